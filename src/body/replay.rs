@@ -1,0 +1,466 @@
+//! A request body that can be sent again.
+//!
+//! # What is kept
+//!
+//! A body that is in memory (it ends with its first frame, or with trailers after it) is kept as the very [`Bytes`]
+//! that it was made of, whatever its size. Any other body is a stream: what it yields is copied into a recording while
+//! it is sent, and past the limit the recording is given up, never the sending. The copy is what makes the limit hold:
+//! a frame may be a slice of a buffer that is much larger, or so small that keeping it apart costs more than its bytes.
+//!
+//! # Who owns the stream
+//!
+//! Nothing is shared between attempts. A stream and its recording belong to the one body that is being sent, which
+//! hands both back when it is dropped or done, or as soon as it is polled after it was asked to. The next attempt then
+//! replays the recording and goes on with the stream where the last one left it, so that an answer that comes early, to
+//! a body half read or not read at all, neither loses nor repeats a byte.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::oneshot;
+
+use crate::error::BoxError;
+
+// === ReplayBody ===
+
+/// The body of a request on its way out: the caller's body, and what it takes to send it again.
+///
+/// This is what the wrapped service gets for a body of type `B`. It yields the same bytes and trailers in the same
+/// order, with the same exactness of its size. Frames may be cut differently.
+///
+/// `B` has to be [`Unpin`], as it has to be for hyper-util's client; `Box::pin` makes any body so.
+pub struct ReplayBody<B> {
+    /// Read already, to be handed out before anything else.
+    ahead: Option<Bytes>,
+    /// Read already, to be handed out after `ahead`.
+    then: Option<Box<Item>>,
+    /// What is not read yet. None: nothing follows.
+    rest: Option<B>,
+    /// Whether the size was known from the start. It stays unknown if it was: a transport frames the body by it, and
+    /// does so alike at every attempt.
+    is_exact: bool,
+    recorder: Option<Box<Recorder<B>>>,
+}
+
+type Item = Result<Frame<Bytes>, BoxError>;
+
+impl<B> ReplayBody<B> {
+    /// Sends `body` without keeping anything of it.
+    pub(crate) fn once(body: B) -> Self {
+        Self {
+            ahead: None,
+            then: None,
+            rest: Some(body),
+            is_exact: true,
+            recorder: None,
+        }
+    }
+
+    fn hand_back(&mut self) {
+        if let Some(recorder) = self.recorder.take() {
+            recorder.hand_back(self.rest.take(), self.is_exact);
+        }
+    }
+}
+
+impl<B> ReplayBody<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    /// Sends `body`, and keeps what it takes to send it again, `limit` bytes at most if it is a stream.
+    ///
+    /// None is kept of a body that is larger.
+    pub(crate) fn keep(mut body: B, limit: usize) -> (Self, Option<KeptBody<B>>) {
+        let hint = body.size_hint();
+        let is_exact = hint.exact().is_some();
+        let mut memory = InMemory {
+            data: None,
+            trailers: None,
+            is_exact,
+        };
+        let mut then = None;
+        // Two polls tell a body in memory from a stream. Whoever sends the body polls it with a waker that is awake.
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            if body.is_end_stream() {
+                return memory.keep();
+            }
+            match Pin::new(&mut body).poll_frame(&mut cx) {
+                Poll::Ready(None) => return memory.keep(),
+                Poll::Ready(Some(Ok(frame))) => match into_bytes(frame) {
+                    Ok(data) if memory.data.is_none() => memory.data = Some(data),
+                    Ok(data) => {
+                        then = Some(Box::new(Ok(Frame::data(data))));
+                        break;
+                    }
+                    Err(trailers) => {
+                        memory.trailers = Some(Box::new(trailers));
+                        return memory.keep();
+                    }
+                },
+                Poll::Ready(Some(Err(error))) => {
+                    // Whoever sends the body meets the error in its turn, and does not send it again.
+                    then = Some(Box::new(Err(error.into())));
+                    return (Self::ahead_of(memory, then, None), None);
+                }
+                Poll::Pending => break,
+            }
+        }
+        let is_declared_larger = hint.lower() > u64::try_from(limit).unwrap_or(u64::MAX);
+        let mut sent = Self::ahead_of(memory, then, Some(body));
+        let kept = if is_declared_larger {
+            None
+        } else {
+            sent.record_from_here(limit)
+        };
+        (sent, kept)
+    }
+
+    fn ahead_of(memory: InMemory, then: Option<Box<Item>>, rest: Option<B>) -> Self {
+        Self {
+            ahead: memory.data,
+            then,
+            rest,
+            is_exact: memory.is_exact,
+            recorder: None,
+        }
+    }
+
+    /// Records what was read ahead, and everything from here on, unless it is too much already.
+    fn record_from_here(&mut self, limit: usize) -> Option<KeptBody<B>> {
+        let mut recorded = Recording::new(limit);
+        if !self.unread().all(|data| recorded.push(data)) {
+            return None;
+        }
+        let (handback, handed_back) = oneshot::channel();
+        let (reclaim, reclaimed) = oneshot::channel();
+        self.recorder = Some(Box::new(Recorder {
+            recorded,
+            trailers: None,
+            handback,
+            reclaimed,
+        }));
+        Some(KeptBody::Streaming(Reclaim {
+            reclaim: Some(reclaim),
+            handed_back,
+        }))
+    }
+
+    /// The data that was read ahead.
+    fn unread(&self) -> impl Iterator<Item = &Bytes> {
+        let then = self.then.as_deref().and_then(|item| item.as_ref().ok());
+        self.ahead
+            .iter()
+            .chain(then.and_then(|frame| frame.data_ref()))
+    }
+
+    /// The bytes that were read ahead and not handed out yet.
+    fn unread_len(&self) -> u64 {
+        self.unread().map(|data| data.len() as u64).sum()
+    }
+}
+
+impl<B> Body for ReplayBody<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        if let Some(recorder) = &mut this.recorder {
+            match Pin::new(&mut recorder.reclaimed).poll(cx) {
+                Poll::Ready(Ok(())) => {
+                    this.hand_back();
+                    this.ahead = None;
+                    this.then = None;
+                    return Poll::Ready(Some(Err(Reclaimed.into())));
+                }
+                // Nobody is going to ask.
+                Poll::Ready(Err(_)) => this.recorder = None,
+                Poll::Pending => {}
+            }
+        }
+        if let Some(data) = this.ahead.take() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if let Some(item) = this.then.take() {
+            return Poll::Ready(Some(*item));
+        }
+        let Some(rest) = &mut this.rest else {
+            return Poll::Ready(None);
+        };
+        let item = match ready!(Pin::new(rest).poll_frame(cx)) {
+            None => None,
+            Some(Ok(frame)) => Some(Ok(into_bytes(frame))),
+            Some(Err(error)) => Some(Err(error.into())),
+        };
+        match item {
+            None => {
+                this.rest = None;
+                this.hand_back();
+                Poll::Ready(None)
+            }
+            Some(Ok(Ok(data))) => {
+                if let Some(recorder) = &mut this.recorder
+                    && !recorder.recorded.push(&data)
+                {
+                    this.recorder = None;
+                }
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Some(Ok(Err(trailers))) => {
+                this.rest = None;
+                if let Some(recorder) = &mut this.recorder {
+                    recorder.trailers = Some(Box::new(trailers.clone()));
+                    this.hand_back();
+                }
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
+            Some(Err(error)) => {
+                // What broke off cannot be sent again in full.
+                this.rest = None;
+                this.recorder = None;
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ahead.is_none()
+            && self.then.is_none()
+            && self.rest.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let unread = self.unread_len();
+        match &self.rest {
+            Some(rest) => {
+                let rest = rest.size_hint();
+                let mut hint = SizeHint::new();
+                hint.set_lower(rest.lower().saturating_add(unread));
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(upper.saturating_add(unread));
+                }
+                hint
+            }
+            None if self.is_exact => SizeHint::with_exact(unread),
+            None => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(unread);
+                hint
+            }
+        }
+    }
+}
+
+impl<B: Default> Default for ReplayBody<B> {
+    /// The default body of `B`, with nothing kept of it.
+    fn default() -> Self {
+        Self::once(B::default())
+    }
+}
+
+impl<B> Drop for ReplayBody<B> {
+    fn drop(&mut self) {
+        self.hand_back();
+    }
+}
+
+impl<B> fmt::Debug for ReplayBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplayBody")
+            .field("is_recording", &self.recorder.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Data as [`Bytes`], which costs nothing where it is that already, or the trailers.
+fn into_bytes<D: Buf>(frame: Frame<D>) -> Result<Bytes, HeaderMap> {
+    match frame.into_data() {
+        Ok(mut data) => Ok(data.copy_to_bytes(data.remaining())),
+        Err(frame) => Err(frame.into_trailers().unwrap_or_default()),
+    }
+}
+
+/// What the transport of an abandoned attempt gets in place of the rest of its body.
+#[derive(Debug)]
+struct Reclaimed;
+
+impl fmt::Display for Reclaimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request was rejected before its body was sent, which is being sent again")
+    }
+}
+
+impl std::error::Error for Reclaimed {}
+
+// === KeptBody ===
+
+/// What is kept of a body while it is sent, to send it again.
+pub(crate) enum KeptBody<B> {
+    InMemory(InMemory),
+    Streaming(Reclaim<B>),
+}
+
+/// A body, or the beginning of one, that is held in memory.
+#[derive(Clone)]
+pub(crate) struct InMemory {
+    data: Option<Bytes>,
+    trailers: Option<Box<HeaderMap>>,
+    is_exact: bool,
+}
+
+impl InMemory {
+    fn send<B>(self) -> ReplayBody<B> {
+        ReplayBody {
+            ahead: self.data,
+            then: self
+                .trailers
+                .map(|trailers| Box::new(Ok(Frame::trailers(*trailers)))),
+            rest: None,
+            is_exact: self.is_exact,
+            recorder: None,
+        }
+    }
+
+    fn keep<B>(self) -> (ReplayBody<B>, Option<KeptBody<B>>) {
+        (self.clone().send(), Some(KeptBody::InMemory(self)))
+    }
+}
+
+/// A body that can be sent from its beginning.
+pub(crate) struct Replayable<B> {
+    /// All of it, or what a stream yielded so far.
+    memory: InMemory,
+    /// What a stream has yet to yield, and how much of it may be recorded.
+    rest: Option<(B, usize)>,
+}
+
+impl<B> From<InMemory> for Replayable<B> {
+    fn from(memory: InMemory) -> Self {
+        Self { memory, rest: None }
+    }
+}
+
+impl<B> Replayable<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    /// Sends the body again, for the last time.
+    pub(crate) fn send(self) -> ReplayBody<B> {
+        let Self { memory, rest } = self;
+        match rest {
+            None => memory.send(),
+            Some((rest, _)) => ReplayBody::ahead_of(memory, None, Some(rest)),
+        }
+    }
+
+    /// Sends the body again, and keeps what it takes to send it once more.
+    pub(crate) fn keep(self) -> (ReplayBody<B>, Option<KeptBody<B>>) {
+        let Self { memory, rest } = self;
+        let Some((rest, limit)) = rest else {
+            return memory.keep();
+        };
+        let mut sent = ReplayBody::ahead_of(memory, None, Some(rest));
+        let kept = sent.record_from_here(limit);
+        (sent, kept)
+    }
+}
+
+// === Recorder ===
+
+/// Records a stream, and hands it back.
+struct Recorder<B> {
+    recorded: Recording,
+    trailers: Option<Box<HeaderMap>>,
+    /// Dropped without a word if the stream outgrew its recording.
+    handback: oneshot::Sender<Replayable<B>>,
+    /// Completes when the stream is wanted back, and fails when it never will be.
+    reclaimed: oneshot::Receiver<()>,
+}
+
+impl<B> Recorder<B> {
+    fn hand_back(self, rest: Option<B>, is_exact: bool) {
+        let Recording { bytes, limit } = self.recorded;
+        // If nobody is there to take it, nobody wants it.
+        let _ = self.handback.send(Replayable {
+            memory: InMemory {
+                data: (!bytes.is_empty()).then(|| bytes.into()),
+                trailers: self.trailers,
+                is_exact,
+            },
+            rest: rest.map(|rest| (rest, limit)),
+        });
+    }
+}
+
+/// The bytes of a stream so far, up to a limit.
+struct Recording {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Recording {
+    fn new(limit: usize) -> Self {
+        Self {
+            bytes: Vec::new(),
+            limit,
+        }
+    }
+
+    /// Adds `data`, or says that it does not fit.
+    fn push(&mut self, data: &[u8]) -> bool {
+        let len = self.bytes.len().saturating_add(data.len());
+        if len > self.limit {
+            return false;
+        }
+        if len > self.bytes.capacity() {
+            // Doubles like any vector, but never beyond the limit: that is what the limit promises.
+            let capacity = self
+                .bytes
+                .capacity()
+                .saturating_mul(2)
+                .clamp(len, self.limit);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(data);
+        true
+    }
+}
+
+// === Reclaim ===
+
+/// Gets a stream back from the attempt that was sending it.
+///
+/// Asks at the first poll. Completes with None if the stream outgrew its recording, or broke off.
+pub(crate) struct Reclaim<B> {
+    reclaim: Option<oneshot::Sender<()>>,
+    handed_back: oneshot::Receiver<Replayable<B>>,
+}
+
+impl<B> Future for Reclaim<B> {
+    type Output = Option<Replayable<B>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(reclaim) = self.reclaim.take() {
+            // If the body is gone, so is its answer: it is there already.
+            let _ = reclaim.send(());
+        }
+        Pin::new(&mut self.handed_back).poll(cx).map(Result::ok)
+    }
+}

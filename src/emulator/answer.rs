@@ -1,0 +1,133 @@
+//! The forms that answers take.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+pub(super) type Answer = Response<Full<Bytes>>;
+
+const JSON_UTF8: HeaderValue = HeaderValue::from_static("application/json;charset=UTF-8");
+
+/// A JSON answer of the REST API.
+pub(super) fn json(status: StatusCode, body: &Value) -> Answer {
+    with_body(status, JSON_UTF8, body.to_string())
+}
+
+/// The error array of the REST API.
+pub(super) fn error(status: StatusCode, code: &str, message: &str) -> Answer {
+    json(status, &json!([{ "message": message, "errorCode": code }]))
+}
+
+/// A path that leads nowhere, or a record nobody created.
+pub(super) fn not_found() -> Answer {
+    error(
+        StatusCode::NOT_FOUND,
+        "NOT_FOUND",
+        "The requested resource does not exist",
+    )
+}
+
+/// A resource that exists, asked with the wrong method.
+pub(super) fn method_not_allowed(method: &http::Method, allowed: &'static str) -> Answer {
+    let message = format!("HTTP Method '{method}' not allowed. Allowed are {allowed}");
+    let mut answer = error(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "METHOD_NOT_ALLOWED",
+        &message,
+    );
+    answer
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
+
+/// A token answer (RFC 6749 §5.1).
+pub(super) fn token(body: &Value) -> Answer {
+    let mut answer = json(StatusCode::OK, body);
+    answer
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// The error of the token endpoint (RFC 6749 §5.2).
+pub(super) fn token_error(status: StatusCode, error: &str, description: &str) -> Answer {
+    let body = json!({ "error": error, "error_description": description });
+    let json = HeaderValue::from_static("application/json");
+    let mut answer = with_body(status, json, body.to_string());
+    answer
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// The 401 of a session that is not good, for the request numbered `request`.
+///
+/// The headers are those of a recorded answer, `WWW-Authenticate: Token` included; what belongs to
+/// the transport (`Date`, `Connection`, `Transfer-Encoding`) is left to it.
+pub(super) fn session_expired(request: u64, xml: bool, least_body_size: usize) -> Answer {
+    const HEADERS: [(&str, &str); 6] = [
+        (
+            "cache-control",
+            "no-cache,must-revalidate,max-age=0,no-store,private",
+        ),
+        (
+            "strict-transport-security",
+            "max-age=63072000; includeSubDomains",
+        ),
+        ("x-content-type-options", "nosniff"),
+        ("x-robots-tag", "none"),
+        ("www-authenticate", "Token"),
+        ("server", "sfdcedge"),
+    ];
+    let (content_type, mut body) = if xml {
+        (
+            HeaderValue::from_static("application/xml;charset=UTF-8"),
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Errors><Error>\
+             <errorCode>INVALID_SESSION_ID</errorCode>\
+             <message>Session expired or invalid</message></Error></Errors>"
+                .to_owned(),
+        )
+    } else {
+        // Written out, because the order of the members is part of what was recorded.
+        (
+            JSON_UTF8,
+            r#"[{"message":"Session expired or invalid","errorCode":"INVALID_SESSION_ID"}]"#
+                .to_owned(),
+        )
+    };
+    // White space after the value is part of a JSON text (RFC 8259 §2) and of an XML document.
+    let padding = least_body_size.saturating_sub(body.len());
+    body.extend(std::iter::repeat_n(' ', padding));
+
+    let mut answer = with_body(StatusCode::UNAUTHORIZED, content_type, body);
+    let headers = answer.headers_mut();
+    for (name, value) in HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(id) = HeaderValue::try_from(format!("{request:032x}")) {
+        headers.insert("x-sfdc-request-id", id.clone());
+        headers.insert("x-request-id", id);
+    }
+    answer
+}
+
+/// The page shown while an instance is being maintained.
+pub(super) fn maintenance() -> Answer {
+    with_body(
+        StatusCode::SERVICE_UNAVAILABLE,
+        HeaderValue::from_static("text/html;charset=UTF-8"),
+        "<html><head><title>Maintenance</title></head>\
+         <body>We are down for maintenance.</body></html>"
+            .to_owned(),
+    )
+}
+
+fn with_body(status: StatusCode, content_type: HeaderValue, body: String) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, content_type);
+    answer
+}

@@ -1,0 +1,38 @@
+//! What an org has seen so far.
+
+/// A snapshot of what an [`Org`](super::Org) has seen since it was made.
+///
+/// A request is counted when it arrives, and so is what is decided about it on arrival; of the fields
+/// below, only `tokens_issued` and `token_refusals` wait for the answer. All clones of an org count
+/// together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Connections that [`Org::serve`](super::Org::serve) accepted. Calls made without a socket open none.
+    pub connections: u64,
+    /// Requests of any kind.
+    pub requests: u64,
+    /// Requests of any kind that carried more than one `Authorization` header.
+    pub requests_with_several_authorizations: u64,
+
+    /// Requests to the token endpoint, refused ones included.
+    pub token_requests: u64,
+    /// Token requests that were granted, also when the answer was then lost to
+    /// [`Fault::LoseAnswer`](super::Fault::LoseAnswer). [`Org::authorize`](super::Org::authorize) is not counted.
+    pub tokens_issued: u64,
+    /// Token requests that were answered with an error, for whatever reason.
+    pub token_refusals: u64,
+    /// Refresh tokens presented after they were rotated out. Each one revoked its whole family.
+    pub refresh_token_reuses: u64,
+    /// Refresh tokens presented while another request with the same token was being answered.
+    pub concurrent_refreshes: u64,
+
+    /// Requests below `/services/data/vNN.0/`, rejected ones included.
+    pub data_requests: u64,
+    /// Data requests whose session was good. What the resource answered does not matter: a 404 counts.
+    pub data_accepted: u64,
+    /// Data requests that were answered with the 401 of a session that is not good.
+    pub data_rejected: u64,
+    /// Data requests that a fault refused before the session was looked at.
+    pub data_refused: u64,
+}

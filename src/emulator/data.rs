@@ -1,0 +1,125 @@
+//! Data calls: whether the session is good, and only then what is asked for.
+
+use http::HeaderMap;
+use http::header::{ACCEPT, AUTHORIZATION};
+use http::request::Parts;
+use http_body::Body;
+
+use super::answer::{self, Answer};
+use super::echo;
+use super::fault::Fault;
+use super::org::Org;
+use super::receive::{collect, discard};
+use super::rest::{self, Resource};
+use crate::error::BoxError;
+
+/// Answers a call whose path goes on with `path` after `/services/data/`.
+pub(super) async fn answer<B>(
+    org: &Org,
+    parts: &Parts,
+    path: &str,
+    body: B,
+) -> Result<Answer, BoxError>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let fault = org.data_fault().meet();
+    if let Some(refusal) = turn_away(org, &parts.headers, &fault.fault) {
+        discard(body, refusal.read_at_most).await?;
+        fault.wait(org.data_fault()).await;
+        return fault.deliver(refusal.answer);
+    }
+    let (version, resource) = rest::resource(path);
+    let mut answer = if let Resource::Echo = resource {
+        let received = echo::digest(body).await?;
+        fault.wait(org.data_fault()).await;
+        echo::answer(parts, &received)
+    } else {
+        let body = collect(body).await?;
+        fault.wait(org.data_fault()).await;
+        carry_out(org, parts, version, resource, &body)
+    };
+    rest::tell_usage(answer.headers_mut(), org.counters().data_accepted);
+    fault.deliver(answer)
+}
+
+/// An answer given without looking at what was asked for.
+struct Refusal {
+    answer: Answer,
+    /// How much of the body to read before answering; `None` for all of it.
+    read_at_most: Option<usize>,
+}
+
+/// Decides, on arrival, whether the call is turned away.
+fn turn_away(org: &Org, headers: &HeaderMap, fault: &Fault) -> Option<Refusal> {
+    let mut state = org.state();
+    let state = &mut *state;
+    let counters = &mut state.counters;
+    counters.data_requests += 1;
+    let answer = match fault {
+        Fault::Refuse {
+            status,
+            error,
+            description,
+        } => {
+            counters.data_refused += 1;
+            answer::error(*status, error, description)
+        }
+        Fault::Maintenance => {
+            counters.data_refused += 1;
+            answer::maintenance()
+        }
+        _ if access_token(headers).is_some_and(|token| state.sessions.spend_call(token)) => {
+            counters.data_accepted += 1;
+            return None;
+        }
+        _ => {
+            counters.data_rejected += 1;
+            let number = counters.requests;
+            answer::session_expired(number, wants_xml(headers), state.error_body_size)
+        }
+    };
+    Some(Refusal {
+        answer,
+        read_at_most: state.answer_early,
+    })
+}
+
+/// The token of the one `Authorization` header there may be. Both schemes are Salesforce's:
+/// `OAuth` is the older one.
+fn access_token(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next()?.to_str().ok()?;
+    if values.next().is_some() {
+        return None;
+    }
+    let (scheme, token) = value.split_once(' ')?;
+    let known = scheme.eq_ignore_ascii_case("Bearer") || scheme.eq_ignore_ascii_case("OAuth");
+    known.then_some(token)
+}
+
+fn wants_xml(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("application/xml"))
+}
+
+fn carry_out(
+    org: &Org,
+    parts: &Parts,
+    version: &str,
+    resource: Resource<'_>,
+    body: &[u8],
+) -> Answer {
+    let method = &parts.method;
+    let mut state = org.state();
+    match resource {
+        Resource::Limits => rest::limits(method, state.counters.data_accepted),
+        Resource::Query => rest::query(method, &parts.uri, version, &state.records),
+        Resource::Records { object } => rest::create(method, object, body, &mut state.records),
+        Resource::Record { object, id } => {
+            rest::record(method, version, object, id, &state.records)
+        }
+        Resource::Echo | Resource::Unknown => answer::not_found(),
+    }
+}

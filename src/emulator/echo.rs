@@ -1,0 +1,73 @@
+//! The echo: tells a client what the org received from it.
+
+use std::fmt::Write;
+
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use http_body::Body;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::answer::{self, Answer};
+use super::receive::receive;
+use crate::error::BoxError;
+
+/// What is told of a body.
+pub(super) struct Received {
+    length: usize,
+    sha256: String,
+    trailers: HeaderMap,
+}
+
+/// Receives `body` without keeping it, so that its size does not matter.
+pub(super) async fn digest<B>(body: B) -> Result<Received, BoxError>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let mut length = 0;
+    let mut hasher = Sha256::new();
+    let trailers = receive(body, None, |piece| {
+        length += piece.len();
+        hasher.update(piece);
+    })
+    .await?;
+    let mut sha256 = String::with_capacity(64);
+    for byte in hasher.finalize() {
+        // Writing to a `String` does not fail.
+        let _ = write!(sha256, "{byte:02x}");
+    }
+    Ok(Received {
+        length,
+        sha256,
+        trailers,
+    })
+}
+
+pub(super) fn answer(parts: &Parts, received: &Received) -> Answer {
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let body = json!({
+        "method": parts.method.as_str(),
+        "path": path,
+        "headers": pairs(&parts.headers),
+        "authorization_count": parts.headers.get_all(AUTHORIZATION).iter().count(),
+        "body_length": received.length,
+        "body_sha256": received.sha256,
+        "trailers": pairs(&received.trailers),
+    });
+    answer::json(StatusCode::OK, &body)
+}
+
+fn pairs(headers: &HeaderMap) -> Value {
+    headers
+        .iter()
+        .map(|(name, value)| {
+            if name == AUTHORIZATION {
+                json!([name.as_str(), "[redacted]"])
+            } else {
+                json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())])
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,40 @@
+//! What a user's consent yields.
+
+use std::fmt;
+
+/// What a user's consent yields: a session, and the refresh token to begin the next one with.
+///
+/// Made by [`Org::authorize`](super::Org::authorize). `Debug` prints neither token.
+#[derive(Clone)]
+pub struct Grant {
+    pub(super) access_token: String,
+    pub(super) refresh_token: String,
+    pub(super) instance_url: String,
+}
+
+impl Grant {
+    /// The access token of the first session.
+    pub fn access_token(&self) -> &str {
+        &self.access_token
+    }
+
+    /// The first refresh token of the family.
+    pub fn refresh_token(&self) -> &str {
+        &self.refresh_token
+    }
+
+    /// Where to send data calls: the org's instance URL at the time of the consent.
+    pub fn instance_url(&self) -> &str {
+        &self.instance_url
+    }
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant")
+            .field("access_token", &"[redacted]")
+            .field("refresh_token", &"[redacted]")
+            .field("instance_url", &self.instance_url)
+            .finish()
+    }
+}

@@ -1,0 +1,130 @@
+//! The records of the org.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+/// A kind of record.
+pub(super) struct Object {
+    pub(super) name: &'static str,
+    /// The first three characters of every id.
+    prefix: &'static str,
+    pub(super) fields: &'static [&'static str],
+    pub(super) required: &'static str,
+}
+
+static OBJECTS: [Object; 2] = [
+    Object {
+        name: "Account",
+        prefix: "001",
+        fields: &["Id", "Name", "Industry", "Website"],
+        required: "Name",
+    },
+    Object {
+        name: "Contact",
+        prefix: "003",
+        fields: &["Id", "FirstName", "LastName", "Email", "AccountId"],
+        required: "LastName",
+    },
+];
+
+impl Object {
+    /// The object of this name, in any case, as Salesforce has it.
+    pub(super) fn named(name: &str) -> Option<&'static Self> {
+        OBJECTS
+            .iter()
+            .find(|object| object.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The field of this name, in any case.
+    pub(super) fn field(&self, name: &str) -> Option<&'static str> {
+        let mut fields = self.fields.iter().copied();
+        fields.find(|field| field.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Every record there is, by id.
+pub(super) struct Records {
+    /// Ids of one object share a prefix and are numbered, so this is also the order of creation.
+    by_id: BTreeMap<String, Map<String, Value>>,
+    created: u64,
+}
+
+impl Records {
+    /// The records every org begins with: three accounts and two contacts.
+    pub(super) fn new() -> Self {
+        let mut records = Self {
+            by_id: BTreeMap::new(),
+            created: 0,
+        };
+        let [account, contact] = &OBJECTS;
+        let acme = records.create_from(
+            account,
+            &[
+                ("Name", "Acme"),
+                ("Industry", "Manufacturing"),
+                ("Website", "https://acme.example.com"),
+            ],
+        );
+        let globex = records.create_from(account, &[("Name", "Globex"), ("Industry", "Energy")]);
+        records.create_from(account, &[("Name", "Initech"), ("Industry", "Technology")]);
+        records.create_from(
+            contact,
+            &[
+                ("FirstName", "Ann"),
+                ("LastName", "Example"),
+                ("Email", "ann@acme.example.com"),
+                ("AccountId", &acme),
+            ],
+        );
+        records.create_from(
+            contact,
+            &[
+                ("FirstName", "Ben"),
+                ("LastName", "Sample"),
+                ("Email", "ben@globex.example.com"),
+                ("AccountId", &globex),
+            ],
+        );
+        records
+    }
+
+    /// Creates a record with these values, all of them fields of `object`, and returns its id.
+    pub(super) fn create(&mut self, object: &Object, values: Map<String, Value>) -> String {
+        self.created += 1;
+        // The last three characters restore the case of the first fifteen where case was lost.
+        // `AAA` is right, not a stand-in: none of the fifteen is an upper-case letter.
+        let id = format!("{}xx{:0>10}AAA", object.prefix, self.created);
+        let mut record: Map<String, Value> = object
+            .fields
+            .iter()
+            .map(|field| ((*field).to_owned(), Value::Null))
+            .collect();
+        record.extend(values);
+        record.insert("Id".to_owned(), Value::from(id.clone()));
+        self.by_id.insert(id.clone(), record);
+        id
+    }
+
+    /// The record of this object with this id.
+    pub(super) fn get(&self, object: &Object, id: &str) -> Option<&Map<String, Value>> {
+        let record = self.by_id.get(id)?;
+        id.starts_with(object.prefix).then_some(record)
+    }
+
+    /// All records of this object, with their ids.
+    pub(super) fn all(&self, object: &Object) -> impl Iterator<Item = (&str, &Map<String, Value>)> {
+        self.by_id
+            .range(object.prefix.to_owned()..)
+            .map(|(id, record)| (id.as_str(), record))
+            .take_while(|(id, _)| id.starts_with(object.prefix))
+    }
+
+    fn create_from(&mut self, object: &Object, values: &[(&str, &str)]) -> String {
+        let values = values
+            .iter()
+            .map(|(field, value)| ((*field).to_owned(), Value::from(*value)))
+            .collect();
+        self.create(object, values)
+    }
+}

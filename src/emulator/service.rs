@@ -1,0 +1,112 @@
+//! The org as a service.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use tower_service::Service;
+
+use super::answer::{self, Answer};
+use super::org::Org;
+use super::receive::discard;
+use super::{data, rest, token};
+use crate::error::BoxError;
+
+impl<B> Service<Request<B>> for Org
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        ResponseFuture {
+            answer: Box::pin(route(self.clone(), request)),
+        }
+    }
+}
+
+/// The answer of an [`Org`] to one request.
+///
+/// The request arrives when the future is first polled. Dropping it is what a broken connection is
+/// to a real org, except that a refresh token whose request was not answered yet stays good.
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture {
+    answer: Pin<Box<dyn Future<Output = Result<Answer, BoxError>> + Send>>,
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<Full<Bytes>>, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.answer.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+async fn route<B>(org: Org, request: Request<B>) -> Result<Answer, BoxError>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let (parts, body) = request.into_parts();
+    count(&org, parts.headers.get_all(AUTHORIZATION).iter().count());
+    match Route::of(parts.uri.path()) {
+        Route::Token => token::answer(&org, &parts, body).await,
+        Route::Data(path) => data::answer(&org, &parts, path, body).await,
+        Route::Versions => {
+            discard(body, None).await?;
+            Ok(rest::versions(&parts.method))
+        }
+        Route::Nowhere => {
+            discard(body, None).await?;
+            Ok(answer::not_found())
+        }
+    }
+}
+
+/// Where a path leads.
+enum Route<'a> {
+    Token,
+    Versions,
+    /// A data call, and what follows `/services/data/` in its path.
+    Data(&'a str),
+    Nowhere,
+}
+
+impl<'a> Route<'a> {
+    fn of(path: &'a str) -> Self {
+        match path {
+            "/services/oauth2/token" => Self::Token,
+            "/services/data" | "/services/data/" => Self::Versions,
+            _ => path
+                .strip_prefix("/services/data/")
+                .map_or(Self::Nowhere, Self::Data),
+        }
+    }
+}
+
+fn count(org: &Org, authorizations: usize) {
+    let counters = &mut org.state().counters;
+    counters.requests += 1;
+    if authorizations > 1 {
+        counters.requests_with_several_authorizations += 1;
+    }
+}

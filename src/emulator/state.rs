@@ -1,0 +1,36 @@
+//! Everything an org remembers.
+
+use super::counters::Counters;
+use super::records::Records;
+use super::sessions::Sessions;
+
+/// The state behind an org's one mutex. It is never locked across an await.
+pub(super) struct State {
+    /// Where data calls go, as told in token answers.
+    pub(super) instance_url: String,
+    /// Where tokens come from.
+    pub(super) login_url: String,
+    pub(super) rotate_refresh_tokens: bool,
+    /// How much of a rejected request's body is read; `None` for all of it.
+    pub(super) answer_early: Option<usize>,
+    /// The least number of bytes in the body of a 401.
+    pub(super) error_body_size: usize,
+    pub(super) sessions: Sessions,
+    pub(super) records: Records,
+    pub(super) counters: Counters,
+}
+
+impl State {
+    pub(super) fn new(url: &str) -> Self {
+        Self {
+            instance_url: url.to_owned(),
+            login_url: url.to_owned(),
+            rotate_refresh_tokens: true,
+            answer_early: None,
+            error_body_size: 0,
+            sessions: Sessions::new(),
+            records: Records::new(),
+            counters: Counters::default(),
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Where a session lives and where it is obtained: parsed, and fit to receive a secret.
+
+use std::{fmt, str::FromStr};
+
+use http::{
+    Uri,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+
+use crate::error::{Error, ErrorKind};
+
+/// The path of the token endpoint below a login URL (Salesforce Help, "OAuth Endpoints").
+const TOKEN_PATH: &str = "/services/oauth2/token";
+
+/// Domains that Salesforce serves orgs from. A session that a server sends us may name a host below these, and no other.
+const SALESFORCE_DOMAINS: [&str; 7] = [
+    "salesforce.com",
+    "force.com",
+    "cloudforce.com",
+    "database.com",
+    "my.site.com",
+    "salesforce.mil",
+    "sfcrmproducts.cn",
+];
+
+// === Origin ===
+
+/// Scheme, host and port (RFC 6454 §4): what a token is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    scheme: Scheme,
+    /// In lower case, without user information, and without a port that is the scheme's own.
+    authority: Authority,
+}
+
+impl Origin {
+    /// Parses `https://host[:port]`, or `http://` to a loopback host.
+    pub(crate) fn parse(what: &'static str, text: &str) -> Result<Self, Error> {
+        let (origin, path) = parse(what, text)?;
+        if path.path() != "/" || path.query().is_some() {
+            return Err(invalid(format!(
+                "{what} for host {} has a path or a query: give the scheme and host alone, {origin}",
+                origin.host(),
+            )));
+        }
+        Ok(origin)
+    }
+
+    /// Whether a request to `uri` goes here.
+    pub(crate) fn is_of(&self, uri: &Uri) -> bool {
+        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
+            return false;
+        };
+        *scheme == self.scheme
+            && (*authority == self.authority
+                || (authority.host().eq_ignore_ascii_case(self.host())
+                    && port(scheme, authority) == port(&self.scheme, &self.authority)))
+    }
+
+    /// Sends `path` here.
+    pub(crate) fn join(&self, path: PathAndQuery) -> Result<Uri, http::Error> {
+        Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(path)
+            .build()
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        self.authority.host()
+    }
+
+    /// Whether Salesforce, or the machine itself, answers at this origin.
+    pub(crate) fn is_salesforce_or_loopback(&self) -> bool {
+        is_salesforce_host(self.host()) || is_loopback_host(self.host())
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.authority)
+    }
+}
+
+fn port(scheme: &Scheme, authority: &Authority) -> Option<u16> {
+    authority.port_u16().or_else(|| default_port(scheme))
+}
+
+fn default_port(scheme: &Scheme) -> Option<u16> {
+    if *scheme == Scheme::HTTPS {
+        Some(443)
+    } else if *scheme == Scheme::HTTP {
+        Some(80)
+    } else {
+        None
+    }
+}
+
+/// Whether a host could be an org's: Salesforce's own, or a loopback where an emulator listens.
+pub(crate) fn may_be_an_instance(uri: &Uri) -> bool {
+    uri.host()
+        .is_some_and(|host| is_salesforce_host(host) || is_loopback_host(host))
+}
+
+fn is_salesforce_host(host: &str) -> bool {
+    SALESFORCE_DOMAINS
+        .iter()
+        .any(|domain| is_within(host, domain))
+}
+
+/// Whether `host` is `domain` or below it.
+fn is_within(host: &str, domain: &str) -> bool {
+    let Some(start) = host.len().checked_sub(domain.len()) else {
+        return false;
+    };
+    host.is_char_boundary(start)
+        && host[start..].eq_ignore_ascii_case(domain)
+        && (start == 0 || host[..start].ends_with('.'))
+}
+
+fn is_loopback_host(host: &str) -> bool {
+    let address = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost")
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidUrl, message.into())
+}
+
+/// The messages name scheme and host only: the rest of a URL may hold a secret.
+fn parse(what: &'static str, text: &str) -> Result<(Origin, PathAndQuery), Error> {
+    let uri: Uri = text.trim().parse().map_err(|error: http::uri::InvalidUri| {
+        invalid(format!(
+            "{what} is not a URL: expected https://<host>, like https://MyDomainName.my.salesforce.com"
+        ))
+        .with_source(error)
+    })?;
+    let parts = uri.into_parts();
+    let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
+        return Err(invalid(format!(
+            "{what} has no scheme or no host: expected https://<host>, like https://MyDomainName.my.salesforce.com"
+        )));
+    };
+    let host = authority.host().to_ascii_lowercase();
+    if scheme != Scheme::HTTPS && !(scheme == Scheme::HTTP && is_loopback_host(&host)) {
+        return Err(invalid(format!(
+            "{what} for host {host} is {scheme}: a token is sent over https only (http is accepted for loopback)"
+        )));
+    }
+    if is_within(&host, "lightning.force.com") {
+        return Err(invalid(format!(
+            "{what} names the Lightning host {host}, which serves pages and redirects everything else: use the org's \
+             My Domain, https://<MyDomainName>.my.salesforce.com (Setup > My Domain)"
+        )));
+    }
+    if authority.as_str().contains('@') {
+        return Err(invalid(format!(
+            "{what} for host {host} holds a user name: remove the part before the @"
+        )));
+    }
+    let authority = match authority.port_u16() {
+        Some(port) if Some(port) != default_port(&scheme) => format!("{host}:{port}"),
+        _ => host,
+    };
+    let authority = Authority::from_maybe_shared(authority)
+        .map_err(|error| invalid(format!("{what} has an invalid host")).with_source(error))?;
+    let path = parts
+        .path_and_query
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    Ok((Origin { scheme, authority }, path))
+}
+
+// === InstanceUrl ===
+
+/// Where an org's API calls go: the `instance_url` of a token response.
+///
+/// Scheme and host alone, always `https`, except for `http` to a loopback host. A trailing slash makes no difference.
+///
+/// ```
+/// use tower_salesforce_auth::InstanceUrl;
+///
+/// let url: InstanceUrl = "https://MyDomainName.my.salesforce.com/".parse()?;
+/// assert_eq!(url.to_string(), "https://mydomainname.my.salesforce.com");
+/// assert!("http://MyDomainName.my.salesforce.com".parse::<InstanceUrl>().is_err());
+/// # Ok::<_, tower_salesforce_auth::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct InstanceUrl(Origin);
+
+impl InstanceUrl {
+    /// Takes scheme and host of a URL that has more to it, a SOAP server URL for one.
+    pub(crate) fn from_server_url(url: &str) -> Result<Self, Error> {
+        parse("the server URL", url).map(|(origin, _)| Self(origin))
+    }
+
+    /// The host, without a port.
+    pub fn host(&self) -> &str {
+        self.0.host()
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.0
+    }
+}
+
+impl FromStr for InstanceUrl {
+    type Err = Error;
+
+    fn from_str(url: &str) -> Result<Self, Error> {
+        Origin::parse("the instance URL", url).map(Self)
+    }
+}
+
+impl fmt::Display for InstanceUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for InstanceUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InstanceUrl({self})")
+    }
+}
+
+// === LoginUrl ===
+
+/// Where a login happens: Salesforce's shared login host, an org's My Domain, or an Experience Cloud site.
+///
+/// A path is kept, since a site's endpoints live below it; a trailing slash makes no difference.
+///
+/// ```
+/// use tower_salesforce_auth::LoginUrl;
+///
+/// assert_eq!(LoginUrl::production().to_string(), "https://login.salesforce.com");
+/// let site: LoginUrl = "https://MyDomainName.my.site.com/partners/".parse()?;
+/// assert_eq!(site.to_string(), "https://mydomainname.my.site.com/partners");
+/// # Ok::<_, tower_salesforce_auth::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct LoginUrl {
+    origin: Origin,
+    /// Without a trailing slash; empty for the root.
+    path: String,
+}
+
+impl LoginUrl {
+    /// `https://login.salesforce.com`: production orgs and Developer Editions.
+    pub fn production() -> Self {
+        Self::shared("login.salesforce.com")
+    }
+
+    /// `https://test.salesforce.com`: sandboxes and scratch orgs.
+    pub fn sandbox() -> Self {
+        Self::shared("test.salesforce.com")
+    }
+
+    fn shared(host: &'static str) -> Self {
+        Self {
+            origin: Origin {
+                scheme: Scheme::HTTPS,
+                authority: Authority::from_static(host),
+            },
+            path: String::new(),
+        }
+    }
+
+    /// The host, without a port.
+    pub fn host(&self) -> &str {
+        self.origin.host()
+    }
+
+    /// The token endpoint (RFC 6749 §3.2) of this login URL.
+    pub(crate) fn token_endpoint(&self) -> Result<Uri, http::Error> {
+        let path = PathAndQuery::try_from(format!("{}{TOKEN_PATH}", self.path))?;
+        self.origin.join(path)
+    }
+}
+
+impl FromStr for LoginUrl {
+    type Err = Error;
+
+    fn from_str(url: &str) -> Result<Self, Error> {
+        let (origin, path) = parse("the login URL", url)?;
+        if path.query().is_some() {
+            return Err(invalid(format!(
+                "the login URL for host {} has a query: leave out everything from the question mark on",
+                origin.host()
+            )));
+        }
+        let path = path.path().trim_end_matches('/').to_owned();
+        Ok(Self { origin, path })
+    }
+}
+
+impl fmt::Display for LoginUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.origin, self.path)
+    }
+}
+
+impl fmt::Debug for LoginUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LoginUrl({self})")
+    }
+}

@@ -1,0 +1,265 @@
+//! What can go wrong, and what to ask of it.
+
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+/// The error of a tower stack: anything boxed. The layer's own [`Error`] is found in it by `downcast_ref`.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+type SharedError = Arc<dyn StdError + Send + Sync>;
+
+fn as_source(source: Option<&SharedError>) -> Option<&(dyn StdError + 'static)> {
+    source.map(|source| &**source as &(dyn StdError + 'static))
+}
+
+// === Error ===
+
+/// An error of this crate's own making. Errors of the wrapped service are passed on as they are.
+///
+/// It can be cloned, since one failed refresh fails every request that waited for it, and it never holds a secret.
+///
+/// ```
+/// use tower_salesforce_auth::{ErrorKind, Session};
+///
+/// let error = Session::new("00Dxx…", "http://MyDomainName.my.salesforce.com").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::InvalidUrl);
+/// ```
+#[derive(Clone)]
+pub struct Error {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    source: Option<SharedError>,
+}
+
+/// What an [`Error`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An instance URL, login URL or allowed origin is not one that a token may be sent to.
+    InvalidUrl,
+    /// An access token is empty or cannot stand in a header.
+    InvalidToken,
+    /// The request cannot be sent as it is: its URI does not resolve against the instance.
+    InvalidRequest,
+    /// There is no session, and nothing that could bring one.
+    NoSession,
+    /// A refresh had to start outside of a tokio runtime.
+    NoRuntime,
+    /// A refresh came back through its own layer, and would have waited for itself.
+    Reentrant,
+    /// The refresh failed. The source is the [`RefreshError`].
+    Refresh,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into().into());
+        self
+    }
+
+    /// What the error is about.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The failure of the refresh, where that is what went wrong.
+    pub fn refresh_error(&self) -> Option<&RefreshError> {
+        as_source(self.source.as_ref())?.downcast_ref()
+    }
+}
+
+impl From<RefreshError> for Error {
+    fn from(error: RefreshError) -> Self {
+        Self::new(
+            ErrorKind::Refresh,
+            "the Salesforce session could not be refreshed",
+        )
+        .with_source(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.kind)
+            .field("message", &self.message)
+            .field("source", &self.source)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        as_source(self.source.as_ref())
+    }
+}
+
+// === RefreshError ===
+
+/// Why a refresh brought no session.
+///
+/// A [`RefreshFn`](crate::RefreshFn) says with [`terminal`](Self::terminal) that trying again cannot help until
+/// somebody changes something, and with [`transient`](Self::transient) that it can.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_salesforce_auth::RefreshError;
+///
+/// let locked = RefreshError::terminal("the integration user is locked");
+/// assert!(locked.is_terminal());
+///
+/// let busy = RefreshError::transient("vault is sealed").with_retry_after(Duration::from_secs(5));
+/// assert_eq!(busy.retry_after(), Some(Duration::from_secs(5)));
+/// ```
+#[derive(Clone)]
+pub struct RefreshError {
+    kind: RefreshErrorKind,
+    terminal: bool,
+    message: Cow<'static, str>,
+    oauth_error: Option<Arc<str>>,
+    retry_after: Option<Duration>,
+    source: Option<SharedError>,
+}
+
+/// What a [`RefreshError`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefreshErrorKind {
+    /// The authorization server answered with an error (RFC 6749 §5.2); see [`RefreshError::oauth_error`].
+    Refused,
+    /// The authorization server could not be reached, or did not answer to the end.
+    Transport,
+    /// The authorization server answered something that is not a token response.
+    InvalidResponse,
+    /// The refresh brought a session that must not be used, for a host that is not trusted for one.
+    UntrustedInstance,
+    /// Something that the flow needs is missing, a refresh token for one.
+    Configuration,
+    /// The refresh took longer than the refresh timeout.
+    TimedOut,
+    /// The refresh panicked.
+    Panicked,
+    /// The runtime that the refresh ran on was shut down.
+    Cancelled,
+    /// Whatever a [`RefreshFn`](crate::RefreshFn) of the user's own reports.
+    Other,
+}
+
+impl RefreshError {
+    pub(crate) fn new(
+        kind: RefreshErrorKind,
+        terminal: bool,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            kind,
+            terminal,
+            message: message.into(),
+            oauth_error: None,
+            retry_after: None,
+            source: None,
+        }
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into().into());
+        self
+    }
+
+    pub(crate) fn with_oauth_error(mut self, code: &str) -> Self {
+        self.oauth_error = Some(code.into());
+        self
+    }
+
+    /// A failure that trying again cannot cure: a revoked grant, a wrong password, a missing permission.
+    pub fn terminal(source: impl Into<BoxError>) -> Self {
+        Self::other(true, source)
+    }
+
+    /// A failure that may be gone at the next try: the network, a server in trouble.
+    pub fn transient(source: impl Into<BoxError>) -> Self {
+        Self::other(false, source)
+    }
+
+    fn other(terminal: bool, source: impl Into<BoxError>) -> Self {
+        Self::new(
+            RefreshErrorKind::Other,
+            terminal,
+            "the refresh function failed",
+        )
+        .with_source(source)
+    }
+
+    /// Takes an error as it comes: a `RefreshError` stays what it is, any other is [transient](Self::transient).
+    pub(crate) fn from_boxed(error: BoxError) -> Self {
+        match error.downcast::<Self>() {
+            Ok(error) => *error,
+            Err(error) => Self::transient(error),
+        }
+    }
+
+    /// Says how long to wait before the next try.
+    #[must_use]
+    pub fn with_retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+
+    /// What the failure is about.
+    pub fn kind(&self) -> RefreshErrorKind {
+        self.kind
+    }
+
+    /// Whether trying again cannot help until somebody changes something.
+    pub fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// How long the server asked to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The `error` code of the authorization server (RFC 6749 §5.2), `invalid_grant` for one.
+    pub fn oauth_error(&self) -> Option<&str> {
+        self.oauth_error.as_deref()
+    }
+}
+
+impl fmt::Display for RefreshError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for RefreshError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefreshError")
+            .field("kind", &self.kind)
+            .field("terminal", &self.terminal)
+            .field("message", &self.message)
+            .field("oauth_error", &self.oauth_error)
+            .field("retry_after", &self.retry_after)
+            .field("source", &self.source)
+            .finish()
+    }
+}
+
+impl StdError for RefreshError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        as_source(self.source.as_ref())
+    }
+}

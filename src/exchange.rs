@@ -1,0 +1,194 @@
+//! One request and its answer, over all attempts: how the first is sent, and what is remembered for the next.
+
+use http::{Request, Response};
+use http_body::Body;
+
+use crate::{
+    body::{KeptBody, Peeked, ReplayBody, Replayable, ResponseBody},
+    error::{BoxError, Error},
+    handle::SessionHandle,
+    opt_out::{NoRefresh, NoReplay},
+    outcome::{AuthOutcome, ReplaySkipped},
+    request::{self, Head, Target},
+    session::{Generation, Published},
+};
+
+/// What may be done for one request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    pub(crate) max_refreshes: u32,
+    pub(crate) replay_limit: usize,
+}
+
+/// What is remembered of a request while its answer is awaited.
+pub(crate) struct Exchange<S, B> {
+    pub(crate) handle: SessionHandle,
+    /// The session that it was sent with last.
+    pub(crate) generation: Generation,
+    /// How often it was sent.
+    pub(crate) attempts: u32,
+    /// How often it may still be rejected, wait and be sent again.
+    pub(crate) refreshes_left: u32,
+    pub(crate) kept: Result<Kept<S, B>, ReplaySkipped>,
+}
+
+/// What it takes to send a request again.
+pub(crate) struct Kept<S, B> {
+    /// The service to send it with. It was not polled to readiness yet.
+    pub(crate) not_ready_inner: S,
+    pub(crate) head: Head,
+    pub(crate) body: KeptBody<B>,
+}
+
+/// A request with a session, ready to be sent, and what is remembered of it. None: its answer is passed on, whatever it
+/// is.
+pub(crate) type Attempt<S, B> = (Request<ReplayBody<B>>, Option<Exchange<S, B>>);
+
+/// Prepares the first attempt.
+///
+/// `clone_inner` gets the service that a second attempt would be sent with.
+pub(crate) fn first_attempt<S, B>(
+    mut request: Request<B>,
+    published: &Published,
+    handle: &SessionHandle,
+    effort: Effort,
+    clone_inner: impl FnOnce() -> S,
+) -> Result<Attempt<S, B>, Error>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    if request::is_left_alone(&request) {
+        request::resolve(&mut request, published)?;
+        return Ok((request.map(ReplayBody::once), None));
+    }
+    let Some(target) = Target::of(request.uri(), published, handle) else {
+        return Ok((request.map(ReplayBody::once), None));
+    };
+    if effort.max_refreshes == 0 || request.extensions().get::<NoRefresh>().is_some() {
+        request::resolve(&mut request, published)?;
+        request::authorize(&mut request, published);
+        return Ok((request.map(ReplayBody::once), None));
+    }
+    let (mut request, kept) = if !handle.is_renewable() {
+        let request = request.map(ReplayBody::once);
+        (request, Err(ReplaySkipped::NotConfigured))
+    } else if request.extensions().get::<NoReplay>().is_some() {
+        let request = request.map(ReplayBody::once);
+        (request, Err(ReplaySkipped::NotWanted))
+    } else {
+        let mut kept_body = None;
+        let request = request.map(|body| {
+            let (body, kept) = ReplayBody::keep(body, effort.replay_limit);
+            kept_body = kept;
+            body
+        });
+        let kept = kept_body.map(|body| Kept {
+            not_ready_inner: clone_inner(),
+            head: Head::keep(&request, target, published),
+            body,
+        });
+        (request, kept.ok_or(ReplaySkipped::BodyNotReplayable))
+    };
+    request::resolve(&mut request, published)?;
+    request::authorize(&mut request, published);
+    let exchange = Exchange {
+        handle: handle.clone(),
+        generation: published.generation,
+        attempts: 1,
+        refreshes_left: effort.max_refreshes,
+        kept,
+    };
+    Ok((request, Some(exchange)))
+}
+
+impl<S, B> Exchange<S, B> {
+    /// Notes on a response what was done for it.
+    pub(crate) fn note<R>(
+        &self,
+        response: &mut Response<R>,
+        refreshed: bool,
+        replay_skipped: Option<ReplaySkipped>,
+    ) {
+        response.extensions_mut().insert(AuthOutcome {
+            attempts: self.attempts,
+            generation: self.generation,
+            refreshed,
+            replay_skipped,
+        });
+    }
+
+    /// Whether the session was renewed since the first attempt, for all that this exchange has seen.
+    pub(crate) fn is_refreshed(&self) -> bool {
+        self.attempts > 1
+    }
+}
+
+/// A request that is to be sent again, and how often that may happen.
+pub(crate) struct Replay<B> {
+    pub(crate) head: Head,
+    pub(crate) body: Replayable<B>,
+    pub(crate) attempts: u32,
+    pub(crate) refreshes_left: u32,
+}
+
+impl<B> Replay<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    /// Prepares the next attempt.
+    pub(crate) fn attempt<S>(
+        self,
+        published: &Published,
+        handle: SessionHandle,
+        clone_inner: impl FnOnce() -> S,
+    ) -> Result<Attempt<S, B>, Error> {
+        let Self {
+            head,
+            body,
+            attempts,
+            refreshes_left,
+        } = self;
+        let is_last = refreshes_left == 0;
+        let (body, kept) = if is_last {
+            (body.send(), Err(ReplaySkipped::RefreshesExhausted))
+        } else {
+            let (body, kept) = body.keep();
+            (body, kept.ok_or(ReplaySkipped::BodyNotReplayable))
+        };
+        let request = head.rebuild(published, body)?;
+        let exchange = Exchange {
+            handle,
+            generation: published.generation,
+            attempts,
+            refreshes_left,
+            kept: kept.map(|body| Kept {
+                not_ready_inner: clone_inner(),
+                head,
+                body,
+            }),
+        };
+        Ok((request, Some(exchange)))
+    }
+}
+
+/// A request that was answered with a rejection, and the answer.
+pub(crate) struct Rejected<S, B, ResBody: Body> {
+    pub(crate) response: Response<Peeked<ResBody>>,
+    pub(crate) exchange: Exchange<S, B>,
+}
+
+impl<S, B, ResBody: Body> Rejected<S, B, ResBody> {
+    /// Returns the rejection after all.
+    pub(crate) fn into_response(
+        mut self,
+        refreshed: bool,
+        replay_skipped: ReplaySkipped,
+    ) -> Response<ResponseBody<ResBody>> {
+        let refreshed = refreshed || self.exchange.is_refreshed();
+        self.exchange
+            .note(&mut self.response, refreshed, Some(replay_skipped));
+        self.response.map(ResponseBody::from)
+    }
+}

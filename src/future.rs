@@ -1,0 +1,434 @@
+//! The response future: what happens to a request until its answer is returned.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, Timeout, sleep, timeout};
+use tower_service::Service;
+
+use crate::{
+    body::{KeptBody, Peeked, Reclaim, ReplayBody, ResponseBody},
+    error::{BoxError, Error},
+    exchange::{Attempt, Effort, Exchange, Kept, Rejected, Replay, first_attempt},
+    handle::{self, Acquired, SessionHandle, Waiting},
+    outcome::ReplaySkipped,
+    redirect,
+    request::Head,
+    session::LiveSession,
+};
+
+/// How much of the body of a rejection is read: enough to give the connection back.
+const PEEK_LIMIT: usize = 64 * 1024;
+
+/// How long that may take. What is not there by then stays unread.
+const PEEK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a transport may take to let go of the body of a request that was answered. It does at once, unless the
+/// server neither reads on nor closes.
+const RECLAIM_TIMEOUT: Duration = Duration::from_secs(5);
+
+pin_project! {
+    /// The future of a response to a request that carries a session.
+    pub struct ResponseFuture<S, ReqBody, ResBody>
+    where
+        S: Service<Request<ReplayBody<ReqBody>>>,
+        ResBody: Body,
+    {
+        #[pin]
+        state: State<S, ReqBody, ResBody>,
+    }
+}
+
+pin_project! {
+    /// What the future waits for. The options are Some until they are.
+    #[project = StateProj]
+    enum State<S, ReqBody, ResBody>
+    where
+        S: Service<Request<ReplayBody<ReqBody>>>,
+        ResBody: Body,
+    {
+        /// For nothing.
+        Failed {
+            error: Option<Error>,
+        },
+        /// For a session to send with.
+        Acquiring {
+            // None: not asked for yet.
+            #[pin]
+            waiting: Option<Waiting>,
+            outgoing: Option<Outgoing<S, ReqBody>>,
+        },
+        /// For the inner service to become ready.
+        ///
+        /// NOTE: it is not ready when this state is entered. The one that was ready was called, or given up, in
+        /// service.rs, and this is a clone.
+        Readying {
+            outgoing: Option<Outgoing<S, ReqBody>>,
+        },
+        /// For the inner service's response.
+        Calling {
+            #[pin]
+            future: S::Future,
+            exchange: Option<Exchange<S, ReqBody>>,
+        },
+        /// For the body of a rejection.
+        Peeking {
+            rejected: Option<Rejected<S, ReqBody, ResBody>>,
+            #[pin]
+            deadline: Sleep,
+        },
+        /// For a new session, in place of the one that was rejected.
+        Refreshing {
+            #[pin]
+            waiting: Waiting,
+            rejected: Option<Rejected<S, ReqBody, ResBody>>,
+        },
+        /// For the request body that the rejected attempt was sending.
+        Reclaiming {
+            #[pin]
+            reclaim: Timeout<Reclaim<ReqBody>>,
+            rejected: Option<Rejected<S, ReqBody, ResBody>>,
+            to: Option<(S, Head)>,
+        },
+    }
+}
+
+/// A request that is going to be sent.
+struct Outgoing<S, B> {
+    inner: S,
+    handle: SessionHandle,
+    request: OutgoingRequest<B>,
+}
+
+enum OutgoingRequest<B> {
+    First(Request<B>, Effort),
+    Again(Replay<B>),
+}
+
+impl<S: Clone, B> Outgoing<S, B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    /// Prepares the request for this session.
+    fn attempt(self, live: &LiveSession) -> Result<(S, Attempt<S, B>), Error> {
+        let Self {
+            inner,
+            handle,
+            request,
+        } = self;
+        let clone_inner = || inner.clone();
+        let attempt = match request {
+            OutgoingRequest::First(request, effort) => {
+                first_attempt(request, &live.0, &handle, effort, clone_inner)?
+            }
+            OutgoingRequest::Again(replay) => replay.attempt(&live.0, handle, clone_inner)?,
+        };
+        Ok((inner, attempt))
+    }
+}
+
+impl<S, ReqBody, ResBody> ResponseFuture<S, ReqBody, ResBody>
+where
+    S: Service<Request<ReplayBody<ReqBody>>>,
+    ResBody: Body,
+{
+    /// Waits for the response to a request that was sent.
+    pub(crate) fn calling(future: S::Future, exchange: Option<Exchange<S, ReqBody>>) -> Self {
+        Self {
+            state: State::Calling { future, exchange },
+        }
+    }
+
+    /// Waits for a session to send the request with.
+    pub(crate) fn acquiring(
+        not_ready_inner: S,
+        handle: SessionHandle,
+        request: Request<ReqBody>,
+        effort: Effort,
+    ) -> Self {
+        Self {
+            state: State::Acquiring {
+                waiting: None,
+                outgoing: Some(Outgoing {
+                    inner: not_ready_inner,
+                    handle,
+                    request: OutgoingRequest::First(request, effort),
+                }),
+            },
+        }
+    }
+
+    /// Fails with an error.
+    pub(crate) fn failed(error: Error) -> Self {
+        Self {
+            state: State::Failed { error: Some(error) },
+        }
+    }
+}
+
+/// What to do with a rejection, once the session that replaces the rejected one is known.
+fn recover<S, ReqBody, ResBody>(
+    mut rejected: Rejected<S, ReqBody, ResBody>,
+    live: &LiveSession,
+) -> Step<S, ReqBody, ResBody>
+where
+    S: Service<Request<ReplayBody<ReqBody>>>,
+    ResBody: Body,
+{
+    if !live.cures(rejected.exchange.generation) {
+        return Step::Respond(rejected.into_response(true, ReplaySkipped::Unchanged));
+    }
+    // Until a stream is back, it cannot be replayed.
+    let not_back = Err(ReplaySkipped::BodyNotReplayable);
+    match std::mem::replace(&mut rejected.exchange.kept, not_back) {
+        Err(skipped) => Step::Respond(rejected.into_response(true, skipped)),
+        Ok(Kept {
+            not_ready_inner,
+            head,
+            body: KeptBody::Streaming(reclaim),
+        }) => Step::Wait(State::Reclaiming {
+            reclaim: timeout(RECLAIM_TIMEOUT, reclaim),
+            rejected: Some(rejected),
+            to: Some((not_ready_inner, head)),
+        }),
+        Ok(Kept {
+            not_ready_inner,
+            head,
+            body: KeptBody::InMemory(memory),
+        }) => Step::Wait(replay(rejected, not_ready_inner, head, memory.into())),
+    }
+}
+
+/// Drops a rejection, and sends its request again.
+fn replay<S, ReqBody, ResBody>(
+    rejected: Rejected<S, ReqBody, ResBody>,
+    not_ready_inner: S,
+    head: Head,
+    body: crate::body::Replayable<ReqBody>,
+) -> State<S, ReqBody, ResBody>
+where
+    S: Service<Request<ReplayBody<ReqBody>>>,
+    ResBody: Body,
+{
+    let Exchange {
+        handle,
+        attempts,
+        refreshes_left,
+        ..
+    } = rejected.exchange;
+    State::Readying {
+        outgoing: Some(Outgoing {
+            inner: not_ready_inner,
+            handle,
+            request: OutgoingRequest::Again(Replay {
+                head,
+                body,
+                attempts: attempts + 1,
+                refreshes_left: refreshes_left.saturating_sub(1),
+            }),
+        }),
+    }
+}
+
+/// What comes of a state.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is made"
+)]
+enum Step<S, ReqBody, ResBody>
+where
+    S: Service<Request<ReplayBody<ReqBody>>>,
+    ResBody: Body,
+{
+    Wait(State<S, ReqBody, ResBody>),
+    Respond(Response<ResponseBody<ResBody>>),
+}
+
+impl<S, ReqBody, ResBody> Future for ResponseFuture<S, ReqBody, ResBody>
+where
+    S: Service<Request<ReplayBody<ReqBody>>, Response = Response<ResBody>> + Clone,
+    S::Error: Into<BoxError>,
+    ReqBody: Body + Unpin,
+    ReqBody::Error: Into<BoxError>,
+    ResBody: Body,
+{
+    type Output = Result<Response<ResponseBody<ResBody>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let step = match state.as_mut().project() {
+                StateProj::Failed { error } => return Poll::Ready(Err(taken(error).into())),
+
+                StateProj::Acquiring {
+                    mut waiting,
+                    outgoing,
+                } => {
+                    if let Some(waiting) = waiting.as_mut().as_pin_mut() {
+                        // Which session it is, is looked up again once the request can leave.
+                        ready!(waiting.poll(cx))?;
+                        Step::Wait(State::Readying {
+                            outgoing: outgoing.take(),
+                        })
+                    } else {
+                        match taken_mut(outgoing).handle.acquire()? {
+                            Acquired::Ready(_) => Step::Wait(State::Readying {
+                                outgoing: outgoing.take(),
+                            }),
+                            Acquired::Wait(landing) => {
+                                waiting.set(Some(landing));
+                                continue;
+                            }
+                        }
+                    }
+                }
+
+                StateProj::Readying { outgoing } => {
+                    ready!(taken_mut(outgoing).inner.poll_ready(cx)).map_err(Into::into)?;
+                    let mut outgoing = taken(outgoing);
+                    match outgoing.handle.acquire()? {
+                        Acquired::Ready(live) => {
+                            let (mut ready_inner, (request, exchange)) = outgoing.attempt(&live)?;
+                            Step::Wait(State::Calling {
+                                future: ready_inner.call(request),
+                                exchange,
+                            })
+                        }
+                        // The session was rejected while the service got ready. The permit that readiness may hold is
+                        // given back for as long as the next one takes.
+                        Acquired::Wait(waiting) => {
+                            outgoing.inner = outgoing.inner.clone();
+                            Step::Wait(State::Acquiring {
+                                waiting: Some(waiting),
+                                outgoing: Some(outgoing),
+                            })
+                        }
+                    }
+                }
+
+                StateProj::Calling { future, exchange } => {
+                    let response = ready!(future.poll(cx)).map_err(Into::into)?;
+                    match exchange.take() {
+                        None => Step::Respond(response.map(ResponseBody::new)),
+                        Some(exchange) => answered(response, exchange)?,
+                    }
+                }
+
+                StateProj::Peeking { rejected, deadline } => {
+                    let peeked = taken_mut(rejected).response.body_mut();
+                    if peeked.poll_read(cx, PEEK_LIMIT).is_pending() {
+                        ready!(deadline.poll(cx));
+                    }
+                    let rejected = taken(rejected);
+                    let Exchange {
+                        handle, generation, ..
+                    } = &rejected.exchange;
+                    match handle.reject(*generation)? {
+                        Acquired::Ready(live) => recover(rejected, &live),
+                        Acquired::Wait(waiting) => Step::Wait(State::Refreshing {
+                            waiting,
+                            rejected: Some(rejected),
+                        }),
+                    }
+                }
+
+                StateProj::Refreshing { waiting, rejected } => {
+                    let live = ready!(waiting.poll(cx))?;
+                    recover(taken(rejected), &live)
+                }
+
+                StateProj::Reclaiming {
+                    reclaim,
+                    rejected,
+                    to,
+                } => {
+                    let reclaimed = ready!(reclaim.poll(cx));
+                    let rejected = taken(rejected);
+                    match reclaimed {
+                        Ok(Some(body)) => {
+                            let (not_ready_inner, head) = taken(to);
+                            Step::Wait(replay(rejected, not_ready_inner, head, body))
+                        }
+                        Ok(None) | Err(_) => Step::Respond(
+                            rejected.into_response(true, ReplaySkipped::BodyNotReplayable),
+                        ),
+                    }
+                }
+            };
+            match step {
+                Step::Wait(next) => state.set(next),
+                Step::Respond(response) => return Poll::Ready(Ok(response)),
+            }
+        }
+    }
+}
+
+/// What to do with an answer. A good one is returned as it is.
+fn answered<S, ReqBody, ResBody>(
+    mut response: Response<ResBody>,
+    exchange: Exchange<S, ReqBody>,
+) -> Result<Step<S, ReqBody, ResBody>, Error>
+where
+    S: Service<Request<ReplayBody<ReqBody>>>,
+    ResBody: Body,
+{
+    let is_rejected = response.status() == StatusCode::UNAUTHORIZED
+        && !redirect::led_astray(&response, &exchange.handle);
+    let skipped = match &exchange.kept {
+        _ if !is_rejected => None,
+        Err(ReplaySkipped::NotConfigured) => Some(ReplaySkipped::NotConfigured),
+        _ if exchange.refreshes_left == 0 => Some(ReplaySkipped::RefreshesExhausted),
+        _ => {
+            // Reading with a deadline, and a refresh if it comes to that, need a runtime.
+            handle::runtime()?;
+            return Ok(Step::Wait(State::Peeking {
+                rejected: Some(Rejected {
+                    response: response.map(Peeked::new),
+                    exchange,
+                }),
+                deadline: sleep(PEEK_TIMEOUT),
+            }));
+        }
+    };
+    if is_rejected || exchange.is_refreshed() {
+        exchange.note(&mut response, exchange.is_refreshed(), skipped);
+    }
+    Ok(Step::Respond(response.map(ResponseBody::new)))
+}
+
+const COMPLETED: &str = "`ResponseFuture` polled after completion";
+
+#[expect(
+    clippy::expect_used,
+    reason = "polling a completed future is a bug of the caller's"
+)]
+fn taken<T>(slot: &mut Option<T>) -> T {
+    slot.take().expect(COMPLETED)
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "polling a completed future is a bug of the caller's"
+)]
+fn taken_mut<T>(slot: &mut Option<T>) -> &mut T {
+    slot.as_mut().expect(COMPLETED)
+}
+
+impl<S, ReqBody, ResBody> fmt::Debug for ResponseFuture<S, ReqBody, ResBody>
+where
+    S: Service<Request<ReplayBody<ReqBody>>>,
+    ResBody: Body,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

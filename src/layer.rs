@@ -1,0 +1,105 @@
+//! The layer: configuration, and nothing else.
+
+use std::time::Duration;
+
+use tower_layer::Layer;
+
+use crate::{
+    endpoint::Origin, error::Error, exchange::Effort, handle::SessionHandle, refresh::RefreshFn,
+    service::SalesforceAuth, session::Session,
+};
+
+/// Adds a live Salesforce session to every request of an HTTP client service, and renews it when it is rejected.
+///
+/// See the [crate documentation](crate) for what it does and an example. Services that are made by clones of a layer
+/// share the session.
+#[derive(Clone, Debug)]
+#[must_use = "a layer does nothing until it wraps a service"]
+pub struct SalesforceAuthLayer {
+    handle: SessionHandle,
+    effort: Effort,
+}
+
+impl SalesforceAuthLayer {
+    /// A layer that logs in and renews the session with `refresh_fn`: a [flow](crate::flow), or a function.
+    ///
+    /// There is no session yet; the first request logs in, for all.
+    pub fn new(refresh_fn: impl RefreshFn) -> Self {
+        Self::with_handle(SessionHandle::new(refresh_fn))
+    }
+
+    /// A layer with a session that nothing renews. When it is rejected, the rejection is returned.
+    pub fn with_session(session: Session) -> Self {
+        Self::with_handle(SessionHandle::with_session(session))
+    }
+
+    /// A layer on a session that is shared with whoever else has the handle.
+    pub fn with_handle(handle: SessionHandle) -> Self {
+        Self {
+            handle,
+            effort: Effort {
+                max_refreshes: 1,
+                replay_limit: 64 * 1024,
+            },
+        }
+    }
+
+    /// Begins with this session, instead of logging in before the first request.
+    pub fn session(self, session: Session) -> Self {
+        self.handle.set(session);
+        self
+    }
+
+    /// How often one request may be rejected, wait for a new session and be sent again. 1 by default.
+    ///
+    /// With 0 the session is added and nothing else is done; no request is kept for a replay, and none costs a refresh.
+    pub fn max_refreshes(mut self, max_refreshes: u32) -> Self {
+        self.effort.max_refreshes = max_refreshes;
+        self
+    }
+
+    /// How many bytes of a streaming request body are kept for a replay. 64 KiB by default.
+    ///
+    /// A stream that is longer is sent all the same, and not sent again. The limit does not concern bodies that are in
+    /// memory anyway: those are kept without a copy, whatever their size.
+    pub fn replay_limit(mut self, bytes: usize) -> Self {
+        self.effort.replay_limit = bytes;
+        self
+    }
+
+    /// How long a refresh may take, whoever waits for it. 30 s by default.
+    ///
+    /// A setting of the session, shared by all layers on its handle.
+    pub fn refresh_timeout(self, refresh_timeout: Duration) -> Self {
+        self.handle.set_refresh_timeout(refresh_timeout);
+        self
+    }
+
+    /// Trusts another origin than the instance, `https://api.salesforce.com` for one: requests there get the token, and
+    /// a refresh may bring a session for it.
+    ///
+    /// A setting of the session, shared by all layers on its handle.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl) if `origin` is not `https://host[:port]`, or `http://`
+    /// to a loopback host.
+    pub fn allow_origin(self, origin: &str) -> Result<Self, Error> {
+        let origin = Origin::parse("the allowed origin", origin)?;
+        self.handle.allow_origin(&origin);
+        Ok(self)
+    }
+
+    /// The session, to look at it, to set it, or to use it elsewhere.
+    pub fn handle(&self) -> SessionHandle {
+        self.handle.clone()
+    }
+}
+
+impl<S> Layer<S> for SalesforceAuthLayer {
+    type Service = SalesforceAuth<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        SalesforceAuth::new(inner, self.handle.clone(), self.effort)
+    }
+}

@@ -1,0 +1,7 @@
+//! How a session is renewed: the user's hook, and the one flight that calls it for everybody.
+
+mod refresh_fn;
+pub(crate) mod single_flight;
+
+pub(crate) use refresh_fn::SharedRefreshFn;
+pub use refresh_fn::{FromService, RefreshContext, RefreshFn, RefreshReason, from_service};

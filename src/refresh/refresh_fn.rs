@@ -1,0 +1,232 @@
+//! The user's hook, and its adapters.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tower_service::Service;
+
+use crate::{
+    error::{BoxError, RefreshError},
+    secret::Secret,
+    session::{LiveSession, Session},
+};
+
+// === RefreshFn ===
+
+/// Brings a new session: what the layer calls, once for everybody, when there is none or the last one was rejected.
+///
+/// Every flow in [`flow`](crate::flow) is one, and so is any function or closure from a [`RefreshContext`] to a
+/// future of a session. [`from_service`] makes one of a tower service.
+///
+/// # What the layer does around it
+///
+/// It runs on a task of its own, so that a caller that gives up neither stops nor repeats it, and is given up after the
+/// refresh timeout. It may panic; that is an error like any other. What it must not do is send a request through the
+/// layer that it renews: such a request fails with [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant), unless it
+/// carries [`SkipAuth`](crate::SkipAuth).
+///
+/// # Rotation
+///
+/// With refresh-token rotation a refresh token is good for one use. A session that is returned should carry the newest
+/// one, as [`with_refresh_token`](Session::with_refresh_token); the next call finds it in
+/// [`RefreshContext::refresh_token`].
+///
+/// ```
+/// use tower_salesforce_auth::{RefreshContext, RefreshError, SalesforceAuthLayer, Session};
+///
+/// # struct Vault;
+/// # impl Vault {
+/// #     async fn read(&self, _: &str) -> Result<String, std::io::Error> { Ok("00Dxx!AQEAQ".into()) }
+/// # }
+/// let vault = std::sync::Arc::new(Vault);
+/// let layer = SalesforceAuthLayer::new(move |_context: RefreshContext| {
+///     let vault = vault.clone();
+///     async move {
+///         let token = vault.read("salesforce").await.map_err(RefreshError::transient)?;
+///         Session::new(token, "https://MyDomainName.my.salesforce.com").map_err(RefreshError::terminal)
+///     }
+/// });
+/// ```
+pub trait RefreshFn: Send + Sync + 'static {
+    /// Obtains a session that replaces the one in `context`.
+    ///
+    /// # Errors
+    ///
+    /// [`RefreshError::terminal`] if trying again cannot help, [`RefreshError::transient`] if it can.
+    fn refresh(
+        &self,
+        context: RefreshContext,
+    ) -> impl Future<Output = Result<Session, RefreshError>> + Send;
+}
+
+impl<F, Fut> RefreshFn for F
+where
+    F: Fn(RefreshContext) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Session, RefreshError>> + Send,
+{
+    fn refresh(&self, context: RefreshContext) -> impl Future<Output = Fut::Output> + Send {
+        self(context)
+    }
+}
+
+pub(crate) type SharedRefreshFn = Arc<dyn ErasedRefreshFn>;
+
+/// [`RefreshFn`] as a trait object, so that the layer needs no type parameter for it.
+pub(crate) trait ErasedRefreshFn: Send + Sync {
+    fn refresh_boxed(
+        &self,
+        context: RefreshContext,
+    ) -> Pin<Box<dyn Future<Output = Result<Session, RefreshError>> + Send + '_>>;
+}
+
+impl<R: RefreshFn> ErasedRefreshFn for R {
+    fn refresh_boxed(
+        &self,
+        context: RefreshContext,
+    ) -> Pin<Box<dyn Future<Output = Result<Session, RefreshError>> + Send + '_>> {
+        Box::pin(self.refresh(context))
+    }
+}
+
+// === RefreshContext ===
+
+/// Why a session is wanted, and what it replaces.
+#[derive(Clone, Debug)]
+pub struct RefreshContext {
+    reason: RefreshReason,
+    previous: Option<LiveSession>,
+    refresh_token: Option<Secret>,
+    attempt: u32,
+}
+
+/// Why a [`RefreshFn`] is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefreshReason {
+    /// There was no session yet.
+    FirstLogin,
+    /// The session was rejected, or [invalidated](crate::SessionHandle::invalidate).
+    Rejected,
+    /// [`SessionHandle::refresh`](crate::SessionHandle::refresh) was called.
+    Manual,
+}
+
+impl RefreshContext {
+    /// The context of a first attempt without a previous session, to call a [`RefreshFn`] by hand.
+    pub fn new(reason: RefreshReason) -> Self {
+        Self {
+            reason,
+            previous: None,
+            refresh_token: None,
+            attempt: 1,
+        }
+    }
+
+    pub(crate) fn with_previous(mut self, previous: Option<LiveSession>) -> Self {
+        self.previous = previous;
+        self
+    }
+
+    /// Adds the newest refresh token.
+    #[must_use]
+    pub fn with_refresh_token(mut self, refresh_token: Option<Secret>) -> Self {
+        self.refresh_token = refresh_token;
+        self
+    }
+
+    pub(crate) fn with_attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    /// Why the session is wanted.
+    pub fn reason(&self) -> RefreshReason {
+        self.reason
+    }
+
+    /// The session that is to be replaced, if there was one.
+    pub fn previous(&self) -> Option<&Session> {
+        self.previous.as_deref()
+    }
+
+    /// The newest refresh token that any session of this handle came with.
+    ///
+    /// Under rotation an older one must never be used again, so prefer this to one that was configured.
+    pub fn refresh_token(&self) -> Option<&Secret> {
+        self.refresh_token.as_ref()
+    }
+
+    /// Which attempt since the last success this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+}
+
+// === FromService ===
+
+/// Makes a [`RefreshFn`] of a tower service from a [`RefreshContext`] to a [`Session`].
+///
+/// A refresh can then be wrapped in any tower layer. An error of the service that is a [`RefreshError`] is taken as it
+/// is, any other as [transient](RefreshError::transient).
+///
+/// A retry layer around a refresh token flow must not repeat a call that may have reached the server: under rotation
+/// the second use of a refresh token revokes the grant.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower::{ServiceBuilder, service_fn};
+/// use tower_salesforce_auth::{RefreshContext, SalesforceAuthLayer, Session, from_service};
+///
+/// let login = ServiceBuilder::new()
+///     .timeout(Duration::from_secs(5))
+///     .service(service_fn(|_: RefreshContext| async {
+///         Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")
+///     }));
+/// let layer = SalesforceAuthLayer::new(from_service(login));
+/// ```
+pub fn from_service<S>(service: S) -> FromService<S>
+where
+    S: Service<RefreshContext, Response = Session> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    FromService {
+        service: Mutex::new(service),
+    }
+}
+
+/// A [`RefreshFn`] that calls a tower service; made by [`from_service`].
+pub struct FromService<S> {
+    /// Only ever cloned from. The lock spares the service from having to be `Sync`, and there is one refresh at a time.
+    service: Mutex<S>,
+}
+
+impl<S> RefreshFn for FromService<S>
+where
+    S: Service<RefreshContext, Response = Session> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    async fn refresh(&self, context: RefreshContext) -> Result<Session, RefreshError> {
+        let mut service = self
+            .service
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let refresh_error = |error: S::Error| RefreshError::from_boxed(error.into());
+        poll_fn(|cx| service.poll_ready(cx))
+            .await
+            .map_err(refresh_error)?;
+        service.call(context).await.map_err(refresh_error)
+    }
+}
+
+impl<S> fmt::Debug for FromService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromService").finish_non_exhaustive()
+    }
+}

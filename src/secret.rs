@@ -1,0 +1,47 @@
+//! Strings that cannot be printed by accident.
+
+use std::fmt;
+
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+/// An access token, refresh token, password or client secret.
+///
+/// It has no [`Display`](fmt::Display), its [`Debug`] shows `[redacted]`, and its memory is wiped when it is dropped.
+/// [`expose`](Secret::expose) is the one way to its text, so that every place that reads a secret can be searched for.
+///
+/// ```
+/// use tower_salesforce_auth::Secret;
+///
+/// let secret = Secret::from("5Aep861…");
+/// assert_eq!(format!("{secret:?}"), "[redacted]");
+/// assert_eq!(secret.expose(), "5Aep861…");
+/// ```
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// The secret's text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(secret: String) -> Self {
+        Self(Zeroizing::new(secret))
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(secret: &str) -> Self {
+        Self::from(secret.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}

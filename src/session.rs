@@ -1,0 +1,269 @@
+//! One session: an access token, where it is good, and what came with it.
+
+use std::{fmt, ops::Deref, sync::Arc, time::SystemTime};
+
+use http::HeaderValue;
+
+use crate::{
+    endpoint::{InstanceUrl, LoginUrl},
+    error::{Error, ErrorKind},
+    secret::Secret,
+};
+
+// === Session ===
+
+/// An immutable snapshot of an authenticated context: a token, its instance, and what the login told about them.
+///
+/// ```
+/// use tower_salesforce_auth::Session;
+///
+/// let session = Session::new("00Dxx0000001gEF!AQEAQ…", "https://MyDomainName.my.salesforce.com");
+/// assert!(session.is_err(), "an ellipsis cannot stand in a header");
+///
+/// let session = Session::new("00Dxx0000001gEF!AQEAQ", "https://MyDomainName.my.salesforce.com")?
+///     .with_refresh_token("5Aep861TSESvWeug");
+/// assert_eq!(session.instance_url().host(), "mydomainname.my.salesforce.com");
+/// assert!(!format!("{session:?}").contains("5Aep"));
+/// # Ok::<_, tower_salesforce_auth::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Session {
+    access_token: Secret,
+    /// `Bearer <access token>` (RFC 6750 §2.1), rendered once and marked sensitive.
+    authorization: HeaderValue,
+    instance_url: InstanceUrl,
+    login_url: Option<LoginUrl>,
+    refresh_token: Option<Secret>,
+    identity_url: Option<String>,
+    scope: Option<String>,
+    issued_at: Option<SystemTime>,
+}
+
+impl Session {
+    /// A session with an access token for an instance, `https://MyDomainName.my.salesforce.com` for one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidToken`] if the token is empty or cannot stand in a header, and [`ErrorKind::InvalidUrl`] if
+    /// the instance URL is not `https` (nor loopback), has a path, or is a Lightning host.
+    pub fn new(access_token: impl Into<Secret>, instance_url: &str) -> Result<Self, Error> {
+        Self::from_parts(access_token.into(), instance_url.parse()?)
+    }
+
+    /// A session with a session id and the server URL that a SOAP `login()` returned with it.
+    ///
+    /// The instance is the origin of the server URL.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub fn from_session_id(session_id: impl Into<Secret>, server_url: &str) -> Result<Self, Error> {
+        Self::from_parts(session_id.into(), InstanceUrl::from_server_url(server_url)?)
+    }
+
+    fn from_parts(access_token: Secret, instance_url: InstanceUrl) -> Result<Self, Error> {
+        Ok(Self {
+            authorization: bearer(&access_token)?,
+            access_token,
+            instance_url,
+            login_url: None,
+            refresh_token: None,
+            identity_url: None,
+            scope: None,
+            issued_at: None,
+        })
+    }
+
+    /// Adds the refresh token (RFC 6749 §1.5) that renews this session.
+    #[must_use]
+    pub fn with_refresh_token(mut self, refresh_token: impl Into<Secret>) -> Self {
+        self.refresh_token = Some(refresh_token.into());
+        self
+    }
+
+    /// Adds the login URL that the session was obtained at.
+    #[must_use]
+    pub fn with_login_url(mut self, login_url: LoginUrl) -> Self {
+        self.login_url = Some(login_url);
+        self
+    }
+
+    /// Adds the identity URL, the `id` of a token response.
+    #[must_use]
+    pub fn with_identity_url(mut self, identity_url: impl Into<String>) -> Self {
+        self.identity_url = Some(identity_url.into());
+        self
+    }
+
+    /// Adds the granted scope, space-separated (RFC 6749 §3.3).
+    #[must_use]
+    pub fn with_scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+
+    /// Adds the time at which the server issued the token.
+    #[must_use]
+    pub fn with_issued_at(mut self, issued_at: SystemTime) -> Self {
+        self.issued_at = Some(issued_at);
+        self
+    }
+
+    /// The access token, or the session id, which is the same to the APIs.
+    pub fn access_token(&self) -> &Secret {
+        &self.access_token
+    }
+
+    /// Where the API calls of this session go.
+    pub fn instance_url(&self) -> &InstanceUrl {
+        &self.instance_url
+    }
+
+    /// Where the session was obtained, if known.
+    pub fn login_url(&self) -> Option<&LoginUrl> {
+        self.login_url.as_ref()
+    }
+
+    /// The refresh token, if there is one.
+    pub fn refresh_token(&self) -> Option<&Secret> {
+        self.refresh_token.as_ref()
+    }
+
+    /// The identity URL, `https://login.salesforce.com/id/<org id>/<user id>`, if known.
+    pub fn identity_url(&self) -> Option<&str> {
+        self.identity_url.as_deref()
+    }
+
+    /// The 18-character id of the org, taken from the identity URL.
+    pub fn organization_id(&self) -> Option<&str> {
+        self.identity().map(|(organization, _)| organization)
+    }
+
+    /// The 18-character id of the user, taken from the identity URL.
+    pub fn user_id(&self) -> Option<&str> {
+        self.identity().map(|(_, user)| user)
+    }
+
+    fn identity(&self) -> Option<(&str, &str)> {
+        let (_, ids) = self.identity_url.as_deref()?.split_once("/id/")?;
+        ids.split_once('/')
+    }
+
+    /// The granted scope, space-separated, if known.
+    pub fn scope(&self) -> Option<&str> {
+        self.scope.as_deref()
+    }
+
+    /// When the server issued the token, by the server's clock, if known.
+    pub fn issued_at(&self) -> Option<SystemTime> {
+        self.issued_at
+    }
+
+    pub(crate) fn authorization(&self) -> &HeaderValue {
+        &self.authorization
+    }
+}
+
+fn bearer(access_token: &Secret) -> Result<HeaderValue, Error> {
+    let token = access_token.expose();
+    if token.is_empty() {
+        return Err(Error::new(
+            ErrorKind::InvalidToken,
+            "the access token is empty",
+        ));
+    }
+    // Neither OAuth tokens nor session ids have a blank in them; one that got in by copying would be sent as another
+    // token, and a line break would be another header.
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Error::new(
+            ErrorKind::InvalidToken,
+            "the access token has a blank, a control or a non-ASCII character in it, which no Salesforce token has: \
+             check how it was copied",
+        ));
+    }
+    let rendered = zeroize::Zeroizing::new(format!("Bearer {token}"));
+    let mut value = HeaderValue::from_str(&rendered).map_err(|error| {
+        Error::new(
+            ErrorKind::InvalidToken,
+            "the access token cannot stand in a header",
+        )
+        .with_source(error)
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("access_token", &self.access_token)
+            .field("instance_url", &self.instance_url)
+            .field("login_url", &self.login_url)
+            .field("refresh_token", &self.refresh_token)
+            .field("identity_url", &self.identity_url)
+            .field("scope", &self.scope)
+            .field("issued_at", &self.issued_at)
+            .finish_non_exhaustive()
+    }
+}
+
+// === LiveSession ===
+
+/// Which of the sessions that a [`SessionHandle`](crate::SessionHandle) has published: a counter that only grows.
+///
+/// A rejection names the generation that was rejected, and so is never mistaken for one of a newer session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(u64);
+
+impl Generation {
+    /// Before anything was published.
+    pub(crate) const NONE: Self = Self(0);
+
+    pub(crate) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// A [`Session`] that was published by a [`SessionHandle`](crate::SessionHandle), and its generation.
+///
+/// Cheap to clone. It dereferences to the session.
+#[derive(Clone)]
+pub struct LiveSession(pub(crate) Arc<Published>);
+
+/// What a [`LiveSession`] shares.
+pub(crate) struct Published {
+    pub(crate) session: Session,
+    pub(crate) generation: Generation,
+    /// The generation that first had this access token. A refresh that brings the same token again makes a new
+    /// generation since this one, so that whoever was rejected in between knows that there is nothing new to try.
+    pub(crate) since: Generation,
+}
+
+impl LiveSession {
+    /// The generation of this session, to [`invalidate`](crate::SessionHandle::invalidate) it by.
+    pub fn generation(&self) -> Generation {
+        self.0.generation
+    }
+
+    /// Whether its token is another than the one that `generation` was rejected with.
+    pub(crate) fn cures(&self, generation: Generation) -> bool {
+        generation < self.0.since
+    }
+}
+
+impl Deref for LiveSession {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.0.session
+    }
+}
+
+impl fmt::Debug for LiveSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveSession")
+            .field("generation", &self.0.generation)
+            .field("session", &self.0.session)
+            .finish()
+    }
+}
