@@ -1,0 +1,846 @@
+//! Exactly once: who refreshes, who waits, and who is sent again.
+
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use tokio::{
+    sync::{Barrier, Notify, oneshot},
+    task::JoinSet,
+    time::{Instant, advance},
+};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower_salesforce_auth::{
+    AuthOutcome, BoxError, Error, ErrorKind, NoRefresh, NoReplay, RefreshContext, RefreshError,
+    RefreshErrorKind, RefreshReason, ReplayBody, ReplaySkipped, ResponseBody, SalesforceAuth,
+    SalesforceAuthLayer, SkipAuth, from_service,
+};
+
+use crate::support::{Answering, Api, EXPIRED, Refresher, expired, get, post, send, session, text};
+
+type ReqBody = ReplayBody<Full<Bytes>>;
+
+fn kind(error: &BoxError) -> Option<ErrorKind> {
+    error.downcast_ref().map(Error::kind)
+}
+
+fn refresh_kind(error: &BoxError) -> Option<RefreshErrorKind> {
+    let error: &Error = error.downcast_ref()?;
+    error.refresh_error().map(RefreshError::kind)
+}
+
+fn outcome<B>(response: &Response<B>) -> &AuthOutcome {
+    response.extensions().get().expect("an outcome")
+}
+
+#[tokio::test]
+async fn a_good_answer_is_returned_untouched() {
+    let api = Api::accepting("T0");
+    let refresher = Refresher::of(&api);
+    let service = refresher.layer().layer(api.clone());
+
+    let response = send(&service, get("/services/data/")).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(response.extensions().get::<AuthOutcome>().is_none());
+    assert_eq!(text(response).await, "ok");
+    assert_eq!((api.calls(), refresher.count()), (1, 0));
+    assert_eq!(api.seen()[0].authorizations(), ["Bearer T0"]);
+    assert!(api.seen()[0].headers["authorization"].is_sensitive());
+}
+
+#[tokio::test]
+async fn r01_a_server_that_rejects_everything_costs_two_calls_and_one_refresh() {
+    let api = Api::accepting("nothing");
+    let refreshes = Arc::new(AtomicUsize::new(0));
+    let layer = {
+        let refreshes = refreshes.clone();
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let n = refreshes.fetch_add(1, Ordering::SeqCst) + 1;
+            async move { Ok(session(&format!("T{n}"))) }
+        })
+        .session(session("T0"))
+    };
+    let service = layer.layer(api.clone());
+
+    let response = send(&service, get("/services/data/")).await.unwrap();
+
+    assert_eq!((api.calls(), refreshes.load(Ordering::SeqCst)), (2, 1));
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(response.headers()["www-authenticate"], "Token");
+    assert_eq!(outcome(&response).attempts(), 2);
+    assert!(outcome(&response).refreshed());
+    assert_eq!(
+        outcome(&response).replay_skipped(),
+        Some(ReplaySkipped::RefreshesExhausted)
+    );
+    assert_eq!(text(response).await, EXPIRED);
+    assert_eq!(api.tokens(), ["T0", "T1"]);
+}
+
+#[tokio::test]
+async fn r01_zero_refreshes_per_request_means_one_call_and_no_refresh() {
+    let api = Api::accepting("nothing");
+    let refresher = Refresher::of(&api);
+    let service = refresher.layer().max_refreshes(0).layer(api.clone());
+
+    let response = send(&service, get("/services/data/")).await.unwrap();
+
+    assert_eq!((api.calls(), refresher.count()), (1, 0));
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(text(response).await, EXPIRED);
+}
+
+#[tokio::test]
+async fn r01_more_refreshes_per_request_are_used_up_one_by_one() {
+    let api = Api::accepting("nothing");
+    let refreshes = Arc::new(AtomicUsize::new(0));
+    let layer = {
+        let (refreshes, api) = (refreshes.clone(), api.clone());
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let n = refreshes.fetch_add(1, Ordering::SeqCst) + 1;
+            // The third token is the first that is good for something.
+            if n == 3 {
+                api.accept("T3");
+            }
+            async move { Ok(session(&format!("T{n}"))) }
+        })
+        .session(session("T0"))
+        .max_refreshes(4)
+    };
+    let service = layer.layer(api.clone());
+
+    let response = send(&service, post("/services/data/", "body"))
+        .await
+        .unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(outcome(&response).attempts(), 4);
+    assert_eq!(outcome(&response).replay_skipped(), None);
+    assert_eq!(api.tokens(), ["T0", "T1", "T2", "T3"]);
+    assert!(api.seen().iter().all(|seen| seen.body == "body"));
+}
+
+/// An API that answers nobody who comes with the expired token before all of them have come.
+fn all_together(
+    api: &Api,
+    callers: usize,
+) -> impl tower::Service<
+    Request<ReqBody>,
+    Response = Response<Full<Bytes>>,
+    Error = BoxError,
+    Future: Send,
+> + Clone
++ Send
++ 'static {
+    let barrier = Arc::new(Barrier::new(callers));
+    let api = api.clone();
+    service_fn(move |request: Request<ReqBody>| {
+        let (api, barrier) = (api.clone(), barrier.clone());
+        async move {
+            if request.headers()["authorization"] == "Bearer T0" {
+                barrier.wait().await;
+            }
+            api.oneshot(request).await
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r02_a_thousand_concurrent_rejections_cost_one_refresh() {
+    const CALLERS: usize = 1_000;
+    for _ in 0..200 {
+        let api = Api::accepting("nothing yet");
+        let refresher = Refresher::of(&api);
+        let service = refresher.layer().layer(all_together(&api, CALLERS));
+
+        let mut callers = JoinSet::new();
+        for n in 0..CALLERS {
+            let service = service.clone();
+            callers.spawn(async move {
+                let response = send(&service, post("/services/data/", n.to_string())).await?;
+                Ok::<_, BoxError>(response.status())
+            });
+        }
+        let answers = callers.join_all().await;
+
+        assert!(
+            answers
+                .iter()
+                .all(|status| *status.as_ref().unwrap() == 200)
+        );
+        assert_eq!((refresher.count(), api.calls()), (1, 2 * CALLERS));
+        let replayed = api.tokens().iter().filter(|token| *token == "T1").count();
+        assert_eq!(replayed, CALLERS);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r02_a_failed_refresh_is_shared_by_all_who_waited() {
+    const CALLERS: usize = 1_000;
+    let api = Api::accepting("nothing");
+    let refreshes = Arc::new(AtomicUsize::new(0));
+    let layer = {
+        let refreshes = refreshes.clone();
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            refreshes.fetch_add(1, Ordering::SeqCst);
+            async { Err::<tower_salesforce_auth::Session, _>(RefreshError::terminal("revoked")) }
+        })
+        .session(session("T0"))
+    };
+    let service = layer.layer(all_together(&api, CALLERS));
+
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let service = service.clone();
+        callers.spawn(async move { send(&service, get("/services/data/")).await });
+    }
+    for answer in callers.join_all().await {
+        let error = answer.unwrap_err();
+        assert_eq!(kind(&error), Some(ErrorKind::Refresh));
+        let refresh_error = error.downcast_ref::<Error>().unwrap().refresh_error();
+        let cause = std::error::Error::source(refresh_error.unwrap()).unwrap();
+        assert_eq!(cause.to_string(), "revoked");
+    }
+    // Stragglers, rejected while the others waited, take part in the failure instead of trying for themselves.
+    assert_eq!(
+        (refreshes.load(Ordering::SeqCst), api.calls()),
+        (1, CALLERS)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn r05_straggler_is_replayed_with_the_session_that_is_there() {
+    let api = Api::accepting("T0");
+    let refresher = Refresher::of(&api);
+    let inner = {
+        let api = api.clone();
+        service_fn(move |request: Request<ReqBody>| {
+            let api = api.clone();
+            async move {
+                let is_late = request.uri().path() == "/late"
+                    && request.headers()["authorization"] == "Bearer T0";
+                if is_late {
+                    tokio::time::sleep(Duration::from_secs(10)).await;
+                }
+                api.oneshot(request).await.map_err(std::io::Error::other)
+            }
+        })
+    };
+    let service = refresher.layer().layer(inner);
+
+    let late = tokio::spawn({
+        let service = service.clone();
+        async move { send(&service, get("/late")).await }
+    });
+    tokio::task::yield_now().await;
+    api.accept("nothing");
+    send(&service, get("/early")).await.unwrap();
+    assert_eq!(refresher.count(), 1);
+
+    let response = late.await.unwrap().unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(refresher.count(), 1);
+    assert_eq!(outcome(&response).attempts(), 2);
+    assert_eq!(api.tokens(), ["T0", "T1", "T0", "T1"]);
+}
+
+type Statuses = BoxCloneSyncService<Request<Full<Bytes>>, StatusCode, BoxError>;
+
+/// A service in a box, so that its own refresh can hold it.
+fn statuses_of(service: &SalesforceAuth<Api>) -> Statuses {
+    let status = |response: Response<ResponseBody<Full<Bytes>>>| response.status();
+    BoxCloneSyncService::new(ServiceExt::<Request<Full<Bytes>>>::map_response(
+        service.clone(),
+        status,
+    ))
+}
+
+#[tokio::test]
+async fn r13_a_refresh_through_its_own_layer_fails_instead_of_waiting_for_itself() {
+    let api = Api::accepting("T1");
+    let refreshes = Arc::new(AtomicUsize::new(0));
+    let (service_tx, service_rx) = tokio::sync::watch::channel(None);
+    let layer = {
+        let refreshes = refreshes.clone();
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let n = refreshes.fetch_add(1, Ordering::SeqCst) + 1;
+            let service = service_rx.borrow().clone();
+            async move {
+                if n == 1 {
+                    let service: Statuses = service.expect("the service");
+                    service
+                        .oneshot(get("/services/oauth2/userinfo"))
+                        .await
+                        .map_err(RefreshError::transient)?;
+                }
+                Ok(session("T1"))
+            }
+        })
+        .session(session("T0"))
+    };
+    let service = layer.layer(api.clone());
+    service_tx.send_replace(Some(statuses_of(&service)));
+
+    let error = send(&service, get("/services/data/")).await.unwrap_err();
+
+    assert_eq!(kind(&error), Some(ErrorKind::Refresh));
+    let mut sources =
+        std::iter::successors(std::error::Error::source(&*error), |error| error.source());
+    let nested = sources.find_map(|error| error.downcast_ref::<Error>());
+    assert_eq!(nested.map(Error::kind), Some(ErrorKind::Reentrant));
+
+    let response = send(&service, get("/services/data/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(refreshes.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn r13_a_refresh_through_another_session_is_part_of_the_first() {
+    // A's refresh asks B's client, whose refresh asks A's.
+    let api = Api::accepting("nothing");
+    let handles = Arc::new(std::sync::OnceLock::<
+        [tower_salesforce_auth::SessionHandle; 2],
+    >::new());
+    let ask = |other: usize| {
+        let handles = handles.clone();
+        move |_: RefreshContext| {
+            let handles = handles.clone();
+            async move {
+                let other = &handles.get().expect("both handles")[other];
+                let live = other.token().await.map_err(RefreshError::transient)?;
+                Ok(tower_salesforce_auth::Session::clone(&live))
+            }
+        }
+    };
+    let a = tower_salesforce_auth::SessionHandle::new(ask(1));
+    let b = tower_salesforce_auth::SessionHandle::new(ask(0));
+    assert!(handles.set([a.clone(), b]).is_ok());
+    let service = SalesforceAuthLayer::with_handle(a).layer(api);
+
+    let error = send(&service, get("/services/data/")).await.unwrap_err();
+
+    let sources = std::iter::successors(std::error::Error::source(&*error), |error| error.source());
+    let mut nested = sources.filter_map(|error| error.downcast_ref::<Error>());
+    assert!(nested.any(|error| error.kind() == ErrorKind::Reentrant));
+}
+
+#[tokio::test]
+async fn r13_a_request_that_skips_auth_passes_during_a_refresh() {
+    let api = Api::accepting("T1");
+    let (service_tx, service_rx) = tokio::sync::watch::channel(None);
+    let layer = SalesforceAuthLayer::new(move |_: RefreshContext| {
+        let service = service_rx.borrow().clone();
+        async move {
+            let service: Statuses = service.expect("the service");
+            let mut request = get("https://login.salesforce.com/services/oauth2/token");
+            request.extensions_mut().insert(SkipAuth);
+            let status = service
+                .oneshot(request)
+                .await
+                .map_err(RefreshError::transient)?;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "passed on, and answered");
+            Ok(session("T1"))
+        }
+    })
+    .session(session("T0"));
+    let service = layer.layer(api.clone());
+    service_tx.send_replace(Some(statuses_of(&service)));
+
+    let response = send(&service, get("/services/data/")).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(api.tokens(), ["T0", "", "T1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r14_a_refresh_that_hangs_fails_everybody_after_the_timeout() {
+    let api = Api::accepting("T2");
+    let refresher = Refresher::of(&api);
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let layer = {
+        let (refresher, dropped) = (refresher.clone(), dropped.clone());
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let (refresher, dropped) = (refresher.clone(), dropped.clone());
+            async move {
+                let n = refresher.begin();
+                if n == 1 {
+                    let _guard = scopeguard(move || dropped.fetch_add(1, Ordering::SeqCst));
+                    pending::<()>().await;
+                }
+                refresher.complete(n)
+            }
+        })
+        .session(session("T0"))
+    };
+    let service = layer.layer(api.clone());
+    let started = Instant::now();
+
+    let mut callers = JoinSet::new();
+    for _ in 0..50 {
+        let service = service.clone();
+        callers.spawn(async move { send(&service, get("/services/data/")).await });
+    }
+    for answer in callers.join_all().await {
+        assert_eq!(
+            refresh_kind(&answer.unwrap_err()),
+            Some(RefreshErrorKind::TimedOut)
+        );
+    }
+    // The timer wheel is a millisecond coarse.
+    assert_eq!(started.elapsed().as_secs(), 30);
+    assert!(started.elapsed() <= Duration::from_millis(30_001));
+    assert_eq!(dropped.load(Ordering::SeqCst), 1, "the refresh was dropped");
+    assert_eq!(
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks(),
+        0
+    );
+
+    let response = send(&service, get("/services/data/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(refresher.count(), 2);
+}
+
+/// Calls a function when it is dropped.
+fn scopeguard<F: FnOnce() -> T, T>(f: F) -> impl Drop {
+    struct Guard<F: FnOnce() -> T, T>(Option<F>);
+    impl<F: FnOnce() -> T, T> Drop for Guard<F, T> {
+        fn drop(&mut self) {
+            self.0.take().map(|f| f());
+        }
+    }
+    Guard(Some(f))
+}
+
+#[tokio::test(start_paused = true)]
+async fn r14_a_refresh_that_panics_fails_everybody_at_once() {
+    for panics_before_its_future_is_made in [true, false] {
+        let api = Api::accepting("T2");
+        let refresher = Refresher::of(&api);
+        let layer = {
+            let refresher = refresher.clone();
+            SalesforceAuthLayer::new(move |_: RefreshContext| {
+                let n = refresher.begin();
+                assert!(n > 1 || !panics_before_its_future_is_made, "on purpose");
+                let refresher = refresher.clone();
+                async move {
+                    tokio::task::yield_now().await;
+                    assert!(n > 1, "on purpose");
+                    refresher.complete(n)
+                }
+            })
+            .session(session("T0"))
+        };
+        let service = layer.layer(all_together(&api, 50));
+        let started = Instant::now();
+
+        let mut callers = JoinSet::new();
+        for _ in 0..50 {
+            let service = service.clone();
+            callers.spawn(async move { send(&service, get("/services/data/")).await });
+        }
+        for answer in callers.join_all().await {
+            assert_eq!(
+                refresh_kind(&answer.unwrap_err()),
+                Some(RefreshErrorKind::Panicked)
+            );
+        }
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        assert_eq!(
+            tokio::runtime::Handle::current()
+                .metrics()
+                .num_alive_tasks(),
+            0
+        );
+
+        let response = send(&service, get("/services/data/")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(refresher.count(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r15_a_request_may_time_out_while_its_refresh_goes_on() {
+    let api = Api::accepting("nothing yet");
+    let refresher = Refresher::of(&api);
+    let layer = {
+        let refresher = refresher.clone();
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let refresher = refresher.clone();
+            async move {
+                let n = refresher.begin();
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                refresher.complete(n)
+            }
+        })
+        .session(session("T0"))
+    };
+    let service = layer.layer(api.clone());
+    let hurried = ServiceBuilder::new()
+        .timeout(Duration::from_millis(50))
+        .service(service.clone());
+    let started = Instant::now();
+
+    let error = send(&hurried, get("/services/data/")).await.unwrap_err();
+    assert!(error.is::<tower::timeout::error::Elapsed>());
+    assert!(started.elapsed() <= Duration::from_millis(52));
+
+    advance(Duration::from_millis(5_100) - started.elapsed()).await;
+    let response = send(&service, get("/services/data/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(response.extensions().get::<AuthOutcome>().is_none());
+    assert_eq!(refresher.count(), 1);
+    assert_eq!(api.tokens(), ["T0", "T1"]);
+}
+
+#[tokio::test]
+async fn r19_a_refresh_that_brings_the_same_token_causes_no_replay() {
+    let api = Api::accepting("nothing");
+    let refreshes = Arc::new(AtomicUsize::new(0));
+    let layer = {
+        let refreshes = refreshes.clone();
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            refreshes.fetch_add(1, Ordering::SeqCst);
+            async { Ok(session("T0")) }
+        })
+        .session(session("T0"))
+    };
+    let service = layer.layer(all_together(&api, 100));
+
+    let mut callers = JoinSet::new();
+    for _ in 0..100 {
+        let service = service.clone();
+        callers.spawn(async move { send(&service, get("/services/data/")).await });
+    }
+    for answer in callers.join_all().await {
+        let response = answer.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(
+            outcome(&response).replay_skipped(),
+            Some(ReplaySkipped::Unchanged)
+        );
+        assert_eq!(outcome(&response).attempts(), 1);
+        assert_eq!(text(response).await, EXPIRED);
+    }
+    assert_eq!((api.calls(), refreshes.load(Ordering::SeqCst)), (100, 1));
+}
+
+#[tokio::test]
+async fn r19_a_straggler_is_not_replayed_with_the_token_that_it_was_rejected_with() {
+    let refreshes = Arc::new(AtomicUsize::new(0));
+    let layer = {
+        let refreshes = refreshes.clone();
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            refreshes.fetch_add(1, Ordering::SeqCst);
+            async { Ok(session("T0")) }
+        })
+        .session(session("T0"))
+    };
+    let (release, held) = oneshot::channel::<()>();
+    let held = Arc::new(std::sync::Mutex::new(Some(held)));
+    let inner = service_fn(move |request: Request<ReqBody>| {
+        let held = (request.uri().path() == "/late").then(|| held.lock().unwrap().take());
+        async move {
+            if let Some(Some(held)) = held {
+                held.await.expect("a release");
+            }
+            Ok::<_, std::convert::Infallible>(expired())
+        }
+    });
+    let service = layer.layer(inner);
+    let late = tokio::spawn({
+        let service = service.clone();
+        async move { send(&service, get("/late")).await }
+    });
+    tokio::task::yield_now().await;
+    send(&service, get("/early")).await.unwrap();
+    release.send(()).unwrap();
+
+    let response = late.await.unwrap().unwrap();
+
+    assert_eq!(
+        outcome(&response).replay_skipped(),
+        Some(ReplaySkipped::Unchanged)
+    );
+    assert_eq!(refreshes.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn r23_requests_during_a_refresh_wait_and_go_out_once_with_the_new_token() {
+    let api = Api::accepting("nothing yet");
+    let refresher = Refresher::of(&api);
+    let (started, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let layer = {
+        let (refresher, started, finish) = (refresher.clone(), started.clone(), finish.clone());
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let (refresher, started, finish) = (refresher.clone(), started.clone(), finish.clone());
+            async move {
+                let n = refresher.begin();
+                started.notify_one();
+                finish.notified().await;
+                refresher.complete(n)
+            }
+        })
+        .session(session("T0"))
+    };
+    let service = layer.layer(api.clone());
+    let first = tokio::spawn({
+        let service = service.clone();
+        async move { send(&service, get("/first")).await }
+    });
+    started.notified().await;
+
+    let mut callers = JoinSet::new();
+    for _ in 0..50 {
+        let service = service.clone();
+        callers.spawn(async move { send(&service, get("/during")).await });
+    }
+    // Each has had its turn, and waits.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(api.calls(), 1);
+    finish.notify_one();
+
+    for answer in callers.join_all().await {
+        let response = answer.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(response.extensions().get::<AuthOutcome>().is_none());
+    }
+    assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::OK);
+    assert_eq!(refresher.count(), 1);
+    let during: Vec<_> = api
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.uri.path() == "/during")
+        .map(|seen| seen.authorizations().concat())
+        .collect();
+    assert_eq!(during, ["Bearer T1"; 50]);
+}
+
+#[tokio::test]
+async fn r23_requests_during_a_manual_refresh_go_on_with_the_old_token() {
+    let api = Api::accepting("T0");
+    let refresher = Refresher::of(&api);
+    let (started, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let layer = {
+        let (refresher, started, finish) = (refresher.clone(), started.clone(), finish.clone());
+        SalesforceAuthLayer::new(move |context: RefreshContext| {
+            assert_eq!(context.reason(), RefreshReason::Manual);
+            let (refresher, started, finish) = (refresher.clone(), started.clone(), finish.clone());
+            async move {
+                let n = refresher.begin();
+                started.notify_one();
+                finish.notified().await;
+                refresher.complete(n)
+            }
+        })
+        .session(session("T0"))
+    };
+    let handle = layer.handle();
+    let service = layer.layer(api.clone());
+    let refresh = tokio::spawn(async move { handle.refresh().await });
+    started.notified().await;
+
+    for _ in 0..50 {
+        let response = send(&service, get("/during")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+    finish.notify_one();
+
+    let live = refresh.await.unwrap().unwrap();
+    assert_eq!(live.access_token().expose(), "T1");
+    assert_eq!(api.tokens(), ["T0"; 50]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_first_login_happens_once_for_all_and_before_anything_is_sent() {
+    let api = Api::accepting("nothing yet");
+    let refresher = Refresher::of(&api);
+    let service = refresher.layer_without_session().layer(api.clone());
+
+    let mut callers = JoinSet::new();
+    for n in 0..200 {
+        let service = service.clone();
+        callers.spawn(async move { send(&service, post("/services/data/", n.to_string())).await });
+    }
+    for answer in callers.join_all().await {
+        let response = answer.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(response.extensions().get::<AuthOutcome>().is_none());
+    }
+    assert_eq!((refresher.count(), api.calls()), (1, 200));
+    assert_eq!(api.tokens(), vec!["T1"; 200]);
+}
+
+#[tokio::test]
+async fn a_rejection_of_a_session_that_nothing_renews_is_returned() {
+    let api = Api::accepting("nothing");
+    let service = SalesforceAuthLayer::with_session(session("T0")).layer(api.clone());
+
+    for _ in 0..2 {
+        let response = send(&service, get("/services/data/")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(
+            outcome(&response).replay_skipped(),
+            Some(ReplaySkipped::NotConfigured)
+        );
+        assert_eq!(text(response).await, EXPIRED);
+    }
+    assert_eq!(api.tokens(), ["T0", "T0"]);
+}
+
+#[tokio::test]
+async fn requests_opt_out_of_auth_refresh_and_replay() {
+    let api = Api::accepting("T1");
+    let refresher = Refresher::of(&api);
+    let service = refresher.layer().layer(api.clone());
+
+    let mut request = get("/services/data/");
+    request.extensions_mut().insert(SkipAuth);
+    let response = send(&service, request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert!(response.extensions().get::<AuthOutcome>().is_none());
+    assert_eq!((api.calls(), refresher.count()), (1, 0));
+    assert_eq!(
+        api.seen()[0].uri,
+        "https://example.my.salesforce.com/services/data/"
+    );
+
+    let mut request = get("/services/data/");
+    request.extensions_mut().insert(NoRefresh);
+    let response = send(&service, request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!((api.calls(), refresher.count()), (2, 0));
+
+    let mut request = get("/services/data/");
+    request.extensions_mut().insert(NoReplay);
+    let response = send(&service, request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        outcome(&response).replay_skipped(),
+        Some(ReplaySkipped::NotWanted)
+    );
+    assert!(outcome(&response).refreshed());
+    assert_eq!((api.calls(), refresher.count()), (3, 1));
+
+    let response = send(&service, get("/services/data/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!((api.calls(), refresher.count()), (4, 1));
+    assert_eq!(api.tokens(), ["", "T0", "T0", "T1"]);
+}
+
+#[tokio::test]
+async fn a_tower_service_is_a_refresh_function_and_its_layers_hold() {
+    let api = Api::accepting("T1");
+    let readied = Arc::new(AtomicUsize::new(0));
+    let login = {
+        let readied = readied.clone();
+        ServiceBuilder::new()
+            .concurrency_limit(1)
+            .map_request(move |context: RefreshContext| {
+                readied.fetch_add(1, Ordering::SeqCst);
+                context
+            })
+            .service(service_fn(|context: RefreshContext| async move {
+                assert_eq!(context.reason(), RefreshReason::Rejected);
+                assert_eq!(context.attempt(), 1);
+                let previous = context.previous().expect("the rejected session");
+                assert_eq!(previous.access_token().expose(), "T0");
+                Ok::<_, RefreshError>(session("T1"))
+            }))
+    };
+    let service = SalesforceAuthLayer::new(from_service(login))
+        .session(session("T0"))
+        .layer(api);
+
+    let response = send(&service, get("/services/data/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(readied.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn errors_of_a_refresh_service_keep_what_they_are() {
+    let terminal = service_fn(|_: RefreshContext| async {
+        Err::<tower_salesforce_auth::Session, _>(RefreshError::terminal("locked"))
+    });
+    let foreign = service_fn(|_: RefreshContext| async {
+        Err::<tower_salesforce_auth::Session, _>(std::io::Error::other("unplugged"))
+    });
+    let inner = Answering(|_: Request<ReqBody>| expired());
+
+    let service = SalesforceAuthLayer::new(from_service(terminal)).layer(inner.clone());
+    let error = send(&service, get("/")).await.unwrap_err();
+    let error = error
+        .downcast_ref::<Error>()
+        .unwrap()
+        .refresh_error()
+        .unwrap();
+    assert!(error.is_terminal());
+
+    let service = SalesforceAuthLayer::new(from_service(foreign)).layer(inner);
+    let error = send(&service, get("/")).await.unwrap_err();
+    let error = error
+        .downcast_ref::<Error>()
+        .unwrap()
+        .refresh_error()
+        .unwrap();
+    assert!(!error.is_terminal());
+    assert!(
+        std::error::Error::source(error)
+            .unwrap()
+            .is::<std::io::Error>()
+    );
+}
+
+#[tokio::test]
+async fn errors_of_the_wrapped_service_pass_through_as_they_are() {
+    let inner = service_fn(|_: Request<ReqBody>| async {
+        Err::<Response<Full<Bytes>>, _>(std::io::Error::other("unplugged"))
+    });
+    let service = SalesforceAuthLayer::with_session(session("T0")).layer(inner);
+    let error = send(&service, get("/")).await.unwrap_err();
+    assert_eq!(
+        error.downcast_ref::<std::io::Error>().unwrap().to_string(),
+        "unplugged"
+    );
+}
+
+#[tokio::test]
+async fn a_rejection_can_be_collected_after_it_was_looked_into() {
+    // Frame by frame, as it came, in order, with an error at its end.
+    let inner = Answering(|_: Request<ReqBody>| {
+        let data = |text| Ok(Frame::data(Bytes::from_static(text)));
+        let error = Err(std::io::Error::other("broke off"));
+        let frames = stream::iter([data(b"one "), data(b"two "), error]);
+        let mut response = Response::new(StreamBody::new(frames));
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+        response
+    });
+    let service = SalesforceAuthLayer::new(|_: RefreshContext| async { Ok(session("T0")) })
+        .session(session("T0"))
+        .layer(inner);
+    let mut body = send(&service, get("/")).await.unwrap().into_body();
+    let mut read = Vec::new();
+    let error = loop {
+        match body.frame().await.expect("the error") {
+            Ok(frame) => read.extend(frame.into_data().unwrap()),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(read, b"one two ");
+    assert_eq!(error.to_string(), "broke off");
+}

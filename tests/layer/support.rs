@@ -1,0 +1,309 @@
+//! What the tests send their requests to.
+
+use std::{
+    future::{Future, Ready, ready},
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, Uri, header::AUTHORIZATION};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use tower::{Service, ServiceExt};
+use tower_salesforce_auth::{
+    BoxError, RefreshContext, RefreshError, ResponseBody, SalesforceAuthLayer, Session,
+};
+
+pub(crate) const INSTANCE: &str = "https://example.my.salesforce.com";
+pub(crate) const EXPIRED: &str =
+    r#"[{"message":"Session expired or invalid","errorCode":"INVALID_SESSION_ID"}]"#;
+
+pub(crate) type ApiFuture =
+    Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, BoxError>> + Send>>;
+
+pub(crate) fn session(token: &str) -> Session {
+    Session::new(token, INSTANCE).expect("a valid session")
+}
+
+pub(crate) fn get(uri: &str) -> Request<Full<Bytes>> {
+    Request::get(uri)
+        .body(Full::default())
+        .expect("a valid request")
+}
+
+pub(crate) fn post(uri: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    Request::post(uri)
+        .body(Full::new(body.into()))
+        .expect("a valid request")
+}
+
+pub(crate) async fn text<B>(response: Response<ResponseBody<B>>) -> String
+where
+    B: Body,
+    B::Error: std::fmt::Debug,
+{
+    let body = response.into_body().collect().await.expect("a body");
+    String::from_utf8(body.to_bytes().to_vec()).expect("text")
+}
+
+// === Api ===
+
+/// A data API that accepts one token at a time, and remembers what it was sent.
+#[derive(Clone)]
+pub(crate) struct Api(Arc<State>);
+
+struct State {
+    accepted: Mutex<String>,
+    calls: AtomicUsize,
+    seen: Mutex<Vec<Seen>>,
+}
+
+/// A request as the server saw it.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) uri: Uri,
+    pub(crate) method: http::Method,
+    pub(crate) version: http::Version,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) trailers: Option<HeaderMap>,
+}
+
+impl Seen {
+    pub(crate) fn authorizations(&self) -> Vec<&str> {
+        let values = self.headers.get_all(AUTHORIZATION).iter();
+        values.map(|value| value.to_str().expect("text")).collect()
+    }
+
+    /// The headers but the session, to compare two attempts.
+    pub(crate) fn other_headers(&self) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        headers.remove(AUTHORIZATION);
+        headers
+    }
+}
+
+impl Api {
+    pub(crate) fn accepting(token: &str) -> Self {
+        Self(Arc::new(State {
+            accepted: Mutex::new(token.to_owned()),
+            calls: AtomicUsize::new(0),
+            seen: Mutex::new(Vec::new()),
+        }))
+    }
+
+    pub(crate) fn accept(&self, token: &str) {
+        token.clone_into(&mut self.0.accepted.lock().unwrap());
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.0.calls.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.0.seen.lock().unwrap().clone()
+    }
+
+    /// The tokens that requests came with, in order.
+    pub(crate) fn tokens(&self) -> Vec<String> {
+        let seen = self.seen();
+        let tokens = seen.iter().map(|seen| match seen.authorizations()[..] {
+            [] => String::new(),
+            [one] => one.trim_start_matches("Bearer ").to_owned(),
+            _ => panic!("several Authorization headers"),
+        });
+        tokens.collect()
+    }
+
+    /// Counts a call and answers it, for services that do something of their own before.
+    pub(crate) fn answer(
+        &self,
+        head: http::request::Parts,
+        body: Bytes,
+        trailers: Option<HeaderMap>,
+    ) -> Response<Full<Bytes>> {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+        let expected = format!("Bearer {}", self.0.accepted.lock().unwrap());
+        let is_accepted = head
+            .headers
+            .get(AUTHORIZATION)
+            .is_some_and(|value| value.as_bytes() == expected.as_bytes());
+        self.0.seen.lock().unwrap().push(Seen {
+            uri: head.uri,
+            method: head.method,
+            version: head.version,
+            headers: head.headers,
+            body,
+            trailers,
+        });
+        if is_accepted {
+            Response::new(Full::from("ok"))
+        } else {
+            expired()
+        }
+    }
+}
+
+/// The answer to a dead session.
+pub(crate) fn expired() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(EXPIRED));
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    response
+        .headers_mut()
+        .insert("www-authenticate", http::HeaderValue::from_static("Token"));
+    response
+}
+
+impl<B> Service<Request<B>> for Api
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = ApiFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let api = self.clone();
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.map_err(Into::into)?;
+            let trailers = body.trailers().cloned();
+            Ok(api.answer(head, body.to_bytes(), trailers))
+        })
+    }
+}
+
+// === Refresher ===
+
+/// Counts refreshes, and makes the tokens `T1`, `T2` and so on; the API accepts the newest.
+#[derive(Clone)]
+pub(crate) struct Refresher {
+    api: Api,
+    refreshes: Arc<AtomicUsize>,
+}
+
+impl Refresher {
+    pub(crate) fn of(api: &Api) -> Self {
+        Self {
+            api: api.clone(),
+            refreshes: Arc::new(AtomicUsize::new(0)),
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.refreshes.load(Ordering::SeqCst)
+    }
+
+    /// Begins a refresh.
+    pub(crate) fn begin(&self) -> usize {
+        self.refreshes.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Completes the n-th refresh.
+    pub(crate) fn complete(&self, n: usize) -> Result<Session, RefreshError> {
+        let token = format!("T{n}");
+        self.api.accept(&token);
+        Session::new(token, INSTANCE).map_err(RefreshError::terminal)
+    }
+
+    /// A layer that begins with the session `T0`.
+    pub(crate) fn layer(&self) -> SalesforceAuthLayer {
+        self.layer_without_session().session(session("T0"))
+    }
+
+    pub(crate) fn layer_without_session(&self) -> SalesforceAuthLayer {
+        let refresher = self.clone();
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let refresher = refresher.clone();
+            async move { refresher.complete(refresher.begin()) }
+        })
+    }
+}
+
+// === Strict ===
+
+/// Panics if it is called without having been polled to readiness, once for each call, itself.
+#[derive(Debug)]
+pub(crate) struct Strict<S> {
+    inner: S,
+    is_ready: bool,
+}
+
+impl<S> Strict<S> {
+    pub(crate) fn new(inner: S) -> Self {
+        Self {
+            inner,
+            is_ready: false,
+        }
+    }
+}
+
+impl<S: Clone> Clone for Strict<S> {
+    /// A clone has its own readiness to earn.
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone())
+    }
+}
+
+impl<S, R> Service<R> for Strict<S>
+where
+    S: Service<R>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        let polled = self.inner.poll_ready(cx);
+        self.is_ready = matches!(polled, Poll::Ready(Ok(())));
+        polled
+    }
+
+    fn call(&mut self, request: R) -> S::Future {
+        assert!(
+            std::mem::take(&mut self.is_ready),
+            "called without being ready"
+        );
+        self.inner.call(request)
+    }
+}
+
+/// Sends a request by a clone of a service, as clients do.
+pub(crate) async fn send<S, B>(service: &S, request: Request<B>) -> Result<S::Response, S::Error>
+where
+    S: Service<Request<B>> + Clone,
+{
+    service.clone().oneshot(request).await
+}
+
+/// A service that answers at once with what a function of the request says.
+#[derive(Clone)]
+pub(crate) struct Answering<F>(pub(crate) F);
+
+impl<F, B, T> Service<Request<B>> for Answering<F>
+where
+    F: FnMut(Request<B>) -> Response<T>,
+{
+    type Response = Response<T>;
+    type Error = BoxError;
+    type Future = Ready<Result<Response<T>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        ready(Ok((self.0)(request)))
+    }
+}
