@@ -1,5 +1,11 @@
 //! The layer from outside: what it promises to whoever sends requests through it.
 #![allow(missing_docs)]
 
+mod bad_input;
+mod cancellation;
+mod handle;
+mod origin;
 mod refresh;
+mod replay;
 mod support;
+mod tower_contract;

@@ -23,8 +23,18 @@ pub(crate) const INSTANCE: &str = "https://example.my.salesforce.com";
 pub(crate) const EXPIRED: &str =
     r#"[{"message":"Session expired or invalid","errorCode":"INVALID_SESSION_ID"}]"#;
 
-pub(crate) type ApiFuture =
-    Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, BoxError>> + Send>>;
+type ApiAnswer = Result<Response<Full<Bytes>>, BoxError>;
+
+/// A type of its own: one that spells out its error is not known to be `Send` in an async block of a task.
+pub(crate) struct ApiFuture(Pin<Box<dyn Future<Output = ApiAnswer> + Send>>);
+
+impl Future for ApiFuture {
+    type Output = ApiAnswer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ApiAnswer> {
+        self.0.as_mut().poll(cx)
+    }
+}
 
 pub(crate) fn session(token: &str) -> Session {
     Session::new(token, INSTANCE).expect("a valid session")
@@ -175,12 +185,12 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let api = self.clone();
-        Box::pin(async move {
+        ApiFuture(Box::pin(async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.map_err(Into::into)?;
             let trailers = body.trailers().cloned();
             Ok(api.answer(head, body.to_bytes(), trailers))
-        })
+        }))
     }
 }
 

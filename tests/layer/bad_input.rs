@@ -1,0 +1,289 @@
+//! What cannot work is said, with what to do, and loses nothing.
+
+use std::{error::Error as _, time::Duration};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use tower::{Layer, Service};
+use tower_salesforce_auth::{
+    Error, ErrorKind, InstanceUrl, LoginUrl, RefreshContext, RefreshError, RefreshErrorKind,
+    SalesforceAuthLayer, Secret, Session, SessionHandle, SkipAuth,
+};
+
+use crate::support::{Api, INSTANCE, Refresher, get, send, session};
+
+fn layer_error(error: &tower_salesforce_auth::BoxError) -> &Error {
+    error.downcast_ref().expect("an error of the layer's own")
+}
+
+#[test]
+fn an_instance_url_that_no_token_may_go_to_is_refused() {
+    for (url, advice) in [
+        ("http://example.my.salesforce.com", "https only"),
+        ("ftp://example.my.salesforce.com", "https only"),
+        ("https://example.lightning.force.com", "My Domain"),
+        ("https://Example.Lightning.Force.Com/", "My Domain"),
+        (
+            "https://example.my.salesforce.com/services",
+            "scheme and host alone",
+        ),
+        (
+            "https://example.my.salesforce.com?sid=hush",
+            "scheme and host alone",
+        ),
+        (
+            "https://user:hush@example.my.salesforce.com",
+            "before the @",
+        ),
+        ("example.my.salesforce.com", "expected https://<host>"),
+        ("/services/data", "expected https://<host>"),
+        ("https://", "expected https://<host>"),
+        ("", "expected https://<host>"),
+        ("not a url", "expected https://<host>"),
+    ] {
+        let error = Session::new("T0", url).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidUrl, "{url}");
+        assert!(error.to_string().starts_with("the instance URL"), "{error}");
+        assert!(error.to_string().contains(advice), "{url}: {error}");
+        let chain = format!("{error} {error:?} {:?}", error.source());
+        assert!(!chain.contains("hush"), "{chain}");
+    }
+    for (url, shown) in [
+        ("https://example.my.salesforce.com", INSTANCE),
+        ("https://EXAMPLE.my.salesforce.com/", INSTANCE),
+        (" https://example.my.salesforce.com:443/ ", INSTANCE),
+        (
+            "https://example.my.salesforce.com:8443",
+            "https://example.my.salesforce.com:8443",
+        ),
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
+        ("http://127.9.9.9", "http://127.9.9.9"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ] {
+        let url: InstanceUrl = url.parse().unwrap();
+        assert_eq!(url.to_string(), shown);
+    }
+}
+
+#[test]
+fn a_login_url_keeps_its_path_and_refuses_what_an_instance_refuses() {
+    let site: LoginUrl = "https://example.my.site.com/partners/".parse().unwrap();
+    assert_eq!(site.to_string(), "https://example.my.site.com/partners");
+    assert_eq!(LoginUrl::sandbox().host(), "test.salesforce.com");
+    for url in [
+        "http://login.salesforce.com",
+        "https://example.lightning.force.com",
+        "https://login.salesforce.com/?display=hush",
+        "https://user:hush@login.salesforce.com",
+    ] {
+        let error = url.parse::<LoginUrl>().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidUrl);
+        assert!(!error.to_string().contains("hush"));
+    }
+}
+
+#[test]
+fn a_token_that_cannot_be_a_header_value_is_refused() {
+    for token in [
+        "",
+        "two words",
+        "line\nbreak",
+        "tab\t",
+        "caf\u{e9}",
+        "nul\0",
+        " T0",
+        "T0\r\n",
+    ] {
+        let error = Session::new(token, INSTANCE).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidToken, "{token:?}");
+        let shown = format!("{error} {error:?}");
+        assert!(token.is_empty() || !shown.contains(token), "{shown}");
+    }
+    assert!(Session::new("00Dxx0000001gEF!AQEAQ.a_b-c/d+e=", INSTANCE).is_ok());
+    assert!(
+        Session::from_session_id(
+            "00Dxx!A",
+            "https://example.my.salesforce.com/services/Soap/u/64.0/00Dxx"
+        )
+        .is_ok()
+    );
+}
+
+#[test]
+fn an_origin_that_no_token_may_go_to_is_not_allowed() {
+    for origin in [
+        "http://example.com",
+        "example.com",
+        "https://example.com/path",
+        "*",
+        "https://*",
+    ] {
+        let layer = SalesforceAuthLayer::with_session(session("T0"));
+        let error = layer.allow_origin(origin).map(|_| ()).err();
+        if origin == "https://*" {
+            // A host name like any other, which nothing resolves; never a wildcard.
+            continue;
+        }
+        assert_eq!(
+            error.expect(origin).kind(),
+            ErrorKind::InvalidUrl,
+            "{origin}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_wildcard_is_no_wildcard() {
+    let api = Api::accepting("T0");
+    let layer = SalesforceAuthLayer::with_session(session("T0"));
+    let Ok(layer) = layer.allow_origin("https://*") else {
+        return;
+    };
+    send(&layer.layer(api.clone()), get("https://example.com/"))
+        .await
+        .unwrap();
+    assert_eq!(api.tokens(), [""]);
+}
+
+#[test]
+fn a_layer_without_a_runtime_says_that_it_needs_one() {
+    let api = Api::accepting("T0");
+    let refresher = Refresher::of(&api);
+
+    // What needs no refresh needs no runtime.
+    let service = refresher.layer().layer(api.clone());
+    let answer = send(&service, get("/")).now_or_never().expect("an answer");
+    assert_eq!(answer.unwrap().status(), StatusCode::OK);
+
+    api.accept("T1");
+    let answer = send(&service, get("/")).now_or_never().expect("an answer");
+    let error = answer.unwrap_err();
+    assert_eq!(layer_error(&error).kind(), ErrorKind::NoRuntime);
+    assert!(error.to_string().contains("#[tokio::main]"), "{error}");
+
+    let service = refresher.layer_without_session().layer(api.clone());
+    let answer = send(&service, get("/")).now_or_never().expect("an answer");
+    assert_eq!(
+        layer_error(&answer.unwrap_err()).kind(),
+        ErrorKind::NoRuntime
+    );
+    assert_eq!(refresher.count(), 0);
+
+    // Nothing is stuck: within a runtime the same layer works. A request may also be made outside and sent within.
+    let mut service = service;
+    let request = service.call(get("/"));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    assert_eq!(runtime.block_on(request).unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_relative_uri_without_an_instance_says_what_is_missing() {
+    // Nothing can bring a session.
+    let handle = SessionHandle::with_session(session("T0"));
+    handle.invalidate(handle.current().unwrap().generation());
+    let service = SalesforceAuthLayer::with_handle(handle).layer(Api::accepting("T0"));
+    let error = send(&service, get("/services/data/")).await.unwrap_err();
+    assert_eq!(layer_error(&error).kind(), ErrorKind::NoSession);
+    assert!(error.to_string().contains("set a session"), "{error}");
+
+    // A request that must not wait for one.
+    let api = Api::accepting("T1");
+    let refresher = Refresher::of(&api);
+    let service = refresher.layer_without_session().layer(api.clone());
+    let mut request = get("/services/data/");
+    request.extensions_mut().insert(SkipAuth);
+    let error = send(&service, request).await.unwrap_err();
+    assert_eq!(layer_error(&error).kind(), ErrorKind::NoSession);
+    assert!(error.to_string().contains("absolute URI"), "{error}");
+    assert_eq!((api.calls(), refresher.count()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_session_that_a_refresh_cannot_build_is_an_error_of_the_refresh() {
+    let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+        Session::new("", INSTANCE).map_err(RefreshError::terminal)
+    });
+    let service = layer.layer(Api::accepting("T0"));
+    let error = send(&service, get("/")).await.unwrap_err();
+    let error = layer_error(&error).refresh_error().unwrap();
+    assert_eq!(error.kind(), RefreshErrorKind::Other);
+    assert!(error.is_terminal());
+    let cause: &Error = error.source().unwrap().downcast_ref().unwrap();
+    assert_eq!(cause.kind(), ErrorKind::InvalidToken);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_timeout_of_any_length_works() {
+    for timeout in [Duration::ZERO, Duration::MAX] {
+        let api = Api::accepting("T1");
+        let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+            tokio::task::yield_now().await;
+            Ok(session("T1"))
+        })
+        .refresh_timeout(timeout);
+        let answer = send(&layer.layer(api), get("/")).await;
+        match answer {
+            Ok(response) => assert_eq!(response.status(), StatusCode::OK),
+            Err(error) => {
+                let error = layer_error(&error).refresh_error().unwrap();
+                assert_eq!(
+                    (error.kind(), timeout),
+                    (RefreshErrorKind::TimedOut, Duration::ZERO)
+                );
+            }
+        }
+    }
+}
+
+/// Every public type that can hold a secret, printed.
+#[tokio::test]
+async fn r17_nothing_that_is_public_prints_a_secret() {
+    let secrets = ["TOKEN-hush", "REFRESH-hush", "SECRET-hush"];
+    let session = Session::new(secrets[0], INSTANCE)
+        .unwrap()
+        .with_refresh_token(secrets[1]);
+    let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+        Err::<Session, _>(RefreshError::terminal("revoked"))
+    })
+    .session(session.clone());
+    let handle = layer.handle();
+    let service = layer.layer(Api::accepting("nothing"));
+    let client = service.get_ref().clone();
+    let login = LoginUrl::production();
+    let context = RefreshContext::new(tower_salesforce_auth::RefreshReason::Manual)
+        .with_refresh_token(Some(Secret::from(secrets[1])));
+    let mut shown = vec![
+        format!("{session:?} {:?}", session.access_token()),
+        format!("{layer:?} {handle:?} {:?}", handle.current()),
+        format!("{:?}", handle.subscribe()),
+        format!("{context:?}"),
+        format!("{:?}", Secret::from(secrets[2])),
+        format!(
+            "{:?}",
+            tower_salesforce_auth::flow::RefreshToken::new(
+                client.clone(),
+                login.clone(),
+                "id",
+                secrets[1]
+            )
+            .client_secret(secrets[2])
+        ),
+        format!(
+            "{:?}",
+            tower_salesforce_auth::flow::ClientCredentials::new(client, login, "id", secrets[2])
+        ),
+    ];
+    let request = Request::get("/").body(Full::<Bytes>::default()).unwrap();
+    let error = send(&service, request).await.unwrap_err();
+    let mut cause: Option<&dyn std::error::Error> = Some(&*error);
+    while let Some(error) = cause {
+        shown.push(format!("{error} {error:?}"));
+        cause = error.source();
+    }
+    for shown in shown {
+        assert!(!shown.contains("hush"), "{shown}");
+    }
+}

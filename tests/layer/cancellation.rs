@@ -1,0 +1,313 @@
+//! Callers that give up, at every point where they can.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Context,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{Request, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use tokio::time::{advance, sleep};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_salesforce_auth::{RefreshContext, ReplayBody, SalesforceAuthLayer};
+
+use crate::support::{Api, Refresher, get, send, session};
+
+/// A layer whose refresh takes half a second.
+fn slow(refresher: &Refresher) -> SalesforceAuthLayer {
+    let refresher = refresher.clone();
+    SalesforceAuthLayer::new(move |_: RefreshContext| {
+        let refresher = refresher.clone();
+        async move {
+            let n = refresher.begin();
+            sleep(Duration::from_millis(500)).await;
+            refresher.complete(n)
+        }
+    })
+    .session(session("T0"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn r04_a_refresh_survives_the_callers_that_wait_for_it() {
+    let api = Api::accepting("nothing yet");
+    let refresher = Refresher::of(&api);
+    let layer = slow(&refresher);
+    let mut published = layer.handle().subscribe();
+    published.mark_unchanged();
+    let service = layer.layer(api.clone());
+
+    let mut callers: Vec<_> = (0..10)
+        .map(|_| {
+            let service = service.clone();
+            tokio::spawn(async move { send(&service, get("/services/data/")).await })
+        })
+        .collect();
+    advance(Duration::from_millis(10)).await;
+    assert_eq!(refresher.count(), 1);
+    // The one that caused the refresh goes first, and then all but one.
+    for caller in callers.drain(..1) {
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+    }
+    advance(Duration::from_millis(10)).await;
+    for caller in callers.drain(..8) {
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+    }
+
+    let response = callers.remove(0).await.unwrap().unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(refresher.count(), 1);
+    let response = send(&service, get("/services/data/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(refresher.count(), 1);
+    assert!(published.has_changed().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn r04_a_refresh_survives_when_nobody_waits_for_it() {
+    let api = Api::accepting("nothing yet");
+    let refresher = Refresher::of(&api);
+    let layer = slow(&refresher);
+    let handle = layer.handle();
+    let service = layer.layer(api.clone());
+
+    let only = tokio::spawn({
+        let service = service.clone();
+        async move { send(&service, get("/services/data/")).await }
+    });
+    advance(Duration::from_millis(10)).await;
+    only.abort();
+    assert!(only.await.unwrap_err().is_cancelled());
+    // Not even the layer is needed for what is under way to be completed.
+    drop((service, layer));
+    sleep(Duration::from_secs(1)).await;
+
+    let live = handle.current().expect("the session that was refreshed");
+    assert_eq!(live.access_token().expose(), "T1");
+    assert_eq!(refresher.count(), 1);
+}
+
+/// Polls a request a number of times and drops it, and says whether it was complete by then.
+async fn dropped_after<S>(
+    polls: usize,
+    service: &S,
+    request: Request<UnsyncBody>,
+) -> Option<StatusCode>
+where
+    S: Service<Request<UnsyncBody>, Response: IntoStatus, Error: std::fmt::Debug> + Clone,
+{
+    let mut future = pin!(send(service, request));
+    for _ in 0..polls {
+        let polled = std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(future.as_mut().poll(&mut Context::from_waker(cx.waker())))
+        })
+        .await;
+        if let std::task::Poll::Ready(answer) = polled {
+            return Some(answer.unwrap().into_status());
+        }
+        tokio::task::yield_now().await;
+    }
+    None
+}
+
+type UnsyncBody = http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>;
+
+trait IntoStatus {
+    fn into_status(self) -> StatusCode;
+}
+
+impl<B> IntoStatus for http::Response<B> {
+    fn into_status(self) -> StatusCode {
+        self.status()
+    }
+}
+
+fn streaming(uri: &str) -> Request<UnsyncBody> {
+    // Chunk after chunk, each on a poll of its own.
+    let chunks = stream::unfold(0, |n| async move {
+        tokio::task::yield_now().await;
+        (n < 4).then(|| (Ok(Frame::data(Bytes::from("chunk"))), n + 1))
+    });
+    let body = StreamBody::new(Box::pin(chunks));
+    Request::post(uri).body(body.boxed_unsync()).unwrap()
+}
+
+fn in_memory(uri: &str) -> Request<UnsyncBody> {
+    let body = Full::new(Bytes::from("body")).map_err(|never| match never {});
+    Request::post(uri).body(body.boxed_unsync()).unwrap()
+}
+
+#[tokio::test]
+async fn r04_a_request_can_be_dropped_at_every_await_point() {
+    for request in [streaming, in_memory] {
+        let mut completed_after = None;
+        for polls in 0..200 {
+            let api = Api::accepting("nothing yet");
+            let refresher = Refresher::of(&api);
+            let layer = {
+                let refresher = refresher.clone();
+                SalesforceAuthLayer::new(move |_: RefreshContext| {
+                    let refresher = refresher.clone();
+                    async move {
+                        let n = refresher.begin();
+                        for _ in 0..5 {
+                            tokio::task::yield_now().await;
+                        }
+                        refresher.complete(n)
+                    }
+                })
+                .session(session("T0"))
+            };
+            // An inner service that takes its time to become ready, and to answer.
+            let inner = {
+                let api = api.clone();
+                service_fn(move |request: Request<ReplayBody<UnsyncBody>>| {
+                    let api = api.clone();
+                    async move {
+                        tokio::task::yield_now().await;
+                        api.oneshot(request).await.map_err(std::io::Error::other)
+                    }
+                })
+            };
+            let service = layer.layer(tower::limit::ConcurrencyLimit::new(inner, 1));
+
+            let status = dropped_after(polls, &service, request("/services/data/")).await;
+
+            // Whatever the dropped one left behind, the next succeeds, and there was never more than one refresh.
+            let next = send(&service, request("/services/data/")).await.unwrap();
+            assert_eq!(next.status(), StatusCode::OK, "after {polls} polls");
+            assert_eq!(refresher.count(), 1, "after {polls} polls");
+            let last = api.seen().pop().unwrap();
+            assert_eq!(last.authorizations(), ["Bearer T1"]);
+            if let Some(status) = status {
+                assert_eq!(status, StatusCode::OK);
+                completed_after = Some(polls);
+                break;
+            }
+        }
+        let completed_after = completed_after.expect("a request that completes");
+        assert!(completed_after > 5, "there are points to be dropped at");
+    }
+}
+
+#[test]
+fn r04_waiters_get_an_error_when_the_runtime_of_the_refresh_is_shut_down() {
+    let api = Api::accepting("T1");
+    let refreshes = Arc::new(AtomicUsize::new(0));
+    let layer = {
+        let refreshes = refreshes.clone();
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let n = refreshes.fetch_add(1, Ordering::SeqCst) + 1;
+            async move {
+                if n == 1 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(session("T1"))
+            }
+        })
+        .session(session("T0"))
+    };
+    let service = layer.layer(api);
+    for first in [
+        tokio::runtime::Builder::new_current_thread(),
+        tokio::runtime::Builder::new_multi_thread(),
+    ] {
+        refreshes.store(0, Ordering::SeqCst);
+        layer.handle().set(session("T0"));
+        let (mut first, second) = (first, tokio::runtime::Runtime::new().unwrap());
+        let first = first.enable_all().build().unwrap();
+        let cause = {
+            let service = service.clone();
+            first.spawn(async move { send(&service, get("/services/data/")).await })
+        };
+        first.block_on(async {
+            while refreshes.load(Ordering::SeqCst) == 0 {
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut waiter = Box::pin({
+            let service = service.clone();
+            async move { send(&service, get("/services/data/")).await }
+        });
+        second.block_on(async {
+            // It has joined the flight by the time that this returns.
+            assert!(futures_util::poll!(waiter.as_mut()).is_pending());
+        });
+
+        first.shutdown_background();
+        let error = second.block_on(waiter).unwrap_err();
+
+        let error: &tower_salesforce_auth::Error = error.downcast_ref().unwrap();
+        assert_eq!(
+            error.refresh_error().unwrap().kind(),
+            tower_salesforce_auth::RefreshErrorKind::Cancelled
+        );
+        drop(cause);
+        let response = second.block_on(send(&service, get("/services/data/")));
+        assert_eq!(response.unwrap().status(), StatusCode::OK);
+    }
+}
+
+#[test]
+fn r14_a_refresh_on_a_runtime_that_is_not_driven_any_more_does_not_hold_up_others() {
+    let api = Api::accepting("T2");
+    let refresher = Refresher::of(&api);
+    let layer = {
+        let refresher = refresher.clone();
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let refresher = refresher.clone();
+            async move {
+                let n = refresher.begin();
+                if n == 1 {
+                    std::future::pending::<()>().await;
+                }
+                refresher.complete(n)
+            }
+        })
+        .session(session("T0"))
+        .refresh_timeout(Duration::from_secs(30))
+    };
+    let service = layer.layer(api);
+    let paused = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap()
+    };
+    let (left_alone, driven) = (paused(), paused());
+    left_alone.block_on(async {
+        let mut abandoned = pin!(send(&service, get("/services/data/")));
+        assert!(futures_util::poll!(abandoned.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    });
+
+    driven.block_on(async {
+        let mut parked = pin!(send(&service, get("/parked")));
+        assert!(futures_util::poll!(parked.as_mut()).is_pending());
+        advance(Duration::from_secs(40)).await;
+
+        // The next request finds the refresh overdue, and starts another, which makes sure that the first has ended.
+        let mut next = pin!(send(&service, get("/next")));
+        assert!(futures_util::poll!(next.as_mut()).is_pending());
+        let error = parked.await.unwrap_err();
+        let error: &tower_salesforce_auth::Error = error.downcast_ref().unwrap();
+        assert_eq!(
+            error.refresh_error().unwrap().kind(),
+            tower_salesforce_auth::RefreshErrorKind::TimedOut
+        );
+        left_alone.shutdown_background();
+        assert_eq!(next.await.unwrap().status(), StatusCode::OK);
+    });
+    assert_eq!(refresher.count(), 2);
+}

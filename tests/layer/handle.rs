@@ -1,0 +1,442 @@
+//! The living session, without the layer and beside it.
+
+use std::{
+    future::pending,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::StatusCode;
+use tokio::{
+    sync::{Notify, oneshot},
+    task::JoinSet,
+};
+use tower::Layer;
+use tower_salesforce_auth::{
+    RefreshContext, RefreshError, RefreshErrorKind, RefreshReason, SalesforceAuthLayer, Secret,
+    Session, SessionHandle, SessionState,
+};
+
+use crate::support::{Api, Refresher, get, send, session};
+
+/// Counts, and hands out `T1`, `T2` and so on.
+fn counting() -> (SessionHandle, Arc<AtomicUsize>) {
+    let refreshes = Arc::new(AtomicUsize::new(0));
+    let handle = {
+        let refreshes = refreshes.clone();
+        SessionHandle::new(move |_: RefreshContext| {
+            let n = refreshes.fetch_add(1, Ordering::SeqCst) + 1;
+            async move { Ok(session(&format!("T{n}"))) }
+        })
+    };
+    (handle, refreshes)
+}
+
+#[tokio::test]
+async fn a_handle_drives_a_client_of_its_own() {
+    let (handle, refreshes) = counting();
+    assert!(handle.current().is_none());
+    let first = handle.token().await.unwrap();
+    assert_eq!(first.access_token().expose(), "T1");
+    assert_eq!(
+        handle.token().await.unwrap().generation(),
+        first.generation()
+    );
+    assert_eq!(refreshes.load(Ordering::SeqCst), 1);
+
+    handle.invalidate(first.generation());
+    assert!(handle.current().is_none());
+    let second = handle.token().await.unwrap();
+    assert!(second.generation() > first.generation());
+    // It is late: the session that it names is gone already.
+    handle.invalidate(first.generation());
+    assert_eq!(handle.current().unwrap().generation(), second.generation());
+    assert_eq!(refreshes.load(Ordering::SeqCst), 2);
+
+    let third = handle.refresh().await.unwrap();
+    assert_eq!(third.access_token().expose(), "T3");
+    assert_eq!(handle.current().unwrap().generation(), third.generation());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn refreshes_by_hand_and_by_rejection_share_one_flight() {
+    let started = Arc::new(Notify::new());
+    let finish = Arc::new(Notify::new());
+    let refreshes = Arc::new(AtomicUsize::new(0));
+    let handle = {
+        let (started, finish, refreshes) = (started.clone(), finish.clone(), refreshes.clone());
+        SessionHandle::new(move |_: RefreshContext| {
+            refreshes.fetch_add(1, Ordering::SeqCst);
+            let (started, finish) = (started.clone(), finish.clone());
+            async move {
+                started.notify_one();
+                finish.notified().await;
+                Ok(session("T1"))
+            }
+        })
+    };
+    handle.set(session("T0"));
+    let mut callers = JoinSet::new();
+    let first = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.refresh().await.unwrap().generation() }
+    });
+    started.notified().await;
+    handle.invalidate(handle.current().unwrap().generation());
+    for n in 0..100 {
+        let handle = handle.clone();
+        callers.spawn(async move {
+            let live = if n % 2 == 0 {
+                handle.refresh().await
+            } else {
+                handle.token().await
+            };
+            live.unwrap().generation()
+        });
+    }
+    // All of them are polled once before the refresh may end.
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    finish.notify_one();
+    let generation = first.await.unwrap();
+    let mut late = 0;
+    while let Some(joined) = callers.join_next().await {
+        late += usize::from(joined.unwrap() != generation);
+        // One that came after the landing asks for a refresh of its own.
+        finish.notify_one();
+    }
+    assert_eq!(refreshes.load(Ordering::SeqCst) > 1, late > 0);
+}
+
+#[tokio::test]
+async fn a_failed_refresh_by_hand_leaves_the_session_as_it_is() {
+    let handle = SessionHandle::new(|_: RefreshContext| async {
+        Err::<Session, _>(RefreshError::transient("unplugged"))
+    });
+    handle.set(session("T0"));
+    let error = handle.refresh().await.unwrap_err();
+    assert_eq!(
+        error.refresh_error().unwrap().kind(),
+        RefreshErrorKind::Other
+    );
+    assert_eq!(handle.token().await.unwrap().access_token().expose(), "T0");
+    assert!(matches!(
+        &*handle.subscribe().borrow(),
+        SessionState::Ready(_)
+    ));
+}
+
+#[tokio::test]
+async fn a_failure_is_tried_again_by_the_next_that_asks() {
+    let refreshes = Arc::new(AtomicUsize::new(0));
+    let attempts = Arc::new(Mutex::new(Vec::new()));
+    let handle = {
+        let (refreshes, attempts) = (refreshes.clone(), attempts.clone());
+        SessionHandle::new(move |context: RefreshContext| {
+            attempts
+                .lock()
+                .unwrap()
+                .push((context.reason(), context.attempt()));
+            let n = refreshes.fetch_add(1, Ordering::SeqCst);
+            async move {
+                if n < 2 {
+                    return Err(RefreshError::transient("unplugged"));
+                }
+                Ok(session("T1"))
+            }
+        })
+    };
+    assert!(handle.token().await.is_err());
+    assert!(handle.token().await.is_err());
+    let live = handle.token().await.unwrap();
+    handle.invalidate(live.generation());
+    handle.token().await.unwrap();
+    handle.refresh().await.unwrap();
+    assert_eq!(
+        *attempts.lock().unwrap(),
+        [
+            (RefreshReason::FirstLogin, 1),
+            (RefreshReason::FirstLogin, 2),
+            (RefreshReason::FirstLogin, 3),
+            (RefreshReason::Rejected, 1),
+            (RefreshReason::Manual, 1),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_session_that_is_set_sends_everybody_on() {
+    let api = Api::accepting("T9");
+    let (started, started_rx) = oneshot::channel();
+    let started = Mutex::new(Some(started));
+    let layer = SalesforceAuthLayer::new(move |_: RefreshContext| {
+        let started = started.lock().unwrap().take();
+        async move {
+            if let Some(started) = started {
+                let _ = started.send(());
+            }
+            pending().await
+        }
+    });
+    let handle = layer.handle();
+    let service = layer.layer(api.clone());
+    let mut callers = JoinSet::new();
+    for _ in 0..50 {
+        let service = service.clone();
+        callers.spawn(async move { send(&service, get("/")).await.unwrap().status() });
+    }
+    started_rx.await.unwrap();
+
+    let generation = handle.set(session("T9"));
+
+    assert!(
+        callers
+            .join_all()
+            .await
+            .iter()
+            .all(|status| *status == StatusCode::OK)
+    );
+    assert_eq!(handle.current().unwrap().generation(), generation);
+    assert_eq!(api.tokens(), ["T9"; 50]);
+}
+
+/// A refresh token flow whose first answer waits until it is let go.
+struct Rotating {
+    handle: SessionHandle,
+    presented: Arc<Mutex<Vec<Option<String>>>>,
+    finish: Arc<Notify>,
+}
+
+impl Rotating {
+    fn new() -> Self {
+        let presented = Arc::new(Mutex::new(Vec::<Option<String>>::new()));
+        let finish = Arc::new(Notify::new());
+        let handle = {
+            let (presented, finish) = (presented.clone(), finish.clone());
+            SessionHandle::new(move |context: RefreshContext| {
+                let token = context
+                    .refresh_token()
+                    .map(|token| token.expose().to_owned());
+                let n = {
+                    let mut presented = presented.lock().unwrap();
+                    presented.push(token);
+                    presented.len()
+                };
+                let finish = finish.clone();
+                async move {
+                    finish.notified().await;
+                    Ok(session(&format!("T{n}")).with_refresh_token(format!("R{n}")))
+                }
+            })
+        };
+        Self {
+            handle,
+            presented,
+            finish,
+        }
+    }
+
+    async fn until_presented(&self, n: usize) {
+        while self.presented.lock().unwrap().len() < n {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn presented(&self) -> Vec<Option<String>> {
+        self.presented.lock().unwrap().clone()
+    }
+}
+
+fn some(tokens: &[&str]) -> Vec<Option<String>> {
+    tokens
+        .iter()
+        .map(|token| Some((*token).to_owned()))
+        .collect()
+}
+
+#[tokio::test]
+async fn r03_a_session_without_a_refresh_token_does_not_bring_an_old_one_back() {
+    let rotating = Rotating::new();
+    let handle = &rotating.handle;
+    handle.set(session("T0").with_refresh_token("R0"));
+    for _ in 0..3 {
+        rotating.finish.notify_one();
+        handle.refresh().await.unwrap();
+    }
+    // From a cookie, say, which has no refresh token.
+    handle.set(session("T8"));
+    rotating.finish.notify_one();
+    handle.refresh().await.unwrap();
+    assert_eq!(rotating.presented(), some(&["R0", "R1", "R2", "R3"]));
+}
+
+#[tokio::test]
+async fn r03_a_rotation_that_was_overtaken_by_a_set_is_not_lost() {
+    let rotating = Rotating::new();
+    let handle = &rotating.handle;
+    handle.set(session("T0").with_refresh_token("R0"));
+    let refresh = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.refresh().await }
+    });
+    rotating.until_presented(1).await;
+    // R0 is being exchanged while a copy of the session is set, R0 and all.
+    handle.set(session("T8").with_refresh_token("R0"));
+    assert_eq!(
+        refresh.await.unwrap().unwrap().access_token().expose(),
+        "T8"
+    );
+    // The next refresh waits for the exchange to end, and goes on from what it brought.
+    let next = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.refresh().await }
+    });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        rotating.presented(),
+        some(&["R0"]),
+        "two exchanges at a time"
+    );
+    rotating.finish.notify_one();
+    rotating.until_presented(2).await;
+    rotating.finish.notify_one();
+    let live = next.await.unwrap().unwrap();
+    assert_eq!(live.access_token().expose(), "T2");
+    assert_eq!(rotating.presented(), some(&["R0", "R1"]));
+}
+
+#[tokio::test]
+async fn r03_a_grant_that_was_replaced_does_not_come_back() {
+    let rotating = Rotating::new();
+    let handle = &rotating.handle;
+    handle.set(session("T0").with_refresh_token("R0"));
+    let refresh = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.refresh().await }
+    });
+    rotating.until_presented(1).await;
+    // Another user logs in.
+    handle.set(session("U0").with_refresh_token("U-R0"));
+    refresh.await.unwrap().unwrap();
+    rotating.finish.notify_one();
+    rotating.finish.notify_one();
+    let next = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.refresh().await }
+    });
+    rotating.until_presented(2).await;
+    rotating.finish.notify_one();
+    next.await.unwrap().unwrap();
+    assert_eq!(rotating.presented(), some(&["R0", "U-R0"]));
+}
+
+#[tokio::test]
+async fn r03_a_rotated_token_is_kept_even_if_its_session_cannot_be_used() {
+    let presented = Arc::new(Mutex::new(Vec::new()));
+    let handle = {
+        let presented = presented.clone();
+        SessionHandle::new(move |context: RefreshContext| {
+            presented
+                .lock()
+                .unwrap()
+                .push(context.refresh_token().cloned());
+            let n = presented.lock().unwrap().len();
+            async move {
+                let instance = if n == 1 {
+                    "https://example.com"
+                } else {
+                    crate::support::INSTANCE
+                };
+                let session = Session::new("T1", instance).map_err(RefreshError::terminal)?;
+                Ok(session.with_refresh_token(format!("R{n}")))
+            }
+        })
+    };
+    handle.set(session("T0").with_refresh_token("R0"));
+    let error = handle.refresh().await.unwrap_err();
+    assert_eq!(
+        error.refresh_error().unwrap().kind(),
+        RefreshErrorKind::UntrustedInstance
+    );
+    handle.refresh().await.unwrap();
+    let expected = ["R0", "R1"].map(|token| Some(Secret::from(token)));
+    assert_eq!(*presented.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_becomes_of_a_session_can_be_watched() {
+    let api = Api::accepting("T0");
+    let refresher = Refresher::of(&api);
+    let finish = Arc::new(Notify::new());
+    let layer = {
+        let (refresher, finish) = (refresher.clone(), finish.clone());
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let (refresher, finish) = (refresher.clone(), finish.clone());
+            async move {
+                finish.notified().await;
+                refresher.complete(refresher.begin())
+            }
+        })
+    };
+    let handle = layer.handle();
+    let mut state = handle.subscribe();
+    assert!(matches!(&*state.borrow_and_update(), SessionState::Empty));
+    handle.set(session("T0"));
+    let SessionState::Ready(live) = state.borrow_and_update().clone() else {
+        panic!("no session");
+    };
+    assert_eq!(live.access_token().expose(), "T0");
+
+    api.accept("nothing");
+    let service = layer.layer(api);
+    let answer = tokio::spawn(async move { send(&service, get("/")).await });
+    state.changed().await.unwrap();
+    assert!(matches!(
+        &*state.borrow_and_update(),
+        SessionState::Refreshing
+    ));
+    finish.notify_one();
+    state.changed().await.unwrap();
+    // The whole new session, to keep it.
+    let SessionState::Ready(live) = state.borrow_and_update().clone() else {
+        panic!("no session");
+    };
+    assert_eq!(live.access_token().expose(), "T1");
+    assert_eq!(answer.await.unwrap().unwrap().status(), StatusCode::OK);
+
+    handle.invalidate(live.generation());
+    state.changed().await.unwrap();
+    assert!(matches!(&*state.borrow_and_update(), SessionState::Empty));
+
+    // A refresh that fails.
+    let failing = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.token().await }
+    });
+    state.changed().await.unwrap();
+    assert!(matches!(
+        &*state.borrow_and_update(),
+        SessionState::Refreshing
+    ));
+    tokio::time::advance(Duration::from_secs(31)).await;
+    state.changed().await.unwrap();
+    assert!(matches!(&*state.borrow_and_update(), SessionState::Empty));
+    assert!(failing.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn settings_of_a_session_hold_for_a_handle_that_was_taken_before() {
+    let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+        Session::new("T1", "https://example.com").map_err(RefreshError::terminal)
+    });
+    let handle = layer.handle();
+    assert!(handle.token().await.is_err());
+    let _layer = layer.allow_origin("https://example.com").unwrap();
+    assert!(handle.token().await.is_ok());
+}

@@ -1,0 +1,350 @@
+//! Where the token goes, and where it does not.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Uri,
+    header::{AUTHORIZATION, HOST, LOCATION},
+};
+use http_body_util::Full;
+use proptest::prelude::*;
+use tower::Layer;
+use tower_http::follow_redirect::FollowRedirectLayer;
+use tower_salesforce_auth::{
+    AuthOutcome, Error, ErrorKind, RefreshContext, RefreshError, SalesforceAuthLayer, Session,
+};
+
+use crate::support::{Answering, Api, INSTANCE, Refresher, expired, get, send, session};
+
+/// Requests by host, with the token that they came with.
+type Seen = Arc<Mutex<Vec<(String, Option<String>)>>>;
+
+/// The whole internet: the instance accepts `T1`, redirects `/away`, and everybody else rejects.
+fn internet<B>(
+    seen: &Seen,
+    away: &'static str,
+) -> Answering<impl FnMut(Request<B>) -> Response<Full<Bytes>> + Clone + use<B>> {
+    let seen = seen.clone();
+    Answering(move |request: Request<B>| {
+        let token = request.headers().get(AUTHORIZATION).cloned();
+        let token = token.map(|token| token.to_str().unwrap().to_owned());
+        let origin = format!(
+            "{}://{}",
+            request.uri().scheme_str().unwrap_or("none"),
+            request.uri().authority().map_or("none", |a| a.as_str())
+        );
+        seen.lock().unwrap().push((origin.clone(), token.clone()));
+        if origin != INSTANCE {
+            return expired();
+        }
+        if request.uri().path() == "/away" {
+            let mut response = Response::new(Full::default());
+            *response.status_mut() = StatusCode::FOUND;
+            let location = HeaderValue::from_static(away);
+            response.headers_mut().insert(LOCATION, location);
+            return response;
+        }
+        if token.as_deref() == Some("Bearer T1") {
+            Response::new(Full::default())
+        } else {
+            expired()
+        }
+    })
+}
+
+#[tokio::test]
+async fn r16_a_foreign_host_never_sees_the_token_and_its_401_costs_nothing() {
+    for uri in [
+        "https://example.com/services/data/",
+        "https://example.my.salesforce.com.example.com/",
+        "https://example.my.salesforce.com@example.com/",
+        "https://example.my.salesforce.com:8443/",
+        "https://other.my.salesforce.com/",
+        "https://my.salesforce.com/",
+        "http://example.my.salesforce.com/",
+        "http://example.my.salesforce.com:443/",
+        "https://example.my.salesforce.com./",
+        "ftp://example.my.salesforce.com/",
+    ] {
+        let seen = Seen::default();
+        let refresher = Refresher::of(&Api::accepting("T1"));
+        let service = refresher.layer().layer(internet(&seen, ""));
+
+        let response = send(&service, get(uri)).await.unwrap();
+
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{uri}");
+        assert!(response.extensions().get::<AuthOutcome>().is_none());
+        assert_eq!(refresher.count(), 0, "{uri}");
+        let seen = seen.lock().unwrap();
+        assert!(seen.iter().all(|(_, token)| token.is_none()), "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn r16_the_instance_is_recognised_however_it_is_written() {
+    for uri in [
+        "/services/data/",
+        "//example.com/services/data/",
+        "https://example.my.salesforce.com/services/data/",
+        "https://EXAMPLE.my.Salesforce.com/services/data/",
+        "https://example.my.salesforce.com:443/services/data/",
+        "https://user@example.my.salesforce.com/services/data/",
+    ] {
+        let api = Api::accepting("T0");
+        let refresher = Refresher::of(&api);
+        let service = refresher.layer().layer(api.clone());
+
+        let response = send(&service, get(uri)).await.unwrap();
+
+        assert_eq!(response.status(), StatusCode::OK, "{uri}");
+        let sent_to = api.seen()[0].uri.clone();
+        assert_eq!(
+            sent_to.host().unwrap().to_ascii_lowercase(),
+            "example.my.salesforce.com"
+        );
+        assert_eq!(sent_to.scheme_str(), Some("https"));
+    }
+}
+
+#[tokio::test]
+async fn r16_a_foreign_host_is_left_alone_while_there_is_no_session() {
+    let seen = Seen::default();
+    let refresher = Refresher::of(&Api::accepting("T1"));
+    let service = refresher.layer_without_session().layer(internet(&seen, ""));
+
+    let response = send(&service, get("https://example.com/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(refresher.count(), 0);
+
+    // Another org's host might be ours, for all that is known before the login; afterwards it is foreign.
+    let uri = "https://other.my.salesforce.com/";
+    let response = send(&service, get(uri)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(refresher.count(), 1);
+    assert!(
+        seen.lock()
+            .unwrap()
+            .iter()
+            .all(|(_, token)| token.is_none())
+    );
+}
+
+#[tokio::test]
+async fn r16_an_allowed_origin_gets_the_token_and_its_401_counts() {
+    let seen = Seen::default();
+    let refresher = Refresher::of(&Api::accepting("T1"));
+    let service = refresher
+        .layer()
+        .allow_origin("https://api.salesforce.com")
+        .unwrap()
+        .layer(internet(&seen, ""));
+
+    let uri = "https://API.salesforce.com:443/einstein/ai-agent/v1/";
+    let response = send(&service, get(uri)).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let tokens: Vec<_> = seen
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(origin, token)| format!("{origin} {}", token.as_deref().unwrap_or("none")))
+        .collect();
+    assert_eq!(
+        tokens,
+        [
+            "https://API.salesforce.com:443 Bearer T0",
+            "https://API.salesforce.com:443 Bearer T1"
+        ]
+    );
+    assert_eq!(refresher.count(), 1);
+
+    let response = send(&service, get("https://example.com/")).await.unwrap();
+    assert!(response.extensions().get::<AuthOutcome>().is_none());
+    assert_eq!(seen.lock().unwrap()[2].1, None);
+}
+
+#[tokio::test]
+async fn r16_redirects_to_a_foreign_host_lose_the_token_with_the_layer_outside() {
+    for away in [
+        "https://example.com/",
+        "//example.com/",
+        "http://example.my.salesforce.com/",
+    ] {
+        let seen = Seen::default();
+        let refresher = Refresher::of(&Api::accepting("T1"));
+        let followed = FollowRedirectLayer::new().layer(internet(&seen, away));
+        let service = refresher.layer().layer(followed);
+
+        let response = send(&service, get("/away")).await.unwrap();
+
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{away}");
+        assert_eq!(refresher.count(), 0, "{away}");
+        let seen = seen.lock().unwrap();
+        assert_eq!(seen.len(), 2, "{away}");
+        assert_eq!(seen[0].1.as_deref(), Some("Bearer T0"), "{away}");
+        assert_eq!(seen[1].1, None, "{away}");
+    }
+}
+
+#[tokio::test]
+async fn r16_redirects_to_a_foreign_host_lose_the_token_with_the_layer_inside() {
+    for away in [
+        "https://example.com/",
+        "//example.com/",
+        "http://example.my.salesforce.com/",
+    ] {
+        let seen = Seen::default();
+        let refresher = Refresher::of(&Api::accepting("T1"));
+        let service = refresher.layer().layer(internet(&seen, away));
+        let service = FollowRedirectLayer::new().layer(service);
+
+        // The redirect layer resolves what it follows against the URI that it was given.
+        let uri = format!("{INSTANCE}/away");
+        let response = send(&service, get(&uri)).await.unwrap();
+
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{away}");
+        assert_eq!(refresher.count(), 0, "{away}");
+        let seen = seen.lock().unwrap();
+        assert_eq!(seen.len(), 2, "{away}");
+        assert_eq!(seen[0].1.as_deref(), Some("Bearer T0"), "{away}");
+        assert_eq!(seen[1].1, None, "{away}");
+    }
+}
+
+#[tokio::test]
+async fn r16_a_redirect_within_the_instance_keeps_the_session_alive() {
+    let seen = Seen::default();
+    let refresher = Refresher::of(&Api::accepting("T1"));
+    let followed = FollowRedirectLayer::new().layer(internet(&seen, "/services/data/"));
+    let service = refresher.layer().layer(followed);
+    let response = send(&service, get("/away")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(refresher.count(), 1);
+}
+
+#[tokio::test]
+async fn a_session_of_the_callers_own_is_left_alone() {
+    let api = Api::accepting("T1");
+    let refresher = Refresher::of(&api);
+    let service = refresher.layer().layer(api.clone());
+    let mut request = get("/services/data/");
+    let own = HeaderValue::from_static("Bearer mine");
+    request.headers_mut().insert(AUTHORIZATION, own);
+
+    let response = send(&service, request).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert!(response.extensions().get::<AuthOutcome>().is_none());
+    assert_eq!((api.calls(), refresher.count()), (1, 0));
+    assert_eq!(api.tokens(), ["mine"]);
+}
+
+#[tokio::test]
+async fn r18_a_replay_goes_to_the_instance_that_the_refresh_names() {
+    const NEW: &str = "https://example--new.my.salesforce.com";
+    for uri in [
+        "/services/data/?q=1",
+        "https://example.my.salesforce.com/services/data/?q=1",
+    ] {
+        let api = Api::accepting("T1");
+        let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+            Session::new("T1", NEW).map_err(RefreshError::terminal)
+        })
+        .session(session("T0"));
+        let service = layer.layer(api.clone());
+        let mut request = get(uri);
+        let host = HeaderValue::from_static("example.my.salesforce.com");
+        request.headers_mut().insert(HOST, host);
+
+        let response = send(&service, request).await.unwrap();
+
+        assert_eq!(response.status(), StatusCode::OK);
+        let seen = api.seen();
+        let uris: Vec<_> = seen.iter().map(|seen| seen.uri.to_string()).collect();
+        let path = "/services/data/?q=1";
+        assert_eq!(uris, [format!("{INSTANCE}{path}"), format!("{NEW}{path}")]);
+        assert_eq!(seen[1].headers[HOST], "example--new.my.salesforce.com");
+    }
+}
+
+#[tokio::test]
+async fn r18_a_refresh_must_not_choose_where_the_token_goes() {
+    for url in [
+        "https://example.com",
+        "https://salesforce.com.example.com",
+        "https://xsalesforce.com",
+    ] {
+        let api = Api::accepting("T1");
+        let layer = SalesforceAuthLayer::new(move |_: RefreshContext| async move {
+            Session::new("T1", url).map_err(RefreshError::terminal)
+        })
+        .session(session("T0"));
+        let service = layer.layer(api.clone());
+
+        let error = send(&service, get("/services/data/")).await.unwrap_err();
+
+        let error: &Error = error.downcast_ref().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Refresh);
+        let error = error.refresh_error().unwrap();
+        let kind = tower_salesforce_auth::RefreshErrorKind::UntrustedInstance;
+        assert_eq!(error.kind(), kind);
+        assert!(error.is_terminal());
+        assert!(error.to_string().contains("allow_origin"), "{error}");
+        assert_eq!(api.tokens(), ["T0"]);
+
+        let service = layer.allow_origin(url).unwrap().layer(api.clone());
+        let response = send(&service, get("/services/data/")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn forms_of_a_uri_that_name_no_resource_are_handled() {
+    let api = Api::accepting("T0");
+    let refresher = Refresher::of(&api);
+    let service = refresher.layer().layer(api.clone());
+
+    let mut connect = get("/");
+    *connect.method_mut() = Method::CONNECT;
+    *connect.uri_mut() = Uri::from_static("example.my.salesforce.com:443");
+    send(&service, connect).await.unwrap();
+    assert_eq!(api.seen()[0].authorizations(), [""; 0]);
+
+    let mut options = get("/");
+    *options.method_mut() = Method::OPTIONS;
+    *options.uri_mut() = Uri::from_static("*");
+    send(&service, options).await.unwrap();
+    assert_eq!(api.seen()[1].uri.host(), Some("example.my.salesforce.com"));
+}
+
+proptest! {
+    /// Whatever is put around the instance's name, only the instance itself gets the token.
+    #[test]
+    fn r16_no_uri_gets_the_token_but_the_instances_own(
+        scheme in "https?",
+        before in "[a-z0-9.@:-]{0,6}",
+        after in "[a-z0-9.@:-]{0,6}",
+    ) {
+        let uri = format!("{scheme}://{before}example.my.salesforce.com{after}/");
+        let Ok(uri) = uri.parse::<Uri>() else { return Ok(()) };
+        let Ok(request) = Request::get(uri.clone()).body(Full::<Bytes>::default()) else {
+            return Ok(());
+        };
+        let is_instance = scheme == "https"
+            && uri.host() == Some("example.my.salesforce.com")
+            && uri.port_u16().is_none_or(|port| port == 443);
+        let sees_token = Arc::new(Mutex::new(false));
+        let inner = {
+            let sees_token = sees_token.clone();
+            Answering(move |request: Request<_>| {
+                *sees_token.lock().unwrap() = request.headers().contains_key(AUTHORIZATION);
+                Response::new(Full::<Bytes>::default())
+            })
+        };
+        let service = SalesforceAuthLayer::with_session(session("T0")).layer(inner);
+        let sent = futures_util::future::FutureExt::now_or_never(send(&service, request));
+        prop_assert!(sent.expect("an answer at once").is_ok());
+        prop_assert_eq!(*sees_token.lock().unwrap(), is_instance, "{}", uri);
+    }
+}

@@ -1,0 +1,314 @@
+//! What tower asks of a service: readiness before each call, clones that earn their own, and no permit kept while waiting.
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use tokio::{sync::Notify, task::JoinSet};
+use tower::{
+    Layer, Service, ServiceBuilder, buffer::BufferLayer, limit::ConcurrencyLimitLayer,
+    load_shed::LoadShedLayer,
+};
+use tower_salesforce_auth::{
+    AuthOutcome, BoxError, RefreshContext, RefreshError, ReplayBody, ResponseBody, ResponseFuture,
+    SalesforceAuth, SalesforceAuthLayer, Session, SessionHandle,
+};
+
+use crate::support::{Api, Refresher, Strict, get, post, send, session};
+
+/// Rejects the first attempt of each request, whatever the token, and accepts the second.
+#[derive(Clone)]
+struct EveryOther {
+    api: Api,
+    calls: Arc<AtomicUsize>,
+}
+
+impl<B> Service<Request<B>> for EveryOther
+where
+    Api: Service<Request<B>, Response = Response<Full<Bytes>>, Error = BoxError>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = <Api as Service<Request<B>>>::Future;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst);
+        if call % 2 == 0 {
+            // The session dies under each request.
+            self.api.accept("nothing");
+        }
+        self.api.call(request)
+    }
+}
+
+/// 100 requests, one after the other, each of which needs a refresh and a replay.
+async fn a_hundred<S, B>(refresher: &Refresher, service: S)
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    for n in 1..=100 {
+        let response = send(&service, post("/services/data/", "body"))
+            .await
+            .map_err(Into::into);
+        assert_eq!(response.unwrap().status(), StatusCode::OK);
+        assert_eq!(refresher.count(), n);
+    }
+}
+
+#[tokio::test]
+async fn r20_every_call_follows_a_readiness_of_its_own() {
+    let api = Api::accepting("T0");
+    let refresher = Refresher::of(&api);
+    let inner = EveryOther {
+        api: api.clone(),
+        calls: Arc::default(),
+    };
+    let strict = Strict::new(inner.clone());
+    a_hundred(&refresher, refresher.layer().layer(strict.clone())).await;
+    assert_eq!(api.calls(), 200);
+
+    // With limits and buffers inside, and outside.
+    macro_rules! stack {
+        ($($layer:expr),*) => {{
+            let refresher = Refresher::of(&api);
+            let stack = ServiceBuilder::new()$(.layer($layer))*;
+            let inside = refresher.layer().layer(stack.service(strict.clone()));
+            a_hundred(&refresher, inside).await;
+
+            let refresher = Refresher::of(&api);
+            let stack = ServiceBuilder::new()$(.layer($layer))*;
+            let outside = stack.layer(refresher.layer()).service(strict.clone());
+            a_hundred(&refresher, outside).await;
+        }};
+    }
+    stack!(ConcurrencyLimitLayer::new(1));
+    stack!(BufferLayer::new(1));
+    stack!(LoadShedLayer::new());
+    stack!(BufferLayer::new(1), ConcurrencyLimitLayer::new(1));
+    stack!(LoadShedLayer::new(), ConcurrencyLimitLayer::new(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r20_concurrent_callers_share_one_permit_without_a_deadlock() {
+    let api = Api::accepting("nothing yet");
+    let refresher = Refresher::of(&api);
+    let limited = ServiceBuilder::new()
+        .layer(BufferLayer::new(1))
+        .layer(ConcurrencyLimitLayer::new(1))
+        .service(Strict::new(api.clone()));
+    let service = refresher.layer().layer(limited);
+    let mut callers = JoinSet::new();
+    for _ in 0..100 {
+        let service = service.clone();
+        callers.spawn(async move { send(&service, get("/")).await.unwrap().status() });
+    }
+    assert!(callers.join_all().await.iter().all(|status| *status == 200));
+    assert_eq!(refresher.count(), 1);
+}
+
+/// Sends a request by the very service that was readied.
+async fn call<S, B>(service: &mut S) -> Response<B>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: std::fmt::Debug>,
+{
+    poll_fn(|cx| service.poll_ready(cx)).await.unwrap();
+    service.call(get("/")).await.unwrap()
+}
+
+#[tokio::test]
+async fn r20_no_permit_is_kept_while_a_session_is_waited_for() {
+    // The login goes through the very limit that its requests wait at.
+    let api = Api::accepting("T1");
+    let limited = ServiceBuilder::new()
+        .layer(ConcurrencyLimitLayer::new(1))
+        .service(Strict::new(api.clone()));
+    let login = limited.clone();
+    let layer = SalesforceAuthLayer::new(move |_: RefreshContext| {
+        let login = login.clone();
+        async move {
+            let answer = send(&login, get("https://login.salesforce.com/")).await;
+            answer.map_err(RefreshError::transient)?;
+            Ok(session("T1"))
+        }
+    });
+    let mut service = layer.layer(limited);
+
+    // The caller keeps its service, as one that sends request after request does.
+    let response = call(&mut service).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    layer.handle().set(session("T0"));
+    let response = call(&mut service).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(api.tokens(), ["", "T1", "T0", "", "T1"]);
+}
+
+#[tokio::test]
+async fn r20_a_session_that_dies_while_the_service_gets_ready_is_not_sent() {
+    let api = Api::accepting("T1");
+    let refresher = Refresher::of(&api);
+    let layer = refresher.layer_without_session();
+    let handle = layer.handle();
+    let (mock, mut server) =
+        tower_test::mock::pair::<Request<ReplayBody<Full<Bytes>>>, Response<Full<Bytes>>>();
+    server.allow(1);
+    let mut service = layer.layer(mock);
+    poll_fn(|cx| Service::<Request<Full<Bytes>>>::poll_ready(&mut service, cx))
+        .await
+        .unwrap();
+    let answer = service.call(get("/"));
+    let mut answer = tokio_test::task::spawn(answer);
+    // It logs in, and waits for the service, which has given its only permit to the one that was called.
+    while refresher.count() == 0 || handle.current().is_none() {
+        assert!(answer.poll().is_pending());
+        tokio::task::yield_now().await;
+    }
+    server.allow(0);
+    assert!(answer.poll().is_pending());
+    // Meanwhile the session is rejected elsewhere.
+    handle.invalidate(handle.current().unwrap().generation());
+    server.allow(2);
+    assert!(answer.poll().is_pending());
+    tokio_test::assert_pending!(server.poll_request(), "a dead session was sent");
+    while handle.current().is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert!(answer.poll().is_pending());
+    let (request, respond) = server.next_request().await.unwrap();
+    assert_eq!(request.headers()["authorization"], "Bearer T2");
+    respond.send_response(Response::new(Full::default()));
+    assert!(tokio_test::assert_ready!(answer.poll()).is_ok());
+}
+
+#[tokio::test]
+async fn r20_readiness_and_its_errors_are_the_inner_services() {
+    let (mock, mut server) =
+        tower_test::mock::pair::<Request<ReplayBody<Full<Bytes>>>, Response<Full<Bytes>>>();
+    let layer = SalesforceAuthLayer::with_session(session("T0"));
+    let mut service = tokio_test::task::spawn(layer.layer(mock));
+    server.allow(0);
+    let poll_ready = |service: &mut tokio_test::task::Spawn<SalesforceAuth<_>>| {
+        service
+            .enter(|cx, mut service| Service::<Request<Full<Bytes>>>::poll_ready(&mut *service, cx))
+    };
+    assert!(poll_ready(&mut service).is_pending());
+    server.allow(1);
+    assert!(service.is_woken());
+    assert!(matches!(poll_ready(&mut service), Poll::Ready(Ok(()))));
+    server.send_error(std::io::Error::other("unplugged"));
+    let mut clone = layer.layer(service.get_ref().clone());
+    let error = poll_fn(|cx| Service::<Request<Full<Bytes>>>::poll_ready(&mut clone, cx)).await;
+    assert_eq!(error.unwrap_err().to_string(), "unplugged");
+}
+
+#[tokio::test]
+async fn r20_an_error_of_readiness_before_a_replay_is_returned() {
+    let api = Api::accepting("T1");
+    let refresher = Refresher::of(&api);
+    let (started, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let layer = {
+        let (started, finish) = (started.clone(), finish.clone());
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let (started, finish) = (started.clone(), finish.clone());
+            let refresher = refresher.clone();
+            async move {
+                started.notify_one();
+                finish.notified().await;
+                refresher.complete(refresher.begin())
+            }
+        })
+        .session(session("T0"))
+    };
+    let (mock, mut server) =
+        tower_test::mock::pair::<Request<ReplayBody<Full<Bytes>>>, Response<Full<Bytes>>>();
+    let mut service = layer.layer(mock);
+    server.allow(1);
+    poll_fn(|cx| Service::<Request<Full<Bytes>>>::poll_ready(&mut service, cx))
+        .await
+        .unwrap();
+    let mut answer = tokio_test::task::spawn(service.call(get("/")));
+    assert!(answer.poll().is_pending());
+    let (_, respond) = server.next_request().await.unwrap();
+    respond.send_response(crate::support::expired());
+    assert!(answer.poll().is_pending());
+    started.notified().await;
+    server.send_error(std::io::Error::other("unplugged"));
+    finish.notify_one();
+    let error = answer.await.unwrap_err();
+    assert_eq!(error.to_string(), "unplugged");
+}
+
+#[tokio::test]
+async fn retries_around_the_layer_see_one_response_for_a_request() {
+    // A retry layer outside must not take a replay for an attempt of its own.
+    #[derive(Clone)]
+    struct Count(Arc<AtomicUsize>);
+    impl<Req, Res> tower::retry::Policy<Req, Response<Res>, BoxError> for Count {
+        type Future = std::future::Ready<()>;
+        fn retry(
+            &mut self,
+            _: &mut Req,
+            result: &mut Result<Response<Res>, BoxError>,
+        ) -> Option<Self::Future> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            let response = result.as_ref().unwrap();
+            assert_eq!(
+                response
+                    .extensions()
+                    .get::<AuthOutcome>()
+                    .unwrap()
+                    .attempts(),
+                2
+            );
+            None
+        }
+        fn clone_request(&mut self, _: &Req) -> Option<Req> {
+            None
+        }
+    }
+    let api = Api::accepting("T1");
+    let refresher = Refresher::of(&api);
+    let seen = Arc::new(AtomicUsize::new(0));
+    let service = ServiceBuilder::new()
+        .retry(Count(seen.clone()))
+        .layer(refresher.layer())
+        .service(api);
+    // A request that cannot be cloned is not retried, and its response is not shown to the policy.
+    let response = send(&service, get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(seen.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn what_is_public_can_be_sent_shared_and_cloned() {
+    fn is_send_sync<T: Send + Sync + 'static>() {}
+    fn is_clone<T: Clone>() {}
+    type Inner = Strict<Api>;
+    is_send_sync::<SalesforceAuthLayer>();
+    is_send_sync::<SalesforceAuth<Inner>>();
+    is_send_sync::<SessionHandle>();
+    is_send_sync::<Session>();
+    is_send_sync::<ReplayBody<Full<Bytes>>>();
+    is_send_sync::<ResponseBody<Full<Bytes>>>();
+    is_send_sync::<tower_salesforce_auth::Error>();
+    is_send_sync::<RefreshError>();
+    is_clone::<SalesforceAuth<Inner>>();
+    is_clone::<tower_salesforce_auth::Error>();
+    is_clone::<RefreshError>();
+    fn is_send<T: Send + 'static>() {}
+    is_send::<ResponseFuture<Inner, Full<Bytes>, Full<Bytes>>>();
+    // A waiting request is not a burden.
+    assert!(size_of::<ResponseFuture<Inner, Full<Bytes>, Full<Bytes>>>() <= 1024);
+}
