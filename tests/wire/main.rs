@@ -1,0 +1,7 @@
+//! The layer over real HTTP: hyper's client, the emulated org, loopback.
+#![allow(missing_docs)]
+
+mod connections;
+mod early_answers;
+mod flows;
+mod support;

@@ -1,0 +1,91 @@
+//! Clients of the org.
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tower::{Layer, Service, ServiceExt};
+use tower_salesforce_auth::{
+    BoxError, ReplayBody, SalesforceAuth, SalesforceAuthLayer, Session,
+    emulator::{Grant, Org},
+    flow::RefreshToken,
+};
+
+pub(crate) type AnyBody = UnsyncBoxBody<Bytes, std::io::Error>;
+pub(crate) type TokenClient = Client<HttpConnector, Full<Bytes>>;
+pub(crate) type ApiClient = SalesforceAuth<Client<HttpConnector, ReplayBody<AnyBody>>>;
+
+pub(crate) const ECHO: &str = "/services/data/v66.0/echo";
+pub(crate) const LIMITS: &str = "/services/data/v66.0/limits";
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Protocol {
+    Http1,
+    H2,
+}
+
+pub(crate) fn token_client() -> TokenClient {
+    Client::builder(TokioExecutor::new()).build_http()
+}
+
+/// A layer that renews sessions of this grant, and begins with its first.
+pub(crate) fn layer(org: &Org, grant: &Grant) -> SalesforceAuthLayer {
+    let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
+    SalesforceAuthLayer::new(refresh_token(org, grant)).session(session)
+}
+
+pub(crate) fn refresh_token(org: &Org, grant: &Grant) -> RefreshToken<TokenClient> {
+    let login_url = org.login_url().parse().unwrap();
+    RefreshToken::new(
+        token_client(),
+        login_url,
+        org.client_id(),
+        grant.refresh_token(),
+    )
+    .client_secret(org.client_secret())
+}
+
+/// Wraps hyper-util's client.
+pub(crate) fn client(layer: &SalesforceAuthLayer, protocol: Protocol) -> ApiClient {
+    let mut connector = HttpConnector::new();
+    // Nagle's algorithm and delayed acknowledgements would cost each streamed body some 40 ms.
+    connector.set_nodelay(true);
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder.http2_only(matches!(protocol, Protocol::H2));
+    layer.layer(builder.build(connector))
+}
+
+pub(crate) fn get(uri: &str) -> Request<AnyBody> {
+    Request::get(uri).body(in_memory("")).unwrap()
+}
+
+pub(crate) fn post(uri: &str, body: AnyBody) -> Request<AnyBody> {
+    Request::post(uri).body(body).unwrap()
+}
+
+pub(crate) fn in_memory(data: impl Into<Bytes>) -> AnyBody {
+    UnsyncBoxBody::new(Full::new(data.into()).map_err(|never| match never {}))
+}
+
+pub(crate) async fn send<S, B>(
+    service: &S,
+    request: Request<AnyBody>,
+) -> Result<(StatusCode, http::Extensions, Bytes), BoxError>
+where
+    S: Service<Request<AnyBody>, Response = Response<B>, Error = BoxError> + Clone,
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let (head, body) = service.clone().oneshot(request).await?.into_parts();
+    let body = body.collect().await.map_err(Into::into)?.to_bytes();
+    Ok((head.status, head.extensions, body))
+}
+
+/// What the echo says it received.
+pub(crate) fn echoed(body: &[u8]) -> serde_json::Value {
+    serde_json::from_slice(body).expect("an echo")
+}
