@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
+use crate::secret::Secret;
+
 /// The error of a tower stack: anything boxed. The layer's own [`Error`] is found in it by `downcast_ref`.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -132,6 +134,8 @@ pub struct RefreshError {
     oauth_error: Option<Arc<str>>,
     retry_after: Option<Duration>,
     source: Option<SharedError>,
+    /// The refresh token that came with a session that cannot be used.
+    rotated_refresh_token: Option<Secret>,
 }
 
 /// What a [`RefreshError`] is about.
@@ -171,6 +175,7 @@ impl RefreshError {
             oauth_error: None,
             retry_after: None,
             source: None,
+            rotated_refresh_token: None,
         }
     }
 
@@ -182,6 +187,16 @@ impl RefreshError {
     pub(crate) fn with_oauth_error(mut self, code: &str) -> Self {
         self.oauth_error = Some(code.into());
         self
+    }
+
+    /// Hands on a refresh token that replaced the one that was presented, although nothing else came of the refresh.
+    pub(crate) fn with_rotated_refresh_token(mut self, refresh_token: Option<Secret>) -> Self {
+        self.rotated_refresh_token = refresh_token;
+        self
+    }
+
+    pub(crate) fn rotated_refresh_token(&self) -> Option<&Secret> {
+        self.rotated_refresh_token.as_ref()
     }
 
     /// A failure that trying again cannot cure: a revoked grant, a wrong password, a missing permission.
@@ -254,7 +269,7 @@ impl fmt::Debug for RefreshError {
             .field("oauth_error", &self.oauth_error)
             .field("retry_after", &self.retry_after)
             .field("source", &self.source)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

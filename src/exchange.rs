@@ -46,9 +46,11 @@ pub(crate) type Attempt<S, B> = (Request<ReplayBody<B>>, Option<Exchange<S, B>>)
 
 /// Prepares the first attempt.
 ///
+/// `meant_for` is the session whose instance the request was found to be meant for, if it had to wait for another.
 /// `clone_inner` gets the service that a second attempt would be sent with.
 pub(crate) fn first_attempt<S, B>(
     mut request: Request<B>,
+    meant_for: Option<Generation>,
     published: &Published,
     handle: &SessionHandle,
     effort: Effort,
@@ -59,14 +61,22 @@ where
     B::Error: Into<BoxError>,
 {
     if request::is_left_alone(&request) {
-        request::resolve(&mut request, published)?;
+        if request::is_relative(request.uri()) {
+            request::send_to_instance(&mut request, published)?;
+        }
         return Ok((request.map(ReplayBody::once), None));
     }
-    let Some(target) = Target::of(request.uri(), published, handle) else {
+    let target = if meant_for.is_some_and(|generation| published.succeeds(generation)) {
+        Target::Instance
+    } else if let Some(target) = Target::of(request.uri(), published, handle) {
+        target
+    } else {
         return Ok((request.map(ReplayBody::once), None));
     };
+    if target == Target::Instance {
+        request::send_to_instance(&mut request, published)?;
+    }
     if effort.max_refreshes == 0 || request.extensions().get::<NoRefresh>().is_some() {
-        request::resolve(&mut request, published)?;
         request::authorize(&mut request, published);
         return Ok((request.map(ReplayBody::once), None));
     }
@@ -90,7 +100,6 @@ where
         });
         (request, kept.ok_or(ReplaySkipped::BodyNotReplayable))
     };
-    request::resolve(&mut request, published)?;
     request::authorize(&mut request, published);
     let exchange = Exchange {
         handle: handle.clone(),

@@ -22,7 +22,7 @@ use crate::{
     outcome::ReplaySkipped,
     redirect,
     request::Head,
-    session::LiveSession,
+    session::{Generation, LiveSession},
 };
 
 /// How much of the body of a rejection is read: enough to give the connection back.
@@ -109,7 +109,12 @@ struct Outgoing<S, B> {
 }
 
 enum OutgoingRequest<B> {
-    First(Request<B>, Effort),
+    First {
+        request: Request<B>,
+        /// The session whose instance it goes to, as far as that is known.
+        meant_for: Option<Generation>,
+        effort: Effort,
+    },
     Again(Replay<B>),
 }
 
@@ -127,9 +132,11 @@ where
         } = self;
         let clone_inner = || inner.clone();
         let attempt = match request {
-            OutgoingRequest::First(request, effort) => {
-                first_attempt(request, &live.0, &handle, effort, clone_inner)?
-            }
+            OutgoingRequest::First {
+                request,
+                meant_for,
+                effort,
+            } => first_attempt(request, meant_for, &live.0, &handle, effort, clone_inner)?,
             OutgoingRequest::Again(replay) => replay.attempt(&live.0, handle, clone_inner)?,
         };
         Ok((inner, attempt))
@@ -153,6 +160,7 @@ where
         not_ready_inner: S,
         handle: SessionHandle,
         request: Request<ReqBody>,
+        meant_for: Option<Generation>,
         effort: Effort,
     ) -> Self {
         Self {
@@ -161,7 +169,11 @@ where
                 outgoing: Some(Outgoing {
                     inner: not_ready_inner,
                     handle,
-                    request: OutgoingRequest::First(request, effort),
+                    request: OutgoingRequest::First {
+                        request,
+                        meant_for,
+                        effort,
+                    },
                 }),
             },
         }
@@ -186,6 +198,9 @@ where
 {
     if !live.cures(rejected.exchange.generation) {
         return Step::Respond(rejected.into_response(true, ReplaySkipped::Unchanged));
+    }
+    if !live.0.succeeds(rejected.exchange.generation) {
+        return Step::Respond(rejected.into_response(true, ReplaySkipped::OtherOrg));
     }
     // Until a stream is back, it cannot be replayed.
     let not_back = Err(ReplaySkipped::BodyNotReplayable);

@@ -9,7 +9,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -19,11 +19,11 @@ use pin_project_lite::pin_project;
 use tokio::{runtime, sync::watch};
 
 use crate::{
-    endpoint::{self, Origin},
+    endpoint::Origin,
     error::{Error, ErrorKind, RefreshError, RefreshErrorKind},
     refresh::{
         RefreshContext, RefreshFn, RefreshReason, SharedRefreshFn,
-        single_flight::{self, DriverHandle, Flight, Landing, Outcome},
+        single_flight::{Flight, Landing, Outcome, Owner},
     },
     secret::Secret,
     session::{Generation, LiveSession, Published, Session},
@@ -45,8 +45,12 @@ type Landed = Result<LiveSession, RefreshError>;
 ///
 /// A refresh runs as a task on the tokio runtime, current-thread or multi-thread, of the request that caused it, with
 /// its time driver enabled. If that runtime is shut down, whoever waits gets an error. If it is kept without being
-/// driven, a current-thread runtime whose `block_on` has returned for one, the refresh stands still with it; the first
-/// request after the refresh timeout then starts another.
+/// driven, a current-thread runtime whose `block_on` has returned for one, the refresh stands still with it; whoever
+/// waits gets an error shortly after the refresh timeout, and whoever comes later starts another.
+///
+/// # Panics
+///
+/// Waiting for a refresh panics on a tokio runtime without a time driver.
 ///
 /// ```
 /// use tower_salesforce_auth::{RefreshContext, Session, SessionHandle};
@@ -71,6 +75,7 @@ pub struct SessionHandle {
 }
 
 struct Shared {
+    owner: Owner,
     /// None: nothing can renew the session.
     refresh_fn: Option<SharedRefreshFn>,
     /// Some: send with this. None: come to the cold path and wait.
@@ -97,14 +102,18 @@ struct Life {
     presented: Option<Secret>,
     /// The flight to wait for.
     flight: Option<Arc<Flight<Landed>>>,
-    /// The task of the last flight, which may go on after it was superseded.
-    driver: Option<DriverHandle>,
-    /// Grows when a session is set by hand, so that what a flight brings afterwards is not published.
+    /// A flight that nobody waits for any more, since a session was set, and whose exchange may not have ended.
+    superseded: Option<Arc<Flight<Landed>>>,
+    /// Grows with every flight and every session that is set by hand. What a flight of another epoch brings is not
+    /// published.
     epoch: u64,
     /// Refreshes since the last success.
     attempts: u32,
     /// The refresh that failed to replace the latest session, for those who were rejected before it failed.
     failure: Option<RefreshError>,
+    /// The instances of the sessions so far, the latest last: where a straggler may have been sent.
+    #[cfg(feature = "follow-redirect")]
+    instances: Vec<Origin>,
 }
 
 /// What a [`SessionHandle`] is doing, as [`SessionHandle::subscribe`] shows it.
@@ -137,6 +146,7 @@ impl SessionHandle {
     fn with_refresh_fn(refresh_fn: Option<SharedRefreshFn>) -> Self {
         Self {
             shared: Arc::new(Shared {
+                owner: Owner::new(),
                 refresh_fn,
                 current: ArcSwapOption::empty(),
                 settings: ArcSwap::from_pointee(Settings {
@@ -148,10 +158,12 @@ impl SessionHandle {
                     refresh_token: None,
                     presented: None,
                     flight: None,
-                    driver: None,
+                    superseded: None,
                     epoch: 0,
                     attempts: 0,
                     failure: None,
+                    #[cfg(feature = "follow-redirect")]
+                    instances: Vec::new(),
                 }),
                 state: watch::Sender::new(SessionState::Empty),
             }),
@@ -186,8 +198,7 @@ impl SessionHandle {
     /// As for [`token`](Self::token).
     pub async fn refresh(&self) -> Result<LiveSession, Error> {
         self.check_renewable()?;
-        let waiting = self.join(&mut self.shared.lock(), RefreshReason::Manual)?;
-        waiting.await
+        self.join(self.shared.lock(), RefreshReason::Manual)?.await
     }
 
     /// Reports that the session of this generation was rejected: nothing is sent with it any more.
@@ -206,7 +217,8 @@ impl SessionHandle {
     /// Whoever waits for a refresh goes on with this session. What such a refresh brings afterwards is dropped, except
     /// for a rotated refresh token, which is kept for the next refresh.
     ///
-    /// A session without a refresh token leaves the newest one known in place.
+    /// A session without a refresh token leaves the newest one known in place. If it is of another org, as its identity
+    /// URL tells, requests that were meant for the one before are not sent to it.
     pub fn set(&self, session: Session) -> Generation {
         let mut life = self.shared.lock();
         life.epoch += 1;
@@ -214,15 +226,25 @@ impl SessionHandle {
         let generation = live.generation();
         if let Some(superseded) = life.flight.take() {
             superseded.land(Ok(live));
+            // One that was superseded earlier is waited for by this one.
+            life.superseded = Some(superseded);
         }
         generation
     }
 
-    /// Shows what becomes of the session, from its present state on.
+    /// The newest refresh token that any session came with: the one to keep for the next start of the program.
     ///
-    /// A receiver sees the latest state, and may miss one that was short-lived.
-    pub fn subscribe(&self) -> watch::Receiver<SessionState> {
-        self.shared.state.subscribe()
+    /// It may be newer than that of the [current](Self::current) session, if a refresh brought a session that could not
+    /// be used.
+    pub fn refresh_token(&self) -> Option<Secret> {
+        self.shared.lock().refresh_token.clone()
+    }
+
+    /// Shows what becomes of the session, from its present state on.
+    pub fn subscribe(&self) -> Subscription {
+        Subscription {
+            states: self.shared.state.subscribe(),
+        }
     }
 
     // === Settings ===
@@ -267,17 +289,16 @@ impl SessionHandle {
             .any(|origin| origin.is_of(uri))
     }
 
-    /// Whether the token may be sent to where `uri` goes: the instance, or an origin that the user allowed.
+    /// Whether a request that was sent to where `uri` goes may have had the token with it.
     #[cfg(feature = "follow-redirect")]
-    pub(crate) fn trusts(&self, uri: &Uri) -> bool {
-        let life = self.shared.lock();
-        let is_instance = |live: &LiveSession| live.instance_url().origin().is_of(uri);
-        life.latest.as_ref().is_some_and(is_instance) || self.allows(uri)
+    pub(crate) fn has_trusted(&self, uri: &Uri) -> bool {
+        let instances = &self.shared.lock().instances;
+        instances.iter().any(|origin| origin.is_of(uri)) || self.allows(uri)
     }
 
-    /// Whether `uri` could turn out to be the instance's, once there is a session.
-    pub(crate) fn may_trust(&self, uri: &Uri) -> bool {
-        endpoint::may_be_an_instance(uri) || self.allows(uri)
+    /// The session that was published last, even if it was rejected since.
+    pub(crate) fn latest(&self) -> Option<LiveSession> {
+        self.shared.lock().latest.clone()
     }
 
     /// The session to send with, or the flight that is bringing one.
@@ -286,7 +307,7 @@ impl SessionHandle {
             return Ok(Acquired::Ready(live));
         }
         self.check_renewable()?;
-        let mut life = self.shared.lock();
+        let life = self.shared.lock();
         // A flight may have landed since.
         if let Some(live) = self.current() {
             return Ok(Acquired::Ready(live));
@@ -295,7 +316,7 @@ impl SessionHandle {
             None => RefreshReason::FirstLogin,
             Some(_) => RefreshReason::Rejected,
         };
-        self.join(&mut life, reason).map(Acquired::Wait)
+        self.join(life, reason).map(Acquired::Wait)
     }
 
     /// Reports that a request was rejected which was sent with this generation.
@@ -303,7 +324,7 @@ impl SessionHandle {
     /// A newer session answers at once; whether it is worth another try, [`LiveSession::cures`] tells.
     pub(crate) fn reject(&self, generation: Generation) -> Result<Acquired, Error> {
         self.check_renewable()?;
-        let mut life = self.shared.lock();
+        let life = self.shared.lock();
         self.shared.take_out(generation);
         if let Some(live) = self.current() {
             return Ok(Acquired::Ready(live));
@@ -313,8 +334,7 @@ impl SessionHandle {
         if let (None, Some(failure)) = (&life.flight, &life.failure) {
             return Err(failure.clone().into());
         }
-        self.join(&mut life, RefreshReason::Rejected)
-            .map(Acquired::Wait)
+        self.join(life, RefreshReason::Rejected).map(Acquired::Wait)
     }
 
     fn check_renewable(&self) -> Result<(), Error> {
@@ -324,7 +344,7 @@ impl SessionHandle {
                 "there is no Salesforce session and no way to log in: set a session, or give the layer a RefreshFn",
             ));
         }
-        if single_flight::is_aboard(self.shared.address()) {
+        if self.shared.owner.is_aboard() {
             return Err(Error::new(
                 ErrorKind::Reentrant,
                 "the refresh sent a request through the layer that it refreshes, and would wait for itself: give it a \
@@ -335,59 +355,60 @@ impl SessionHandle {
     }
 
     /// Waits for the flight under way, or starts one.
-    fn join(
-        &self,
-        life: &mut MutexGuard<'_, Life>,
-        reason: RefreshReason,
-    ) -> Result<Waiting, Error> {
+    fn join(&self, life: MutexGuard<'_, Life>, reason: RefreshReason) -> Result<Waiting, Error> {
+        // To wait with a deadline needs a runtime, and so does a flight.
+        let runtime = runtime()?;
         let flight = match &life.flight {
-            Some(flight) if !flight.is_overdue() => Arc::clone(flight),
-            stopped => {
-                if let Some(stopped) = stopped {
-                    stopped.land(Err(timed_out()));
-                }
-                self.depart(life, reason)?
-            }
+            Some(flight) => Arc::clone(flight),
+            None => self.depart(life, &runtime, reason),
         };
         Ok(Waiting {
             landing: flight.landing(),
+            handle: self.clone(),
+            late: flight.is_overdue().then_some(reason),
         })
+    }
+
+    /// Waits anew, for one who had joined a flight that had stopped long before.
+    fn rejoin(&self, reason: RefreshReason) -> Result<Acquired, Error> {
+        let life = self.shared.lock();
+        match self.current() {
+            Some(live) if reason != RefreshReason::Manual => Ok(Acquired::Ready(live)),
+            _ => self.join(life, reason).map(Acquired::Wait),
+        }
     }
 
     fn depart(
         &self,
-        life: &mut MutexGuard<'_, Life>,
+        mut life: MutexGuard<'_, Life>,
+        runtime: &runtime::Handle,
         reason: RefreshReason,
-    ) -> Result<Arc<Flight<Landed>>, Error> {
-        let runtime = runtime()?;
+    ) -> Arc<Flight<Landed>> {
         life.epoch += 1;
         let epoch = life.epoch;
-        // One exchange at a time, even if the flight before this one was superseded: it may be about to use up the
-        // refresh token that this one would present.
-        let predecessor = life.driver.take();
-        let shared = Arc::clone(&self.shared);
         let operation = {
-            let shared = Arc::clone(&shared);
-            move || async move {
-                if let Some(predecessor) = predecessor {
-                    // However it ended, it has ended.
-                    let _ = predecessor.await;
-                }
-                shared.call_refresh_fn(reason).await
-            }
+            let shared = Arc::clone(&self.shared);
+            move || async move { shared.call_refresh_fn(reason).await }
         };
-        let limit = shared.settings.load().refresh_timeout;
-        let (flight, driver) = Flight::depart(
-            &runtime,
-            shared.address(),
-            limit,
+        let land = {
+            let shared = Arc::clone(&self.shared);
+            move |outcome| shared.land(epoch, outcome)
+        };
+        let (flight, task) = Flight::prepare(
+            self.shared.owner,
+            self.shared.settings.load().refresh_timeout,
+            // One exchange at a time: a flight that was superseded may be about to use up the refresh token that this
+            // one would present.
+            life.superseded.take(),
             operation,
-            move |outcome| shared.land(epoch, outcome),
+            land,
         );
         life.flight = Some(Arc::clone(&flight));
-        life.driver = Some(driver);
         self.shared.state.send_replace(SessionState::Refreshing);
-        Ok(flight)
+        // A runtime that is being shut down lands it at once, and that takes the lock.
+        drop(life);
+        flight.depart(runtime, task);
+        flight
     }
 }
 
@@ -406,11 +427,6 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Life> {
         // Nothing panics while it holds the lock.
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What a flight of this session is marked with.
-    fn address(&self) -> usize {
-        std::ptr::from_ref(self).addr()
     }
 
     /// Stops using the session of this generation, and says whether it was in use. To be called under the lock.
@@ -464,34 +480,87 @@ impl Shared {
                 "the runtime that the refresh ran on was shut down",
             )),
         };
-        let mut life = self.lock();
-        if let Ok(session) = &result {
-            life.keep_rotated(session);
+        let rotated = match &result {
+            Ok(session) => session.refresh_token(),
+            Err(error) => error.rotated_refresh_token(),
         }
-        if life.epoch != epoch {
+        .cloned();
+        let mut life = self.lock();
+        let is_superseded = life.epoch != epoch;
+        let result = if is_superseded {
             // Nobody hears this: whoever waited was sent on when the flight was superseded.
-            return Err(RefreshError::new(
+            Err(RefreshError::new(
                 RefreshErrorKind::Cancelled,
                 false,
                 "the refresh was superseded",
-            ));
-        }
-        life.flight = None;
-        life.driver = None;
-        match result.and_then(|session| self.check_instance(&life, session)) {
-            Ok(session) => Ok(self.publish(&mut life, session)),
-            Err(error) => {
-                let state = match self.current.load_full() {
-                    // A refresh by hand: the session that it would have replaced is as good as before.
-                    Some(current) => SessionState::Ready(LiveSession(current)),
-                    None => {
-                        life.failure = Some(error.clone());
-                        SessionState::Empty
-                    }
-                };
-                self.state.send_replace(state);
-                Err(error)
+            ))
+        } else {
+            life.flight = None;
+            result
+        };
+        let result = result
+            .and_then(|session| self.check_instance(&life, session))
+            .map(|session| self.publish(&mut life, session));
+        if let Err(error) = &result {
+            if let Some(rotated) = rotated {
+                self.keep_rotated(&mut life, rotated);
             }
+            if !is_superseded {
+                self.fail(&mut life, error);
+            }
+        }
+        result
+    }
+
+    /// Notes that the flight under way failed. To be called under the lock.
+    fn fail(&self, life: &mut Life, error: &RefreshError) {
+        let state = match self.current.load_full() {
+            // A refresh by hand: the session that it would have replaced is as good as before.
+            Some(current) => SessionState::Ready(LiveSession(current)),
+            None => {
+                life.failure = Some(error.clone());
+                SessionState::Empty
+            }
+        };
+        self.state.send_replace(state);
+    }
+
+    /// Lands a flight that nobody drives any more.
+    fn abandon(&self, flight: &Arc<Flight<Landed>>) {
+        let mut life = self.lock();
+        let is_under_way = life
+            .flight
+            .as_ref()
+            .is_some_and(|under_way| Arc::ptr_eq(under_way, flight));
+        if is_under_way {
+            life.flight = None;
+            life.epoch += 1;
+            // Should its runtime be driven again, it must not exchange anything beside its successor.
+            flight.abort();
+            let error = timed_out();
+            self.fail(&mut life, &error);
+            flight.land(Err(error));
+        }
+    }
+
+    /// Keeps a rotated refresh token of a session that is not going to be used: there may be no other that still works.
+    /// Unless the token that it replaces is not the newest any more: then it is of a grant that was replaced.
+    ///
+    /// To be called under the lock.
+    fn keep_rotated(&self, life: &mut Life, rotated: Secret) {
+        if life.refresh_token != life.presented {
+            return;
+        }
+        life.refresh_token = Some(rotated.clone());
+        // The latest session gets it too, so that whoever keeps sessions for the next start keeps this.
+        if let Some(latest) = life.latest.take() {
+            let amended = LiveSession(Arc::new(latest.0.with_refresh_token(rotated)));
+            if self.current.load().is_some() {
+                self.current.store(Some(Arc::clone(&amended.0)));
+                self.state
+                    .send_replace(SessionState::Ready(amended.clone()));
+            }
+            life.latest = Some(amended);
         }
     }
 
@@ -520,40 +589,30 @@ impl Shared {
         if let Some(refresh_token) = session.refresh_token() {
             life.refresh_token = Some(refresh_token.clone());
         }
-        let (generation, since) = match &life.latest {
-            None => {
-                let first = Generation::NONE.next();
-                (first, first)
-            }
-            Some(latest) => {
-                let next = latest.0.generation.next();
-                let is_unchanged = latest.access_token() == session.access_token();
-                (next, if is_unchanged { latest.0.since } else { next })
-            }
-        };
-        let live = LiveSession(Arc::new(Published {
-            session,
-            generation,
-            since,
+        let live = LiveSession(Arc::new(match &life.latest {
+            None => Published::first(session),
+            Some(latest) => latest.0.next(session),
         }));
         life.latest = Some(live.clone());
         life.attempts = 0;
         life.failure = None;
+        #[cfg(feature = "follow-redirect")]
+        life.note_instance(live.instance_url().origin());
         self.current.store(Some(Arc::clone(&live.0)));
         self.state.send_replace(SessionState::Ready(live.clone()));
         live
     }
 }
 
+#[cfg(feature = "follow-redirect")]
 impl Life {
-    /// Keeps a rotated refresh token, even of a session that is not going to be used: there may be no other that still
-    /// works. Unless the token that it replaces is not the newest any more: then it is of a grant that was replaced.
-    fn keep_rotated(&mut self, session: &Session) {
-        if let Some(rotated) = session.refresh_token()
-            && self.refresh_token == self.presented
-        {
-            self.refresh_token = Some(rotated.clone());
-        }
+    /// Remembers an instance. Orgs move now and then; what is older than a few moves has nobody under way to it.
+    fn note_instance(&mut self, instance: &Origin) {
+        const REMEMBERED: usize = 4;
+        self.instances.retain(|known| known != instance);
+        self.instances.push(instance.clone());
+        let forgotten = self.instances.len().saturating_sub(REMEMBERED);
+        self.instances.drain(..forgotten);
     }
 }
 
@@ -590,6 +649,9 @@ pin_project! {
     pub(crate) struct Waiting {
         #[pin]
         landing: Landing<Landed>,
+        handle: SessionHandle,
+        // Why a session is wanted, if the flight was overdue when it was joined.
+        late: Option<RefreshReason>,
     }
 }
 
@@ -597,9 +659,63 @@ impl Future for Waiting {
     type Output = Result<LiveSession, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project()
-            .landing
-            .poll(cx)
-            .map(|landed| landed.map_err(Error::from))
+        let mut this = self;
+        loop {
+            let mut waiting = this.as_mut().project();
+            if let Some(landed) = ready!(waiting.landing.as_mut().poll(cx)) {
+                return Poll::Ready(landed.map_err(Error::from));
+            }
+            // It has landed afterwards, one way or the other.
+            waiting.handle.shared.abandon(waiting.landing.flight());
+            if let Some(reason) = waiting.late.take() {
+                match waiting.handle.rejoin(reason)? {
+                    Acquired::Ready(live) => return Poll::Ready(Ok(live)),
+                    Acquired::Wait(anew) => this.set(anew),
+                }
+            }
+        }
+    }
+}
+
+// === Subscription ===
+
+/// Shows what becomes of a session; made by [`SessionHandle::subscribe`].
+///
+/// It shows the latest state, and skips what was over before anybody looked.
+///
+/// ```
+/// use tower_salesforce_auth::{Session, SessionHandle, SessionState};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tower_salesforce_auth::Error> {
+/// let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
+/// let handle = SessionHandle::with_session(session.clone());
+/// let mut subscription = handle.subscribe();
+/// assert!(matches!(subscription.state(), SessionState::Ready(_)));
+///
+/// handle.set(session.with_refresh_token("5Aep861"));
+/// if let Some(SessionState::Ready(live)) = subscription.changed().await {
+///     assert!(live.refresh_token().is_some());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    states: watch::Receiver<SessionState>,
+}
+
+impl Subscription {
+    /// The present state.
+    pub fn state(&self) -> SessionState {
+        self.states.borrow().clone()
+    }
+
+    /// Waits until the state is another than when this last completed, or than at the beginning, and returns it.
+    ///
+    /// None when the session is gone, with its last handle. Nothing is missed if the future is dropped.
+    pub async fn changed(&mut self) -> Option<SessionState> {
+        self.states.changed().await.ok()?;
+        Some(self.states.borrow_and_update().clone())
     }
 }

@@ -11,8 +11,13 @@ use crate::{
 
 /// Adds a live Salesforce session to every request of an HTTP client service, and renews it when it is rejected.
 ///
-/// See the [crate documentation](crate) for what it does and an example. Services that are made by clones of a layer
-/// share the session.
+/// See the [crate documentation](crate) for what it does and an example. Clones of a layer share the session and its
+/// settings, and so do the services that they make.
+///
+/// # Panics
+///
+/// A request that is rejected, or has to wait for a session, panics on a tokio runtime without a time driver. Outside
+/// of a runtime it fails with [`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime).
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct SalesforceAuthLayer {

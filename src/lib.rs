@@ -1,9 +1,83 @@
-//! A tower layer that keeps every Salesforce request authenticated.
+//! Wrap any tower HTTP client with one layer, and every request to Salesforce carries a live session. When the session
+//! dies, it is renewed exactly once, for everybody, and no caller notices.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::Request;
+//! use http_body_util::Full;
+//! use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+//! use tower::{Layer, Service, ServiceExt};
+//! use tower_salesforce_auth::{BoxError, SalesforceAuthLayer, flow::ClientCredentials};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! # let org = tower_salesforce_auth::emulator::Org::new();
+//! # let served = org.serve().await?;
+//! # let (my_domain, client_id, client_secret) = (org.login_url(), org.client_id(), org.client_secret());
+//! # let (for_tokens, for_data) = (Client::builder(TokioExecutor::new()), Client::builder(TokioExecutor::new()));
+//! // `my_domain` is "https://MyDomainName.my.salesforce.com", and the clients speak TLS.
+//! let login = ClientCredentials::new(for_tokens.build_http(), my_domain.parse()?, client_id, client_secret);
+//! let mut client = SalesforceAuthLayer::new(login).layer(for_data.build_http());
+//!
+//! let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
+//! let response = client.ready().await?.call(request).await?;
+//! assert_eq!(response.status(), 200);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it does
+//!
+//! - A request with a relative URI goes to the session's instance. One with an absolute URI gets the token if it goes
+//!   to the instance or to an origin that was [allowed](SalesforceAuthLayer::allow_origin), and passes untouched if not.
+//! - Before the first request there is no session: it logs in, once for all that come meanwhile.
+//! - On a 401 the layer names the [generation](Generation) of the session that was turned down. Unless a newer one is
+//!   there already, the [`RefreshFn`] is called, once, on a task of its own, and whoever comes meanwhile waits for it.
+//!   Then the request is sent again with the new session, [once](SalesforceAuthLayer::max_refreshes).
+//! - A good answer is returned as it is. A response for which more was done carries an [`AuthOutcome`].
+//!
+//! # What can be sent again
+//!
+//! | body | replay |
+//! |---|---|
+//! | in memory, whatever its size | the very same bytes, not copied |
+//! | a stream of up to 64 KiB ([`replay_limit`]) | recorded while it is sent |
+//! | a longer stream | none: the session is renewed, and the 401 is returned, [`BodyNotReplayable`] |
+//!
+//! Salesforce turns a dead session down before it does anything, so requests are replayed whatever their method;
+//! [`NoReplay`], [`NoRefresh`] and [`SkipAuth`] opt single requests out.
+//!
+//! # How to order a stack
+//!
+//! Put layers that should see each attempt inside (tracing of what is on the wire, decompression of nothing yet), and
+//! layers that should see one request outside: retry, so that each of its attempts gets the session of its time;
+//! timeout, so that it covers the wait for a refresh, which it does not stop. The client that a flow sends its own
+//! requests with has to be another than the one that is wrapped, and must not share a concurrency limit with it. If
+//! `tower_http`'s `FollowRedirect` is inside, the feature `follow-redirect` lets the layer see whose 401 it is.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `emulator` | no | [`emulator`]: an in-process Salesforce org to test against |
+//! | `follow-redirect` | no | 401s of foreign hosts that `FollowRedirect`, inside the layer, was led to cost no refresh |
+//!
+//! # Requirements
+//!
+//! A tokio runtime, current-thread or multi-thread, with its time driver. Only what needs a refresh needs it.
+//!
+//! [`replay_limit`]: SalesforceAuthLayer::replay_limit
+//! [`BodyNotReplayable`]: ReplaySkipped::BodyNotReplayable
+#![cfg_attr(
+    not(feature = "emulator"),
+    doc = "[`emulator`]: https://docs.rs/tower-salesforce-auth"
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
 mod body;
 #[cfg(feature = "emulator")]
+#[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;
 mod endpoint;
 mod error;
@@ -28,7 +102,7 @@ pub use self::{
     endpoint::{InstanceUrl, LoginUrl},
     error::{BoxError, Error, ErrorKind, RefreshError, RefreshErrorKind},
     future::ResponseFuture,
-    handle::{SessionHandle, SessionState},
+    handle::{SessionHandle, SessionState, Subscription},
     layer::SalesforceAuthLayer,
     opt_out::{NoRefresh, NoReplay, SkipAuth},
     outcome::{AuthOutcome, ReplaySkipped},

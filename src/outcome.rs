@@ -44,6 +44,8 @@ pub enum ReplaySkipped {
     NotWanted,
     /// The refresh brought the very token that was rejected.
     Unchanged,
+    /// A session of another org was [set](crate::SessionHandle::set) meanwhile.
+    OtherOrg,
     /// Nothing can renew the session: the layer was made [with a session](crate::SalesforceAuthLayer::with_session)
     /// alone.
     NotConfigured,

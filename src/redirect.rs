@@ -13,7 +13,7 @@ pub(crate) fn led_astray<B>(response: &Response<B>, handle: &SessionHandle) -> b
     response
         .extensions()
         .get::<tower_http::follow_redirect::RequestUri>()
-        .is_some_and(|last| !handle.trusts(&last.0))
+        .is_some_and(|last| !handle.has_trusted(&last.0))
 }
 
 /// Nothing that could be known without the feature `follow-redirect`.

@@ -10,7 +10,7 @@ use http::{
 };
 
 use crate::{
-    endpoint::Origin,
+    endpoint::{self, Origin},
     error::{BoxError, Error, ErrorKind},
     handle::SessionHandle,
     opt_out::SkipAuth,
@@ -51,16 +51,31 @@ impl Target {
             None
         }
     }
+
+    /// What may turn out to be the target, while nothing is known of the instance.
+    pub(crate) fn before_login(uri: &Uri, handle: &SessionHandle) -> Option<Self> {
+        if is_relative(uri) || endpoint::may_be_an_instance(uri) {
+            Some(Self::Instance)
+        } else if handle.allows(uri) {
+            Some(Self::Allowed)
+        } else {
+            None
+        }
+    }
 }
 
-/// Sends a request with a relative URI to the instance.
-pub(crate) fn resolve<B>(request: &mut Request<B>, published: &Published) -> Result<(), Error> {
-    if is_relative(request.uri()) {
+/// Sends a request to the instance, with the path that it has.
+pub(crate) fn send_to_instance<B>(
+    request: &mut Request<B>,
+    published: &Published,
+) -> Result<(), Error> {
+    let origin = published.session.instance_url().origin();
+    if !origin.is_of(request.uri()) {
         let path = std::mem::take(request.uri_mut())
             .into_parts()
             .path_and_query
             .unwrap_or_else(|| PathAndQuery::from_static("/"));
-        *request.uri_mut() = join(published.session.instance_url().origin(), path)?;
+        *request.uri_mut() = join(origin, path)?;
     }
     Ok(())
 }
@@ -72,6 +87,13 @@ pub(crate) fn authorize<B>(request: &mut Request<B>, published: &Published) {
 }
 
 fn join(origin: &Origin, path: PathAndQuery) -> Result<Uri, Error> {
+    // Anything else, written after the host, would read as a part of it. The http crate lets `*` through, by design.
+    if !path.as_str().starts_with(['/', '?']) {
+        return Err(Error::new(
+            ErrorKind::InvalidRequest,
+            "the request cannot be sent: a relative URI has to be a path that begins with a slash",
+        ));
+    }
     origin
         .join(path)
         .map_err(|error| unsendable("its URI does not resolve against the instance", error))

@@ -15,7 +15,7 @@ use crate::{
     exchange::{self, Effort},
     future::ResponseFuture,
     handle::SessionHandle,
-    request,
+    request::{self, Target},
 };
 
 /// An HTTP client service whose requests carry a live Salesforce session; made by
@@ -79,37 +79,94 @@ where
         if let Some(published) = &*self.handle.load() {
             // The inner service is called where it is, since it is this one that is ready. A clone, which is not, is
             // kept for the second attempt: NOTE in future.rs, `State::Readying`.
-            let attempt =
-                exchange::first_attempt(request, published, &self.handle, self.effort, || {
-                    self.inner.clone()
-                });
+            let attempt = exchange::first_attempt(
+                request,
+                None,
+                published,
+                &self.handle,
+                self.effort,
+                || self.inner.clone(),
+            );
             return match attempt {
                 Ok((request, exchange)) => {
                     ResponseFuture::calling(self.inner.call(request), exchange)
                 }
-                Err(error) => ResponseFuture::failed(error),
+                Err(error) => self.fail(error),
             };
         }
+        self.call_without_session(request)
+    }
+}
+
+impl<S: Clone> SalesforceAuth<S> {
+    /// The cold path of `call`: there is no session to send with.
+    fn call_without_session<ReqBody, ResBody>(
+        &mut self,
+        mut request: Request<ReqBody>,
+    ) -> ResponseFuture<S, ReqBody, ResBody>
+    where
+        S: Service<Request<ReplayBody<ReqBody>>>,
+        ResBody: Body,
+    {
+        // Where the instance is, a session that was rejected tells as well as any.
+        let latest = self.handle.latest();
         if request::is_left_alone(&request) {
             if request::is_relative(request.uri()) {
-                return ResponseFuture::failed(Error::new(
-                    ErrorKind::NoSession,
-                    "a relative URI needs an instance to go to, and there is no session yet to tell it: give the \
-                     request an absolute URI, or the layer a session",
-                ));
+                let sent = match &latest {
+                    Some(latest) => request::send_to_instance(&mut request, &latest.0),
+                    None => Err(Error::new(
+                        ErrorKind::NoSession,
+                        "a relative URI needs an instance to go to, and there is no session yet to tell it: give the \
+                         request an absolute URI, or the layer a session",
+                    )),
+                };
+                if let Err(error) = sent {
+                    return self.fail(error);
+                }
             }
-        } else if request::is_relative(request.uri()) || self.handle.may_trust(request.uri()) {
-            // The ready service is given up: it may hold a permit, which the login that is waited for may need.
-            let not_ready_inner = self.inner.clone();
-            drop(std::mem::replace(&mut self.inner, not_ready_inner.clone()));
-            return ResponseFuture::acquiring(
-                not_ready_inner,
-                self.handle.clone(),
-                request,
-                self.effort,
-            );
+            return self.pass(request);
         }
+        let target = match &latest {
+            Some(latest) => Target::of(request.uri(), &latest.0, &self.handle),
+            None => Target::before_login(request.uri(), &self.handle),
+        };
+        let meant_for = match (target, &latest) {
+            (None, _) => return self.pass(request),
+            (Some(Target::Instance), Some(latest)) => Some(latest.generation()),
+            (Some(_), _) => None,
+        };
+        // The login that it waits for may need the permit.
+        let not_ready_inner = self.give_up_readiness();
+        let handle = self.handle.clone();
+        ResponseFuture::acquiring(not_ready_inner, handle, request, meant_for, self.effort)
+    }
+
+    fn pass<ReqBody, ResBody>(
+        &mut self,
+        request: Request<ReqBody>,
+    ) -> ResponseFuture<S, ReqBody, ResBody>
+    where
+        S: Service<Request<ReplayBody<ReqBody>>>,
+        ResBody: Body,
+    {
         ResponseFuture::calling(self.inner.call(request.map(ReplayBody::once)), None)
+    }
+
+    fn fail<ReqBody, ResBody>(&mut self, error: Error) -> ResponseFuture<S, ReqBody, ResBody>
+    where
+        S: Service<Request<ReplayBody<ReqBody>>>,
+        ResBody: Body,
+    {
+        self.give_up_readiness();
+        ResponseFuture::failed(error)
+    }
+
+    /// Gives up the readiness of the inner service, and with it any permit that it may hold, and returns another that
+    /// is not ready.
+    fn give_up_readiness(&mut self) -> S {
+        let not_ready_inner = self.inner.clone();
+        drop(std::mem::replace(&mut self.inner, not_ready_inner.clone()));
+        not_ready_inner
     }
 }
 

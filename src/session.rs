@@ -149,6 +149,15 @@ impl Session {
         ids.split_once('/')
     }
 
+    /// Whether both orgs are known, and are not the same. An id may have 15 characters, or three more that check them.
+    fn is_of_other_org(&self, other: &Self) -> bool {
+        fn id(session: &Session) -> Option<&str> {
+            let id = session.organization_id()?;
+            Some(id.get(..15).unwrap_or(id))
+        }
+        matches!((id(self), id(other)), (Some(this), Some(other)) if this != other)
+    }
+
     /// The granted scope, space-separated, if known.
     pub fn scope(&self) -> Option<&str> {
         self.scope.as_deref()
@@ -215,15 +224,6 @@ impl fmt::Debug for Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(u64);
 
-impl Generation {
-    /// Before anything was published.
-    pub(crate) const NONE: Self = Self(0);
-
-    pub(crate) fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
-
 /// A [`Session`] that was published by a [`SessionHandle`](crate::SessionHandle), and its generation.
 ///
 /// Cheap to clone. It dereferences to the session.
@@ -237,6 +237,50 @@ pub(crate) struct Published {
     /// The generation that first had this access token. A refresh that brings the same token again makes a new
     /// generation since this one, so that whoever was rejected in between knows that there is nothing new to try.
     pub(crate) since: Generation,
+    /// The first generation of this org, for all that is known. What was meant for the org before it stays away from it.
+    pub(crate) since_org: Generation,
+}
+
+impl Published {
+    pub(crate) fn first(session: Session) -> Self {
+        let generation = Generation(1);
+        Self {
+            session,
+            generation,
+            since: generation,
+            since_org: generation,
+        }
+    }
+
+    /// The session that follows this one.
+    pub(crate) fn next(&self, session: Session) -> Self {
+        let generation = Generation(self.generation.0 + 1);
+        let is_unchanged = session.access_token == self.session.access_token;
+        let is_other_org = session.is_of_other_org(&self.session);
+        Self {
+            session,
+            generation,
+            since: if is_unchanged { self.since } else { generation },
+            since_org: if is_other_org {
+                generation
+            } else {
+                self.since_org
+            },
+        }
+    }
+
+    /// The same session with another refresh token.
+    pub(crate) fn with_refresh_token(&self, refresh_token: Secret) -> Self {
+        Self {
+            session: self.session.clone().with_refresh_token(refresh_token),
+            ..*self
+        }
+    }
+
+    /// Whether a request that was meant for the session of `generation` is as well meant for this one.
+    pub(crate) fn succeeds(&self, generation: Generation) -> bool {
+        generation >= self.since_org
+    }
 }
 
 impl LiveSession {

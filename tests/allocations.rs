@@ -138,13 +138,7 @@ impl Body for Endless {
 }
 
 /// Reads bodies side by side, and says how much memory was held at most.
-async fn upload(
-    uploads: u64,
-    limit: usize,
-    chunk_len: usize,
-    chunks: u64,
-    is_declared: bool,
-) -> u64 {
+fn upload(uploads: u64, limit: usize, chunk_len: usize, chunks: u64, is_declared: bool) -> u64 {
     let chunk = Bytes::from(vec![7; chunk_len]);
     let (bodies, mut sent) = (0..uploads)
         .map(|_| Endless {
@@ -188,38 +182,38 @@ async fn upload(
     held.bytes_max
 }
 
-#[tokio::test]
-async fn r25_large_uploads_hold_no_more_than_the_limit_for_a_replay() {
+#[test]
+fn r25_large_uploads_hold_no_more_than_the_limit_for_a_replay() {
     const GIB: u64 = 1024 * 1024 * 1024;
     const LIMIT: u64 = 64 * 1024;
     let limit = usize::try_from(LIMIT).unwrap();
     for (chunk_len, total) in [(16_000, GIB / 100), (48 * 1024, GIB), (1024 * 1024, GIB)] {
         let chunks = total.div_ceil(chunk_len as u64);
-        let held = upload(100, limit, chunk_len, chunks, false).await;
+        let held = upload(100, limit, chunk_len, chunks, false);
         assert!(
             held <= 100 * LIMIT,
             "{held} bytes held in chunks of {chunk_len}"
         );
         // A body that says from the start that it is larger is not recorded at all.
-        let held = upload(100, limit, chunk_len, chunks, true).await;
+        let held = upload(100, limit, chunk_len, chunks, true);
         assert_eq!(held, 0, "in chunks of {chunk_len}");
     }
 }
 
-#[tokio::test]
-async fn r25_a_stream_of_tiny_frames_holds_no_more_than_its_bytes() {
-    let held = upload(10, 4096, 1, 4096, false).await;
+#[test]
+fn r25_a_stream_of_tiny_frames_holds_no_more_than_its_bytes() {
+    let held = upload(10, 4096, 1, 4096, false);
     assert!(
         (10 * 4096..=10 * 4096 + 4096).contains(&held),
         "{held} bytes held"
     );
-    let held = upload(10, 4096, 1, 100_000, false).await;
+    let held = upload(10, 4096, 1, 100_000, false);
     // One recording at a time grows, and is there twice while it is moved.
     assert!(held <= 11 * 4096, "{held} bytes held");
 }
 
-#[tokio::test]
-async fn r25_a_slice_of_a_large_buffer_does_not_keep_the_buffer() {
+#[test]
+fn r25_a_slice_of_a_large_buffer_does_not_keep_the_buffer() {
     let mut service = layer().layer(tower::service_fn(
         |request: Request<ReplayBody<Endless>>| async {
             // Drops each frame as it comes.

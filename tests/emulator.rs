@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Service, ServiceExt};
-use tower_salesforce_auth::emulator::{BoxError, Fault, Grant, Org, ResponseFuture};
+use tower_salesforce_auth::BoxError;
+use tower_salesforce_auth::emulator::{Fault, Grant, Org, ResponseFuture};
 
 // === the token endpoint ===
 

@@ -11,6 +11,9 @@ use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+/// Frames may be empty, and come without end.
+const MAX_FRAMES: usize = 4096;
+
 pin_project! {
     /// The body of a response: the wrapped service's own.
     ///
@@ -71,11 +74,11 @@ impl<B: Body> Peeked<B> {
         }
     }
 
-    /// Reads on until the end, an error, or more than `limit` bytes.
+    /// Reads on until the end, an error, more than `limit` bytes, or more frames than an honest body has.
     ///
     /// A body that is read to its end gives its connection back.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<()> {
-        while self.read <= limit {
+        while self.read <= limit && self.frames.len() <= MAX_FRAMES {
             let Some(rest) = &mut self.rest else {
                 break;
             };
@@ -111,10 +114,12 @@ impl<B: Body> Peeked<B> {
             .filter_map(Frame::data_ref)
             .map(|data| data.remaining() as u64)
             .sum();
-        let rest = self
-            .rest
-            .as_ref()
-            .map_or(SizeHint::with_exact(0), Body::size_hint);
+        let rest = match &self.rest {
+            Some(rest) => rest.size_hint(),
+            None if self.frames.iter().all(Result::is_ok) => SizeHint::with_exact(0),
+            // It broke off: how much is missing nobody knows.
+            None => SizeHint::default(),
+        };
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(unread));
         if let Some(upper) = rest.upper() {

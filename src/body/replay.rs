@@ -3,7 +3,7 @@
 //! # What is kept
 //!
 //! A body that is in memory (it ends with its first frame, or with trailers after it) is kept as the very [`Bytes`]
-//! that it was made of, whatever its size. Any other body is a stream: what it yields is copied into a recording while
+//! that it was made of, whatever their size. Any other body is a stream: what it yields is copied into a recording while
 //! it is sent, and past the limit the recording is given up, never the sending. The copy is what makes the limit hold:
 //! a frame may be a slice of a buffer that is much larger, or so small that keeping it apart costs more than its bytes.
 //!
@@ -33,7 +33,9 @@ use crate::error::BoxError;
 /// The body of a request on its way out: the caller's body, and what it takes to send it again.
 ///
 /// This is what the wrapped service gets for a body of type `B`. It yields the same bytes and trailers in the same
-/// order, with the same exactness of its size. Frames may be cut differently.
+/// order, says of its size what `B` says, and fails as `B` fails. Frames may be cut differently.
+///
+/// Its data are [`Bytes`]. A body whose data are something else has them copied, frame by frame, as it is sent.
 ///
 /// `B` has to be [`Unpin`], as it has to be for hyper-util's client; `Box::pin` makes any body so.
 pub struct ReplayBody<B> {
@@ -43,13 +45,25 @@ pub struct ReplayBody<B> {
     then: Option<Box<Item>>,
     /// What is not read yet. None: nothing follows.
     rest: Option<B>,
-    /// Whether the size was known from the start. It stays unknown if it was: a transport frames the body by it, and
-    /// does so alike at every attempt.
-    is_exact: bool,
+    size: Size,
     recorder: Option<Box<Recorder<B>>>,
 }
 
 type Item = Result<Frame<Bytes>, BoxError>;
+
+/// What is said of the size of a body.
+///
+/// What was said at the start holds at every attempt, whatever is known by then: a transport frames a body by it, and
+/// finds by it that one broke off.
+#[derive(Clone, Copy, Debug)]
+enum Size {
+    /// What the body says.
+    AsSaid,
+    /// It was said to be so many bytes from here on.
+    Exact(u64),
+    /// It was not said.
+    Unknown,
+}
 
 impl<B> ReplayBody<B> {
     /// Sends `body` without keeping anything of it.
@@ -58,15 +72,23 @@ impl<B> ReplayBody<B> {
             ahead: None,
             then: None,
             rest: Some(body),
-            is_exact: true,
+            size: Size::AsSaid,
             recorder: None,
         }
     }
 
     fn hand_back(&mut self) {
         if let Some(recorder) = self.recorder.take() {
-            recorder.hand_back(self.rest.take(), self.is_exact);
+            recorder.hand_back(self.rest.take());
         }
+    }
+
+    /// Hands out data.
+    fn hand_out(&mut self, data: Bytes) -> Poll<Option<Item>> {
+        if let Size::Exact(left) = &mut self.size {
+            *left = left.saturating_sub(data.len() as u64);
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 }
 
@@ -80,11 +102,10 @@ where
     /// None is kept of a body that is larger.
     pub(crate) fn keep(mut body: B, limit: usize) -> (Self, Option<KeptBody<B>>) {
         let hint = body.size_hint();
-        let is_exact = hint.exact().is_some();
         let mut memory = InMemory {
             data: None,
             trailers: None,
-            is_exact,
+            size: hint.exact().map_or(Size::Unknown, Size::Exact),
         };
         let mut then = None;
         // Two polls tell a body in memory from a stream. Whoever sends the body polls it with a waker that is awake.
@@ -109,7 +130,7 @@ where
                 Poll::Ready(Some(Err(error))) => {
                     // Whoever sends the body meets the error in its turn, and does not send it again.
                     then = Some(Box::new(Err(error.into())));
-                    return (Self::ahead_of(memory, then, None), None);
+                    return (Self::ahead_of(memory, then, Some(body)), None);
                 }
                 Poll::Pending => break,
             }
@@ -129,7 +150,7 @@ where
             ahead: memory.data,
             then,
             rest,
-            is_exact: memory.is_exact,
+            size: memory.size,
             recorder: None,
         }
     }
@@ -145,6 +166,7 @@ where
         self.recorder = Some(Box::new(Recorder {
             recorded,
             trailers: None,
+            size: self.size,
             handback,
             reclaimed,
         }));
@@ -195,10 +217,14 @@ where
             }
         }
         if let Some(data) = this.ahead.take() {
-            return Poll::Ready(Some(Ok(Frame::data(data))));
+            return this.hand_out(data);
         }
         if let Some(item) = this.then.take() {
-            return Poll::Ready(Some(*item));
+            return match item.map(Frame::into_data) {
+                Ok(Ok(data)) => this.hand_out(data),
+                Ok(Err(frame)) => Poll::Ready(Some(Ok(frame))),
+                Err(error) => Poll::Ready(Some(Err(error))),
+            };
         }
         let Some(rest) = &mut this.rest else {
             return Poll::Ready(None);
@@ -220,7 +246,7 @@ where
                 {
                     this.recorder = None;
                 }
-                Poll::Ready(Some(Ok(Frame::data(data))))
+                this.hand_out(data)
             }
             Some(Ok(Err(trailers))) => {
                 this.rest = None;
@@ -240,27 +266,24 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_none()
-            && self.then.is_none()
-            && self.rest.as_ref().is_none_or(Body::is_end_stream)
+        let is_read = self.ahead.is_none() && self.then.is_none();
+        match &self.rest {
+            Some(rest) => is_read && rest.is_end_stream(),
+            // One that ended short of what it said has yet to be found out.
+            None => is_read && !matches!(self.size, Size::Exact(1..)),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let unread = self.unread_len();
-        match &self.rest {
-            Some(rest) => {
-                let rest = rest.size_hint();
+        let rest = self.rest.as_ref().map(Body::size_hint);
+        match (self.size, rest) {
+            (Size::AsSaid, Some(rest)) => rest,
+            (Size::AsSaid, None) => SizeHint::with_exact(0),
+            (Size::Exact(left), _) => SizeHint::with_exact(left),
+            (Size::Unknown, rest) => {
+                let lower = rest.unwrap_or_default().lower();
                 let mut hint = SizeHint::new();
-                hint.set_lower(rest.lower().saturating_add(unread));
-                if let Some(upper) = rest.upper() {
-                    hint.set_upper(upper.saturating_add(unread));
-                }
-                hint
-            }
-            None if self.is_exact => SizeHint::with_exact(unread),
-            None => {
-                let mut hint = SizeHint::new();
-                hint.set_lower(unread);
+                hint.set_lower(self.unread_len().saturating_add(lower));
                 hint
             }
         }
@@ -321,7 +344,7 @@ pub(crate) enum KeptBody<B> {
 pub(crate) struct InMemory {
     data: Option<Bytes>,
     trailers: Option<Box<HeaderMap>>,
-    is_exact: bool,
+    size: Size,
 }
 
 impl InMemory {
@@ -332,7 +355,7 @@ impl InMemory {
                 .trailers
                 .map(|trailers| Box::new(Ok(Frame::trailers(*trailers)))),
             rest: None,
-            is_exact: self.is_exact,
+            size: self.size,
             recorder: None,
         }
     }
@@ -388,6 +411,8 @@ where
 struct Recorder<B> {
     recorded: Recording,
     trailers: Option<Box<HeaderMap>>,
+    /// At the start of the body.
+    size: Size,
     /// Dropped without a word if the stream outgrew its recording.
     handback: oneshot::Sender<Replayable<B>>,
     /// Completes when the stream is wanted back, and fails when it never will be.
@@ -395,14 +420,14 @@ struct Recorder<B> {
 }
 
 impl<B> Recorder<B> {
-    fn hand_back(self, rest: Option<B>, is_exact: bool) {
+    fn hand_back(self, rest: Option<B>) {
         let Recording { bytes, limit } = self.recorded;
         // If nobody is there to take it, nobody wants it.
         let _ = self.handback.send(Replayable {
             memory: InMemory {
                 data: (!bytes.is_empty()).then(|| bytes.into()),
                 trailers: self.trailers,
-                is_exact,
+                size: self.size,
             },
             rest: rest.map(|rest| (rest, limit)),
         });

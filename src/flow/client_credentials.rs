@@ -72,7 +72,7 @@ impl<C: HttpClient> RefreshFn for ClientCredentials<C> {
         }
         .send(self.client.clone())
         .await?
-        .into_session(&self.login_url)
+        .into_session(&self.login_url, None)
     }
 }
 

@@ -83,19 +83,16 @@ impl<C: HttpClient> RefreshFn for RefreshToken<C> {
             parameters.push(("client_secret", client_secret.expose()));
             secrets.push(client_secret.expose());
         }
-        let mut response = GrantRequest {
+        GrantRequest {
             login_url: &self.login_url,
             grant_type: "refresh_token",
             parameters: &parameters,
             secrets: &secrets,
         }
         .send(self.client.clone())
-        .await?;
+        .await?
         // Without rotation the answer brings none, and the old one stays good.
-        response
-            .refresh_token
-            .get_or_insert_with(|| presented.clone());
-        response.into_session(&self.login_url)
+        .into_session(&self.login_url, Some(presented))
     }
 }
 

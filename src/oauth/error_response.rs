@@ -134,12 +134,23 @@ fn contains(text: &str, part: &str) -> bool {
 
 /// What a server wrote, on one line, without secrets, and not too long.
 fn legible(text: &str, secrets: &[&str]) -> String {
+    // As they are, and as they were sent. The longest first: one may be the beginning of another.
+    let mut secrets: Vec<String> = secrets
+        .iter()
+        .flat_map(|secret| [(*secret).to_owned(), form_encoded(secret)])
+        .filter(|secret| !secret.is_empty())
+        .collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     let mut text = text.to_owned();
-    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+    for secret in &secrets {
         text = text.replace(secret, "[redacted]");
     }
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(MAX_DESCRIPTION)
         .collect()
+}
+
+fn form_encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }

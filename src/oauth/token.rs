@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use super::error_response;
 use crate::{
     endpoint::LoginUrl,
-    error::{Error, RefreshError, RefreshErrorKind},
+    error::{RefreshError, RefreshErrorKind},
     secret::Secret,
     session::Session,
     transport::{self, Answer, HttpClient},
@@ -55,13 +55,14 @@ impl GrantRequest<'_> {
     }
 }
 
-/// A successful answer of the token endpoint. Only the access token and the instance URL are in all of them.
+/// A successful answer of the token endpoint. Only the access token and the instance URL are in all of them, and they
+/// are looked for last: an answer without them may still bring the one refresh token that works.
 #[derive(Deserialize)]
 pub(crate) struct TokenResponse {
-    access_token: Secret,
-    instance_url: String,
+    access_token: Option<Secret>,
+    instance_url: Option<String>,
     token_type: Option<String>,
-    pub(crate) refresh_token: Option<Secret>,
+    refresh_token: Option<Secret>,
     id: Option<String>,
     scope: Option<String>,
     #[serde(default, deserialize_with = "milliseconds")]
@@ -70,7 +71,7 @@ pub(crate) struct TokenResponse {
 
 impl TokenResponse {
     fn parse(host: &str, answer: &Answer) -> Result<Self, RefreshError> {
-        let response: Self = serde_json::from_slice(&answer.body).map_err(|error| {
+        serde_json::from_slice(&answer.body).map_err(|error| {
             // Its message may quote what it stumbled over, which may be a token.
             RefreshError::new(
                 RefreshErrorKind::InvalidResponse,
@@ -83,34 +84,48 @@ impl TokenResponse {
                     error.column(),
                 ),
             )
-        })?;
-        match response.token_type.as_deref() {
-            None => Ok(response),
-            Some(token_type) if token_type.eq_ignore_ascii_case("bearer") => Ok(response),
-            Some(_) => Err(RefreshError::new(
-                RefreshErrorKind::InvalidResponse,
-                true,
-                format!("{host} issued a token that is no bearer token: turn off DPoP for the app"),
-            )),
-        }
+        })
     }
 
-    /// The session that the response describes.
-    pub(crate) fn into_session(self, login_url: &LoginUrl) -> Result<Session, RefreshError> {
-        let unusable = |error: Error| {
-            RefreshError::new(
-                RefreshErrorKind::InvalidResponse,
-                true,
-                format!("{} issued a session that cannot be used", login_url.host()),
-            )
-            .with_source(error)
+    /// The session that the response describes, with the refresh token that was `presented` if there is no other.
+    pub(crate) fn into_session(
+        mut self,
+        login_url: &LoginUrl,
+        presented: Option<&Secret>,
+    ) -> Result<Session, RefreshError> {
+        let rotated = self.refresh_token.take();
+        let refresh_token = rotated.as_ref().or(presented).cloned();
+        let session = self
+            .describe(login_url)
+            .map_err(|error| error.with_rotated_refresh_token(rotated))?;
+        Ok(match refresh_token {
+            Some(refresh_token) => session.with_refresh_token(refresh_token),
+            None => session,
+        })
+    }
+
+    fn describe(self, login_url: &LoginUrl) -> Result<Session, RefreshError> {
+        let host = login_url.host();
+        let unusable =
+            |message: String| RefreshError::new(RefreshErrorKind::InvalidResponse, true, message);
+        let missing = |field| {
+            unusable(format!(
+                "{host} answered with a token response without `{field}`"
+            ))
         };
-        let mut session = Session::new(self.access_token, &self.instance_url)
-            .map_err(unusable)?
-            .with_login_url(login_url.clone());
-        if let Some(refresh_token) = self.refresh_token {
-            session = session.with_refresh_token(refresh_token);
+        let access_token = self.access_token.ok_or_else(|| missing("access_token"))?;
+        let instance_url = self.instance_url.ok_or_else(|| missing("instance_url"))?;
+        let is_bearer = |token_type: &String| token_type.eq_ignore_ascii_case("bearer");
+        if !self.token_type.as_ref().is_none_or(is_bearer) {
+            return Err(unusable(format!(
+                "{host} issued a token that is no bearer token: turn off DPoP for the app"
+            )));
         }
+        let mut session = Session::new(access_token, &instance_url)
+            .map_err(|error| {
+                unusable(format!("{host} issued a session that cannot be used")).with_source(error)
+            })?
+            .with_login_url(login_url.clone());
         if let Some(id) = self.id {
             session = session.with_identity_url(id);
         }

@@ -9,34 +9,72 @@
 //! - an operation that takes too long is dropped, and lands as [`Outcome::TimedOut`];
 //! - an operation that panics lands as [`Outcome::Panicked`];
 //! - a runtime that is shut down drops the driver, and that lands the flight as [`Outcome::Cancelled`];
-//! - a runtime that is kept but driven no longer stops the flight in mid-air: it becomes [overdue](Flight::is_overdue),
-//!   and whoever looks next may land it in the driver's place.
+//! - a runtime that is kept but driven no longer stops the flight in mid-air. Whoever waits sees it overdue, and may land
+//!   it in the driver's place.
 //!
 //! A flight lands once, and its landing procedure runs before anybody is woken.
 
 use std::{
     future::Future,
+    marker::PhantomData,
     pin::Pin,
-    sync::{Arc, OnceLock},
-    task::{Context, Poll, ready},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use pin_project_lite::pin_project;
 use tokio::{
     runtime,
-    sync::{Notify, futures::OwnedNotified},
-    task::{JoinHandle, futures::TaskLocalFuture},
-    time::{Instant, timeout},
+    sync::{Notify, futures::OwnedNotified, watch},
+    task::AbortHandle,
+    time::{Instant, Sleep, sleep_until, timeout},
 };
+
+/// How long after its deadline a flight counts as stopped. A waiter that notices gives the driver as long again: after
+/// the whole process stood still, the driver may be the next to run.
+const OVERDUE_AFTER: Duration = Duration::from_secs(1);
+
+// === Owner ===
+
+/// Whose flight it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner(u64);
 
 tokio::task_local! {
     /// The owners of the flights that the running task is part of, the innermost last.
-    static ABOARD: Vec<usize>;
+    static ABOARD: Vec<Owner>;
 }
 
-/// How late a flight has to be before it counts as stopped: a driver that is alive is never this late.
-const OVERDUE_AFTER: Duration = Duration::from_secs(1);
+impl Owner {
+    /// An owner unlike any other of this process.
+    pub(crate) fn new() -> Self {
+        static OWNERS: AtomicU64 = AtomicU64::new(0);
+        Self(OWNERS.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether the running task is part of a flight of this owner, and so would wait for itself.
+    ///
+    /// A flight that another flight started counts as part of that one. Work that an operation hands to a task that
+    /// runs already, a `tower::buffer::Buffer` for one, cannot be seen here; the flight's limit ends such a circle.
+    pub(crate) fn is_aboard(self) -> bool {
+        ABOARD
+            .try_with(|owners| owners.contains(&self))
+            .unwrap_or(false)
+    }
+
+    /// Marks `task` as part of a flight of this owner, and of all that the running task is part of.
+    fn take_aboard<F: Future>(self, task: F) -> impl Future<Output = F::Output> + use<F> {
+        let mut owners = ABOARD.try_with(Vec::clone).unwrap_or_default();
+        owners.push(self);
+        ABOARD.scope(owners, task)
+    }
+}
+
+// === Flight ===
 
 /// How an operation ended.
 #[derive(Debug)]
@@ -52,44 +90,59 @@ pub(crate) enum Outcome<T> {
 pub(crate) struct Flight<T> {
     value: OnceLock<T>,
     landed: Arc<Notify>,
+    /// Closed when the driver is gone, which may be long after the landing.
+    ended: watch::Receiver<()>,
+    driver: OnceLock<AbortHandle>,
+    /// None: so far away that it never comes.
     deadline: Option<Instant>,
 }
 
-/// The task that drives a flight. It ends after the landing.
-pub(crate) type DriverHandle = JoinHandle<()>;
-
 impl<T: Clone + Send + Sync + 'static> Flight<T> {
-    /// Starts `operation` on `runtime`, and gives it `limit` to complete.
+    /// Prepares a flight of `operation`, which gets `limit` to complete, and the task that drives it, which is to
+    /// [depart](Self::depart).
     ///
     /// `land` turns the way it ended into the value that the waiters get. It is called exactly once, on the driver's
     /// task or, if that is dropped, on whichever thread drops it; it must neither block nor panic.
     ///
-    /// `owner` marks the operation, for [`is_aboard`] to know it by: the address of whatever owns the flight.
-    pub(crate) fn depart<Op, Fut, Land>(
-        runtime: &runtime::Handle,
-        owner: usize,
+    /// A `predecessor` whose operation may still be running is waited for first, for `limit` at most.
+    pub(crate) fn prepare<Op, Fut, Land>(
+        owner: Owner,
         limit: Duration,
+        predecessor: Option<Arc<Self>>,
         operation: Op,
         land: Land,
-    ) -> (Arc<Self>, DriverHandle)
+    ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static)
     where
         Op: FnOnce() -> Fut + Send + 'static,
         Fut: Future + Send,
         Fut::Output: Send + 'static,
         Land: FnOnce(Outcome<Fut::Output>) -> T + Send + 'static,
     {
+        let (end, ended) = watch::channel(());
+        let time = if predecessor.is_some() {
+            limit.saturating_mul(2)
+        } else {
+            limit
+        };
         let flight = Arc::new(Self {
             value: OnceLock::new(),
             landed: Arc::new(Notify::new()),
-            // None: so far away that it never comes.
-            deadline: Instant::now().checked_add(limit),
+            ended,
+            driver: OnceLock::new(),
+            deadline: Instant::now().checked_add(time),
         });
         let driver = Driver {
             flight: Arc::clone(&flight),
             land: Some(land),
-            output: std::marker::PhantomData,
+            output: PhantomData,
+            _end: end,
         };
-        let task = aboard(owner, async move {
+        let task = owner.take_aboard(async move {
+            if let Some(predecessor) = predecessor
+                && timeout(limit, predecessor.ended()).await.is_err()
+            {
+                predecessor.abort();
+            }
             // The operation is made here, not by the caller, so that a panic in the making is contained too.
             let outcome = match timeout(limit, operation()).await {
                 Ok(output) => Outcome::Completed(output),
@@ -97,7 +150,20 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
             };
             driver.land(outcome);
         });
-        (flight, runtime.spawn(task))
+        (flight, task)
+    }
+
+    /// Starts the task that drives this flight.
+    ///
+    /// On a runtime that is being shut down the task is dropped, and the flight has landed, before this returns: call
+    /// it without any lock that the landing procedure takes.
+    pub(crate) fn depart(
+        &self,
+        runtime: &runtime::Handle,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        // It departs once.
+        let _ = self.driver.set(runtime.spawn(task).abort_handle());
     }
 
     /// Lands the flight with `value` unless it has landed, and wakes everybody who waits.
@@ -109,38 +175,47 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         self.landed.notify_waiters();
     }
 
-    /// Whether the flight should have landed a while ago, and so has nobody to drive it.
+    /// Whether the flight should have landed a while ago, and may have nobody to drive it.
     pub(crate) fn is_overdue(&self) -> bool {
         self.deadline
             .and_then(|deadline| deadline.checked_add(OVERDUE_AFTER))
             .is_some_and(|overdue| overdue < Instant::now())
     }
 
+    /// Ends the operation, if it is not left to the landing procedure. On a runtime that is not driven it ends when
+    /// that is driven again, before it does anything else.
+    pub(crate) fn abort(&self) {
+        if let Some(driver) = self.driver.get() {
+            driver.abort();
+        }
+    }
+
+    /// Waits until the operation has ended, however.
+    async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        // Nothing is ever sent: the sender goes with the driver.
+        while ended.changed().await.is_ok() {}
+    }
+
     /// Waits for the landing.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime with a time driver.
     pub(crate) fn landing(self: &Arc<Self>) -> Landing<T> {
+        let overdue = self.deadline.and_then(|deadline| {
+            // For one who comes late, it is not overdue before the driver could have run once more.
+            let deadline = deadline.max(Instant::now());
+            deadline.checked_add(OVERDUE_AFTER)
+        });
         Landing {
             flight: Arc::clone(self),
             // It hears of every landing from here on, polled or not.
             landed: Arc::clone(&self.landed).notified_owned(),
+            overdue: overdue.map(sleep_until),
+            is_warned: false,
         }
     }
-}
-
-/// Whether the running task is part of a flight of this owner, and so would wait for itself.
-///
-/// A flight that another flight started counts as part of that one. Work that an operation hands to a task that runs
-/// already, a `tower::buffer::Buffer` for one, cannot be seen here; the flight's limit ends such a circle.
-pub(crate) fn is_aboard(owner: usize) -> bool {
-    ABOARD
-        .try_with(|owners| owners.contains(&owner))
-        .unwrap_or(false)
-}
-
-/// Marks `task` as part of a flight of `owner`, and of all that the running task is part of.
-fn aboard<F: Future>(owner: usize, task: F) -> TaskLocalFuture<Vec<usize>, F> {
-    let mut owners = ABOARD.try_with(Vec::clone).unwrap_or_default();
-    owners.push(owner);
-    ABOARD.scope(owners, task)
 }
 
 // === Driver ===
@@ -154,7 +229,9 @@ where
     flight: Arc<Flight<T>>,
     land: Option<Land>,
     /// A function type, so that the driver can be sent wherever `Land` can.
-    output: std::marker::PhantomData<fn(Out)>,
+    output: PhantomData<fn(Out)>,
+    /// The last to be dropped.
+    _end: watch::Sender<()>,
 }
 
 impl<T, Out, Land> Driver<T, Out, Land>
@@ -191,26 +268,42 @@ where
 
 pin_project! {
     /// Waits for a flight to land. Can be dropped at any time.
+    ///
+    /// Completes with None, and may be polled again, when the flight is overdue.
     pub(crate) struct Landing<T> {
         flight: Arc<Flight<T>>,
         #[pin]
         landed: OwnedNotified,
+        #[pin]
+        overdue: Option<Sleep>,
+        is_warned: bool,
+    }
+}
+
+impl<T> Landing<T> {
+    pub(crate) fn flight(&self) -> &Arc<Flight<T>> {
+        &self.flight
     }
 }
 
 impl<T: Clone> Future for Landing<T> {
-    type Output = T;
+    type Output = Option<T>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let this = self.project();
-        if let Some(value) = this.flight.value.get() {
-            return Poll::Ready(value.clone());
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let mut this = self.project();
+        // The value is set before anybody is notified, and so it is there if the notification is.
+        if this.flight.value.get().is_some() || this.landed.poll(cx).is_ready() {
+            return Poll::Ready(this.flight.value.get().cloned());
         }
-        ready!(this.landed.poll(cx));
-        match this.flight.value.get() {
-            Some(value) => Poll::Ready(value.clone()),
-            // The value is set before anybody is notified.
-            None => unreachable!("a flight has a value once it has landed"),
+        while let Some(mut overdue) = this.overdue.as_mut().as_pin_mut() {
+            if overdue.as_mut().poll(cx).is_pending() {
+                break;
+            }
+            if std::mem::replace(this.is_warned, true) {
+                return Poll::Ready(None);
+            }
+            overdue.as_mut().reset(Instant::now() + OVERDUE_AFTER);
         }
+        Poll::Pending
     }
 }

@@ -7,5 +7,7 @@ mod handle;
 mod origin;
 mod refresh;
 mod replay;
+mod replay_model;
+mod runtimes;
 mod support;
 mod tower_contract;

@@ -1,21 +1,29 @@
 //! Where the token goes, and where it does not.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    future::pending,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{AUTHORIZATION, HOST, LOCATION},
 };
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use proptest::prelude::*;
-use tower::Layer;
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_salesforce_auth::{
-    AuthOutcome, Error, ErrorKind, RefreshContext, RefreshError, SalesforceAuthLayer, Session,
+    AuthOutcome, Error, ErrorKind, RefreshContext, RefreshError, ReplayBody, SalesforceAuthLayer,
+    Session,
 };
 
-use crate::support::{Answering, Api, INSTANCE, Refresher, expired, get, send, session};
+use crate::support::{Answering, Api, INSTANCE, Refresher, expired, get, post, send, session};
 
 /// Requests by host, with the token that they came with.
 type Seen = Arc<Mutex<Vec<(String, Option<String>)>>>;
@@ -311,11 +319,204 @@ async fn forms_of_a_uri_that_name_no_resource_are_handled() {
     send(&service, connect).await.unwrap();
     assert_eq!(api.seen()[0].authorizations(), [""; 0]);
 
+    // After the host it would read as a part of it.
     let mut options = get("/");
     *options.method_mut() = Method::OPTIONS;
     *options.uri_mut() = Uri::from_static("*");
-    send(&service, options).await.unwrap();
-    assert_eq!(api.seen()[1].uri.host(), Some("example.my.salesforce.com"));
+    let error = send(&service, options).await.unwrap_err();
+    let error: &Error = error.downcast_ref().unwrap();
+    assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+    assert_eq!(api.calls(), 1);
+}
+
+const GATEWAY: &str = "https://gateway.example.com";
+
+/// R23 with an instance that is not below a Salesforce domain.
+#[tokio::test(start_paused = true)]
+async fn r23_a_request_to_a_custom_instance_waits_for_the_refresh() {
+    let api = Api::accepting("T1");
+    let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(Session::new("T1", GATEWAY).unwrap())
+    })
+    .session(Session::new("T0", GATEWAY).unwrap());
+    let service = layer.layer(api.clone());
+    layer
+        .handle()
+        .invalidate(layer.handle().current().unwrap().generation());
+    let response = send(&service, get("https://gateway.example.com/services/data"))
+        .await
+        .unwrap();
+    assert_eq!(
+        (response.status(), api.tokens()),
+        (StatusCode::OK, vec!["T1".to_owned()])
+    );
+}
+
+const MOVED: &str = "https://moved.my.salesforce.com";
+
+/// R18 and R23: the request that waits for the refresh that moves the instance.
+#[tokio::test(start_paused = true)]
+async fn r18_a_request_that_waited_for_the_move_follows_it() {
+    let api = Api::accepting("T1");
+    let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(Session::new("T1", MOVED).unwrap())
+    })
+    .session(session("T0"));
+    let service = layer.layer(api.clone());
+    let rejected = tokio::spawn({
+        let s = service.clone();
+        async move {
+            send(&s, get("https://example.my.salesforce.com/a"))
+                .await
+                .unwrap()
+                .status()
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let waited = send(&service, get("https://example.my.salesforce.com/b"))
+        .await
+        .unwrap()
+        .status();
+    assert_eq!(rejected.await.unwrap(), StatusCode::OK);
+    let seen: Vec<_> = api
+        .seen()
+        .iter()
+        .map(|s| format!("{} {:?}", s.uri, s.authorizations()))
+        .collect();
+    assert_eq!(waited, StatusCode::OK, "{seen:#?}");
+}
+
+/// R5 with a move, and `FollowRedirect` inside: it notes the URI of every response.
+#[tokio::test(start_paused = true)]
+async fn r05_a_straggler_of_a_moved_instance_is_replayed_through_follow_redirect() {
+    let api = Api::accepting("T1");
+    let slow = {
+        let api = api.clone();
+        service_fn(move |request: Request<ReplayBody<Full<Bytes>>>| {
+            let api = api.clone();
+            async move {
+                if request.uri().path() == "/slow"
+                    && request.uri().host() == Some("example.my.salesforce.com")
+                {
+                    tokio::time::sleep(Duration::from_secs(10)).await;
+                }
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.unwrap();
+                let trailers = body.trailers().cloned();
+                Ok::<_, std::convert::Infallible>(api.answer(head, body.to_bytes(), trailers))
+            }
+        })
+    };
+    let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+        Ok(Session::new("T1", MOVED).unwrap())
+    })
+    .session(session("T0"));
+    let service = ServiceBuilder::new()
+        .layer(&layer)
+        .layer(FollowRedirectLayer::new())
+        .service(slow);
+    let straggler = tokio::spawn(
+        service
+            .clone()
+            .oneshot(get("https://example.my.salesforce.com/slow")),
+    );
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let fast = send(&service, get("https://example.my.salesforce.com/fast"))
+        .await
+        .unwrap();
+    assert_eq!(fast.status(), StatusCode::OK);
+    let straggler = straggler.await.unwrap().unwrap();
+    assert_eq!(
+        straggler.status(),
+        StatusCode::OK,
+        "{:?}",
+        straggler.extensions().get::<AuthOutcome>()
+    );
+}
+
+/// R16: another host costs no login and does not fail with the session.
+#[tokio::test(start_paused = true)]
+async fn r16_a_foreign_host_is_not_concerned_while_the_session_is_dead() {
+    let refreshes = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&refreshes);
+    let api = Api::accepting("T1");
+    let layer = SalesforceAuthLayer::new(move |_: RefreshContext| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async { Err(RefreshError::terminal("dead grant")) }
+    })
+    .session(session("T0"));
+    let service = layer.layer(api.clone());
+    let _ = send(&service, get("/x")).await;
+    let foreign = send(&service, get("http://localhost:9090/metrics")).await;
+    assert!(
+        foreign.is_ok(),
+        "{:?}; refreshes {}",
+        foreign.err(),
+        refreshes.load(Ordering::SeqCst)
+    );
+    assert_eq!(refreshes.load(Ordering::SeqCst), 1);
+}
+
+/// A request that authenticates itself is none of the refresh's business, relative or not.
+#[tokio::test(start_paused = true)]
+async fn a_request_with_its_own_authorization_passes_during_a_refresh() {
+    let api = Api::accepting("mine");
+    let layer = SalesforceAuthLayer::new(|_: RefreshContext| pending()).session(session("T0"));
+    let service = layer.layer(api.clone());
+    layer
+        .handle()
+        .invalidate(layer.handle().current().unwrap().generation());
+    let request = Request::get("/x")
+        .header("authorization", "Bearer mine")
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    let response = send(&service, request).await;
+    assert!(response.is_ok(), "{:?}", response.err());
+}
+
+/// A session of another org is set while a request to the first is on its way.
+#[tokio::test(start_paused = true)]
+async fn r27_a_request_to_one_org_is_not_replayed_against_another() {
+    let api = Api::accepting("TB");
+    let slow = {
+        let api = api.clone();
+        service_fn(move |request: Request<ReplayBody<Full<Bytes>>>| {
+            let api = api.clone();
+            async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let (head, body) = request.into_parts();
+                Ok::<_, std::convert::Infallible>(api.answer(
+                    head,
+                    body.collect().await.unwrap().to_bytes(),
+                    None,
+                ))
+            }
+        })
+    };
+    let org = |token: &str, instance: &str, id: &str| {
+        Session::new(token, instance)
+            .unwrap()
+            .with_identity_url(format!("https://login.salesforce.com/id/{id}/005xx"))
+    };
+    let layer =
+        SalesforceAuthLayer::new(async |_: RefreshContext| Err(RefreshError::terminal("no")))
+            .session(org("TA", "https://a.my.salesforce.com", "00DA"));
+    let handle = layer.handle();
+    let sent = tokio::spawn(
+        layer
+            .layer(slow)
+            .oneshot(post("https://a.my.salesforce.com/delete-everything", "x")),
+    );
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    handle.set(org("TB", "https://b.my.salesforce.com", "00DB"));
+    let _ = sent.await;
+    let seen: Vec<_> = api.seen().iter().map(|s| s.uri.to_string()).collect();
+    assert!(
+        seen.iter().all(|uri| uri.starts_with("https://a.")),
+        "{seen:?}"
+    );
 }
 
 proptest! {

@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::{
     sync::{Barrier, Notify, oneshot},
     task::JoinSet,
-    time::{Instant, advance},
+    time::{Instant, sleep_until},
 };
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_salesforce_auth::{
@@ -498,7 +498,7 @@ async fn r15_a_request_may_time_out_while_its_refresh_goes_on() {
     assert!(error.is::<tower::timeout::error::Elapsed>());
     assert!(started.elapsed() <= Duration::from_millis(52));
 
-    advance(Duration::from_millis(5_100) - started.elapsed()).await;
+    sleep_until(started + Duration::from_millis(5_100)).await;
     let response = send(&service, get("/services/data/")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert!(response.extensions().get::<AuthOutcome>().is_none());
@@ -843,4 +843,33 @@ async fn a_rejection_can_be_collected_after_it_was_looked_into() {
     };
     assert_eq!(read, b"one two ");
     assert_eq!(error.to_string(), "broke off");
+}
+
+/// The peek ends, whatever the server sends.
+#[tokio::test(start_paused = true)]
+async fn a_rejection_of_endless_empty_frames_is_not_read_for_ever() {
+    let polls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&polls);
+    let inner = Answering(move |_: Request<ReplayBody<Full<Bytes>>>| {
+        let polls = Arc::clone(&count);
+        let frames = stream::poll_fn(move |_| {
+            // Stops after a while, so that the test ends.
+            if polls.fetch_add(1, Ordering::SeqCst) >= 1_000_000 {
+                return std::task::Poll::Ready(None);
+            }
+            std::task::Poll::Ready(Some(Ok::<_, BoxError>(Frame::data(Bytes::new()))))
+        });
+        let mut response = Response::new(StreamBody::new(frames));
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+        response
+    });
+    let layer =
+        SalesforceAuthLayer::new(async |_: RefreshContext| Err(RefreshError::transient("no")))
+            .session(session("T0"));
+    let _ = send(&layer.layer(inner), get("/x")).await;
+    let polls = polls.load(Ordering::SeqCst);
+    assert!(
+        polls < 100_000,
+        "{polls} frames were read in one poll, and kept"
+    );
 }

@@ -7,19 +7,20 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tower::{
-    Layer, Service, ServiceBuilder, buffer::BufferLayer, limit::ConcurrencyLimitLayer,
+    Layer, Service, ServiceBuilder, ServiceExt, buffer::BufferLayer, limit::ConcurrencyLimitLayer,
     load_shed::LoadShedLayer,
 };
 use tower_salesforce_auth::{
     AuthOutcome, BoxError, RefreshContext, RefreshError, ReplayBody, ResponseBody, ResponseFuture,
-    SalesforceAuth, SalesforceAuthLayer, Session, SessionHandle,
+    SalesforceAuth, SalesforceAuthLayer, Session, SessionHandle, SkipAuth,
 };
 
 use crate::support::{Api, Refresher, Strict, get, post, send, session};
@@ -45,7 +46,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
-        if call % 2 == 0 {
+        if call.is_multiple_of(2) {
             // The session dies under each request.
             self.api.accept("nothing");
         }
@@ -295,6 +296,7 @@ async fn retries_around_the_layer_see_one_response_for_a_request() {
 fn what_is_public_can_be_sent_shared_and_cloned() {
     fn is_send_sync<T: Send + Sync + 'static>() {}
     fn is_clone<T: Clone>() {}
+    fn is_send<T: Send + 'static>() {}
     type Inner = Strict<Api>;
     is_send_sync::<SalesforceAuthLayer>();
     is_send_sync::<SalesforceAuth<Inner>>();
@@ -307,8 +309,34 @@ fn what_is_public_can_be_sent_shared_and_cloned() {
     is_clone::<SalesforceAuth<Inner>>();
     is_clone::<tower_salesforce_auth::Error>();
     is_clone::<RefreshError>();
-    fn is_send<T: Send + 'static>() {}
     is_send::<ResponseFuture<Inner, Full<Bytes>, Full<Bytes>>>();
     // A waiting request is not a burden.
     assert!(size_of::<ResponseFuture<Inner, Full<Bytes>, Full<Bytes>>>() <= 1024);
+}
+
+/// A request that fails before it is sent gives its permit back.
+#[tokio::test(start_paused = true)]
+async fn r20_a_request_that_fails_at_once_gives_its_permit_back() {
+    let layer = SalesforceAuthLayer::new(async |_: RefreshContext| Ok(session("T1")));
+    let mut one = layer.layer(tower::limit::ConcurrencyLimit::new(Api::accepting("T1"), 1));
+    let mut other = one.clone();
+    let mut request = get("/relative");
+    request.extensions_mut().insert(SkipAuth);
+    assert!(
+        ServiceExt::<Request<Full<Bytes>>>::ready(&mut one)
+            .await
+            .unwrap()
+            .call(request)
+            .await
+            .is_err()
+    );
+    assert!(
+        timeout(
+            Duration::from_secs(60),
+            ServiceExt::<Request<Full<Bytes>>>::ready(&mut other)
+        )
+        .await
+        .is_ok(),
+        "the permit is held by a service at rest"
+    );
 }

@@ -70,8 +70,8 @@ async fn r09_large_bodies_in_memory_survive_an_early_answer() {
         let grant = org.authorize();
         let client = client(&layer(&org, &grant), protocol);
         let data = Bytes::from(
-            (0..10 * 1024 * 1024)
-                .map(|n| (n % 251) as u8)
+            (0..10 * 1024 * 1024_u32)
+                .map(|n| u8::try_from(n % 251).unwrap())
                 .collect::<Vec<_>>(),
         );
         for early in [0, 1, 1024 * 1024] {

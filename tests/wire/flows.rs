@@ -1,13 +1,17 @@
 //! The flows, against the org's token endpoint.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use tower::{Layer, service_fn};
 use tower_salesforce_auth::{
     BoxError, Error, LoginUrl, RefreshContext, RefreshError, RefreshErrorKind, RefreshFn,
-    RefreshReason, SalesforceAuthLayer, Session,
+    RefreshReason, SalesforceAuthLayer, Session, SessionHandle,
     emulator::{Fault, Org},
     flow::{ClientCredentials, RefreshToken},
 };
@@ -209,11 +213,11 @@ async fn a_wrong_secret_is_refused_once() {
 fn answering(
     status: u16,
     headers: &'static [(&'static str, &'static str)],
-    body: impl Into<bytes::Bytes>,
+    body: impl Into<Bytes>,
 ) -> RefreshToken<
     impl tower::Service<
-        Request<Full<bytes::Bytes>>,
-        Response = Response<Full<bytes::Bytes>>,
+        Request<Full<Bytes>>,
+        Response = Response<Full<Bytes>>,
         Error = BoxError,
         Future: Send,
     > + Clone
@@ -222,7 +226,7 @@ fn answering(
     + 'static,
 > {
     let body = body.into();
-    let client = service_fn(move |_: Request<Full<bytes::Bytes>>| {
+    let client = service_fn(move |_: Request<Full<Bytes>>| {
         let mut response = Response::builder().status(status);
         for (name, value) in headers {
             response = response.header(*name, *value);
@@ -328,6 +332,27 @@ async fn what_a_server_says_is_told_without_the_secrets_that_it_repeats() {
 }
 
 #[tokio::test]
+async fn r17_secrets_that_are_repeated_in_another_form_are_not_told_either() {
+    for (token, secret, echo, rest) in [
+        ("5Aep861/+tok", "1955", "5Aep861%2F%2Btok", "Btok"),
+        ("5Aep861", "5Aep861LONGER", "5Aep861LONGER", "LONGER"),
+        ("a b", "1955", "a+b", "a+b"),
+    ] {
+        let client = service_fn(move |_: Request<Full<Bytes>>| async move {
+            let body = format!(r#"{{"error":"invalid_grant","error_description":"bad: {echo}"}}"#);
+            Response::builder()
+                .status(400)
+                .body(Full::<Bytes>::from(body))
+        });
+        let flow =
+            RefreshToken::new(client, LoginUrl::production(), "id", token).client_secret(secret);
+        let error = flow.refresh(first_login()).await.unwrap_err();
+        assert!(error.to_string().contains("bad: [redacted]"), "{error}");
+        assert!(!format!("{error} {error:?}").contains(rest), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_redirect_of_the_token_endpoint_is_not_followed() {
     for status in [301, 302, 307, 308] {
         let headers = &[(
@@ -353,8 +378,8 @@ async fn a_refresh_function_may_wrap_a_flow() {
     let org = Org::new();
     let _served = org.serve().await.unwrap();
     let grant = org.authorize();
-    let flow = std::sync::Arc::new(refresh_token(&org, &grant));
-    let saved = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let flow = Arc::new(refresh_token(&org, &grant));
+    let saved = Arc::new(Mutex::new(Vec::new()));
     let layer = {
         let saved = saved.clone();
         SalesforceAuthLayer::new(move |context: RefreshContext| {
@@ -374,4 +399,33 @@ async fn a_refresh_function_may_wrap_a_flow() {
     let live = layer.handle().current().unwrap();
     assert_eq!(*saved.lock().unwrap(), [live.refresh_token().cloned()]);
     let _ = layer.layer(());
+}
+
+/// The server rotated, and the rest of its answer is no use.
+#[tokio::test(start_paused = true)]
+async fn r03_a_rotated_token_in_an_unusable_answer_is_not_lost() {
+    let forms = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&forms);
+    let client = service_fn(move |request: Request<Full<Bytes>>| {
+        let log = Arc::clone(&log);
+        async move {
+            let form = request.into_body().collect().await.unwrap().to_bytes();
+            log.lock()
+                .unwrap()
+                .push(String::from_utf8_lossy(&form).into_owned());
+            Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(
+                r#"{"access_token":"A1","refresh_token":"R1","instance_url":"https://x.lightning.force.com","token_type":"Bearer"}"#,
+            )))
+        }
+    });
+    let handle = SessionHandle::new(RefreshToken::new(
+        client,
+        LoginUrl::production(),
+        "id",
+        "R0",
+    ));
+    let _ = handle.token().await;
+    let _ = handle.token().await;
+    let forms = forms.lock().unwrap();
+    assert!(forms[1].contains("refresh_token=R1"), "{forms:?}");
 }
