@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use http::{
     Uri,
-    uri::{Authority, PathAndQuery, Scheme},
+    uri::{Authority, Parts, PathAndQuery, Scheme},
 };
 
 use crate::error::{Error, ErrorKind};
@@ -59,11 +59,11 @@ impl Origin {
 
     /// Sends `path` here.
     pub(crate) fn join(&self, path: PathAndQuery) -> Result<Uri, http::Error> {
-        Uri::builder()
-            .scheme(self.scheme.clone())
-            .authority(self.authority.clone())
-            .path_and_query(path)
-            .build()
+        let mut parts = Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path);
+        Ok(Uri::from_parts(parts)?)
     }
 
     pub(crate) fn authority(&self) -> &Authority {

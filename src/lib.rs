@@ -111,3 +111,8 @@ pub use self::{
     service::SalesforceAuth,
     session::{Generation, LiveSession, Session},
 };
+
+/// Compiles what the README shows.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
