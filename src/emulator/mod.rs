@@ -97,7 +97,6 @@
 //! ```
 
 mod answer;
-mod base64;
 mod counters;
 mod data;
 mod echo;

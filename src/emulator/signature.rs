@@ -1,31 +1,17 @@
 //! The `signature` of a token answer.
 
-use sha2::{Digest, Sha256};
-
-use super::base64;
-
-const BLOCK: usize = 64;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 
 /// `base64(HMAC-SHA256(key = client_secret, data = id + issued_at))`.
 pub(super) fn sign(client_secret: &str, id: &str, issued_at: &str) -> String {
-    // HMAC is written out (RFC 2104 §2) because nothing else here would use a crate for it.
-    let mut key = [0; BLOCK];
-    if client_secret.len() > BLOCK {
-        let digest = Sha256::digest(client_secret);
-        key[..digest.len()].copy_from_slice(&digest);
-    } else {
-        key[..client_secret.len()].copy_from_slice(client_secret.as_bytes());
-    }
-    let inner = Sha256::new()
-        .chain_update(key.map(|byte| byte ^ 0x36))
-        .chain_update(id)
-        .chain_update(issued_at)
-        .finalize();
-    let outer = Sha256::new()
-        .chain_update(key.map(|byte| byte ^ 0x5c))
-        .chain_update(inner)
-        .finalize();
-    base64::encode(&outer)
+    // HMAC takes a key of any length (RFC 2104 §2), and so there is always one.
+    let Ok(mac) = Hmac::<Sha256>::new_from_slice(client_secret.as_bytes()) else {
+        return String::new();
+    };
+    let mac = mac.chain_update(id).chain_update(issued_at);
+    STANDARD.encode(mac.finalize().into_bytes())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
@@ -9,7 +10,6 @@ use http_body::Body;
 use serde_json::json;
 
 use super::answer::{self, Answer};
-use super::base64;
 use super::fault::Fault;
 use super::org::Org;
 use super::receive::collect;
@@ -165,7 +165,7 @@ fn basic_credentials(headers: &HeaderMap) -> Result<Option<(String, String)>, Re
         if !scheme.eq_ignore_ascii_case("Basic") {
             return None;
         }
-        let decoded = String::from_utf8(base64::decode(encoded)?).ok()?;
+        let decoded = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
         let (id, secret) = decoded.split_once(':')?;
         Some((id.to_owned(), secret.to_owned()))
     };
