@@ -81,11 +81,13 @@ mod body;
 pub mod emulator;
 mod endpoint;
 mod error;
+mod event;
 mod exchange;
 pub mod flow;
 mod future;
 mod handle;
 mod layer;
+mod life;
 mod oauth;
 mod opt_out;
 mod outcome;
@@ -101,8 +103,9 @@ pub use self::{
     body::{ReplayBody, ResponseBody},
     endpoint::{InstanceUrl, LoginUrl},
     error::{BoxError, Error, ErrorKind, RefreshError, RefreshErrorKind},
+    event::{SessionState, Subscription},
     future::ResponseFuture,
-    handle::{SessionHandle, SessionState, Subscription},
+    handle::SessionHandle,
     layer::SalesforceAuthLayer,
     opt_out::{NoRefresh, NoReplay, SkipAuth},
     outcome::{AuthOutcome, ReplaySkipped},

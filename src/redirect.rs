@@ -3,6 +3,8 @@
 use http::Response;
 
 use crate::handle::SessionHandle;
+#[cfg(feature = "follow-redirect")]
+use crate::request::Target;
 
 /// Whether a redirect led to a host that the token was not sent to, so that what it answers is nothing about it.
 ///
@@ -13,7 +15,8 @@ pub(crate) fn led_astray<B>(response: &Response<B>, handle: &SessionHandle) -> b
     response
         .extensions()
         .get::<tower_http::follow_redirect::RequestUri>()
-        .is_some_and(|last| !handle.has_trusted(&last.0))
+        .zip(handle.latest())
+        .is_some_and(|(last, latest)| Target::of(&last.0, &latest.0, handle).is_none())
 }
 
 /// Nothing that could be known without the feature `follow-redirect`.

@@ -34,7 +34,7 @@ pub(crate) fn is_relative(uri: &Uri) -> bool {
 /// Whose host a request goes to, if the token may go there at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// The session's instance, wherever that is by the time of a replay.
+    /// The session's instance, wherever that is by the time of sending.
     Instance,
     /// An origin that the user allowed.
     Allowed,
@@ -43,7 +43,7 @@ pub(crate) enum Target {
 impl Target {
     /// None for a foreign host, which never sees the token.
     pub(crate) fn of(uri: &Uri, published: &Published, handle: &SessionHandle) -> Option<Self> {
-        if is_relative(uri) || published.session.instance_url().origin().is_of(uri) {
+        if is_relative(uri) || published.has_instance(uri) {
             Some(Self::Instance)
         } else if handle.allows(uri) {
             Some(Self::Allowed)

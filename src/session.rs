@@ -2,10 +2,10 @@
 
 use std::{fmt, ops::Deref, sync::Arc, time::SystemTime};
 
-use http::HeaderValue;
+use http::{HeaderValue, Uri};
 
 use crate::{
-    endpoint::{InstanceUrl, LoginUrl},
+    endpoint::{InstanceUrl, LoginUrl, Origin},
     error::{Error, ErrorKind},
     secret::Secret,
 };
@@ -149,13 +149,13 @@ impl Session {
         ids.split_once('/')
     }
 
-    /// Whether both orgs are known, and are not the same. An id may have 15 characters, or three more that check them.
-    fn is_of_other_org(&self, other: &Self) -> bool {
+    /// Whether both are of the same org, if both are known. An id may have 15 characters, or three more that check them.
+    fn is_of_same_org(&self, other: &Self) -> Option<bool> {
         fn id(session: &Session) -> Option<&str> {
             let id = session.organization_id()?;
             Some(id.get(..15).unwrap_or(id))
         }
-        matches!((id(self), id(other)), (Some(this), Some(other)) if this != other)
+        Some(id(self)? == id(other)?)
     }
 
     /// The granted scope, space-separated, if known.
@@ -239,7 +239,12 @@ pub(crate) struct Published {
     pub(crate) since: Generation,
     /// The first generation of this org, for all that is known. What was meant for the org before it stays away from it.
     pub(crate) since_org: Generation,
+    /// Where this org's instance was before, the latest first. Requests that still go there are sent on.
+    former_instances: Vec<Origin>,
 }
+
+/// Orgs move now and then; nobody is still under way to where one was many moves ago.
+const FORMER_INSTANCES: usize = 4;
 
 impl Published {
     pub(crate) fn first(session: Session) -> Self {
@@ -249,23 +254,50 @@ impl Published {
             generation,
             since: generation,
             since_org: generation,
+            former_instances: Vec::new(),
         }
     }
 
-    /// The session that follows this one.
-    pub(crate) fn next(&self, session: Session) -> Self {
+    /// The session that a refresh brought in place of this one: of the same org, unless both say otherwise.
+    pub(crate) fn renewed(&self, session: Session) -> Self {
+        let is_same_org = self.session.is_of_same_org(&session).unwrap_or(true);
+        self.followed_by(session, is_same_org)
+    }
+
+    /// A session that the user set in place of this one: of the same org if both say so, or share the instance.
+    pub(crate) fn replaced(&self, session: Session) -> Self {
+        let is_same_instance = self.session.instance_url == session.instance_url;
+        let is_same_org = self
+            .session
+            .is_of_same_org(&session)
+            .unwrap_or(is_same_instance);
+        self.followed_by(session, is_same_org)
+    }
+
+    fn followed_by(&self, session: Session, is_same_org: bool) -> Self {
         let generation = Generation(self.generation.0 + 1);
         let is_unchanged = session.access_token == self.session.access_token;
-        let is_other_org = session.is_of_other_org(&self.session);
+        let mut former_instances = Vec::new();
+        if is_same_org {
+            let instances = std::iter::once(self.session.instance_url.origin());
+            former_instances.extend(
+                instances
+                    .chain(&self.former_instances)
+                    .filter(|former| *former != session.instance_url.origin())
+                    .take(FORMER_INSTANCES)
+                    .cloned(),
+            );
+        }
         Self {
             session,
             generation,
             since: if is_unchanged { self.since } else { generation },
-            since_org: if is_other_org {
-                generation
-            } else {
+            since_org: if is_same_org {
                 self.since_org
+            } else {
+                generation
             },
+            former_instances,
         }
     }
 
@@ -273,8 +305,15 @@ impl Published {
     pub(crate) fn with_refresh_token(&self, refresh_token: Secret) -> Self {
         Self {
             session: self.session.clone().with_refresh_token(refresh_token),
+            former_instances: self.former_instances.clone(),
             ..*self
         }
+    }
+
+    /// Whether `uri` is in the instance, or was before that moved.
+    pub(crate) fn has_instance(&self, uri: &Uri) -> bool {
+        let instance = self.session.instance_url.origin();
+        instance.is_of(uri) || self.former_instances.iter().any(|former| former.is_of(uri))
     }
 
     /// Whether a request that was meant for the session of `generation` is as well meant for this one.

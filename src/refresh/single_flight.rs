@@ -299,10 +299,11 @@ impl<T: Clone> Future for Landing<T> {
             if overdue.as_mut().poll(cx).is_pending() {
                 break;
             }
-            if std::mem::replace(this.is_warned, true) {
+            let is_stopped = std::mem::replace(this.is_warned, true);
+            overdue.as_mut().reset(Instant::now() + OVERDUE_AFTER);
+            if is_stopped {
                 return Poll::Ready(None);
             }
-            overdue.as_mut().reset(Instant::now() + OVERDUE_AFTER);
         }
         Poll::Pending
     }

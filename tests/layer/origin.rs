@@ -388,6 +388,63 @@ async fn r18_a_request_that_waited_for_the_move_follows_it() {
     assert_eq!(waited, StatusCode::OK, "{seen:#?}");
 }
 
+/// Whoever keeps absolute URIs is sent on after the move, and the token never goes where the instance was.
+#[tokio::test]
+async fn r18_a_request_to_where_the_instance_was_follows_it() {
+    let api = Api::accepting("T1");
+    let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+        Session::new("T1", MOVED).map_err(RefreshError::terminal)
+    })
+    .session(session("T0"));
+    layer.handle().refresh().await.unwrap();
+    let service = layer.layer(api.clone());
+    for uri in [
+        "/a",
+        "https://example.my.salesforce.com/a",
+        "https://moved.my.salesforce.com/a",
+    ] {
+        let response = send(&service, get(uri)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{uri}");
+    }
+    assert!(
+        api.seen()
+            .iter()
+            .all(|seen| seen.uri.to_string() == format!("{MOVED}/a"))
+    );
+
+    // Another org has never been there.
+    let identity = |id: &str| format!("https://login.salesforce.com/id/{id}/005xx000001SwiUAAS");
+    let set = |token, url, id| {
+        layer.handle().set(
+            Session::new(token, url)
+                .unwrap()
+                .with_identity_url(identity(id)),
+        )
+    };
+    set("T1", MOVED, "00Dxx0000001gEFEAY");
+    set(
+        "T2",
+        "https://other.my.salesforce.com",
+        "00Dyy0000001gEFEAY",
+    );
+    let response = send(&service, get("https://moved.my.salesforce.com/a"))
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let last = api.seen().pop().unwrap();
+    assert_eq!(last.uri.host(), Some("moved.my.salesforce.com"));
+    assert_eq!(last.authorizations(), [""; 0]);
+
+    // Nor has one of which nothing is known but that it is elsewhere.
+    layer.handle().set(Session::new("T3", INSTANCE).unwrap());
+    send(&service, get("https://other.my.salesforce.com/a"))
+        .await
+        .unwrap();
+    let last = api.seen().pop().unwrap();
+    assert_eq!(last.uri.host(), Some("other.my.salesforce.com"));
+    assert_eq!(last.authorizations(), [""; 0]);
+}
+
 /// R5 with a move, and `FollowRedirect` inside: it notes the URI of every response.
 #[tokio::test(start_paused = true)]
 async fn r05_a_straggler_of_a_moved_instance_is_replayed_through_follow_redirect() {
