@@ -92,7 +92,13 @@ async fn main() -> Result<ExitCode, BoxError> {
     println!("  succeeded  {succeeded:>5}");
     println!("  took       {:>5} ms", took.as_millis());
     for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
-        println!("  failed: {error}");
+        print!("  failed: {error}");
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            print!(": {error}");
+            cause = error.source();
+        }
+        println!();
     }
 
     let is_as_promised = succeeded == CALLERS

@@ -298,6 +298,12 @@ impl FromStr for LoginUrl {
                 origin.host()
             )));
         }
+        if path.path().contains("/services/") {
+            return Err(invalid(format!(
+                "the login URL for host {} names an endpoint: leave out everything from /services on",
+                origin.host()
+            )));
+        }
         let path = path.path().trim_end_matches('/').to_owned();
         Ok(Self { origin, path })
     }

@@ -17,7 +17,22 @@ fn as_source(source: Option<&SharedError>) -> Option<&(dyn StdError + 'static)> 
 
 /// An error of this crate's own making. Errors of the wrapped service are passed on as they are.
 ///
-/// It can be cloned, since one failed refresh fails every request that waited for it, and it never holds a secret.
+/// It can be cloned, since one failed refresh fails every request that waited for it, and it never holds a secret. Show
+/// its sources too: what the server said, and what to do about it, is in there.
+///
+/// ```
+/// fn show(error: &dyn std::error::Error) -> String {
+///     let mut shown = error.to_string();
+///     let mut cause = error.source();
+///     while let Some(error) = cause {
+///         shown += &format!(": {error}");
+///         cause = error.source();
+///     }
+///     shown
+/// }
+/// # let session = tower_salesforce_auth::Session::new("", "https://example.com").unwrap_err();
+/// # assert_eq!(show(&session), "the access token is empty");
+/// ```
 ///
 /// ```
 /// use tower_salesforce_auth::{ErrorKind, Session};
@@ -40,6 +55,8 @@ pub enum ErrorKind {
     InvalidUrl,
     /// An access token is empty or cannot stand in a header.
     InvalidToken,
+    /// A session of another org was set while the request waited for one.
+    OtherOrg,
     /// The request cannot be sent as it is: its URI does not resolve against the instance.
     InvalidRequest,
     /// There is no session, and nothing that could bring one.
@@ -226,7 +243,7 @@ impl RefreshError {
         }
     }
 
-    /// Says how long to wait before the next try.
+    /// Says how long to wait before the next try. For whoever sees the error: the layer itself does not wait yet.
     #[must_use]
     pub fn with_retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);

@@ -5,17 +5,17 @@ use http_body::Body;
 
 use crate::{
     body::{KeptBody, Peeked, ReplayBody, Replayable, ResponseBody},
-    error::{BoxError, Error},
+    error::{BoxError, Error, ErrorKind},
     handle::SessionHandle,
     opt_out::{NoRefresh, NoReplay},
     outcome::{AuthOutcome, ReplaySkipped},
     request::{self, Head, Target},
-    session::{Generation, Published},
+    session::{Generation, LiveSession, Published},
 };
 
-/// What may be done for one request.
+/// How much may be done for one request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Effort {
+pub(crate) struct Limits {
     pub(crate) max_refreshes: u32,
     pub(crate) replay_limit: usize,
 }
@@ -53,7 +53,7 @@ pub(crate) fn first_attempt<S, B>(
     meant_for: Option<Generation>,
     published: &Published,
     handle: &SessionHandle,
-    effort: Effort,
+    limits: Limits,
     clone_inner: impl FnOnce() -> S,
 ) -> Result<Attempt<S, B>, Error>
 where
@@ -66,17 +66,18 @@ where
         }
         return Ok((request.map(ReplayBody::once), None));
     }
-    let target = if meant_for.is_some_and(|generation| published.succeeds(generation)) {
-        Target::Instance
-    } else if let Some(target) = Target::of(request.uri(), published, handle) {
-        target
-    } else {
-        return Ok((request.map(ReplayBody::once), None));
+    let target = match meant_for {
+        Some(generation) if published.succeeds(generation) => Target::Instance,
+        Some(_) => return Err(other_org()),
+        None => match Target::of(request.uri(), published, handle) {
+            Some(target) => target,
+            None => return Ok((request.map(ReplayBody::once), None)),
+        },
     };
     if target == Target::Instance {
         request::send_to_instance(&mut request, published)?;
     }
-    if effort.max_refreshes == 0 || request.extensions().get::<NoRefresh>().is_some() {
+    if limits.max_refreshes == 0 || request.extensions().get::<NoRefresh>().is_some() {
         request::authorize(&mut request, published);
         return Ok((request.map(ReplayBody::once), None));
     }
@@ -89,7 +90,7 @@ where
     } else {
         let mut kept_body = None;
         let request = request.map(|body| {
-            let (body, kept) = ReplayBody::keep(body, effort.replay_limit);
+            let (body, kept) = ReplayBody::keep(body, limits.replay_limit);
             kept_body = kept;
             body
         });
@@ -105,13 +106,32 @@ where
         handle: handle.clone(),
         generation: published.generation,
         attempts: 1,
-        refreshes_left: effort.max_refreshes,
+        refreshes_left: limits.max_refreshes,
         kept,
     };
     Ok((request, Some(exchange)))
 }
 
+fn other_org() -> Error {
+    Error::new(
+        ErrorKind::OtherOrg,
+        "a session of another org was set while the request waited for one of the org that it is meant for: send it \
+         again if it is for this org too",
+    )
+}
+
 impl<S, B> Exchange<S, B> {
+    /// Why it would be of no use, or do harm, to send the request again with this session.
+    pub(crate) fn reason_to_stop(&self, live: &LiveSession) -> Option<ReplaySkipped> {
+        if !live.cures(self.generation) {
+            Some(ReplaySkipped::Unchanged)
+        } else if !live.0.succeeds(self.generation) {
+            Some(ReplaySkipped::OtherOrg)
+        } else {
+            None
+        }
+    }
+
     /// Notes on a response what was done for it.
     pub(crate) fn note<R>(
         &self,
@@ -133,32 +153,55 @@ impl<S, B> Exchange<S, B> {
     }
 }
 
-/// A request that is to be sent again, and how often that may happen.
-pub(crate) struct Replay<B> {
-    pub(crate) head: Head,
-    pub(crate) body: Replayable<B>,
-    pub(crate) attempts: u32,
-    pub(crate) refreshes_left: u32,
+/// A request that was answered with a rejection, and the answer.
+pub(crate) struct Rejected<S, B, ResBody: Body> {
+    pub(crate) response: Response<Peeked<ResBody>>,
+    pub(crate) exchange: Exchange<S, B>,
 }
 
-impl<B> Replay<B>
+impl<S, B, ResBody: Body> Rejected<S, B, ResBody> {
+    /// Returns the rejection after all, although there was a refresh.
+    pub(crate) fn into_response(
+        mut self,
+        replay_skipped: ReplaySkipped,
+    ) -> Response<ResponseBody<ResBody>> {
+        self.exchange
+            .note(&mut self.response, true, Some(replay_skipped));
+        self.response.map(ResponseBody::from)
+    }
+}
+
+/// A request that is to be sent again, and the rejection that it replaces, unless it cannot be sent after all.
+pub(crate) struct Replay<S, B, ResBody: Body> {
+    pub(crate) rejected: Rejected<S, B, ResBody>,
+    pub(crate) head: Head,
+    pub(crate) body: Replayable<B>,
+}
+
+impl<S, B, ResBody> Replay<S, B, ResBody>
 where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
+    ResBody: Body,
 {
-    /// Prepares the next attempt.
-    pub(crate) fn attempt<S>(
+    /// Drops the rejection, and prepares the next attempt.
+    pub(crate) fn attempt(
         self,
         published: &Published,
-        handle: SessionHandle,
         clone_inner: impl FnOnce() -> S,
     ) -> Result<Attempt<S, B>, Error> {
         let Self {
+            rejected,
             head,
             body,
+        } = self;
+        let Exchange {
+            handle,
             attempts,
             refreshes_left,
-        } = self;
+            ..
+        } = rejected.exchange;
+        let refreshes_left = refreshes_left.saturating_sub(1);
         let is_last = refreshes_left == 0;
         let (body, kept) = if is_last {
             (body.send(), Err(ReplaySkipped::RefreshesExhausted))
@@ -170,7 +213,7 @@ where
         let exchange = Exchange {
             handle,
             generation: published.generation,
-            attempts,
+            attempts: attempts.saturating_add(1),
             refreshes_left,
             kept: kept.map(|body| Kept {
                 not_ready_inner: clone_inner(),
@@ -179,25 +222,5 @@ where
             }),
         };
         Ok((request, Some(exchange)))
-    }
-}
-
-/// A request that was answered with a rejection, and the answer.
-pub(crate) struct Rejected<S, B, ResBody: Body> {
-    pub(crate) response: Response<Peeked<ResBody>>,
-    pub(crate) exchange: Exchange<S, B>,
-}
-
-impl<S, B, ResBody: Body> Rejected<S, B, ResBody> {
-    /// Returns the rejection after all.
-    pub(crate) fn into_response(
-        mut self,
-        refreshed: bool,
-        replay_skipped: ReplaySkipped,
-    ) -> Response<ResponseBody<ResBody>> {
-        let refreshed = refreshed || self.exchange.is_refreshed();
-        self.exchange
-            .note(&mut self.response, refreshed, Some(replay_skipped));
-        self.response.map(ResponseBody::from)
     }
 }

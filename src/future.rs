@@ -15,9 +15,9 @@ use tokio::time::{Sleep, Timeout, sleep, timeout};
 use tower_service::Service;
 
 use crate::{
-    body::{KeptBody, Peeked, Reclaim, ReplayBody, ResponseBody},
+    body::{KeptBody, Peeked, Reclaim, ReplayBody, Replayable, ResponseBody},
     error::{BoxError, Error},
-    exchange::{Attempt, Effort, Exchange, Kept, Rejected, Replay, first_attempt},
+    exchange::{Exchange, Kept, Limits, Rejected, Replay, first_attempt},
     handle::{self, Acquired, SessionHandle, Waiting},
     outcome::ReplaySkipped,
     redirect,
@@ -48,7 +48,7 @@ pin_project! {
 }
 
 pin_project! {
-    /// What the future waits for. The options are Some until they are.
+    /// What the future waits for. Each `Option` is Some until it is taken.
     #[project = StateProj]
     enum State<S, ReqBody, ResBody>
     where
@@ -64,14 +64,14 @@ pin_project! {
             // None: not asked for yet.
             #[pin]
             waiting: Option<Waiting>,
-            outgoing: Option<Outgoing<S, ReqBody>>,
+            outgoing: Option<Outgoing<S, ReqBody, ResBody>>,
         },
         /// For the inner service to become ready.
         ///
         /// NOTE: it is not ready when this state is entered. The one that was ready was called, or given up, in
         /// service.rs, and this is a clone.
         Readying {
-            outgoing: Option<Outgoing<S, ReqBody>>,
+            outgoing: Option<Outgoing<S, ReqBody, ResBody>>,
         },
         /// For the inner service's response.
         Calling {
@@ -102,44 +102,58 @@ pin_project! {
 }
 
 /// A request that is going to be sent.
-struct Outgoing<S, B> {
+struct Outgoing<S, B, ResBody: Body> {
     inner: S,
     handle: SessionHandle,
-    request: OutgoingRequest<B>,
+    request: OutgoingRequest<S, B, ResBody>,
 }
 
-enum OutgoingRequest<B> {
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost more than the space"
+)]
+enum OutgoingRequest<S, B, ResBody: Body> {
     First {
         request: Request<B>,
         /// The session whose instance it goes to, as far as that is known.
         meant_for: Option<Generation>,
-        effort: Effort,
+        limits: Limits,
     },
-    Again(Replay<B>),
+    Again(Replay<S, B, ResBody>),
 }
 
-impl<S: Clone, B> Outgoing<S, B>
+impl<S, B, ResBody> Outgoing<S, B, ResBody>
 where
+    S: Service<Request<ReplayBody<B>>> + Clone,
     B: Body + Unpin,
     B::Error: Into<BoxError>,
+    ResBody: Body,
 {
-    /// Prepares the request for this session.
-    fn attempt(self, live: &LiveSession) -> Result<(S, Attempt<S, B>), Error> {
+    /// Sends the request with this session, or what came back of it before if that must not be. The inner service is
+    /// ready.
+    fn send(self, live: &LiveSession) -> Result<Step<S, B, ResBody>, Error> {
         let Self {
-            inner,
+            inner: mut ready_inner,
             handle,
             request,
         } = self;
-        let clone_inner = || inner.clone();
-        let attempt = match request {
+        let clone_inner = || ready_inner.clone();
+        let (request, exchange) = match request {
             OutgoingRequest::First {
                 request,
                 meant_for,
-                effort,
-            } => first_attempt(request, meant_for, &live.0, &handle, effort, clone_inner)?,
-            OutgoingRequest::Again(replay) => replay.attempt(&live.0, handle, clone_inner)?,
+                limits,
+            } => first_attempt(request, meant_for, &live.0, &handle, limits, clone_inner)?,
+            // The session may be another than the one that the rejection was held against.
+            OutgoingRequest::Again(replay) => match replay.rejected.exchange.reason_to_stop(live) {
+                Some(reason) => return Ok(Step::Respond(replay.rejected.into_response(reason))),
+                None => replay.attempt(&live.0, clone_inner)?,
+            },
         };
-        Ok((inner, attempt))
+        Ok(Step::Wait(State::Calling {
+            future: ready_inner.call(request),
+            exchange,
+        }))
     }
 }
 
@@ -161,7 +175,7 @@ where
         handle: SessionHandle,
         request: Request<ReqBody>,
         meant_for: Option<Generation>,
-        effort: Effort,
+        limits: Limits,
     ) -> Self {
         Self {
             state: State::Acquiring {
@@ -172,7 +186,7 @@ where
                     request: OutgoingRequest::First {
                         request,
                         meant_for,
-                        effort,
+                        limits,
                     },
                 }),
             },
@@ -196,16 +210,13 @@ where
     S: Service<Request<ReplayBody<ReqBody>>>,
     ResBody: Body,
 {
-    if !live.cures(rejected.exchange.generation) {
-        return Step::Respond(rejected.into_response(true, ReplaySkipped::Unchanged));
-    }
-    if !live.0.succeeds(rejected.exchange.generation) {
-        return Step::Respond(rejected.into_response(true, ReplaySkipped::OtherOrg));
+    if let Some(reason) = rejected.exchange.reason_to_stop(live) {
+        return Step::Respond(rejected.into_response(reason));
     }
     // Until a stream is back, it cannot be replayed.
     let not_back = Err(ReplaySkipped::BodyNotReplayable);
     match std::mem::replace(&mut rejected.exchange.kept, not_back) {
-        Err(skipped) => Step::Respond(rejected.into_response(true, skipped)),
+        Err(skipped) => Step::Respond(rejected.into_response(skipped)),
         Ok(Kept {
             not_ready_inner,
             head,
@@ -223,32 +234,25 @@ where
     }
 }
 
-/// Drops a rejection, and sends its request again.
+/// Sends the request of a rejection again.
 fn replay<S, ReqBody, ResBody>(
     rejected: Rejected<S, ReqBody, ResBody>,
     not_ready_inner: S,
     head: Head,
-    body: crate::body::Replayable<ReqBody>,
+    body: Replayable<ReqBody>,
 ) -> State<S, ReqBody, ResBody>
 where
     S: Service<Request<ReplayBody<ReqBody>>>,
     ResBody: Body,
 {
-    let Exchange {
-        handle,
-        attempts,
-        refreshes_left,
-        ..
-    } = rejected.exchange;
     State::Readying {
         outgoing: Some(Outgoing {
             inner: not_ready_inner,
-            handle,
+            handle: rejected.exchange.handle.clone(),
             request: OutgoingRequest::Again(Replay {
+                rejected,
                 head,
                 body,
-                attempts: attempts + 1,
-                refreshes_left: refreshes_left.saturating_sub(1),
             }),
         }),
     }
@@ -311,13 +315,7 @@ where
                     ready!(taken_mut(outgoing).inner.poll_ready(cx)).map_err(Into::into)?;
                     let mut outgoing = taken(outgoing);
                     match outgoing.handle.acquire()? {
-                        Acquired::Ready(live) => {
-                            let (mut ready_inner, (request, exchange)) = outgoing.attempt(&live)?;
-                            Step::Wait(State::Calling {
-                                future: ready_inner.call(request),
-                                exchange,
-                            })
-                        }
+                        Acquired::Ready(live) => outgoing.send(&live)?,
                         // The session was rejected while the service got ready. The permit that readiness may hold is
                         // given back for as long as the next one takes.
                         Acquired::Wait(waiting) => {
@@ -373,9 +371,9 @@ where
                             let (not_ready_inner, head) = taken(to);
                             Step::Wait(replay(rejected, not_ready_inner, head, body))
                         }
-                        Ok(None) | Err(_) => Step::Respond(
-                            rejected.into_response(true, ReplaySkipped::BodyNotReplayable),
-                        ),
+                        Ok(None) | Err(_) => {
+                            Step::Respond(rejected.into_response(ReplaySkipped::BodyNotReplayable))
+                        }
                     }
                 }
             };

@@ -49,7 +49,7 @@ use crate::{
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower_salesforce_auth::Error> {
-/// let handle = SessionHandle::new(async |_: RefreshContext| {
+/// let handle = SessionHandle::new(|_: RefreshContext| async {
 ///     Ok(Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com").expect("a valid session"))
 /// });
 ///
@@ -139,7 +139,11 @@ impl SessionHandle {
     pub fn set(&self, session: Session) -> Generation {
         let mut life = self.shared.lock();
         life.epoch += 1;
+        let known = life.refresh_token.clone();
         let live = self.shared.publish(&mut life, session, Published::replaced);
+        if life.refresh_token != known || live.0.is_first_of_its_org() {
+            life.grant += 1;
+        }
         let generation = live.generation();
         if let Some(superseded) = life.flight.take() {
             superseded.land(Ok(live));
@@ -171,7 +175,11 @@ impl SessionHandle {
 
     /// Trusts another origin with the token, beside the instance.
     pub(crate) fn allow_origin(&self, origin: &Origin) {
-        self.change_settings(|settings| settings.allowed_origins.push(origin.clone()));
+        self.change_settings(|settings| {
+            if !settings.allowed_origins.contains(origin) {
+                settings.allowed_origins.push(origin.clone());
+            }
+        });
     }
 
     fn change_settings(&self, change: impl Fn(&mut Settings)) {
@@ -296,7 +304,7 @@ impl SessionHandle {
         let epoch = life.epoch;
         let operation = {
             let shared = Arc::clone(&self.shared);
-            move || async move { shared.call_refresh_fn(reason).await }
+            move || async move { shared.call_refresh_fn(epoch, reason).await }
         };
         let land = {
             let shared = Arc::clone(&self.shared);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower_layer::Layer;
 
 use crate::{
-    endpoint::Origin, error::Error, exchange::Effort, handle::SessionHandle, refresh::RefreshFn,
+    endpoint::Origin, error::Error, exchange::Limits, handle::SessionHandle, refresh::RefreshFn,
     service::SalesforceAuth, session::Session,
 };
 
@@ -22,7 +22,7 @@ use crate::{
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct SalesforceAuthLayer {
     handle: SessionHandle,
-    effort: Effort,
+    limits: Limits,
 }
 
 impl SalesforceAuthLayer {
@@ -42,7 +42,7 @@ impl SalesforceAuthLayer {
     pub fn with_handle(handle: SessionHandle) -> Self {
         Self {
             handle,
-            effort: Effort {
+            limits: Limits {
                 max_refreshes: 1,
                 replay_limit: 64 * 1024,
             },
@@ -59,7 +59,7 @@ impl SalesforceAuthLayer {
     ///
     /// With 0 the session is added and nothing else is done; no request is kept for a replay, and none costs a refresh.
     pub fn max_refreshes(mut self, max_refreshes: u32) -> Self {
-        self.effort.max_refreshes = max_refreshes;
+        self.limits.max_refreshes = max_refreshes;
         self
     }
 
@@ -68,7 +68,7 @@ impl SalesforceAuthLayer {
     /// A stream that is longer is sent all the same, and not sent again. The limit does not concern bodies that are in
     /// memory anyway: those are kept without a copy, whatever their size.
     pub fn replay_limit(mut self, bytes: usize) -> Self {
-        self.effort.replay_limit = bytes;
+        self.limits.replay_limit = bytes;
         self
     }
 
@@ -105,6 +105,6 @@ impl<S> Layer<S> for SalesforceAuthLayer {
     type Service = SalesforceAuth<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SalesforceAuth::new(inner, self.handle.clone(), self.effort)
+        SalesforceAuth::new(inner, self.handle.clone(), self.limits)
     }
 }

@@ -30,11 +30,13 @@
 //!
 //! - A request with a relative URI goes to the session's instance. One with an absolute URI gets the token if it goes
 //!   to the instance or to an origin that was [allowed](SalesforceAuthLayer::allow_origin), and passes untouched if not.
+//!   Before the first login nobody knows the instance, and whatever goes to a Salesforce or a loopback host waits.
 //! - Before the first request there is no session: it logs in, once for all that come meanwhile.
 //! - On a 401 the layer names the [generation](Generation) of the session that was turned down. Unless a newer one is
 //!   there already, the [`RefreshFn`] is called, once, on a task of its own, and whoever comes meanwhile waits for it.
 //!   Then the request is sent again with the new session, [once](SalesforceAuthLayer::max_refreshes).
-//! - A good answer is returned as it is. A response for which more was done carries an [`AuthOutcome`].
+//! - A good answer is returned as it is. The response to a request that was rejected, at first or for good, carries an
+//!   [`AuthOutcome`].
 //!
 //! # What can be sent again
 //!
@@ -49,8 +51,8 @@
 //!
 //! # How to order a stack
 //!
-//! Put layers that should see each attempt inside (tracing of what is on the wire, decompression of nothing yet), and
-//! layers that should see one request outside: retry, so that each of its attempts gets the session of its time;
+//! Put layers that should see each attempt as it is on the wire inside, tracing for one, and layers that should see one
+//! request outside: retry, so that each of its attempts gets the session of its time;
 //! timeout, so that it covers the wait for a refresh, which it does not stop. The client that a flow sends its own
 //! requests with has to be another than the one that is wrapped, and must not share a concurrency limit with it. If
 //! `tower_http`'s `FollowRedirect` is inside, the feature `follow-redirect` lets the layer see whose 401 it is.

@@ -54,8 +54,10 @@ pub(crate) struct Life {
     /// The newest refresh token that any session came with. It outlives a session that came without one, because
     /// under rotation every older token is poison.
     pub(crate) refresh_token: Option<Secret>,
-    /// The refresh token that the last exchange started with.
-    presented: Option<Secret>,
+    /// Grows when the refresh token is replaced by one that did not come of it: with another login, or another org.
+    pub(crate) grant: u64,
+    /// The grant that the last exchange was made with.
+    exchanged: u64,
     /// The flight to wait for.
     pub(crate) flight: Option<Arc<Flight<Landed>>>,
     /// A flight that nobody waits for any more, since a session was set, and whose exchange may not have ended.
@@ -82,7 +84,8 @@ impl Shared {
             life: Mutex::new(Life {
                 latest: None,
                 refresh_token: None,
-                presented: None,
+                grant: 0,
+                exchanged: 0,
                 flight: None,
                 superseded: None,
                 epoch: 0,
@@ -111,8 +114,10 @@ impl Shared {
         rejected
     }
 
+    /// The operation of the flight that departed in `epoch`.
     pub(crate) async fn call_refresh_fn(
         &self,
+        epoch: u64,
         reason: RefreshReason,
     ) -> Result<Session, RefreshError> {
         let Some(refresh_fn) = &self.refresh_fn else {
@@ -125,12 +130,15 @@ impl Shared {
         };
         let context = {
             let mut life = self.lock();
+            if life.epoch != epoch {
+                // Nobody would hear of the session, and its exchange could use up the token of the one that was set.
+                return Err(superseded());
+            }
             life.attempts = life.attempts.saturating_add(1);
-            let newest = life.refresh_token.clone();
-            life.presented.clone_from(&newest);
+            life.exchanged = life.grant;
             RefreshContext::new(reason)
                 .with_previous(life.latest.clone())
-                .with_refresh_token(newest)
+                .with_refresh_token(life.refresh_token.clone())
                 .with_attempt(life.attempts)
         };
         refresh_fn.refresh_boxed(context).await
@@ -165,11 +173,7 @@ impl Shared {
         let is_superseded = life.epoch != epoch;
         let result = if is_superseded {
             // Nobody hears this: whoever waited was sent on when the flight was superseded.
-            Err(RefreshError::new(
-                RefreshErrorKind::Cancelled,
-                false,
-                "the refresh was superseded",
-            ))
+            Err(superseded())
         } else {
             life.flight = None;
             result
@@ -220,11 +224,11 @@ impl Shared {
     }
 
     /// Keeps a rotated refresh token of a session that is not going to be used: there may be no other that still works.
-    /// Unless the token that it replaces is not the newest any more: then it is of a grant that was replaced.
+    /// Unless it is of a grant that was replaced meanwhile.
     ///
     /// To be called under the lock.
     fn keep_rotated(&self, life: &mut Life, rotated: Secret) {
-        if life.refresh_token != life.presented {
+        if life.exchanged != life.grant {
             return;
         }
         life.refresh_token = Some(rotated.clone());
@@ -267,13 +271,15 @@ impl Shared {
         session: Session,
         follow: fn(&Published, Session) -> Published,
     ) -> LiveSession {
-        if let Some(refresh_token) = session.refresh_token() {
-            life.refresh_token = Some(refresh_token.clone());
-        }
+        let refresh_token = session.refresh_token().cloned();
         let live = LiveSession(Arc::new(match &life.latest {
             None => Published::first(session),
             Some(latest) => follow(&latest.0, session),
         }));
+        let is_other_org = life.latest.is_some() && live.0.is_first_of_its_org();
+        if is_other_org || refresh_token.is_some() {
+            life.refresh_token = refresh_token;
+        }
         life.latest = Some(live.clone());
         life.attempts = 0;
         life.failure = None;
@@ -281,6 +287,14 @@ impl Shared {
         self.state.send_replace(SessionState::Ready(live.clone()));
         live
     }
+}
+
+fn superseded() -> RefreshError {
+    RefreshError::new(
+        RefreshErrorKind::Cancelled,
+        false,
+        "the refresh was superseded by a session that was set",
+    )
 }
 
 fn timed_out() -> RefreshError {

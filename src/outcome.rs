@@ -4,7 +4,8 @@ use crate::session::Generation;
 
 /// What the layer did for a response beyond adding a header: an extension of the response.
 ///
-/// Absent from a response that simply came back, and from one to a request that was none of the layer's business.
+/// There for a request that was rejected, at first or for good. Absent from a response that simply came back, after
+/// however long a wait for a session, and from one to a request that was none of the layer's business.
 ///
 /// ```
 /// use tower_salesforce_auth::{AuthOutcome, ReplaySkipped};

@@ -12,7 +12,7 @@ use tower_service::Service;
 use crate::{
     body::{ReplayBody, ResponseBody},
     error::{BoxError, Error, ErrorKind},
-    exchange::{self, Effort},
+    exchange::{self, Limits},
     future::ResponseFuture,
     handle::SessionHandle,
     request::{self, Target},
@@ -26,15 +26,15 @@ use crate::{
 pub struct SalesforceAuth<S> {
     inner: S,
     handle: SessionHandle,
-    effort: Effort,
+    limits: Limits,
 }
 
 impl<S> SalesforceAuth<S> {
-    pub(crate) fn new(inner: S, handle: SessionHandle, effort: Effort) -> Self {
+    pub(crate) fn new(inner: S, handle: SessionHandle, limits: Limits) -> Self {
         Self {
             inner,
             handle,
-            effort,
+            limits,
         }
     }
 
@@ -84,7 +84,7 @@ where
                 None,
                 published,
                 &self.handle,
-                self.effort,
+                self.limits,
                 || self.inner.clone(),
             );
             return match attempt {
@@ -138,7 +138,7 @@ impl<S: Clone> SalesforceAuth<S> {
         // The login that it waits for may need the permit.
         let not_ready_inner = self.give_up_readiness();
         let handle = self.handle.clone();
-        ResponseFuture::acquiring(not_ready_inner, handle, request, meant_for, self.effort)
+        ResponseFuture::acquiring(not_ready_inner, handle, request, meant_for, self.limits)
     }
 
     fn pass<ReqBody, ResBody>(
@@ -175,7 +175,7 @@ impl<S: fmt::Debug> fmt::Debug for SalesforceAuth<S> {
         f.debug_struct("SalesforceAuth")
             .field("inner", &self.inner)
             .field("handle", &self.handle)
-            .field("effort", &self.effort)
+            .field("limits", &self.limits)
             .finish()
     }
 }

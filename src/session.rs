@@ -316,6 +316,10 @@ impl Published {
         instance.is_of(uri) || self.former_instances.iter().any(|former| former.is_of(uri))
     }
 
+    pub(crate) fn is_first_of_its_org(&self) -> bool {
+        self.since_org == self.generation
+    }
+
     /// Whether a request that was meant for the session of `generation` is as well meant for this one.
     pub(crate) fn succeeds(&self, generation: Generation) -> bool {
         generation >= self.since_org

@@ -26,7 +26,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use crate::error::BoxError;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 // === ReplayBody ===
 
@@ -36,6 +36,8 @@ use crate::error::BoxError;
 /// order, says of its size what `B` says, and fails as `B` fails. Frames may be cut differently.
 ///
 /// Its data are [`Bytes`]. A body whose data are something else has them copied, frame by frame, as it is sent.
+///
+/// A client that is kept in a struct names it: `SalesforceAuth<Client<HttpConnector, ReplayBody<Full<Bytes>>>>`.
 ///
 /// `B` has to be [`Unpin`], as it has to be for hyper-util's client; `Box::pin` makes any body so.
 pub struct ReplayBody<B> {

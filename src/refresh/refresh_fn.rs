@@ -22,12 +22,17 @@ use crate::{
 /// Every flow in [`flow`](crate::flow) is one, and so is any function or closure from a [`RefreshContext`] to a
 /// future of a session. [`from_service`] makes one of a tower service.
 ///
+/// A closure hands out a new future at each call, and so clones what the future needs. An `async` closure is one of
+/// these only if it captures nothing.
+///
 /// # What the layer does around it
 ///
 /// It runs on a task of its own, so that a caller that gives up neither stops nor repeats it, and is given up after the
 /// refresh timeout. It may panic; that is an error like any other. What it must not do is send a request through the
 /// layer that it renews: such a request fails with [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant), unless it
-/// carries [`SkipAuth`](crate::SkipAuth).
+/// carries [`SkipAuth`](crate::SkipAuth). It must not block its thread either
+/// ([`spawn_blocking`](tokio::task::spawn_blocking) is for that): nothing can stop it then, and after the refresh
+/// timeout it may be called again beside itself.
 ///
 /// # Rotation
 ///
@@ -170,7 +175,8 @@ impl RefreshContext {
 
 /// Makes a [`RefreshFn`] of a tower service from a [`RefreshContext`] to a [`Session`].
 ///
-/// A refresh can then be wrapped in any tower layer. An error of the service that is a [`RefreshError`] is taken as it
+/// A refresh can then be wrapped in any tower layer. The service is cloned for each call, as it was given here: what it
+/// has to remember from call to call, its clones have to share. An error of the service that is a [`RefreshError`] is taken as it
 /// is, any other as [transient](RefreshError::transient).
 ///
 /// A retry layer around a refresh token flow must not repeat a call that may have reached the server: under rotation

@@ -77,6 +77,7 @@ fn a_login_url_keeps_its_path_and_refuses_what_an_instance_refuses() {
         "http://login.salesforce.com",
         "https://example.lightning.force.com",
         "https://login.salesforce.com/?display=hush",
+        "https://login.salesforce.com/services/oauth2/token",
         "https://user:hush@login.salesforce.com",
     ] {
         let error = url.parse::<LoginUrl>().unwrap_err();

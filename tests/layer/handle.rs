@@ -501,3 +501,106 @@ async fn r03_a_rotated_token_of_a_superseded_refresh_is_seen_by_subscribers() {
     assert_eq!(seen.as_deref(), Some("R1"));
     assert_eq!(handle.refresh_token(), Some(Secret::from("R1")));
 }
+
+/// A refresh function that notes which refresh token it is given, and hangs the first time.
+fn noting() -> (SessionHandle, Arc<Mutex<Vec<Option<String>>>>) {
+    let presented = Arc::new(Mutex::new(Vec::new()));
+    let log = presented.clone();
+    let handle = SessionHandle::new(move |context: RefreshContext| {
+        let token = context
+            .refresh_token()
+            .map(|token| token.expose().to_owned());
+        let n = {
+            let mut log = log.lock().unwrap();
+            log.push(token);
+            log.len()
+        };
+        async move {
+            if n == 1 {
+                pending::<()>().await;
+            }
+            // The server has used up the token by then; its answer takes a while.
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            Ok(session(&format!("T{n}")).with_refresh_token(format!("R{n}")))
+        }
+    });
+    (handle, presented)
+}
+
+#[tokio::test(start_paused = true)]
+async fn r03_a_refresh_that_is_superseded_before_it_began_uses_up_nothing() {
+    let (handle, presented) = noting();
+    handle.set(session("T0").with_refresh_token("R0"));
+    let mut refresh = Box::pin(handle.refresh());
+    assert!(futures_util::poll!(&mut refresh).is_pending());
+    // Its task has not run yet.
+    handle.set(session("T8").with_refresh_token("fresh"));
+    assert_eq!(refresh.await.unwrap().access_token().expose(), "T8");
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(*presented.lock().unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r03_a_refresh_that_is_superseded_while_it_waits_uses_up_nothing() {
+    let (handle, presented) = noting();
+    let mut hanging = Box::pin(handle.token());
+    assert!(futures_util::poll!(&mut hanging).is_pending());
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    handle.invalidate(handle.set(session("T8").with_refresh_token("R0")));
+    let mut waiting = Box::pin(handle.token());
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    handle.set(session("T9").with_refresh_token("fresh"));
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!(*presented.lock().unwrap(), [None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r03_no_exchange_is_cut_off_within_its_own_time() {
+    let (handle, presented) = noting();
+    for n in 0..2 {
+        let mut superseded = Box::pin(handle.token());
+        assert!(futures_util::poll!(&mut superseded).is_pending());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let session = session(&format!("S{n}"));
+        handle.invalidate(handle.set(match n {
+            0 => session.with_refresh_token("R0"),
+            _ => session,
+        }));
+    }
+    handle.token().await.unwrap();
+    let mut presented = presented.lock().unwrap().clone();
+    let calls = presented.len();
+    presented.dedup();
+    assert_eq!(
+        presented.len(),
+        calls,
+        "a refresh token was presented twice"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn r27_a_session_of_another_org_gets_no_refresh_token_of_the_one_before() {
+    let of = |org: &str, token: &str| {
+        session(token).with_identity_url(format!("https://login.salesforce.com/id/{org}/005xx"))
+    };
+    let handle = SessionHandle::new(move |context: RefreshContext| async move {
+        assert!(context.refresh_token().is_some());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(of("00DA", "A1").with_refresh_token("RA1"))
+    });
+    handle.set(of("00DA", "A0").with_refresh_token("RA0"));
+    let refresh = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.refresh().await }
+    });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    handle.set(of("00DB", "B0"));
+    assert_eq!(
+        refresh.await.unwrap().unwrap().access_token().expose(),
+        "B0"
+    );
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(handle.current().unwrap().refresh_token(), None);
+    assert_eq!(handle.refresh_token(), None);
+}

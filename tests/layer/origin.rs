@@ -576,6 +576,104 @@ async fn r27_a_request_to_one_org_is_not_replayed_against_another() {
     );
 }
 
+/// Rejects the first request, and is ready for a second only when it is told.
+#[derive(Clone)]
+struct Gate {
+    seen: Arc<Mutex<Vec<String>>>,
+    open: tokio::sync::watch::Receiver<bool>,
+}
+
+impl<B> tower::Service<Request<B>> for Gate {
+    type Response = Response<Full<Bytes>>;
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Self::Error>> {
+        if self.seen.lock().unwrap().is_empty() || *self.open.borrow() {
+            return std::task::Poll::Ready(Ok(()));
+        }
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let mut seen = self.seen.lock().unwrap();
+        seen.push(request.uri().to_string());
+        let is_first = seen.len() == 1;
+        std::future::ready(Ok(if is_first {
+            expired()
+        } else {
+            Response::default()
+        }))
+    }
+}
+
+fn org(id: &str) -> Session {
+    Session::new(
+        format!("token-of-{id}"),
+        &format!("https://{id}.my.salesforce.com"),
+    )
+    .unwrap()
+    .with_identity_url(format!("https://login.salesforce.com/id/{id}/005xx"))
+}
+
+#[tokio::test]
+async fn r27_a_replay_that_waits_for_readiness_stays_away_from_another_org() {
+    let (open, is_open) = tokio::sync::watch::channel(false);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+        let renewed = Session::new("renewed", "https://a.my.salesforce.com").unwrap();
+        Ok(renewed.with_identity_url("https://login.salesforce.com/id/a/005xx"))
+    })
+    .session(org("a"));
+    let handle = layer.handle();
+    let gate = Gate {
+        seen: seen.clone(),
+        open: is_open,
+    };
+    let sent = tokio::spawn({
+        let service = layer.layer(gate);
+        async move { send(&service, post("https://a.my.salesforce.com/delete", "x")).await }
+    });
+    while handle
+        .current()
+        .is_none_or(|live| live.access_token().expose() != "renewed")
+    {
+        tokio::task::yield_now().await;
+    }
+    handle.set(org("b"));
+    open.send_replace(true);
+    let response = sent.await.unwrap().unwrap();
+    let outcome: &AuthOutcome = response.extensions().get().unwrap();
+    let skipped = tower_salesforce_auth::ReplaySkipped::OtherOrg;
+    assert_eq!(outcome.replay_skipped(), Some(skipped));
+    assert_eq!(
+        *seen.lock().unwrap(),
+        ["https://a.my.salesforce.com/delete"]
+    );
+}
+
+#[tokio::test]
+async fn r27_a_request_that_waits_for_a_session_stays_away_from_another_org() {
+    for uri in ["/delete", "https://a.my.salesforce.com/delete"] {
+        let api = Api::accepting("token-of-b");
+        let layer = SalesforceAuthLayer::new(|_: RefreshContext| pending()).session(org("a"));
+        let handle = layer.handle();
+        handle.invalidate(handle.current().unwrap().generation());
+        let service = layer.layer(api.clone());
+        let mut sent = Box::pin(send(&service, post(uri, "x")));
+        assert!(futures_util::poll!(&mut sent).is_pending());
+        handle.set(org("b"));
+        let error = sent.await.unwrap_err();
+        let error: &Error = error.downcast_ref().unwrap();
+        assert_eq!(error.kind(), ErrorKind::OtherOrg, "{uri}");
+        assert_eq!(api.calls(), 0);
+    }
+}
+
 proptest! {
     /// Whatever is put around the instance's name, only the instance itself gets the token.
     #[test]
