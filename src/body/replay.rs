@@ -37,6 +37,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// Its data are [`Bytes`]. A body whose data are something else has them copied, frame by frame, as it is sent.
 ///
+/// To find out whether it is in memory, the body is polled once or twice when the service is called.
+///
 /// A client that is kept in a struct names it: `SalesforceAuth<Client<HttpConnector, ReplayBody<Full<Bytes>>>>`.
 ///
 /// `B` has to be [`Unpin`], as it has to be for hyper-util's client; `Box::pin` makes any body so.
