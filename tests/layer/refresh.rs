@@ -15,7 +15,7 @@ use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::{
-    sync::{Barrier, Notify, oneshot},
+    sync::{Barrier, oneshot},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -26,7 +26,9 @@ use tower_salesforce_auth::{
     SalesforceAuthLayer, SkipAuth, from_service,
 };
 
-use crate::support::{Answering, Api, EXPIRED, Refresher, expired, get, post, send, session, text};
+use crate::support::{
+    Answering, Api, EXPIRED, Refresher, counting, expired, get, post, send, session, text,
+};
 
 type ReqBody = ReplayBody<Full<Bytes>>;
 
@@ -62,15 +64,7 @@ async fn a_good_answer_is_returned_untouched() {
 #[tokio::test]
 async fn r01_a_server_that_rejects_everything_costs_two_calls_and_one_refresh() {
     let api = Api::accepting("nothing");
-    let refreshes = Arc::new(AtomicUsize::new(0));
-    let layer = {
-        let refreshes = refreshes.clone();
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
-            let n = refreshes.fetch_add(1, Ordering::SeqCst) + 1;
-            async move { Ok(session(&format!("T{n}"))) }
-        })
-        .session(session("T0"))
-    };
+    let (layer, refreshes) = counting(|n| async move { Ok(session(&format!("T{n}"))) });
     let service = layer.layer(api.clone());
 
     let response = send(&service, get("/services/data/")).await.unwrap();
@@ -104,21 +98,17 @@ async fn r01_zero_refreshes_per_request_means_one_call_and_no_refresh() {
 #[tokio::test]
 async fn r01_more_refreshes_per_request_are_used_up_one_by_one() {
     let api = Api::accepting("nothing");
-    let refreshes = Arc::new(AtomicUsize::new(0));
-    let layer = {
-        let (refreshes, api) = (refreshes.clone(), api.clone());
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
-            let n = refreshes.fetch_add(1, Ordering::SeqCst) + 1;
+    let (layer, _) = counting({
+        let api = api.clone();
+        move |n| {
             // The third token is the first that is good for something.
             if n == 3 {
                 api.accept("T3");
             }
             async move { Ok(session(&format!("T{n}"))) }
-        })
-        .session(session("T0"))
-        .max_refreshes(4)
-    };
-    let service = layer.layer(api.clone());
+        }
+    });
+    let service = layer.max_refreshes(4).layer(api.clone());
 
     let response = send(&service, post("/services/data/", "body"))
         .await
@@ -189,15 +179,7 @@ async fn r02_a_thousand_concurrent_rejections_cost_one_refresh() {
 async fn r02_a_failed_refresh_is_shared_by_all_who_waited() {
     const CALLERS: usize = 1_000;
     let api = Api::accepting("nothing");
-    let refreshes = Arc::new(AtomicUsize::new(0));
-    let layer = {
-        let refreshes = refreshes.clone();
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
-            refreshes.fetch_add(1, Ordering::SeqCst);
-            async { Err::<tower_salesforce_auth::Session, _>(RefreshError::terminal("revoked")) }
-        })
-        .session(session("T0"))
-    };
+    let (layer, refreshes) = counting(|_| async { Err(RefreshError::terminal("revoked")) });
     let service = layer.layer(all_together(&api, CALLERS));
 
     let mut callers = JoinSet::new();
@@ -509,15 +491,7 @@ async fn r15_a_request_may_time_out_while_its_refresh_goes_on() {
 #[tokio::test]
 async fn r19_a_refresh_that_brings_the_same_token_causes_no_replay() {
     let api = Api::accepting("nothing");
-    let refreshes = Arc::new(AtomicUsize::new(0));
-    let layer = {
-        let refreshes = refreshes.clone();
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
-            refreshes.fetch_add(1, Ordering::SeqCst);
-            async { Ok(session("T0")) }
-        })
-        .session(session("T0"))
-    };
+    let (layer, refreshes) = counting(|_| async { Ok(session("T0")) });
     let service = layer.layer(all_together(&api, 100));
 
     let mut callers = JoinSet::new();
@@ -540,15 +514,7 @@ async fn r19_a_refresh_that_brings_the_same_token_causes_no_replay() {
 
 #[tokio::test]
 async fn r19_a_straggler_is_not_replayed_with_the_token_that_it_was_rejected_with() {
-    let refreshes = Arc::new(AtomicUsize::new(0));
-    let layer = {
-        let refreshes = refreshes.clone();
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
-            refreshes.fetch_add(1, Ordering::SeqCst);
-            async { Ok(session("T0")) }
-        })
-        .session(session("T0"))
-    };
+    let (layer, refreshes) = counting(|_| async { Ok(session("T0")) });
     let (release, held) = oneshot::channel::<()>();
     let held = Arc::new(std::sync::Mutex::new(Some(held)));
     let inner = service_fn(move |request: Request<ReqBody>| {
@@ -582,20 +548,7 @@ async fn r19_a_straggler_is_not_replayed_with_the_token_that_it_was_rejected_wit
 async fn r23_requests_during_a_refresh_wait_and_go_out_once_with_the_new_token() {
     let api = Api::accepting("nothing yet");
     let refresher = Refresher::of(&api);
-    let (started, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let layer = {
-        let (refresher, started, finish) = (refresher.clone(), started.clone(), finish.clone());
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
-            let (refresher, started, finish) = (refresher.clone(), started.clone(), finish.clone());
-            async move {
-                let n = refresher.begin();
-                started.notify_one();
-                finish.notified().await;
-                refresher.complete(n)
-            }
-        })
-        .session(session("T0"))
-    };
+    let (layer, started, finish) = refresher.gated_layer();
     let service = layer.layer(api.clone());
     let first = tokio::spawn({
         let service = service.clone();
@@ -635,21 +588,7 @@ async fn r23_requests_during_a_refresh_wait_and_go_out_once_with_the_new_token()
 async fn r23_requests_during_a_manual_refresh_go_on_with_the_old_token() {
     let api = Api::accepting("T0");
     let refresher = Refresher::of(&api);
-    let (started, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let layer = {
-        let (refresher, started, finish) = (refresher.clone(), started.clone(), finish.clone());
-        SalesforceAuthLayer::new(move |context: RefreshContext| {
-            assert_eq!(context.reason(), RefreshReason::Manual);
-            let (refresher, started, finish) = (refresher.clone(), started.clone(), finish.clone());
-            async move {
-                let n = refresher.begin();
-                started.notify_one();
-                finish.notified().await;
-                refresher.complete(n)
-            }
-        })
-        .session(session("T0"))
-    };
+    let (layer, started, finish) = refresher.gated_layer();
     let handle = layer.handle();
     let service = layer.layer(api.clone());
     let refresh = tokio::spawn(async move { handle.refresh().await });

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header::AUTHORIZATION};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
+use tokio::sync::Notify;
 use tower::{Service, ServiceExt};
 use tower_salesforce_auth::{
     BoxError, RefreshContext, RefreshError, ResponseBody, SalesforceAuthLayer, Session,
@@ -232,6 +233,23 @@ impl Refresher {
         self.layer_without_session().session(session("T0"))
     }
 
+    /// A layer that begins with the session `T0`, and whose refreshes say when they have started and wait until they
+    /// may finish.
+    pub(crate) fn gated_layer(&self) -> (SalesforceAuthLayer, Arc<Notify>, Arc<Notify>) {
+        let (started, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (refresher, start, finished) = (self.clone(), started.clone(), finish.clone());
+        let layer = SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let (refresher, start, finished) = (refresher.clone(), start.clone(), finished.clone());
+            async move {
+                let n = refresher.begin();
+                start.notify_one();
+                finished.notified().await;
+                refresher.complete(n)
+            }
+        });
+        (layer.session(session("T0")), started, finish)
+    }
+
     pub(crate) fn layer_without_session(&self) -> SalesforceAuthLayer {
         let refresher = self.clone();
         SalesforceAuthLayer::new(move |_: RefreshContext| {
@@ -239,6 +257,20 @@ impl Refresher {
             async move { refresher.complete(refresher.begin()) }
         })
     }
+}
+
+/// A layer that begins with the session `T0`, and whose n-th refresh, from 1, is what `refresh` makes of n. Counts them.
+pub(crate) fn counting<F, Fut>(refresh: F) -> (SalesforceAuthLayer, Arc<AtomicUsize>)
+where
+    F: Fn(usize) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Session, RefreshError>> + Send,
+{
+    let refreshes = Arc::new(AtomicUsize::new(0));
+    let count = refreshes.clone();
+    let layer = SalesforceAuthLayer::new(move |_: RefreshContext| {
+        refresh(count.fetch_add(1, Ordering::SeqCst) + 1)
+    });
+    (layer.session(session("T0")), refreshes)
 }
 
 // === Strict ===

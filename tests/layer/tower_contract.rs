@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use tokio::{sync::Notify, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 use tower::{
     Layer, Service, ServiceBuilder, ServiceExt, buffer::BufferLayer, limit::ConcurrencyLimitLayer,
     load_shed::LoadShedLayer,
@@ -218,20 +218,7 @@ async fn r20_readiness_and_its_errors_are_the_inner_services() {
 async fn r20_an_error_of_readiness_before_a_replay_is_returned() {
     let api = Api::accepting("T1");
     let refresher = Refresher::of(&api);
-    let (started, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let layer = {
-        let (started, finish) = (started.clone(), finish.clone());
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
-            let (started, finish) = (started.clone(), finish.clone());
-            let refresher = refresher.clone();
-            async move {
-                started.notify_one();
-                finish.notified().await;
-                refresher.complete(refresher.begin())
-            }
-        })
-        .session(session("T0"))
-    };
+    let (layer, started, finish) = refresher.gated_layer();
     let (mock, mut server) =
         tower_test::mock::pair::<Request<ReplayBody<Full<Bytes>>>, Response<Full<Bytes>>>();
     let mut service = layer.layer(mock);
