@@ -49,6 +49,9 @@ pin_project! {
 
 pin_project! {
     /// What the future waits for. Each `Option` is Some until it is taken.
+    ///
+    /// What only a request needs that waits or was rejected is boxed: every future is as large as its largest state, and
+    /// is moved about as a whole.
     #[project = StateProj]
     enum State<S, ReqBody, ResBody>
     where
@@ -64,14 +67,14 @@ pin_project! {
             // None: not asked for yet.
             #[pin]
             waiting: Option<Waiting>,
-            outgoing: Option<Outgoing<S, ReqBody, ResBody>>,
+            outgoing: Option<Box<Outgoing<S, ReqBody, ResBody>>>,
         },
         /// For the inner service to become ready.
         ///
         /// NOTE: it is not ready when this state is entered. The one that was ready was called, or given up, in
         /// service.rs, and this is a clone.
         Readying {
-            outgoing: Option<Outgoing<S, ReqBody, ResBody>>,
+            outgoing: Option<Box<Outgoing<S, ReqBody, ResBody>>>,
         },
         /// For the inner service's response.
         Calling {
@@ -81,7 +84,7 @@ pin_project! {
         },
         /// For the body of a rejection.
         Peeking {
-            rejected: Option<Rejected<S, ReqBody, ResBody>>,
+            rejected: Option<Box<Rejected<S, ReqBody, ResBody>>>,
             #[pin]
             deadline: Sleep,
         },
@@ -89,13 +92,13 @@ pin_project! {
         Refreshing {
             #[pin]
             waiting: Waiting,
-            rejected: Option<Rejected<S, ReqBody, ResBody>>,
+            rejected: Option<Box<Rejected<S, ReqBody, ResBody>>>,
         },
         /// For the request body that the rejected attempt was sending.
         Reclaiming {
             #[pin]
             reclaim: Timeout<Reclaim<ReqBody>>,
-            rejected: Option<Rejected<S, ReqBody, ResBody>>,
+            rejected: Option<Box<Rejected<S, ReqBody, ResBody>>>,
             to: Option<(S, Head)>,
         },
     }
@@ -180,7 +183,7 @@ where
         Self {
             state: State::Acquiring {
                 waiting: None,
-                outgoing: Some(Outgoing {
+                outgoing: Some(Box::new(Outgoing {
                     inner: not_ready_inner,
                     handle,
                     request: OutgoingRequest::First {
@@ -188,7 +191,7 @@ where
                         meant_for,
                         limits,
                     },
-                }),
+                })),
             },
         }
     }
@@ -203,7 +206,7 @@ where
 
 /// What to do with a rejection, once the session that replaces the rejected one is known.
 fn recover<S, ReqBody, ResBody>(
-    mut rejected: Rejected<S, ReqBody, ResBody>,
+    mut rejected: Box<Rejected<S, ReqBody, ResBody>>,
     live: &LiveSession,
 ) -> Step<S, ReqBody, ResBody>
 where
@@ -230,7 +233,7 @@ where
             not_ready_inner,
             head,
             body: KeptBody::InMemory(memory),
-        }) => Step::Wait(replay(rejected, not_ready_inner, head, memory.into())),
+        }) => Step::Wait(replay(*rejected, not_ready_inner, head, memory.into())),
     }
 }
 
@@ -246,7 +249,7 @@ where
     ResBody: Body,
 {
     State::Readying {
-        outgoing: Some(Outgoing {
+        outgoing: Some(Box::new(Outgoing {
             inner: not_ready_inner,
             handle: rejected.exchange.handle.clone(),
             request: OutgoingRequest::Again(Replay {
@@ -254,15 +257,11 @@ where
                 head,
                 body,
             }),
-        }),
+        })),
     }
 }
 
 /// What comes of a state.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is taken apart where it is made"
-)]
 enum Step<S, ReqBody, ResBody>
 where
     S: Service<Request<ReplayBody<ReqBody>>>,
@@ -369,7 +368,7 @@ where
                     match reclaimed {
                         Ok(Some(body)) => {
                             let (not_ready_inner, head) = taken(to);
-                            Step::Wait(replay(rejected, not_ready_inner, head, body))
+                            Step::Wait(replay(*rejected, not_ready_inner, head, body))
                         }
                         Ok(None) | Err(_) => {
                             Step::Respond(rejected.into_response(ReplaySkipped::BodyNotReplayable))
@@ -404,10 +403,10 @@ where
             // Reading with a deadline, and a refresh if it comes to that, need a runtime.
             handle::runtime()?;
             return Ok(Step::Wait(State::Peeking {
-                rejected: Some(Rejected {
+                rejected: Some(Box::new(Rejected {
                     response: response.map(Peeked::new),
                     exchange,
-                }),
+                })),
                 deadline: sleep(PEEK_TIMEOUT),
             }));
         }

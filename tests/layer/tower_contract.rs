@@ -298,7 +298,7 @@ fn what_is_public_can_be_sent_shared_and_cloned() {
     is_clone::<RefreshError>();
     is_send::<ResponseFuture<Inner, Full<Bytes>, Full<Bytes>>>();
     // A waiting request is not a burden.
-    assert!(size_of::<ResponseFuture<Inner, Full<Bytes>, Full<Bytes>>>() <= 1024);
+    assert!(size_of::<ResponseFuture<Inner, Full<Bytes>, Full<Bytes>>>() <= 512);
 }
 
 /// A request that fails before it is sent gives its permit back.
