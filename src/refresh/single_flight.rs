@@ -182,8 +182,8 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
             .is_some_and(|overdue| overdue < Instant::now())
     }
 
-    /// Ends the operation, if it is not left to the landing procedure. On a runtime that is not driven it ends when
-    /// that is driven again, before it does anything else.
+    /// Drops the operation where it is, and with it whatever it was about to bring. On a runtime that is not driven this
+    /// happens when that is driven again, before anything else.
     pub(crate) fn abort(&self) {
         if let Some(driver) = self.driver.get() {
             driver.abort();
