@@ -5,14 +5,12 @@
 /// A relative URI is still resolved, if there is a session to resolve it against.
 ///
 /// ```
-/// # fn demo() -> http::Result<http::Request<()>> {
 /// use tower_salesforce_auth::SkipAuth;
 ///
-/// http::Request::get("https://MyDomainName.my.salesforce.com/services/data/")
+/// let request = http::Request::get("https://MyDomainName.my.salesforce.com/services/data/")
 ///     .extension(SkipAuth)
-///     .body(())
-/// # }
-/// # demo().unwrap();
+///     .body(())?;
+/// # Ok::<_, http::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SkipAuth;
@@ -20,12 +18,10 @@ pub struct SkipAuth;
 /// A request with this extension is not sent again. Its rejection still renews the session for those that follow.
 ///
 /// ```
-/// # fn demo() -> http::Result<http::Request<()>> {
 /// use tower_salesforce_auth::NoReplay;
 ///
-/// http::Request::post("/services/data/v66.0/composite").extension(NoReplay).body(())
-/// # }
-/// # demo().unwrap();
+/// let request = http::Request::post("/services/data/v66.0/composite").extension(NoReplay).body(())?;
+/// # Ok::<_, http::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoReplay;
@@ -33,12 +29,10 @@ pub struct NoReplay;
 /// A request with this extension is sent with the session, and its rejection is returned: no refresh, no replay.
 ///
 /// ```
-/// # fn demo() -> http::Result<http::Request<()>> {
 /// use tower_salesforce_auth::NoRefresh;
 ///
-/// http::Request::get("/services/data/v66.0/limits").extension(NoRefresh).body(())
-/// # }
-/// # demo().unwrap();
+/// let request = http::Request::get("/services/data/v66.0/limits").extension(NoRefresh).body(())?;
+/// # Ok::<_, http::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoRefresh;

@@ -12,12 +12,12 @@ use std::{
 use http::StatusCode;
 use tokio::{
     sync::{Notify, oneshot},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
 };
 use tower::Layer;
 use tower_salesforce_auth::{
-    RefreshContext, RefreshError, RefreshErrorKind, RefreshReason, SalesforceAuthLayer, Secret,
-    Session, SessionHandle, SessionState,
+    Error, LiveSession, RefreshContext, RefreshError, RefreshErrorKind, RefreshReason,
+    SalesforceAuthLayer, Secret, Session, SessionHandle, SessionState,
 };
 
 use crate::support::{Api, Refresher, get, send, session};
@@ -201,6 +201,12 @@ async fn a_session_that_is_set_sends_everybody_on() {
     assert_eq!(api.tokens(), ["T9"; 50]);
 }
 
+/// A refresh by hand, beside what the test does meanwhile.
+fn refreshing(handle: &SessionHandle) -> JoinHandle<Result<LiveSession, Error>> {
+    let handle = handle.clone();
+    tokio::spawn(async move { handle.refresh().await })
+}
+
 /// A refresh token flow whose first answer waits until it is let go.
 struct Rotating {
     handle: SessionHandle,
@@ -276,10 +282,7 @@ async fn r03_a_rotation_that_was_overtaken_by_a_set_is_not_lost() {
     let rotating = Rotating::new();
     let handle = &rotating.handle;
     handle.set(session("T0").with_refresh_token("R0"));
-    let refresh = tokio::spawn({
-        let handle = handle.clone();
-        async move { handle.refresh().await }
-    });
+    let refresh = refreshing(handle);
     rotating.until_presented(1).await;
     // R0 is being exchanged while a copy of the session is set, R0 and all.
     handle.set(session("T8").with_refresh_token("R0"));
@@ -288,10 +291,7 @@ async fn r03_a_rotation_that_was_overtaken_by_a_set_is_not_lost() {
         "T8"
     );
     // The next refresh waits for the exchange to end, and goes on from what it brought.
-    let next = tokio::spawn({
-        let handle = handle.clone();
-        async move { handle.refresh().await }
-    });
+    let next = refreshing(handle);
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
@@ -313,20 +313,14 @@ async fn r03_a_grant_that_was_replaced_does_not_come_back() {
     let rotating = Rotating::new();
     let handle = &rotating.handle;
     handle.set(session("T0").with_refresh_token("R0"));
-    let refresh = tokio::spawn({
-        let handle = handle.clone();
-        async move { handle.refresh().await }
-    });
+    let refresh = refreshing(handle);
     rotating.until_presented(1).await;
     // Another user logs in.
     handle.set(session("U0").with_refresh_token("U-R0"));
     refresh.await.unwrap().unwrap();
     rotating.finish.notify_one();
     rotating.finish.notify_one();
-    let next = tokio::spawn({
-        let handle = handle.clone();
-        async move { handle.refresh().await }
-    });
+    let next = refreshing(handle);
     rotating.until_presented(2).await;
     rotating.finish.notify_one();
     next.await.unwrap().unwrap();
@@ -487,10 +481,7 @@ async fn r03_a_rotated_token_of_a_superseded_refresh_is_seen_by_subscribers() {
     });
     handle.set(session("T0").with_refresh_token("R0"));
     let states = handle.subscribe();
-    let _refreshing = tokio::spawn({
-        let handle = handle.clone();
-        async move { handle.refresh().await }
-    });
+    let _refreshing = refreshing(&handle);
     tokio::time::sleep(Duration::from_millis(1)).await;
     handle.set(session("T0b")); // a login by other means, without a refresh token
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -590,10 +581,7 @@ async fn r27_a_session_of_another_org_gets_no_refresh_token_of_the_one_before() 
         Ok(of("00DA", "A1").with_refresh_token("RA1"))
     });
     handle.set(of("00DA", "A0").with_refresh_token("RA0"));
-    let refresh = tokio::spawn({
-        let handle = handle.clone();
-        async move { handle.refresh().await }
-    });
+    let refresh = refreshing(&handle);
     tokio::time::sleep(Duration::from_millis(1)).await;
     handle.set(of("00DB", "B0"));
     assert_eq!(

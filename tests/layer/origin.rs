@@ -16,7 +16,7 @@ use http::{
 };
 use http_body_util::{BodyExt, Full};
 use proptest::prelude::*;
-use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_salesforce_auth::{
     AuthOutcome, Error, ErrorKind, RefreshContext, RefreshError, ReplayBody, SalesforceAuthLayer,
@@ -172,51 +172,49 @@ async fn r16_an_allowed_origin_gets_the_token_and_its_401_counts() {
     assert_eq!(seen.lock().unwrap()[2].1, None);
 }
 
+/// Where a redirect leads that must not take the token along.
+const AWAY: [&str; 3] = [
+    "https://example.com/",
+    "//example.com/",
+    "http://example.my.salesforce.com/",
+];
+
+/// Sends a request that is redirected, and checks that the foreign host saw no token and cost no refresh.
+async fn loses_the_token<S, B>(service: S, uri: &str, seen: &Seen, refresher: &Refresher)
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: std::fmt::Debug> + Clone,
+{
+    let response = send(&service, get(uri)).await.unwrap();
+
+    let seen = seen.lock().unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{seen:?}");
+    assert_eq!(refresher.count(), 0, "{seen:?}");
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    assert_eq!(seen[0].1.as_deref(), Some("Bearer T0"), "{seen:?}");
+    assert_eq!(seen[1].1, None, "{seen:?}");
+}
+
 #[tokio::test]
 async fn r16_redirects_to_a_foreign_host_lose_the_token_with_the_layer_outside() {
-    for away in [
-        "https://example.com/",
-        "//example.com/",
-        "http://example.my.salesforce.com/",
-    ] {
+    for away in AWAY {
         let seen = Seen::default();
         let refresher = Refresher::of(&Api::accepting("T1"));
         let followed = FollowRedirectLayer::new().layer(internet(&seen, away));
         let service = refresher.layer().layer(followed);
-
-        let response = send(&service, get("/away")).await.unwrap();
-
-        assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{away}");
-        assert_eq!(refresher.count(), 0, "{away}");
-        let seen = seen.lock().unwrap();
-        assert_eq!(seen.len(), 2, "{away}");
-        assert_eq!(seen[0].1.as_deref(), Some("Bearer T0"), "{away}");
-        assert_eq!(seen[1].1, None, "{away}");
+        loses_the_token(service, "/away", &seen, &refresher).await;
     }
 }
 
 #[tokio::test]
 async fn r16_redirects_to_a_foreign_host_lose_the_token_with_the_layer_inside() {
-    for away in [
-        "https://example.com/",
-        "//example.com/",
-        "http://example.my.salesforce.com/",
-    ] {
+    for away in AWAY {
         let seen = Seen::default();
         let refresher = Refresher::of(&Api::accepting("T1"));
         let service = refresher.layer().layer(internet(&seen, away));
         let service = FollowRedirectLayer::new().layer(service);
-
         // The redirect layer resolves what it follows against the URI that it was given.
         let uri = format!("{INSTANCE}/away");
-        let response = send(&service, get(&uri)).await.unwrap();
-
-        assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{away}");
-        assert_eq!(refresher.count(), 0, "{away}");
-        let seen = seen.lock().unwrap();
-        assert_eq!(seen.len(), 2, "{away}");
-        assert_eq!(seen[0].1.as_deref(), Some("Bearer T0"), "{away}");
-        assert_eq!(seen[1].1, None, "{away}");
+        loses_the_token(service, &uri, &seen, &refresher).await;
     }
 }
 
@@ -583,7 +581,7 @@ struct Gate {
     open: tokio::sync::watch::Receiver<bool>,
 }
 
-impl<B> tower::Service<Request<B>> for Gate {
+impl<B> Service<Request<B>> for Gate {
     type Response = Response<Full<Bytes>>;
     type Error = std::convert::Infallible;
     type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
