@@ -25,6 +25,7 @@ use tower::{Layer, Service, ServiceExt};
 use tower_salesforce_auth::{
     BoxError, LoginUrl, RefreshContext, RefreshFn, ReplayBody, SalesforceAuth, SalesforceAuthLayer,
     flow::{ClientCredentials, RefreshToken},
+    oauth::App,
 };
 
 const USAGE: &str = "\
@@ -64,20 +65,10 @@ async fn main() -> Result<ExitCode, BoxError> {
 
     // A flow has an HTTP client of its own: what it sends must not wait for itself.
     let layer = match &config.refresh_token_file {
-        None => SalesforceAuthLayer::new(ClientCredentials::new(
-            https_client(),
-            config.login_url,
-            config.client_id,
-            config.client_secret,
-        )),
+        None => SalesforceAuthLayer::new(ClientCredentials::new(https_client(), config.app)),
         Some(path) => {
-            let flow = RefreshToken::new(
-                https_client(),
-                config.login_url,
-                config.client_id,
-                fs::read_to_string(path)?.trim(),
-            )
-            .client_secret(config.client_secret);
+            let refresh_token = fs::read_to_string(path)?;
+            let flow = RefreshToken::new(https_client(), config.app, refresh_token.trim());
             SalesforceAuthLayer::new(saving(flow, path.clone()))
         }
     };
@@ -152,9 +143,7 @@ async fn show(
 }
 
 struct Config {
-    login_url: LoginUrl,
-    client_id: String,
-    client_secret: String,
+    app: App,
     refresh_token_file: Option<PathBuf>,
     api_version: String,
 }
@@ -167,12 +156,12 @@ impl Config {
                 .filter(|value| !value.is_empty())
                 .ok_or_else(|| format!("{name} is not set."))
         };
+        let login_url: LoginUrl = required("SF_LOGIN_URL")?
+            .parse()
+            .map_err(|error| format!("SF_LOGIN_URL: {error}."))?;
         Ok(Self {
-            login_url: required("SF_LOGIN_URL")?
-                .parse()
-                .map_err(|error| format!("SF_LOGIN_URL: {error}."))?,
-            client_id: required("SF_CLIENT_ID")?,
-            client_secret: required("SF_CLIENT_SECRET")?,
+            app: App::new(login_url, required("SF_CLIENT_ID")?)
+                .client_secret(required("SF_CLIENT_SECRET")?),
             refresh_token_file: env::var_os("SF_REFRESH_TOKEN_FILE").map(PathBuf::from),
             api_version: env::var("SF_API_VERSION").unwrap_or_else(|_| "66.0".to_owned()),
         })

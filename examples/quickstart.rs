@@ -18,6 +18,7 @@ use tower_salesforce_auth::{
     BoxError, SalesforceAuthLayer, Session,
     emulator::{Fault, Org},
     flow::RefreshToken,
+    oauth::App,
 };
 
 const CALLERS: usize = 1_000;
@@ -30,13 +31,13 @@ async fn main() -> Result<ExitCode, BoxError> {
     let grant = org.authorize();
 
     // The flow that renews the session has an HTTP client of its own: what it sends must not wait for itself.
+    let app =
+        App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
     let flow = RefreshToken::new(
         Client::builder(TokioExecutor::new()).build_http(),
-        org.login_url().parse()?,
-        org.client_id(),
+        app,
         grant.refresh_token(),
-    )
-    .client_secret(org.client_secret());
+    );
 
     // The layer, and any HTTP client inside it. Clones share the session.
     let session = Session::new(grant.access_token(), grant.instance_url())?;

@@ -1,6 +1,6 @@
 //! Where a session lives and where it is obtained: parsed, and fit to receive a secret.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use http::{
     Uri,
@@ -8,9 +8,6 @@ use http::{
 };
 
 use crate::error::{Error, ErrorKind};
-
-/// The path of the token endpoint below a login URL (Salesforce Help, "OAuth Endpoints").
-const TOKEN_PATH: &str = "/services/oauth2/token";
 
 /// Domains that Salesforce serves orgs from. A session that a server sends us may name a host below these, and no other.
 const SALESFORCE_DOMAINS: [&str; 7] = [
@@ -46,6 +43,11 @@ impl Origin {
         Ok(origin)
     }
 
+    /// The origin of a URL that may have more to it.
+    pub(crate) fn of_url(what: &'static str, url: &str) -> Result<Self, Error> {
+        parse(what, url).map(|(origin, _)| origin)
+    }
+
     /// Whether a request to `uri` goes here.
     pub(crate) fn is_of(&self, uri: &Uri) -> bool {
         let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
@@ -74,9 +76,14 @@ impl Origin {
         self.authority.host()
     }
 
+    /// Whether Salesforce answers at this origin.
+    pub(crate) fn is_salesforce(&self) -> bool {
+        is_salesforce_host(self.host())
+    }
+
     /// Whether Salesforce, or the machine itself, answers at this origin.
     pub(crate) fn is_salesforce_or_loopback(&self) -> bool {
-        is_salesforce_host(self.host()) || is_loopback_host(self.host())
+        self.is_salesforce() || is_loopback_host(self.host())
     }
 }
 
@@ -200,7 +207,7 @@ pub struct InstanceUrl(Origin);
 impl InstanceUrl {
     /// Takes scheme and host of a URL that has more to it, a SOAP server URL for one.
     pub(crate) fn from_server_url(url: &str) -> Result<Self, Error> {
-        parse("the server URL", url).map(|(origin, _)| Self(origin))
+        Origin::of_url("the server URL", url).map(Self)
     }
 
     /// The host, without a port.
@@ -237,7 +244,8 @@ impl fmt::Debug for InstanceUrl {
 
 /// Where a login happens: Salesforce's shared login host, an org's My Domain, or an Experience Cloud site.
 ///
-/// A path is kept, since a site's endpoints live below it; a trailing slash makes no difference.
+/// A path is kept, since a site's endpoints live below it; a trailing slash makes no difference. The endpoints are below
+/// it, at `/services/oauth2/…` (Salesforce Help, "OAuth Endpoints"), unless they are given.
 ///
 /// ```
 /// use tower_salesforce_auth::LoginUrl;
@@ -245,6 +253,10 @@ impl fmt::Debug for InstanceUrl {
 /// assert_eq!(LoginUrl::production().to_string(), "https://login.salesforce.com");
 /// let site: LoginUrl = "https://MyDomainName.my.site.com/partners/".parse()?;
 /// assert_eq!(site.to_string(), "https://mydomainname.my.site.com/partners");
+///
+/// let through_a_gateway = LoginUrl::production()
+///     .with_token_endpoint("https://gateway.example.com/salesforce/token")?
+///     .with_revocation_endpoint("https://gateway.example.com/salesforce/revoke")?;
 /// # Ok::<_, tower_salesforce_auth::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
@@ -252,6 +264,16 @@ pub struct LoginUrl {
     origin: Origin,
     /// Without a trailing slash; empty for the root.
     path: String,
+    /// Those that are not where they are by default. Hardly anybody has any.
+    endpoints: Option<Arc<Endpoints>>,
+}
+
+/// Endpoints that are elsewhere than below the login URL.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Endpoints {
+    authorization: Option<Uri>,
+    token: Option<Uri>,
+    revocation: Option<Uri>,
 }
 
 impl LoginUrl {
@@ -272,6 +294,7 @@ impl LoginUrl {
                 authority: Authority::from_static(host),
             },
             path: String::new(),
+            endpoints: None,
         }
     }
 
@@ -280,10 +303,119 @@ impl LoginUrl {
         self.origin.host()
     }
 
-    /// The token endpoint (RFC 6749 §3.2) of this login URL.
-    pub(crate) fn token_endpoint(&self) -> Result<Uri, http::Error> {
-        let path = PathAndQuery::try_from(format!("{}{TOKEN_PATH}", self.path))?;
-        self.origin.join(path)
+    /// Replaces the authorization endpoint (RFC 6749 §3.1), which may have a query.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidUrl`] if it is not `https` (nor loopback).
+    pub fn with_authorization_endpoint(self, url: &str) -> Result<Self, Error> {
+        let endpoint = parse_endpoint("the authorization endpoint", url)?;
+        Ok(self.with(|endpoints| endpoints.authorization = Some(endpoint)))
+    }
+
+    /// Replaces the token endpoint (RFC 6749 §3.2).
+    ///
+    /// # Errors
+    ///
+    /// As for [`with_authorization_endpoint`](Self::with_authorization_endpoint).
+    pub fn with_token_endpoint(self, url: &str) -> Result<Self, Error> {
+        let endpoint = parse_endpoint("the token endpoint", url)?;
+        Ok(self.with(|endpoints| endpoints.token = Some(endpoint)))
+    }
+
+    /// Replaces the revocation endpoint (RFC 7009 §2).
+    ///
+    /// # Errors
+    ///
+    /// As for [`with_authorization_endpoint`](Self::with_authorization_endpoint).
+    pub fn with_revocation_endpoint(self, url: &str) -> Result<Self, Error> {
+        let endpoint = parse_endpoint("the revocation endpoint", url)?;
+        Ok(self.with(|endpoints| endpoints.revocation = Some(endpoint)))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Endpoints)) -> Self {
+        change(Arc::make_mut(self.endpoints.get_or_insert_default()));
+        self
+    }
+
+    /// The authorization endpoint (RFC 6749 §3.1).
+    pub(crate) fn authorization_endpoint(&self) -> Result<Uri, Error> {
+        self.endpoint(
+            |given| given.authorization.as_ref(),
+            "/services/oauth2/authorize",
+        )
+    }
+
+    /// The token endpoint (RFC 6749 §3.2).
+    pub(crate) fn token_endpoint(&self) -> Result<Uri, Error> {
+        self.endpoint(|given| given.token.as_ref(), "/services/oauth2/token")
+    }
+
+    /// The revocation endpoint (RFC 7009 §2).
+    pub(crate) fn revocation_endpoint(&self) -> Result<Uri, Error> {
+        self.endpoint(|given| given.revocation.as_ref(), "/services/oauth2/revoke")
+    }
+
+    fn endpoint(
+        &self,
+        given: impl FnOnce(&Endpoints) -> Option<&Uri>,
+        path: &str,
+    ) -> Result<Uri, Error> {
+        match self.endpoints.as_deref().and_then(given) {
+            Some(endpoint) => Ok(endpoint.clone()),
+            None => self.join(path),
+        }
+    }
+
+    /// What is at `path` below this login URL.
+    pub(crate) fn join(&self, path: &str) -> Result<Uri, Error> {
+        PathAndQuery::try_from(format!("{}{path}", self.path))
+            .map_err(http::Error::from)
+            .and_then(|path| self.origin.join(path))
+            .map_err(|error| {
+                invalid(format!("the login URL {self} makes no endpoint")).with_source(error)
+            })
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Who assertions are for (`aud`, RFC 7523 §3), which Salesforce compares with the class of the org: the shared
+    /// login host of its class, or, for a site or a host of one's own, the login URL itself.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn audience(&self) -> String {
+        let host = self.host();
+        if host == "test.salesforce.com"
+            || is_within(host, "sandbox.my.salesforce.com")
+            || is_within(host, "scratch.my.salesforce.com")
+        {
+            "https://test.salesforce.com".to_owned()
+        } else if host == "login.salesforce.com" || is_within(host, "my.salesforce.com") {
+            "https://login.salesforce.com".to_owned()
+        } else {
+            self.to_string()
+        }
+    }
+}
+
+/// Parses the URL of an endpoint, which may be anywhere that a secret may be sent to.
+fn parse_endpoint(what: &'static str, url: &str) -> Result<Uri, Error> {
+    let (origin, path) = parse(what, url)?;
+    let host = origin.host().to_owned();
+    origin
+        .join(path)
+        .map_err(|error| invalid(format!("{what} on host {host} makes no URL")).with_source(error))
+}
+
+/// An org's instance is a place to log in, too.
+impl From<&InstanceUrl> for LoginUrl {
+    fn from(instance_url: &InstanceUrl) -> Self {
+        Self {
+            origin: instance_url.0.clone(),
+            path: String::new(),
+            endpoints: None,
+        }
     }
 }
 
@@ -305,7 +437,11 @@ impl FromStr for LoginUrl {
             )));
         }
         let path = path.path().trim_end_matches('/').to_owned();
-        Ok(Self { origin, path })
+        Ok(Self {
+            origin,
+            path,
+            endpoints: None,
+        })
     }
 }
 

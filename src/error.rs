@@ -55,10 +55,16 @@ pub enum ErrorKind {
     InvalidUrl,
     /// An access token is empty or cannot stand in a header.
     InvalidToken,
+    /// A private key, a code verifier or a `state` cannot be used.
+    InvalidKey,
+    /// The session was ended by [`SessionHandle::logout`](crate::SessionHandle::logout).
+    LoggedOut,
     /// A session of another org was set while the request waited for one.
     OtherOrg,
     /// The request cannot be sent as it is: its URI does not resolve against the instance.
     InvalidRequest,
+    /// The operating system has no random numbers to give.
+    NoRandomness,
     /// There is no session, and nothing that could bring one.
     NoSession,
     /// A refresh had to start outside of a tokio runtime.
@@ -67,6 +73,8 @@ pub enum ErrorKind {
     Reentrant,
     /// The refresh failed. The source is the [`RefreshError`].
     Refresh,
+    /// The session was logged out here, but may live on at the server. The source is the [`RefreshError`].
+    Logout,
 }
 
 impl Error {
@@ -96,12 +104,23 @@ impl Error {
 
 impl From<RefreshError> for Error {
     fn from(error: RefreshError) -> Self {
+        if error.kind == RefreshErrorKind::LoggedOut {
+            return logged_out();
+        }
         Self::new(
             ErrorKind::Refresh,
             "the Salesforce session could not be refreshed",
         )
         .with_source(error)
     }
+}
+
+/// What every request gets after a logout.
+pub(crate) fn logged_out() -> Error {
+    Error::new(
+        ErrorKind::LoggedOut,
+        "the Salesforce session was logged out: set a new one, or reset the handle to log in again",
+    )
 }
 
 impl fmt::Display for Error {
@@ -128,7 +147,7 @@ impl StdError for Error {
 
 // === RefreshError ===
 
-/// Why a refresh brought no session.
+/// Why a refresh brought no session, or a call to the authorization server no answer.
 ///
 /// A [`RefreshFn`](crate::RefreshFn) says with [`terminal`](Self::terminal) that trying again cannot help until
 /// somebody changes something, and with [`transient`](Self::transient) that it can.
@@ -148,7 +167,7 @@ pub struct RefreshError {
     kind: RefreshErrorKind,
     terminal: bool,
     message: Cow<'static, str>,
-    oauth_error: Option<Arc<str>>,
+    error_code: Option<Arc<str>>,
     retry_after: Option<Duration>,
     source: Option<SharedError>,
     /// The refresh token that came with a session that cannot be used.
@@ -159,7 +178,7 @@ pub struct RefreshError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RefreshErrorKind {
-    /// The authorization server answered with an error (RFC 6749 §5.2); see [`RefreshError::oauth_error`].
+    /// The authorization server said no; see [`RefreshError::error_code`].
     Refused,
     /// The authorization server could not be reached, or did not answer to the end.
     Transport,
@@ -169,12 +188,20 @@ pub enum RefreshErrorKind {
     UntrustedInstance,
     /// Something that the flow needs is missing, a refresh token for one.
     Configuration,
+    /// The answer's signature was made with another client secret.
+    InvalidSignature,
+    /// What the user's browser brought back is not the answer to the authorization that was begun.
+    InvalidCallback,
+    /// Offline access was asked for, and no refresh token came.
+    NoRefreshToken,
     /// The refresh took longer than the refresh timeout.
     TimedOut,
     /// The refresh panicked.
     Panicked,
-    /// The runtime that the refresh ran on was shut down.
+    /// The runtime that the refresh ran on was shut down, or a session was set meanwhile.
     Cancelled,
+    /// The session was logged out meanwhile.
+    LoggedOut,
     /// Whatever a [`RefreshFn`](crate::RefreshFn) of the user's own reports.
     Other,
 }
@@ -189,7 +216,7 @@ impl RefreshError {
             kind,
             terminal,
             message: message.into(),
-            oauth_error: None,
+            error_code: None,
             retry_after: None,
             source: None,
             rotated_refresh_token: None,
@@ -201,8 +228,8 @@ impl RefreshError {
         self
     }
 
-    pub(crate) fn with_oauth_error(mut self, code: &str) -> Self {
-        self.oauth_error = Some(code.into());
+    pub(crate) fn with_error_code(mut self, code: &str) -> Self {
+        self.error_code = Some(code.into());
         self
     }
 
@@ -212,7 +239,20 @@ impl RefreshError {
         self
     }
 
-    pub(crate) fn rotated_refresh_token(&self) -> Option<&Secret> {
+    /// The setting that keeps a request from being made.
+    pub(crate) fn configuration(source: impl Into<BoxError>) -> Self {
+        Self::new(
+            RefreshErrorKind::Configuration,
+            true,
+            "the request cannot be made",
+        )
+        .with_source(source)
+    }
+
+    /// The refresh token of an answer that is no use otherwise. There may be no other that still works, so keep it.
+    ///
+    /// The layer does so by itself.
+    pub fn rotated_refresh_token(&self) -> Option<&Secret> {
         self.rotated_refresh_token.as_ref()
     }
 
@@ -265,9 +305,10 @@ impl RefreshError {
         self.retry_after
     }
 
-    /// The `error` code of the authorization server (RFC 6749 §5.2), `invalid_grant` for one.
-    pub fn oauth_error(&self) -> Option<&str> {
-        self.oauth_error.as_deref()
+    /// The server's own code: the `error` of OAuth (RFC 6749 §5.2), `invalid_grant` for one, or the `exceptionCode` of
+    /// SOAP, `INVALID_LOGIN` for one.
+    pub fn error_code(&self) -> Option<&str> {
+        self.error_code.as_deref()
     }
 }
 
@@ -283,7 +324,7 @@ impl fmt::Debug for RefreshError {
             .field("kind", &self.kind)
             .field("terminal", &self.terminal)
             .field("message", &self.message)
-            .field("oauth_error", &self.oauth_error)
+            .field("error_code", &self.error_code)
             .field("retry_after", &self.retry_after)
             .field("source", &self.source)
             .finish_non_exhaustive()

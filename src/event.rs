@@ -1,5 +1,7 @@
 //! What becomes of a session, for whoever wants to know.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
 use crate::session::LiveSession;
@@ -14,6 +16,8 @@ pub enum SessionState {
     Refreshing,
     /// Requests are sent with this session.
     Ready(LiveSession),
+    /// The session was ended by [`SessionHandle::logout`](crate::SessionHandle::logout). Requests fail.
+    LoggedOut,
 }
 
 /// Shows what becomes of a session; made by [`SessionHandle::subscribe`](crate::SessionHandle::subscribe).
@@ -60,3 +64,44 @@ impl Subscription {
         Some(self.states.borrow_and_update().clone())
     }
 }
+
+// === Observer ===
+
+/// Is told of what happens to a session, at once and of every time: what an event listener is in other languages.
+///
+/// Set by [`SalesforceAuthLayer::observer`](crate::SalesforceAuthLayer::observer). Its methods are called on whichever task
+/// or thread changed the session, a new session's before anybody who waited for it goes on. They must not block; a panic
+/// is caught, and changes nothing.
+///
+/// ```
+/// use tower_salesforce_auth::{LiveSession, Observer, SalesforceAuthLayer, Session};
+///
+/// struct Keeper(std::sync::mpsc::Sender<LiveSession>);
+///
+/// impl Observer for Keeper {
+///     fn session_changed(&self, session: &LiveSession) {
+///         // Hand it to whoever writes it down, refresh token and all.
+///         let _ = self.0.send(session.clone());
+///     }
+/// }
+///
+/// let (keeper, kept) = std::sync::mpsc::channel();
+/// let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
+/// let layer = SalesforceAuthLayer::with_session(session.clone()).observer(Keeper(keeper));
+///
+/// layer.handle().set(session.with_refresh_token("5Aep861"));
+/// assert!(kept.try_recv().is_ok_and(|live| live.refresh_token().is_some()));
+/// # Ok::<_, tower_salesforce_auth::Error>(())
+/// ```
+pub trait Observer: Send + Sync + 'static {
+    /// There is a new session, or the same one with a new refresh token. It carries everything that is known of it.
+    ///
+    /// Two changes at the same moment may be told in either order: the session with the higher
+    /// [generation](LiveSession::generation) is the newer one.
+    #[doc(alias = "on_refresh")]
+    fn session_changed(&self, session: &LiveSession) {
+        let _ = session;
+    }
+}
+
+pub(crate) type SharedObserver = Arc<dyn Observer>;

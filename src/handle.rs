@@ -15,15 +15,15 @@ use tokio::runtime;
 
 use crate::{
     endpoint::Origin,
-    error::{Error, ErrorKind},
-    event::{SessionState, Subscription},
+    error::{self, Error, ErrorKind, RefreshErrorKind},
+    event::{SessionState, SharedObserver, Subscription},
     life::{Landed, Life, Settings, Shared},
     refresh::{
         RefreshFn, RefreshReason, SharedRefreshFn,
         single_flight::{Flight, Landing},
     },
     secret::Secret,
-    session::{Generation, LiveSession, Published, Session},
+    session::{AuthorizationScheme, Generation, LiveSession, Published, Session},
 };
 
 // === SessionHandle ===
@@ -63,7 +63,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct SessionHandle {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl SessionHandle {
@@ -98,7 +98,8 @@ impl SessionHandle {
     ///
     /// [`ErrorKind::NoSession`] if there is none and nothing renews it, [`ErrorKind::NoRuntime`] if a refresh has to
     /// start outside of a tokio runtime, [`ErrorKind::Reentrant`] if it is called by the very refresh that it would
-    /// wait for, and [`ErrorKind::Refresh`] if the refresh fails.
+    /// wait for, [`ErrorKind::LoggedOut`] after a logout, and [`ErrorKind::Refresh`] if the refresh fails, or failed
+    /// before for good.
     pub async fn token(&self) -> Result<LiveSession, Error> {
         match self.acquire()? {
             Acquired::Ready(live) => Ok(live),
@@ -108,14 +109,19 @@ impl SessionHandle {
 
     /// Obtains a new session now, or waits for the one that is being obtained.
     ///
-    /// Requests go on with the old session meanwhile. It is not given up if the refresh fails.
+    /// Requests go on with the old session meanwhile. It is not given up if the refresh fails. An earlier failure does not
+    /// keep it from trying.
     ///
     /// # Errors
     ///
     /// As for [`token`](Self::token).
     pub async fn refresh(&self) -> Result<LiveSession, Error> {
-        self.check_renewable()?;
-        self.join(self.shared.lock(), RefreshReason::Manual)?.await
+        let waiting = {
+            let life = self.shared.lock();
+            self.check_obtainable(&life)?;
+            self.join(life, RefreshReason::Manual)?
+        };
+        waiting.await
     }
 
     /// Reports that the session of this generation was rejected: nothing is sent with it any more.
@@ -144,13 +150,27 @@ impl SessionHandle {
         if life.refresh_token != known || live.0.is_first_of_its_org() {
             life.grant += 1;
         }
-        let generation = live.generation();
         if let Some(superseded) = life.flight.take() {
-            superseded.land(Ok(live));
+            superseded.land(Ok(live.clone()));
             // One that was superseded earlier is waited for by this one.
             life.superseded = Some(superseded);
         }
-        generation
+        drop(life);
+        self.shared.announce(&live);
+        live.generation()
+    }
+
+    /// Forgets that the last refresh failed for good, or that the session was logged out: the next request logs in again.
+    ///
+    /// To be called once the reason is gone: the user unlocked, the password corrected where the [`RefreshFn`] reads it,
+    /// the app approved. A session that is in use stays in use.
+    pub fn reset(&self) {
+        let mut life = self.shared.lock();
+        life.failure = None;
+        life.attempts = 0;
+        if std::mem::take(&mut life.is_logged_out) {
+            self.shared.state.send_replace(SessionState::Empty);
+        }
     }
 
     /// The newest refresh token that any session came with: the one to keep for the next start of the program.
@@ -175,11 +195,28 @@ impl SessionHandle {
 
     /// Trusts another origin with the token, beside the instance.
     pub(crate) fn allow_origin(&self, origin: &Origin) {
+        let mut life = self.shared.lock();
+        // A refresh that failed for want of it is worth another try.
+        life.failure
+            .take_if(|failure| failure.kind() == RefreshErrorKind::UntrustedInstance);
         self.change_settings(|settings| {
             if !settings.allowed_origins.contains(origin) {
                 settings.allowed_origins.push(origin.clone());
             }
         });
+    }
+
+    /// The word before the token, `Bearer` by default.
+    pub(crate) fn set_authorization_scheme(&self, scheme: AuthorizationScheme) {
+        let mut life = self.shared.lock();
+        self.change_settings(|settings| settings.authorization_scheme = scheme);
+        self.shared
+            .amend(&mut life, |latest| latest.clone().with_scheme(scheme));
+    }
+
+    /// Who is told of new sessions, nobody by default.
+    pub(crate) fn set_observer(&self, observer: &SharedObserver) {
+        self.change_settings(|settings| settings.observer = Some(Arc::clone(observer)));
     }
 
     fn change_settings(&self, change: impl Fn(&mut Settings)) {
@@ -222,11 +259,17 @@ impl SessionHandle {
         if let Some(live) = self.current() {
             return Ok(Acquired::Ready(live));
         }
-        self.check_renewable()?;
         let life = self.shared.lock();
         // A flight may have landed since.
         if let Some(live) = self.current() {
             return Ok(Acquired::Ready(live));
+        }
+        self.check_obtainable(&life)?;
+        // Each try may count towards a lockout, and none can help.
+        if let (None, Some(failure)) = (&life.flight, &life.failure)
+            && failure.is_terminal()
+        {
+            return Err(failure.clone().into());
         }
         let reason = match life.latest {
             None => RefreshReason::FirstLogin,
@@ -239,12 +282,12 @@ impl SessionHandle {
     ///
     /// A newer session answers at once; whether it is worth another try, [`LiveSession::cures`] tells.
     pub(crate) fn reject(&self, generation: Generation) -> Result<Acquired, Error> {
-        self.check_renewable()?;
         let life = self.shared.lock();
         self.shared.take_out(generation);
         if let Some(live) = self.current() {
             return Ok(Acquired::Ready(live));
         }
+        self.check_obtainable(&life)?;
         // A straggler: the refresh that its rejection asks for has been tried. Trying again is for the next request,
         // or a dead grant would cost a login for each request that was in the air.
         if let (None, Some(failure)) = (&life.flight, &life.failure) {
@@ -253,7 +296,10 @@ impl SessionHandle {
         self.join(life, RefreshReason::Rejected).map(Acquired::Wait)
     }
 
-    fn check_renewable(&self) -> Result<(), Error> {
+    fn check_obtainable(&self, life: &Life) -> Result<(), Error> {
+        if life.is_logged_out {
+            return Err(error::logged_out());
+        }
         if !self.is_renewable() {
             return Err(Error::new(
                 ErrorKind::NoSession,
@@ -288,6 +334,7 @@ impl SessionHandle {
     /// Waits anew, for one who had joined a flight that had stopped long before.
     fn rejoin(&self, reason: RefreshReason) -> Result<Acquired, Error> {
         let life = self.shared.lock();
+        self.check_obtainable(&life)?;
         match self.current() {
             Some(live) if reason != RefreshReason::Manual => Ok(Acquired::Ready(live)),
             _ => self.join(life, reason).map(Acquired::Wait),

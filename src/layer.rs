@@ -1,12 +1,18 @@
 //! The layer: configuration, and nothing else.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
 use crate::{
-    endpoint::Origin, error::Error, exchange::Limits, handle::SessionHandle, refresh::RefreshFn,
-    service::SalesforceAuth, session::Session,
+    endpoint::Origin,
+    error::Error,
+    event::{Observer, SharedObserver},
+    exchange::Limits,
+    handle::SessionHandle,
+    refresh::RefreshFn,
+    service::SalesforceAuth,
+    session::{AuthorizationScheme, Session},
 };
 
 /// Adds a live Salesforce session to every request of an HTTP client service, and renews it when it is rejected.
@@ -77,6 +83,23 @@ impl SalesforceAuthLayer {
     /// A setting of the session, shared by all layers on its handle.
     pub fn refresh_timeout(self, refresh_timeout: Duration) -> Self {
         self.handle.set_refresh_timeout(refresh_timeout);
+        self
+    }
+
+    /// The word before the token in the `Authorization` header. [`AuthorizationScheme::Bearer`] by default.
+    ///
+    /// A setting of the session, shared by all layers on its handle.
+    pub fn authorization_scheme(self, scheme: AuthorizationScheme) -> Self {
+        self.handle.set_authorization_scheme(scheme);
+        self
+    }
+
+    /// Who is told of new sessions. Nobody by default; one that was set before is replaced.
+    ///
+    /// A setting of the session, shared by all layers on its handle.
+    pub fn observer(self, observer: impl Observer) -> Self {
+        let observer: SharedObserver = Arc::new(observer);
+        self.handle.set_observer(&observer);
         self
     }
 

@@ -7,7 +7,7 @@
 //! use http_body_util::Full;
 //! use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 //! use tower::{Layer, Service, ServiceExt};
-//! use tower_salesforce_auth::{BoxError, SalesforceAuthLayer, flow::ClientCredentials};
+//! use tower_salesforce_auth::{BoxError, SalesforceAuthLayer, flow::ClientCredentials, oauth::App};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
@@ -16,7 +16,8 @@
 //! # let (my_domain, client_id, client_secret) = (org.login_url(), org.client_id(), org.client_secret());
 //! # let (for_tokens, for_data) = (Client::builder(TokioExecutor::new()), Client::builder(TokioExecutor::new()));
 //! // `my_domain` is "https://MyDomainName.my.salesforce.com", and the clients speak TLS.
-//! let login = ClientCredentials::new(for_tokens.build_http(), my_domain.parse()?, client_id, client_secret);
+//! let app = App::new(my_domain.parse()?, client_id).client_secret(client_secret);
+//! let login = ClientCredentials::new(for_tokens.build_http(), app);
 //! let mut client = SalesforceAuthLayer::new(login).layer(for_data.build_http());
 //!
 //! let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
@@ -78,6 +79,8 @@
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
 mod body;
+#[cfg(feature = "jwt")]
+mod clock;
 #[cfg(feature = "emulator")]
 #[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;
@@ -88,24 +91,29 @@ mod exchange;
 pub mod flow;
 mod future;
 mod handle;
+mod jwt;
 mod layer;
 mod life;
-mod oauth;
+mod logout;
+pub mod oauth;
 mod opt_out;
 mod outcome;
+#[cfg(feature = "jwt")]
+mod private_key;
 mod redirect;
 mod refresh;
 mod request;
 mod secret;
 mod service;
 mod session;
+mod soap;
 mod transport;
 
 pub use self::{
     body::{ReplayBody, ResponseBody},
     endpoint::{InstanceUrl, LoginUrl},
     error::{BoxError, Error, ErrorKind, RefreshError, RefreshErrorKind},
-    event::{SessionState, Subscription},
+    event::{Observer, SessionState, Subscription},
     future::ResponseFuture,
     handle::SessionHandle,
     layer::SalesforceAuthLayer,
@@ -114,7 +122,7 @@ pub use self::{
     refresh::{FromService, RefreshContext, RefreshFn, RefreshReason, from_service},
     secret::Secret,
     service::SalesforceAuth,
-    session::{Generation, LiveSession, Session},
+    session::{AuthorizationScheme, Generation, LiveSession, Session},
 };
 
 /// Compiles what the README shows.

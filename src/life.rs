@@ -5,6 +5,7 @@
 //! generations are compared. No lock is held while anything is awaited.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,13 +16,13 @@ use tokio::sync::watch;
 use crate::{
     endpoint::Origin,
     error::{RefreshError, RefreshErrorKind},
-    event::SessionState,
+    event::{SessionState, SharedObserver},
     refresh::{
         RefreshContext, RefreshReason, SharedRefreshFn,
         single_flight::{Flight, Outcome, Owner},
     },
     secret::Secret,
-    session::{Generation, LiveSession, Published, Session},
+    session::{AuthorizationScheme, Generation, LiveSession, Published, Session},
 };
 
 const DEFAULT_REFRESH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
 pub(crate) struct Settings {
     pub(crate) refresh_timeout: Duration,
     pub(crate) allowed_origins: Vec<Origin>,
+    pub(crate) authorization_scheme: AuthorizationScheme,
+    pub(crate) observer: Option<SharedObserver>,
 }
 
 /// What is looked at and changed under the lock.
@@ -66,9 +69,24 @@ pub(crate) struct Life {
     /// published.
     pub(crate) epoch: u64,
     /// Refreshes since the last success.
-    attempts: u32,
-    /// The refresh that failed to replace the latest session, for those who were rejected before it failed.
+    pub(crate) attempts: u32,
+    /// The refresh that failed to replace the latest session: for those who were rejected before it failed, and, if
+    /// trying again cannot help, for everybody.
     pub(crate) failure: Option<RefreshError>,
+    /// Whether the session was logged out. Nothing is obtained until a session is set, or the handle is reset.
+    pub(crate) is_logged_out: bool,
+    /// The logouts that wait for flights to end.
+    pub(crate) logouts: Vec<Logout>,
+}
+
+/// A logout while flights were under way. What they bring has to be ended at the server too.
+pub(crate) struct Logout {
+    /// Flights that departed in an earlier epoch concern it.
+    pub(crate) epoch: u64,
+    /// The grant that was logged out.
+    pub(crate) grant: u64,
+    pub(crate) sessions: Vec<Session>,
+    pub(crate) refresh_token: Option<Secret>,
 }
 
 impl Shared {
@@ -80,6 +98,8 @@ impl Shared {
             settings: ArcSwap::from_pointee(Settings {
                 refresh_timeout: DEFAULT_REFRESH_TIMEOUT,
                 allowed_origins: Vec::new(),
+                authorization_scheme: AuthorizationScheme::default(),
+                observer: None,
             }),
             life: Mutex::new(Life {
                 latest: None,
@@ -91,6 +111,8 @@ impl Shared {
                 epoch: 0,
                 attempts: 0,
                 failure: None,
+                is_logged_out: false,
+                logouts: Vec::new(),
             }),
             state: watch::Sender::new(SessionState::Empty),
         }
@@ -172,6 +194,12 @@ impl Shared {
         let mut life = self.lock();
         let is_superseded = life.epoch != epoch;
         let result = if is_superseded {
+            let exchanged = life.exchanged;
+            let concerns = |logout: &&mut Logout| epoch < logout.epoch && exchanged == logout.grant;
+            if let Some(logout) = life.logouts.iter_mut().find(concerns) {
+                logout.refresh_token = rotated.clone().or(logout.refresh_token.take());
+                logout.sessions.extend(result.ok());
+            }
             // Nobody hears this: whoever waited was sent on when the flight was superseded.
             Err(superseded())
         } else {
@@ -181,15 +209,29 @@ impl Shared {
         let result = result
             .and_then(|session| self.check_instance(&life, session))
             .map(|session| self.publish(&mut life, session, Published::renewed));
-        if let Err(error) = &result {
-            if let Some(rotated) = rotated {
-                self.keep_rotated(&mut life, rotated);
+        let news = match &result {
+            Ok(live) => Some(live.clone()),
+            Err(error) => {
+                let amended = rotated.and_then(|rotated| self.keep_rotated(&mut life, rotated));
+                if !is_superseded {
+                    self.fail(&mut life, error);
+                }
+                amended
             }
-            if !is_superseded {
-                self.fail(&mut life, error);
-            }
+        };
+        drop(life);
+        if let Some(live) = news {
+            self.announce(&live);
         }
         result
+    }
+
+    /// Tells the observer of a session. Not to be called under the lock, which the observer may take.
+    pub(crate) fn announce(&self, live: &LiveSession) {
+        if let Some(observer) = &self.settings.load_full().observer {
+            // Whoever waits for the session is not to suffer for it. The message went to the panic hook.
+            let _ = catch_unwind(AssertUnwindSafe(|| observer.session_changed(live)));
+        }
     }
 
     /// Notes that the flight under way failed. To be called under the lock.
@@ -226,22 +268,31 @@ impl Shared {
     /// Keeps a rotated refresh token of a session that is not going to be used: there may be no other that still works.
     /// Unless it is of a grant that was replaced meanwhile.
     ///
-    /// To be called under the lock.
-    fn keep_rotated(&self, life: &mut Life, rotated: Secret) {
+    /// The latest session gets it too, so that whoever keeps sessions for the next start keeps this. To be called under
+    /// the lock.
+    fn keep_rotated(&self, life: &mut Life, rotated: Secret) -> Option<LiveSession> {
         if life.exchanged != life.grant {
-            return;
+            return None;
         }
         life.refresh_token = Some(rotated.clone());
-        // The latest session gets it too, so that whoever keeps sessions for the next start keeps this.
-        if let Some(latest) = life.latest.take() {
-            let amended = LiveSession(Arc::new(latest.0.with_refresh_token(rotated)));
-            if self.current.load().is_some() {
-                self.current.store(Some(Arc::clone(&amended.0)));
-                self.state
-                    .send_replace(SessionState::Ready(amended.clone()));
-            }
-            life.latest = Some(amended);
+        self.amend(life, |latest| latest.with_refresh_token(rotated))
+    }
+
+    /// Changes the latest session, which stays the same session. To be called under the lock.
+    pub(crate) fn amend(
+        &self,
+        life: &mut Life,
+        change: impl FnOnce(&Published) -> Published,
+    ) -> Option<LiveSession> {
+        let latest = life.latest.take()?;
+        let amended = LiveSession(Arc::new(change(&latest.0)));
+        if self.current.load().is_some() {
+            self.current.store(Some(Arc::clone(&amended.0)));
+            self.state
+                .send_replace(SessionState::Ready(amended.clone()));
         }
+        life.latest = Some(amended.clone());
+        Some(amended)
     }
 
     /// A server that was taken over, or a typing error, must not get to choose where the token is sent.
@@ -272,10 +323,12 @@ impl Shared {
         follow: fn(&Published, Session) -> Published,
     ) -> LiveSession {
         let refresh_token = session.refresh_token().cloned();
-        let live = LiveSession(Arc::new(match &life.latest {
+        let published = match &life.latest {
             None => Published::first(session),
             Some(latest) => follow(&latest.0, session),
-        }));
+        };
+        let scheme = self.settings.load().authorization_scheme;
+        let live = LiveSession(Arc::new(published.with_scheme(scheme)));
         let is_other_org = life.latest.is_some() && live.0.is_first_of_its_org();
         if is_other_org || refresh_token.is_some() {
             life.refresh_token = refresh_token;
@@ -283,6 +336,7 @@ impl Shared {
         life.latest = Some(live.clone());
         life.attempts = 0;
         life.failure = None;
+        life.is_logged_out = false;
         self.current.store(Some(Arc::clone(&live.0)));
         self.state.send_replace(SessionState::Ready(live.clone()));
         live

@@ -82,7 +82,7 @@ pub(crate) fn send_to_instance<B>(
 
 /// Adds the session. There is one `Authorization` header afterwards.
 pub(crate) fn authorize<B>(request: &mut Request<B>, published: &Published) {
-    let authorization = published.session.authorization().clone();
+    let authorization = published.authorization.clone();
     request.headers_mut().insert(AUTHORIZATION, authorization);
 }
 

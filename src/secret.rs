@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-/// An access token, refresh token, password or client secret.
+/// An access token, refresh token, password, client secret, authorization code, or code verifier.
 ///
 /// It has no [`Display`](fmt::Display), its [`Debug`] shows `[redacted]`, and its memory is wiped when it is dropped.
 /// [`expose`](Secret::expose) is the one way to its text, so that every place that reads a secret can be searched for.
@@ -31,6 +31,12 @@ impl Secret {
 impl From<String> for Secret {
     fn from(secret: String) -> Self {
         Self(Zeroizing::new(secret))
+    }
+}
+
+impl From<Zeroizing<String>> for Secret {
+    fn from(secret: Zeroizing<String>) -> Self {
+        Self(secret)
     }
 }
 

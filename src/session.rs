@@ -1,12 +1,18 @@
 //! One session: an access token, where it is good, and what came with it.
 
-use std::{fmt, ops::Deref, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    ops::Deref,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::{HeaderValue, Uri};
 
 use crate::{
     endpoint::{InstanceUrl, LoginUrl, Origin},
     error::{Error, ErrorKind},
+    jwt,
     secret::Secret,
 };
 
@@ -37,6 +43,11 @@ pub struct Session {
     identity_url: Option<String>,
     scope: Option<String>,
     issued_at: Option<SystemTime>,
+    lifetime: Option<Duration>,
+    /// The org and the user, where no identity URL tells them.
+    ids: Option<(String, String)>,
+    /// Whether it came of a SOAP `login()`, and ends with a SOAP `logout()`.
+    is_soap: bool,
 }
 
 impl Session {
@@ -52,18 +63,32 @@ impl Session {
 
     /// A session with a session id and the server URL that a SOAP `login()` returned with it.
     ///
-    /// The instance is the origin of the server URL.
+    /// The instance is the origin of the server URL. Such a session is ended by a SOAP `logout()`.
+    ///
+    /// ```
+    /// use tower_salesforce_auth::Session;
+    ///
+    /// let server_url = "https://MyDomainName.my.salesforce.com/services/Soap/u/64.0/00Dxx0000001gEF";
+    /// let session = Session::from_session_id("00Dxx0000001gEF!AQEAQ", server_url)?;
+    /// assert_eq!(session.instance_url().to_string(), "https://mydomainname.my.salesforce.com");
+    /// # Ok::<_, tower_salesforce_auth::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// As for [`new`](Self::new).
     pub fn from_session_id(session_id: impl Into<Secret>, server_url: &str) -> Result<Self, Error> {
-        Self::from_parts(session_id.into(), InstanceUrl::from_server_url(server_url)?)
+        let instance_url = InstanceUrl::from_server_url(server_url)?;
+        let session = Self::from_parts(session_id.into(), instance_url)?;
+        Ok(Self {
+            is_soap: true,
+            ..session
+        })
     }
 
     fn from_parts(access_token: Secret, instance_url: InstanceUrl) -> Result<Self, Error> {
         Ok(Self {
-            authorization: bearer(&access_token)?,
+            authorization: authorization(AuthorizationScheme::Bearer, &access_token)?,
             access_token,
             instance_url,
             login_url: None,
@@ -71,6 +96,9 @@ impl Session {
             identity_url: None,
             scope: None,
             issued_at: None,
+            lifetime: None,
+            ids: None,
+            is_soap: false,
         })
     }
 
@@ -109,6 +137,24 @@ impl Session {
         self
     }
 
+    /// Adds how long the server said that the session is good for.
+    #[must_use]
+    pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = Some(lifetime);
+        self
+    }
+
+    /// Adds the ids of the org and of the user. Those of an [identity URL](Self::with_identity_url) go before them.
+    #[must_use]
+    pub fn with_ids(
+        mut self,
+        organization_id: impl Into<String>,
+        user_id: impl Into<String>,
+    ) -> Self {
+        self.ids = Some((organization_id.into(), user_id.into()));
+        self
+    }
+
     /// The access token, or the session id, which is the same to the APIs.
     pub fn access_token(&self) -> &Secret {
         &self.access_token
@@ -134,19 +180,26 @@ impl Session {
         self.identity_url.as_deref()
     }
 
-    /// The 18-character id of the org, taken from the identity URL.
+    /// The 18-character id of the org, if known.
     pub fn organization_id(&self) -> Option<&str> {
         self.identity().map(|(organization, _)| organization)
     }
 
-    /// The 18-character id of the user, taken from the identity URL.
+    /// The 18-character id of the user, if known.
     pub fn user_id(&self) -> Option<&str> {
         self.identity().map(|(_, user)| user)
     }
 
     fn identity(&self) -> Option<(&str, &str)> {
-        let (_, ids) = self.identity_url.as_deref()?.split_once("/id/")?;
-        ids.split_once('/')
+        fn of_url(url: &str) -> Option<(&str, &str)> {
+            let (_, ids) = url.split_once("/id/")?;
+            ids.split_once('/')
+        }
+        let ids = || {
+            let (organization, user) = self.ids.as_ref()?;
+            Some((organization.as_str(), user.as_str()))
+        };
+        self.identity_url.as_deref().and_then(of_url).or_else(ids)
     }
 
     /// Whether both are of the same org, if both are known. An id may have 15 characters, or three more that check them.
@@ -168,12 +221,61 @@ impl Session {
         self.issued_at
     }
 
+    /// How long the server said that the session is good for, if it did.
+    ///
+    /// Of a SOAP login it is the session's timeout, which begins anew with every call; of a token response (`expires_in`),
+    /// a period from the time of issue, which does not.
+    pub fn lifetime(&self) -> Option<Duration> {
+        self.lifetime
+    }
+
+    /// Whether the access token is a JWT (Salesforce Help, "JWT-Based Access Tokens"). SOAP APIs do not take those.
+    pub fn is_jwt(&self) -> bool {
+        jwt::is_jwt(self.access_token.expose())
+    }
+
+    /// When the access token ends, by the server's clock, where it can be told: the `exp` of a JWT, or else the
+    /// [lifetime](Self::lifetime) from the time of [issue](Self::issued_at).
+    ///
+    /// For planning only. A JWT's signature is not checked, and a session can end before.
+    ///
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    /// use tower_salesforce_auth::Session;
+    ///
+    /// // {"alg":"RS256"} and {"exp":1750000000}
+    /// let jwt = "eyJhbGciOiJSUzI1NiJ9.eyJleHAiOjE3NTAwMDAwMDB9.c2lnbmF0dXJl";
+    /// let session = Session::new(jwt, "https://MyDomainName.my.salesforce.com")?;
+    /// assert!(session.is_jwt());
+    /// assert_eq!(session.expires_at(), Some(UNIX_EPOCH + Duration::from_secs(1_750_000_000)));
+    /// # Ok::<_, tower_salesforce_auth::Error>(())
+    /// ```
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        jwt::expiry(self.access_token.expose())
+            .or_else(|| self.issued_at?.checked_add(self.lifetime?))
+    }
+
+    pub(crate) fn is_soap(&self) -> bool {
+        self.is_soap
+    }
+
     pub(crate) fn authorization(&self) -> &HeaderValue {
         &self.authorization
     }
 }
 
-fn bearer(access_token: &Secret) -> Result<HeaderValue, Error> {
+/// The word before the token in an `Authorization` header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AuthorizationScheme {
+    /// `Authorization: Bearer …` (RFC 6750 §2.1), which all APIs take.
+    #[default]
+    Bearer,
+    /// `Authorization: OAuth …`, the older form, which the REST and streaming APIs take too.
+    OAuth,
+}
+
+fn authorization(scheme: AuthorizationScheme, access_token: &Secret) -> Result<HeaderValue, Error> {
     let token = access_token.expose();
     if token.is_empty() {
         return Err(Error::new(
@@ -190,7 +292,11 @@ fn bearer(access_token: &Secret) -> Result<HeaderValue, Error> {
              check how it was copied",
         ));
     }
-    let rendered = zeroize::Zeroizing::new(format!("Bearer {token}"));
+    let scheme = match scheme {
+        AuthorizationScheme::Bearer => "Bearer",
+        AuthorizationScheme::OAuth => "OAuth",
+    };
+    let rendered = zeroize::Zeroizing::new(format!("{scheme} {token}"));
     let mut value = HeaderValue::from_str(&rendered).map_err(|error| {
         Error::new(
             ErrorKind::InvalidToken,
@@ -212,6 +318,7 @@ impl fmt::Debug for Session {
             .field("identity_url", &self.identity_url)
             .field("scope", &self.scope)
             .field("issued_at", &self.issued_at)
+            .field("lifetime", &self.lifetime)
             .finish_non_exhaustive()
     }
 }
@@ -231,8 +338,11 @@ pub struct Generation(u64);
 pub struct LiveSession(pub(crate) Arc<Published>);
 
 /// What a [`LiveSession`] shares.
+#[derive(Clone)]
 pub(crate) struct Published {
     pub(crate) session: Session,
+    /// What requests carry: rendered once, in the scheme that is set.
+    pub(crate) authorization: HeaderValue,
     pub(crate) generation: Generation,
     /// The generation that first had this access token. A refresh that brings the same token again makes a new
     /// generation since this one, so that whoever was rejected in between knows that there is nothing new to try.
@@ -250,6 +360,7 @@ impl Published {
     pub(crate) fn first(session: Session) -> Self {
         let generation = Generation(1);
         Self {
+            authorization: session.authorization.clone(),
             session,
             generation,
             since: generation,
@@ -289,6 +400,7 @@ impl Published {
             );
         }
         Self {
+            authorization: session.authorization.clone(),
             session,
             generation,
             since: if is_unchanged { self.since } else { generation },
@@ -305,9 +417,17 @@ impl Published {
     pub(crate) fn with_refresh_token(&self, refresh_token: Secret) -> Self {
         Self {
             session: self.session.clone().with_refresh_token(refresh_token),
-            former_instances: self.former_instances.clone(),
-            ..*self
+            ..self.clone()
         }
+    }
+
+    /// The same session, sent in this scheme.
+    pub(crate) fn with_scheme(mut self, scheme: AuthorizationScheme) -> Self {
+        // The token was found fit for a header when the session was made.
+        if let Ok(authorization) = authorization(scheme, &self.session.access_token) {
+            self.authorization = authorization;
+        }
+        self
     }
 
     /// Whether `uri` is in the instance, or was before that moved.

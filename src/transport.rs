@@ -1,4 +1,4 @@
-//! One bounded POST, over any tower service, that follows no redirect.
+//! One bounded exchange, over any tower service, that follows no redirect.
 
 use std::{
     future::{Future, poll_fn},
@@ -7,12 +7,14 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER},
 };
 use http_body::Body;
 use http_body_util::{BodyExt, Full, Limited};
+use serde::de::DeserializeOwned;
 use tower_service::Service;
+use zeroize::Zeroizing;
 
 use crate::error::{BoxError, RefreshError, RefreshErrorKind};
 
@@ -75,50 +77,129 @@ where
     }
 }
 
-/// What an authorization server answered.
+/// A call to a server, for one answer.
+pub(crate) struct Call {
+    method: Method,
+    endpoint: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Call {
+    pub(crate) fn get(endpoint: Uri) -> Self {
+        Self {
+            method: Method::GET,
+            endpoint,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        }
+        .with_header(ACCEPT, HeaderValue::from_static("application/json"))
+    }
+
+    /// Posts a form, and wants JSON.
+    pub(crate) fn post_form(endpoint: Uri, form: &[(&str, &str)]) -> Self {
+        // With room for all of it, percent-encoded, so that no copy is left behind.
+        let room = form
+            .iter()
+            .map(|(name, value)| 3 * (name.len() + value.len()) + 2);
+        let form = form_urlencoded::Serializer::new(String::with_capacity(room.sum()))
+            .extend_pairs(form)
+            .finish();
+        Self {
+            method: Method::POST,
+            endpoint,
+            headers: HeaderMap::new(),
+            body: wiped_after_use(form),
+        }
+        .with_header(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/x-www-form-urlencoded"),
+        )
+        .with_header(ACCEPT, HeaderValue::from_static("application/json"))
+    }
+
+    /// Posts a SOAP 1.1 envelope.
+    pub(crate) fn post_soap(endpoint: Uri, envelope: String) -> Self {
+        Self {
+            method: Method::POST,
+            endpoint,
+            headers: HeaderMap::new(),
+            body: wiped_after_use(envelope),
+        }
+        .with_header(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/xml; charset=UTF-8"),
+        )
+        .with_header(SOAP_ACTION, HeaderValue::from_static("\"\""))
+    }
+
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Sends it, once. Whether it can be repeated is for the caller to know.
+    pub(crate) async fn send(self, client: impl HttpClient) -> Result<Answer, RefreshError> {
+        let host = self.endpoint.host().unwrap_or_default().to_owned();
+        let mut request = Request::new(Full::new(self.body));
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.endpoint;
+        *request.headers_mut() = self.headers;
+        let response = client.send(request).await.map_err(|error| {
+            RefreshError::new(
+                RefreshErrorKind::Transport,
+                false,
+                format!("{host} could not be reached, or its answer broke off"),
+            )
+            .with_source(error)
+        })?;
+        if response.status().is_redirection() {
+            return Err(redirected(&host, response.status(), response.headers()));
+        }
+        Ok(Answer {
+            host,
+            status: response.status(),
+            retry_after: retry_after(response.headers()),
+            body: response.into_body(),
+        })
+    }
+}
+
+const SOAP_ACTION: HeaderName = HeaderName::from_static("soapaction");
+
+/// The text as a body whose memory is wiped when nobody needs it any more.
+fn wiped_after_use(text: String) -> Bytes {
+    Bytes::from_owner(Zeroizing::new(text.into_bytes()))
+}
+
+/// What a server answered.
 pub(crate) struct Answer {
+    pub(crate) host: String,
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
     /// How long the server asked to be left alone, where it said so in seconds (RFC 9110 §10.2.3).
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// Posts a form to an endpoint.
-pub(crate) async fn post_form(
-    client: impl HttpClient,
-    endpoint: Uri,
-    form: &[(&str, &str)],
-) -> Result<Answer, RefreshError> {
-    let host = endpoint.host().unwrap_or_default().to_owned();
-    let form = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(form)
-        .finish();
-    let mut request = Request::new(Full::from(form));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = endpoint;
-    request.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/x-www-form-urlencoded"),
-    );
-    request
-        .headers_mut()
-        .insert(ACCEPT, HeaderValue::from_static("application/json"));
-    let response = client.send(request).await.map_err(|error| {
-        RefreshError::new(
-            RefreshErrorKind::Transport,
-            false,
-            format!("{host} could not be asked for a token, or its answer broke off"),
-        )
-        .with_source(error)
-    })?;
-    if response.status().is_redirection() {
-        return Err(redirected(&host, response.status(), response.headers()));
+impl Answer {
+    /// Reads the JSON of a good answer; `expected` says what it should have been.
+    pub(crate) fn json<T: DeserializeOwned>(&self, expected: &str) -> Result<T, RefreshError> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            // Its message may quote what it stumbled over, which may be a token.
+            RefreshError::new(
+                RefreshErrorKind::InvalidResponse,
+                false,
+                format!(
+                    "{} answered {} with something else ({:?} error at line {}, column {}): expected {expected}",
+                    self.host,
+                    self.status,
+                    error.classify(),
+                    error.line(),
+                    error.column(),
+                ),
+            )
+        })
     }
-    Ok(Answer {
-        status: response.status(),
-        retry_after: retry_after(response.headers()),
-        body: response.into_body(),
-    })
 }
 
 /// The secrets stay here: where they would have to be sent instead is for the user to decide.
@@ -135,7 +216,7 @@ fn redirected(host: &str, status: StatusCode, headers: &HeaderMap) -> RefreshErr
     RefreshError::new(
         RefreshErrorKind::InvalidResponse,
         true,
-        format!("{host} redirects token requests ({status}), and no secret is sent on: {advice}"),
+        format!("{host} redirects the request ({status}), and no secret is sent on: {advice}"),
     )
 }
 

@@ -21,22 +21,41 @@ struct ErrorResponse {
     error_description: Option<String>,
 }
 
-/// Reads a refusal of `host` to accept a grant. `secrets` are kept out of what it says.
-pub(super) fn refusal(
-    host: &str,
-    grant_type: &str,
-    answer: &Answer,
-    secrets: &[&str],
-) -> RefreshError {
-    let status = answer.status;
-    let Ok(response) = serde_json::from_slice::<ErrorResponse>(&answer.body) else {
+impl ErrorResponse {
+    /// JSON as a rule; the revocation endpoint writes a form.
+    fn parse(body: &[u8]) -> Option<Self> {
+        if let Ok(response) = serde_json::from_slice(body) {
+            return Some(response);
+        }
+        if body.trim_ascii_start().starts_with(b"<") {
+            // A page, whose links may look like one.
+            return None;
+        }
+        let (mut error, mut error_description) = (None, None);
+        for (name, value) in form_urlencoded::parse(body) {
+            match &*name {
+                "error" => error = Some(value.into_owned()),
+                "error_description" => error_description = Some(value.into_owned()),
+                _ => {}
+            }
+        }
+        Some(Self {
+            error: error?,
+            error_description,
+        })
+    }
+}
+
+/// Reads a refusal to do `what` was asked. `secrets` are kept out of what it says.
+pub(super) fn refusal(what: &str, answer: &Answer, secrets: &[&str]) -> RefreshError {
+    let Answer { host, status, .. } = answer;
+    let Some(response) = ErrorResponse::parse(&answer.body) else {
         // A maintenance page, a gateway, a proxy: nothing that says that the grant is dead.
         let error = RefreshError::new(
             RefreshErrorKind::InvalidResponse,
             false,
             format!(
-                "{host} answered the {grant_type} grant with {status} and no OAuth error: expected JSON with an \
-                 `error` field"
+                "{host} answered the {what} with {status} and no OAuth error: expected JSON with an `error` field"
             ),
         );
         return with_retry_after(error, answer.retry_after);
@@ -49,20 +68,58 @@ pub(super) fn refusal(
     let is_in_trouble = status.is_server_error() || status.as_u16() == 429;
     let is_transient =
         is_transient(&code, &description) || (is_in_trouble && !is_known_to_be_terminal(&code));
-    let mut message = format!("{host} refused the {grant_type} grant: {code}");
+    let error = refused(host, what, &code, &description, !is_transient);
+    let rate_pause = (code == "rate_limit_exceeded").then_some(LOGIN_RATE_PAUSE);
+    with_retry_after(error, answer.retry_after.or(rate_pause))
+}
+
+/// Reads a refusal of an endpoint that is asked with a token: an OAuth error, or a word in plain text.
+pub(super) fn plain_refusal(what: &str, answer: &Answer, secrets: &[&str]) -> RefreshError {
+    let text = str::from_utf8(&answer.body).unwrap_or_default().trim();
+    let is_word = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    if answer.status.is_client_error() && is_word(text) {
+        return refused(&answer.host, what, &legible(text, secrets), "", true);
+    }
+    refusal(what, answer, secrets)
+}
+
+/// Reads a refusal that was handed on by the user's browser (RFC 6749 §4.1.2.1).
+pub(super) fn authorization_refusal(error: &str, description: &str) -> RefreshError {
+    // As Salesforce's documentation prints it, in places.
+    let code = legible(&error.replace('-', "_"), &[]);
+    let is_terminal = !is_transient(&code, "");
+    refused(
+        "Salesforce",
+        "authorization",
+        &code,
+        &legible(description, &[]),
+        is_terminal,
+    )
+}
+
+fn refused(
+    host: &str,
+    what: &str,
+    code: &str,
+    description: &str,
+    is_terminal: bool,
+) -> RefreshError {
+    let mut message = format!("{host} refused the {what}: {code}");
     if !description.is_empty() {
         message += " (";
-        message += &description;
+        message += description;
         message += ")";
     }
-    if let Some(hint) = hint(&code, &description) {
+    if let Some(hint) = hint(code, description) {
         message += ": ";
         message += hint;
     }
-    let error = RefreshError::new(RefreshErrorKind::Refused, !is_transient, message)
-        .with_oauth_error(&code);
-    let rate_pause = (code == "rate_limit_exceeded").then_some(LOGIN_RATE_PAUSE);
-    with_retry_after(error, answer.retry_after.or(rate_pause))
+    RefreshError::new(RefreshErrorKind::Refused, is_terminal, message).with_error_code(code)
 }
 
 fn with_retry_after(error: RefreshError, retry_after: Option<Duration>) -> RefreshError {
@@ -106,8 +163,8 @@ fn hint(code: &str, description: &str) -> Option<&'static str> {
     let has = |text| contains(description, text);
     Some(match code {
         "invalid_grant" if has("request not supported on this domain") => {
-            "client credentials work on the org's My Domain only, https://<MyDomainName>.my.salesforce.com, not on \
-             login or test.salesforce.com"
+            "client credentials and token exchange work on the org's My Domain only, \
+             https://<MyDomainName>.my.salesforce.com, not on login or test.salesforce.com"
         }
         "invalid_grant" if has("no client credentials user enabled") => {
             "choose a Run As user in the app's client credentials flow policy"
@@ -116,14 +173,61 @@ fn hint(code: &str, description: &str) -> Option<&'static str> {
             "the refresh token was revoked, has expired, was used twice, or is of another login host; a new \
              authorization is needed"
         }
+        "invalid_grant" if has("authorization code") => {
+            "a code is good once and for some minutes; begin a new authorization"
+        }
+        "invalid_grant" if has("code verifier") => {
+            "the code is of an authorization that was begun with another verifier: keep each verifier with the `state` \
+             of its authorization"
+        }
         "invalid_grant" if has("ip restricted") => {
             "the app's or the profile's IP policy excludes this address"
+        }
+        "invalid_grant" if has("authentication failure") => {
+            "wrong user name, password or security token, a locked user, or a blocked flow (Setup > OAuth and OpenID \
+             Connect Settings); do not repeat it, since each try counts towards a lockout"
+        }
+        "invalid_grant" if has("hasn't approved this consumer") => {
+            "pre-authorize the user (the app's policies: Admin approved users, and a profile or permission set), or have \
+             the user authorize the app once, with the scope refresh_token; check that the login URL is of the user's \
+             org"
+        }
+        "invalid_grant" if has("invalid assertion") => {
+            "check that the app has the certificate of the key, and that this machine's clock is right"
+        }
+        "invalid_grant" if has("audience") => {
+            "the audience has to be https://login.salesforce.com, https://test.salesforce.com for a sandbox, or the \
+             site's own login URL"
+        }
+        "invalid_grant" if has("inactive user") => "the user was deactivated",
+        "invalid_grant" if has("login hours") => "the profile's login hours exclude this time",
+        "invalid_app_access" => {
+            "assign the app to the user's profile or permission set (the app's policies: Admin approved users)"
         }
         "invalid_client_id" => {
             "there is no such app on this host: check the consumer key and the login URL; a new app may need ten minutes"
         }
         "invalid_client" => "check the consumer secret",
-        "unsupported_grant_type" => "enable the flow in the app's OAuth settings",
+        "invalid_request" if has("refresh_token") => "add the scope refresh_token to the app",
+        "invalid_scope" => "ask for scopes that the app has",
+        "unsupported_grant_type" | "oauth_flow_disabled" => {
+            "enable the flow in the app's OAuth settings"
+        }
+        "redirect_uri_mismatch" => {
+            "the redirect URI has to be one of the app's callback URLs, to the letter"
+        }
+        "Bad_OAuth_Token" => "the session has expired, or was ended",
+        "access_denied" => "the user did not allow it",
+        "immediate_unsuccessful" => {
+            "the user has to log in or consent: ask again without `immediate`"
+        }
+        "app_not_found" | "app_blocked" => {
+            "have an administrator install or unblock the app (Setup > Connected Apps OAuth Usage)"
+        }
+        "inactive_org" => "the org is locked, closed or suspended",
+        "rate_limit_exceeded" => {
+            "a user may log in 3,600 times an hour: keep sessions longer, and wait an hour"
+        }
         _ => return None,
     })
 }
@@ -133,7 +237,7 @@ fn contains(text: &str, part: &str) -> bool {
 }
 
 /// What a server wrote, on one line, without secrets, and not too long.
-fn legible(text: &str, secrets: &[&str]) -> String {
+pub(crate) fn legible(text: &str, secrets: &[&str]) -> String {
     // As they are, and as they were sent. The longest first: one may be the beginning of another.
     let mut secrets: Vec<String> = secrets
         .iter()

@@ -191,7 +191,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
     }
 
     /// Waits until the operation has ended, however.
-    async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         let mut ended = self.ended.clone();
         // Nothing is ever sent: the sender goes with the driver.
         while ended.changed().await.is_ok() {}

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use tower::{Layer, Service};
 use tower_salesforce_auth::{
     Error, ErrorKind, InstanceUrl, LoginUrl, RefreshContext, RefreshError, RefreshErrorKind,
-    SalesforceAuthLayer, Secret, Session, SessionHandle, SkipAuth,
+    SalesforceAuthLayer, Secret, Session, SessionHandle, SkipAuth, oauth::App,
 };
 
 use crate::support::{Api, INSTANCE, Refresher, get, send, session};
@@ -253,7 +253,7 @@ async fn r17_nothing_that_is_public_prints_a_secret() {
     let handle = layer.handle();
     let service = layer.layer(Api::accepting("nothing"));
     let client = service.get_ref().clone();
-    let login = LoginUrl::production();
+    let app = App::new(LoginUrl::production(), "id").client_secret(secrets[2]);
     let context = RefreshContext::new(tower_salesforce_auth::RefreshReason::Manual)
         .with_refresh_token(Some(Secret::from(secrets[1])));
     let mut shown = vec![
@@ -264,17 +264,11 @@ async fn r17_nothing_that_is_public_prints_a_secret() {
         format!("{:?}", Secret::from(secrets[2])),
         format!(
             "{:?}",
-            tower_salesforce_auth::flow::RefreshToken::new(
-                client.clone(),
-                login.clone(),
-                "id",
-                secrets[1]
-            )
-            .client_secret(secrets[2])
+            tower_salesforce_auth::flow::RefreshToken::new(client.clone(), app.clone(), secrets[1])
         ),
         format!(
             "{:?}",
-            tower_salesforce_auth::flow::ClientCredentials::new(client, login, "id", secrets[2])
+            tower_salesforce_auth::flow::ClientCredentials::new(client, app)
         ),
     ];
     let request = Request::get("/").body(Full::<Bytes>::default()).unwrap();

@@ -14,9 +14,12 @@ use tower_salesforce_auth::{
     RefreshReason, SalesforceAuthLayer, Session, SessionHandle,
     emulator::{Fault, Org},
     flow::{ClientCredentials, RefreshToken},
+    oauth::App,
 };
 
-use crate::support::{LIMITS, Protocol, client, get, layer, refresh_token, send, token_client};
+use crate::support::{
+    LIMITS, Protocol, app, client, get, layer, refresh_token, send, token_client,
+};
 
 fn first_login() -> RefreshContext {
     RefreshContext::new(RefreshReason::FirstLogin)
@@ -59,12 +62,7 @@ async fn r26_sessions_of_either_flow_renew_themselves() {
     let _served = org.serve().await.unwrap();
     let login_url: LoginUrl = org.login_url().parse().unwrap();
     let grant = org.authorize();
-    let credentials = ClientCredentials::new(
-        token_client(),
-        login_url.clone(),
-        org.client_id(),
-        org.client_secret(),
-    );
+    let credentials = ClientCredentials::new(token_client(), app(&org));
     let layers = [
         SalesforceAuthLayer::new(refresh_token(&org, &grant)),
         SalesforceAuthLayer::new(credentials),
@@ -160,7 +158,7 @@ async fn refusals_are_told_with_host_grant_code_and_advice() {
         org.on_token(Fault::refuse(status, error, description));
         let refused = flow.refresh(first_login()).await.unwrap_err();
         assert_eq!(refused.kind(), RefreshErrorKind::Refused, "{error}");
-        assert_eq!(refused.oauth_error(), Some(error));
+        assert_eq!(refused.error_code(), Some(error));
         assert_eq!(refused.is_terminal(), terminal, "{error}: {description}");
         let message = refused.to_string();
         assert!(
@@ -176,8 +174,7 @@ async fn refusals_are_told_with_host_grant_code_and_advice() {
         "invalid_grant",
         "request not supported on this domain",
     ));
-    let login_url = org.login_url().parse().unwrap();
-    let flow = ClientCredentials::new(token_client(), login_url, org.client_id(), "hush");
+    let flow = ClientCredentials::new(token_client(), app(&org).client_secret("hush"));
     let refused = flow.refresh(first_login()).await.unwrap_err();
     assert!(refused.to_string().contains("My Domain"), "{refused}");
 
@@ -196,13 +193,12 @@ async fn refusals_are_told_with_host_grant_code_and_advice() {
 async fn a_wrong_secret_is_refused_once() {
     let org = Org::new();
     let _served = org.serve().await.unwrap();
-    let login_url = org.login_url().parse().unwrap();
-    let flow = ClientCredentials::new(token_client(), login_url, org.client_id(), "hush");
+    let flow = ClientCredentials::new(token_client(), app(&org).client_secret("hush"));
     let client = client(&SalesforceAuthLayer::new(flow), Protocol::H2);
     let error = send(&client, get(LIMITS)).await.unwrap_err();
     let error: &Error = error.downcast_ref().unwrap();
     assert_eq!(
-        error.refresh_error().unwrap().oauth_error(),
+        error.refresh_error().unwrap().error_code(),
         Some("invalid_client")
     );
     assert_eq!(org.counters().token_requests, 1);
@@ -236,8 +232,8 @@ fn answering(
             .map_err(BoxError::from);
         async { response }
     });
-    RefreshToken::new(client, LoginUrl::production(), "3MVG9", "REFRESH-hush")
-        .client_secret("SECRET-hush")
+    let app = App::new(LoginUrl::production(), "3MVG9").client_secret("SECRET-hush");
+    RefreshToken::new(client, app, "REFRESH-hush")
 }
 
 #[tokio::test]
@@ -344,8 +340,11 @@ async fn r17_secrets_that_are_repeated_in_another_form_are_not_told_either() {
                 .status(400)
                 .body(Full::<Bytes>::from(body))
         });
-        let flow =
-            RefreshToken::new(client, LoginUrl::production(), "id", token).client_secret(secret);
+        let flow = RefreshToken::new(
+            client,
+            App::new(LoginUrl::production(), "id").client_secret(secret),
+            token,
+        );
         let error = flow.refresh(first_login()).await.unwrap_err();
         assert!(error.to_string().contains("bad: [redacted]"), "{error}");
         assert!(!format!("{error} {error:?}").contains(rest), "{error}");
@@ -418,13 +417,10 @@ async fn r03_a_rotated_token_in_an_unusable_answer_is_not_lost() {
             )))
         }
     });
-    let handle = SessionHandle::new(RefreshToken::new(
-        client,
-        LoginUrl::production(),
-        "id",
-        "R0",
-    ));
+    let app = App::new(LoginUrl::production(), "id");
+    let handle = SessionHandle::new(RefreshToken::new(client, app, "R0"));
     let _ = handle.token().await;
+    handle.reset();
     let _ = handle.token().await;
     let forms = forms.lock().unwrap();
     assert!(forms[1].contains("refresh_token=R1"), "{forms:?}");

@@ -13,6 +13,7 @@ use tower_salesforce_auth::{
     BoxError, ReplayBody, SalesforceAuth, SalesforceAuthLayer, Session,
     emulator::{Grant, Org},
     flow::RefreshToken,
+    oauth::App,
 };
 
 pub(crate) type AnyBody = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -39,14 +40,12 @@ pub(crate) fn layer(org: &Org, grant: &Grant) -> SalesforceAuthLayer {
 }
 
 pub(crate) fn refresh_token(org: &Org, grant: &Grant) -> RefreshToken<TokenClient> {
-    let login_url = org.login_url().parse().unwrap();
-    RefreshToken::new(
-        token_client(),
-        login_url,
-        org.client_id(),
-        grant.refresh_token(),
-    )
-    .client_secret(org.client_secret())
+    RefreshToken::new(token_client(), app(org), grant.refresh_token())
+}
+
+/// The org's app, as it is registered there.
+pub(crate) fn app(org: &Org) -> App {
+    App::new(org.login_url().parse().unwrap(), org.client_id()).client_secret(org.client_secret())
 }
 
 /// Wraps hyper-util's client.

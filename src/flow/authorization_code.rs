@@ -1,0 +1,142 @@
+//! The authorization code flow (RFC 6749 §4.1), with PKCE.
+
+use std::fmt;
+
+use super::refresh_token;
+use crate::{
+    error::{RefreshError, RefreshErrorKind},
+    oauth::{App, AuthorizationUrl, Callback, Grant, PendingAuthorization},
+    refresh::{RefreshContext, RefreshFn},
+    session::Session,
+    transport::HttpClient,
+};
+
+/// Has a user log in and consent in the browser (RFC 6749 §4.1, RFC 7636; Salesforce Help, "OAuth 2.0 Web Server Flow for
+/// Web App Integration").
+///
+/// 1. Send the user to an [`authorization_url`](Self::authorization_url), and keep what is pending.
+/// 2. When the user comes back to the redirect URI, [`exchange`](Self::exchange) the URL of the callback for a session.
+/// 3. Give the session to a layer or handle that is made with the flow: the flow renews it with its refresh token.
+///
+/// ```no_run
+/// use bytes::Bytes;
+/// use http_body_util::Full;
+/// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+/// use tower_salesforce_auth::{BoxError, LoginUrl, SalesforceAuthLayer, flow::AuthorizationCode, oauth::App};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// # let https = hyper_util::client::legacy::connect::HttpConnector::new();
+/// let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(https);
+/// let app = App::new(LoginUrl::production(), "3MVG9…").client_secret("1955…");
+/// let flow = AuthorizationCode::new(client, app, "https://app.example.com/callback").scope("api refresh_token");
+///
+/// let request = flow.authorization_url().build()?;
+/// let pending = request.pending().clone();
+/// // Redirect the browser to `request.url()`. It comes back with:
+/// let callback_url = "https://app.example.com/callback?code=aPrx…&state=…";
+/// let session = flow.exchange(&pending, callback_url).await?;
+/// println!("user {:?} of org {:?}", session.user_id(), session.organization_id());
+///
+/// let layer = SalesforceAuthLayer::new(flow).session(session);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "a flow does nothing until a user is sent to its authorization URL"]
+pub struct AuthorizationCode<C> {
+    client: C,
+    app: App,
+    redirect_uri: String,
+    scope: Option<String>,
+}
+
+impl<C: HttpClient> AuthorizationCode<C> {
+    /// Authorizations of this app, whose answers are sent to `redirect_uri`: one of the app's callback URLs, to the
+    /// letter.
+    ///
+    /// The app has to authenticate itself, unless "Require Secret for Web Server Flow" is off.
+    pub fn new(client: C, app: App, redirect_uri: impl Into<String>) -> Self {
+        Self {
+            client,
+            app,
+            redirect_uri: redirect_uri.into(),
+            scope: None,
+        }
+    }
+
+    /// The scopes to ask for, space-separated. All that the app has, by default.
+    ///
+    /// With `refresh_token`, or `offline_access`, a session that comes without a refresh token is an error.
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+
+    /// Where to send the user: [`build`](AuthorizationUrl::build) one for each authorization.
+    pub fn authorization_url(&self) -> AuthorizationUrl<'_> {
+        let url = AuthorizationUrl::new(&self.app, &self.redirect_uri);
+        match &self.scope {
+            Some(scope) => url.scope(scope),
+            None => url,
+        }
+    }
+
+    /// Exchanges the code of the callback for a session, once: a code is good for one exchange.
+    ///
+    /// `callback` is the URL that the browser requested, or its path and query.
+    ///
+    /// # Errors
+    ///
+    /// [`RefreshErrorKind::InvalidCallback`] if the callback is not the answer to the `pending` authorization,
+    /// [`RefreshErrorKind::Refused`] if the user or the server said no, and [`RefreshErrorKind::NoRefreshToken`] if
+    /// offline access was asked for and no refresh token came.
+    pub async fn exchange(
+        &self,
+        pending: &PendingAuthorization,
+        callback: &str,
+    ) -> Result<Session, RefreshError> {
+        let callback = Callback::parse(callback)?;
+        let session = Grant::new(&self.app, "authorization_code")
+            .secret("code", callback.code(pending)?)
+            .secret("code_verifier", pending.code_verifier())
+            .parameter("redirect_uri", &self.redirect_uri)
+            .send(self.client.clone())
+            .await?
+            .into_session(self.app.login_url())?;
+        if self.asks_for_offline_access() && session.refresh_token().is_none() {
+            return Err(RefreshError::new(
+                RefreshErrorKind::NoRefreshToken,
+                true,
+                format!(
+                    "{} granted no offline access, although it was asked for: add the scope refresh_token to the app, \
+                     and look at its refresh token policy",
+                    self.app.login_url().host()
+                ),
+            ));
+        }
+        Ok(session)
+    }
+
+    fn asks_for_offline_access(&self) -> bool {
+        let mut scopes = self.scope.as_deref().unwrap_or_default().split_whitespace();
+        scopes.any(|scope| matches!(scope, "refresh_token" | "offline_access"))
+    }
+}
+
+/// Renews the session with its refresh token.
+impl<C: HttpClient> RefreshFn for AuthorizationCode<C> {
+    async fn refresh(&self, context: RefreshContext) -> Result<Session, RefreshError> {
+        refresh_token::renew(self.client.clone(), &self.app, &context).await
+    }
+}
+
+impl<C> fmt::Debug for AuthorizationCode<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorizationCode")
+            .field("app", &self.app)
+            .field("redirect_uri", &self.redirect_uri)
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}

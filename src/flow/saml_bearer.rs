@@ -1,0 +1,68 @@
+//! The SAML bearer assertion flow (RFC 7522).
+
+use std::fmt;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use super::extension_grant::ExtensionGrant;
+use crate::{
+    endpoint::LoginUrl,
+    error::RefreshError,
+    oauth::App,
+    refresh::{RefreshContext, RefreshFn},
+    secret::Secret,
+    session::Session,
+    transport::HttpClient,
+};
+
+/// Logs in with a SAML 2.0 assertion that an identity provider signed (RFC 7522; Salesforce Help, "OAuth 2.0 SAML Bearer
+/// Assertion Flow for Previously Authorized Apps").
+///
+/// The assertion names the app as its issuer and the user as its subject. The user has to have approved the app, or an
+/// administrator for the user. There is no refresh token, and the same assertion is presented each time: once it is over,
+/// make a new one of these.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http_body_util::Full;
+/// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+/// use tower_salesforce_auth::{LoginUrl, SalesforceAuthLayer, flow::SamlBearer};
+///
+/// # let https = hyper_util::client::legacy::connect::HttpConnector::new();
+/// let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(https);
+/// let assertion = r#"<saml:Assertion xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion">…</saml:Assertion>"#;
+/// let layer = SalesforceAuthLayer::new(SamlBearer::new(client, LoginUrl::production(), assertion));
+/// ```
+#[derive(Clone)]
+#[must_use = "a flow does nothing until a layer or a handle is made with it"]
+pub struct SamlBearer<C>(ExtensionGrant<C>);
+
+impl<C: HttpClient> SamlBearer<C> {
+    /// Logs in at `login_url` with this assertion: its XML, or the base64url of that.
+    pub fn new(client: C, login_url: LoginUrl, assertion: impl Into<Secret>) -> Self {
+        const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:saml2-bearer";
+        let mut assertion = assertion.into();
+        if assertion.expose().trim_start().starts_with('<') {
+            assertion = Secret::from(URL_SAFE_NO_PAD.encode(assertion.expose()));
+        }
+        // The assertion names the app.
+        let app = App::new(login_url, "");
+        Self(
+            ExtensionGrant::new(client, app, GRANT_TYPE)
+                .without_client_id()
+                .parameter("assertion", assertion),
+        )
+    }
+}
+
+impl<C: HttpClient> RefreshFn for SamlBearer<C> {
+    async fn refresh(&self, context: RefreshContext) -> Result<Session, RefreshError> {
+        self.0.refresh(context).await
+    }
+}
+
+impl<C> fmt::Debug for SamlBearer<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SamlBearer").field(&self.0).finish()
+    }
+}

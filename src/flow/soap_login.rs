@@ -1,0 +1,144 @@
+//! The SOAP API's `login()`.
+
+use std::fmt;
+
+use super::username_password::Password;
+use crate::{
+    endpoint::LoginUrl,
+    error::RefreshError,
+    refresh::{RefreshContext, RefreshFn},
+    secret::Secret,
+    session::Session,
+    soap,
+    transport::{Call, HttpClient},
+};
+
+/// The last API version that has a `login()`.
+const LAST_VERSION: u16 = 64;
+
+/// Logs in with a user's name and password over SOAP, without any app (SOAP API Developer Guide, "login()"): what
+/// jsforce's `conn.login` does.
+///
+/// # Retirement
+///
+/// `login()` exists up to API version 64.0, is off by default in orgs created from Winter '26 on (Setup, User Interface,
+/// "Enable SOAP API `login()`"), and is retired in Summer '27. Choose [`JwtBearer`](super::JwtBearer) or
+/// [`ClientCredentials`](super::ClientCredentials) for what is to live longer.
+///
+/// An expired password is an error, although the server opens a session for changing it. There is no refresh token: a new
+/// session is a new login, and each counts towards the user's login limit. A wrong password is tried once, until
+/// [`SessionHandle::reset`](crate::SessionHandle::reset) or a new session.
+///
+/// The session knows the org, the user, and, as its [lifetime](Session::lifetime), the session timeout.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http_body_util::Full;
+/// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+/// use tower_salesforce_auth::{LoginUrl, SalesforceAuthLayer, flow::SoapLogin};
+///
+/// # let https = hyper_util::client::legacy::connect::HttpConnector::new();
+/// let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(https);
+/// let login = SoapLogin::new(client, LoginUrl::production(), "user@example.com", "the password")
+///     .security_token("yl7jRXVTdAgzsjKPuV00N3Iu");
+/// let layer = SalesforceAuthLayer::new(login);
+/// ```
+#[derive(Clone)]
+#[must_use = "a flow does nothing until a layer or a handle is made with it"]
+pub struct SoapLogin<C> {
+    client: C,
+    login_url: LoginUrl,
+    username: String,
+    password: Password,
+    organization_id: Option<String>,
+    portal_id: Option<String>,
+    client_name: String,
+    api_version: u16,
+}
+
+impl<C: HttpClient> SoapLogin<C> {
+    /// Logs in as this user at `login_url`.
+    pub fn new(
+        client: C,
+        login_url: LoginUrl,
+        username: impl Into<String>,
+        password: impl Into<Secret>,
+    ) -> Self {
+        Self {
+            client,
+            login_url,
+            username: username.into(),
+            password: Password::new(password),
+            organization_id: None,
+            portal_id: None,
+            client_name: concat!("tower-salesforce-auth/", env!("CARGO_PKG_VERSION")).to_owned(),
+            api_version: LAST_VERSION,
+        }
+    }
+
+    /// Adds the user's security token, which is sent at the end of the password. Needed unless the address that the
+    /// login comes from is trusted. None by default.
+    pub fn security_token(mut self, security_token: impl Into<Secret>) -> Self {
+        self.password.security_token = Some(security_token.into());
+        self
+    }
+
+    /// Adds the org of a portal or site user (`LoginScopeHeader`). None by default.
+    pub fn organization_id(mut self, organization_id: impl Into<String>) -> Self {
+        self.organization_id = Some(organization_id.into());
+        self
+    }
+
+    /// Adds the portal of a portal user (`LoginScopeHeader`). None by default.
+    pub fn portal_id(mut self, portal_id: impl Into<String>) -> Self {
+        self.portal_id = Some(portal_id.into());
+        self
+    }
+
+    /// How the program is called in the org's logs (`CallOptions`). This crate and its version, by default.
+    pub fn client_name(mut self, name: impl Into<String>) -> Self {
+        self.client_name = name.into();
+        self
+    }
+
+    /// The API version to log in with: 58 for 58.0. By default 64, the last that has a `login()`.
+    pub fn api_version(mut self, major: u16) -> Self {
+        self.api_version = major;
+        self
+    }
+}
+
+impl<C: HttpClient> RefreshFn for SoapLogin<C> {
+    async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
+        let password = self.password.with_token();
+        let login = soap::Login {
+            username: &self.username,
+            password: password.expose(),
+            secrets: self.password.parts().map(Secret::expose).collect(),
+            organization_id: self.organization_id.as_deref(),
+            portal_id: self.portal_id.as_deref(),
+            client: &self.client_name,
+        };
+        let endpoint = self
+            .login_url
+            .join(&format!("/services/Soap/u/{}.0", self.api_version))
+            .map_err(RefreshError::configuration)?;
+        let answer = Call::post_soap(endpoint, login.envelope()?)
+            .send(self.client.clone())
+            .await?;
+        login.session(&self.login_url, &answer)
+    }
+}
+
+impl<C> fmt::Debug for SoapLogin<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SoapLogin")
+            .field("login_url", &self.login_url)
+            .field("username", &self.username)
+            .field("password", &self.password)
+            .field("organization_id", &self.organization_id)
+            .field("portal_id", &self.portal_id)
+            .field("api_version", &self.api_version)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,127 @@
+//! The username-password flow (RFC 6749 §4.3).
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::{
+    error::RefreshError,
+    oauth::{App, Grant},
+    refresh::{RefreshContext, RefreshFn},
+    secret::Secret,
+    session::Session,
+    transport::HttpClient,
+};
+
+/// Logs in with a user's name and password (RFC 6749 §4.3; Salesforce Help, "OAuth 2.0 Username-Password Flow for Special
+/// Scenarios").
+///
+/// # Blocked by default
+///
+/// Salesforce blocks this flow in orgs created in Summer '23 or later (Setup > OAuth and OpenID Connect Settings > Allow
+/// OAuth Username-Password Flows), and is withdrawing it: choose [`JwtBearer`](super::JwtBearer) or
+/// [`ClientCredentials`](super::ClientCredentials) where you can. It is not for Experience Cloud users, multi-factor
+/// authentication breaks it, and a blocked flow, a wrong password and a locked user are refused with the same words.
+///
+/// There is no refresh token: a new session is a new login, and each counts towards the user's login limit. A wrong
+/// password is tried once, until [`SessionHandle::reset`](crate::SessionHandle::reset) or a new session.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http_body_util::Full;
+/// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+/// use tower_salesforce_auth::{LoginUrl, SalesforceAuthLayer, flow::UsernamePassword, oauth::App};
+///
+/// # let https = hyper_util::client::legacy::connect::HttpConnector::new();
+/// let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(https);
+/// let app = App::new(LoginUrl::production(), "3MVG9…").client_secret("1955…");
+/// let login = UsernamePassword::new(client, app, "user@example.com", "the password")
+///     .security_token("yl7jRXVTdAgzsjKPuV00N3Iu");
+/// let layer = SalesforceAuthLayer::new(login);
+/// ```
+#[derive(Clone)]
+#[must_use = "a flow does nothing until a layer or a handle is made with it"]
+pub struct UsernamePassword<C> {
+    client: C,
+    app: App,
+    username: String,
+    password: Password,
+}
+
+impl<C: HttpClient> UsernamePassword<C> {
+    /// Logs in to this app as this user.
+    pub fn new(
+        client: C,
+        app: App,
+        username: impl Into<String>,
+        password: impl Into<Secret>,
+    ) -> Self {
+        Self {
+            client,
+            app,
+            username: username.into(),
+            password: Password::new(password),
+        }
+    }
+
+    /// Adds the user's security token, which is sent at the end of the password. Needed unless the address that the
+    /// login comes from is trusted. None by default.
+    pub fn security_token(mut self, security_token: impl Into<Secret>) -> Self {
+        self.password.security_token = Some(security_token.into());
+        self
+    }
+}
+
+impl<C: HttpClient> RefreshFn for UsernamePassword<C> {
+    async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
+        let password = self.password.with_token();
+        Grant::new(&self.app, "password")
+            .parameter("username", &self.username)
+            .secret("password", &password)
+            .hide(self.password.parts())
+            .send(self.client.clone())
+            .await?
+            .into_session(self.app.login_url())
+    }
+}
+
+impl<C> fmt::Debug for UsernamePassword<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UsernamePassword")
+            .field("app", &self.app)
+            .field("username", &self.username)
+            .field("password", &self.password)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A password, and the security token that goes with it.
+#[derive(Clone, Debug)]
+pub(super) struct Password {
+    password: Secret,
+    pub(super) security_token: Option<Secret>,
+}
+
+impl Password {
+    pub(super) fn new(password: impl Into<Secret>) -> Self {
+        Self {
+            password: password.into(),
+            security_token: None,
+        }
+    }
+
+    /// The two in one, as Salesforce wants them.
+    pub(super) fn with_token(&self) -> Secret {
+        let parts = || self.parts().map(Secret::expose);
+        let mut whole = Zeroizing::new(String::with_capacity(parts().map(str::len).sum()));
+        parts().for_each(|part| whole.push_str(part));
+        Secret::from(whole)
+    }
+
+    /// Each of the two.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Secret> {
+        [Some(&self.password), self.security_token.as_ref()]
+            .into_iter()
+            .flatten()
+    }
+}

@@ -1,0 +1,32 @@
+//! Access tokens in the form of a JWT (RFC 7519; Salesforce Help, "JWT-Based Access Tokens").
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::Deserialize;
+
+/// The `exp` of a token that has the form of a JWT; None for an opaque token.
+///
+/// The signature is not checked: this is for planning, and decides nothing about trust.
+pub(crate) fn expiry(token: &str) -> Option<SystemTime> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: f64,
+    }
+
+    let claims = URL_SAFE_NO_PAD.decode(payload(token)?).ok()?;
+    let Claims { exp } = serde_json::from_slice(&claims).ok()?;
+    UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(exp).ok()?)
+}
+
+/// Whether a token has the form of a JWT: three parts, the first of which is a JSON object in base64.
+pub(crate) fn is_jwt(token: &str) -> bool {
+    payload(token).is_some()
+}
+
+fn payload(token: &str) -> Option<&str> {
+    let mut parts = token.split('.');
+    let (header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
+    // `{"` in base64.
+    (header.starts_with("eyJ") && parts.next().is_none()).then_some(payload)
+}

@@ -1,0 +1,62 @@
+//! The app that acts for its users: an OAuth client (RFC 6749 §2).
+
+use crate::{
+    endpoint::LoginUrl, oauth::client_authentication::ClientAuthentication, secret::Secret,
+};
+
+/// An external client app or connected app: where it logs in, and what it is registered as.
+///
+/// ```
+/// use tower_salesforce_auth::{LoginUrl, oauth::App};
+///
+/// let app = App::new(LoginUrl::production(), "3MVG9…").client_secret("1955…");
+/// assert_eq!(app.client_id(), "3MVG9…");
+/// assert!(!format!("{app:?}").contains("1955"));
+/// ```
+#[derive(Clone, Debug)]
+#[doc(alias = "OAuth2")]
+pub struct App {
+    login_url: LoginUrl,
+    client_id: String,
+    authentication: ClientAuthentication,
+}
+
+impl App {
+    /// An app with this client id, which does not authenticate itself.
+    #[doc(alias = "consumer key")]
+    pub fn new(login_url: LoginUrl, client_id: impl Into<String>) -> Self {
+        Self {
+            login_url,
+            client_id: client_id.into(),
+            authentication: ClientAuthentication::none(),
+        }
+    }
+
+    /// Authenticates the app by its secret, sent in the form: [`ClientAuthentication::secret`].
+    #[doc(alias = "consumer secret")]
+    #[must_use]
+    pub fn client_secret(self, client_secret: impl Into<Secret>) -> Self {
+        self.client_authentication(ClientAuthentication::secret(client_secret))
+    }
+
+    /// Authenticates the app in another way. [`ClientAuthentication::none`] by default.
+    #[must_use]
+    pub fn client_authentication(mut self, authentication: ClientAuthentication) -> Self {
+        self.authentication = authentication;
+        self
+    }
+
+    /// Where it logs in.
+    pub fn login_url(&self) -> &LoginUrl {
+        &self.login_url
+    }
+
+    /// What it is registered as.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    pub(crate) fn authentication(&self) -> &ClientAuthentication {
+        &self.authentication
+    }
+}

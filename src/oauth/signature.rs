@@ -1,0 +1,41 @@
+//! The `signature` of a token response.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::secret::Secret;
+
+/// Whether `signature` vouches for the identity URL `id` (Salesforce Help, "OAuth 2.0 Web Server Flow for Web App
+/// Integration"): an HMAC-SHA256 with the client secret over `id` and `issued_at`, as they were received, in base64.
+///
+/// Compared in constant time. It vouches for the identity alone, not for the tokens or the instance URL. The flows check
+/// it wherever they know the client secret and there is a signature.
+///
+/// ```
+/// use tower_salesforce_auth::{Secret, oauth::verify_signature};
+///
+/// let id = "https://login.salesforce.com/id/00Dd0000000dsWLEAY/005d0000000b8kWAAQ";
+/// let signature = "tDZZRHgqtJWXw1cEjyuazDNkonKuIYT2EYnJrC7zbc8=";
+/// let client_secret = Secret::from("some consumer secret");
+/// assert!(verify_signature(&client_secret, id, "1332093834282", signature));
+/// assert!(!verify_signature(&client_secret, id, "1332093834283", signature));
+/// ```
+#[must_use]
+pub fn verify_signature(
+    client_secret: &Secret,
+    id: &str,
+    issued_at: &str,
+    signature: &str,
+) -> bool {
+    let Ok(signature) = STANDARD.decode(signature) else {
+        return false;
+    };
+    // HMAC takes a key of any length (RFC 2104 §2).
+    Hmac::<Sha256>::new_from_slice(client_secret.expose().as_bytes()).is_ok_and(|mac| {
+        mac.chain_update(id)
+            .chain_update(issued_at)
+            .verify_slice(&signature)
+            .is_ok()
+    })
+}

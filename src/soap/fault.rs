@@ -1,0 +1,107 @@
+//! SOAP faults, and what they mean.
+
+use std::time::Duration;
+
+use super::envelope::Elements;
+use crate::{
+    error::{RefreshError, RefreshErrorKind},
+    oauth::legible,
+    transport::Answer,
+};
+
+/// Salesforce counts logins by the hour.
+const LOGIN_RATE_PAUSE: Duration = Duration::from_secs(60 * 60);
+
+/// The elements of a good answer to `what`, or what is to be told of any other.
+pub(super) fn unless_fault(
+    what: &str,
+    answer: &Answer,
+    secrets: &[&str],
+) -> Result<Elements, RefreshError> {
+    let Answer { host, status, .. } = answer;
+    let elements = Elements::parse(&answer.body);
+    let fault = elements.as_ref().and_then(|elements| {
+        let code = elements
+            .text("exceptionCode")
+            .or_else(|| elements.text("faultcode"))?;
+        let message = elements
+            .text("exceptionMessage")
+            .or_else(|| elements.text("faultstring"));
+        Some((code, message.unwrap_or_default()))
+    });
+    let refusal = fault.map(|(code, message)| refused(host, what, code, message, secrets));
+    let error = match (refusal, elements) {
+        (Some(refusal), _) => refusal,
+        (None, Some(elements)) if status.is_success() => return Ok(elements),
+        _ => RefreshError::new(
+            RefreshErrorKind::InvalidResponse,
+            false,
+            format!("{host} answered the {what} with {status} and no SOAP envelope"),
+        ),
+    };
+    Err(match answer.retry_after {
+        Some(delay) => error.with_retry_after(delay),
+        None => error,
+    })
+}
+
+fn refused(host: &str, what: &str, code: &str, message: &str, secrets: &[&str]) -> RefreshError {
+    // `sf:INVALID_LOGIN`, or without the prefix.
+    let code = code.rsplit_once(':').map_or(code, |(_, code)| code);
+    let code = legible(code, secrets);
+    let message = legible(message, secrets);
+    let is_rate = code == "LOGIN_RATE_EXCEEDED";
+    let is_transient = is_rate
+        || matches!(
+            &*code,
+            "SERVER_UNAVAILABLE" | "ORG_IN_MAINTENANCE" | "UNKNOWN_EXCEPTION"
+        );
+    let mut text = format!("{host} refused the {what}: {code}");
+    if !message.is_empty() {
+        text += " (";
+        text += &message;
+        text += ")";
+    }
+    if let Some(hint) = hint(&code, &message) {
+        text += ": ";
+        text += hint;
+    }
+    let error =
+        RefreshError::new(RefreshErrorKind::Refused, !is_transient, text).with_error_code(&code);
+    if is_rate {
+        error.with_retry_after(LOGIN_RATE_PAUSE)
+    } else {
+        error
+    }
+}
+
+fn hint(code: &str, message: &str) -> Option<&'static str> {
+    let message = message.to_ascii_lowercase();
+    Some(match code {
+        "INVALID_LOGIN" => {
+            "check the login URL, which is another for a sandbox, and the security token, which is a new one after each \
+             change of the password; do not repeat it, since each try counts towards a lockout"
+        }
+        "LOGIN_MUST_USE_SECURITY_TOKEN" => {
+            "add the user's security token, or this address to the org's trusted IP ranges"
+        }
+        "LOGIN_DURING_RESTRICTED_DOMAIN" => "the profile's login IP ranges exclude this address",
+        "LOGIN_DURING_RESTRICTED_TIME" => "the profile's login hours exclude this time",
+        "PASSWORD_LOCKOUT" => {
+            "wait until the lockout is over, or have an administrator unlock the user"
+        }
+        "API_DISABLED_FOR_ORG" | "API_CURRENTLY_DISABLED" => {
+            "the org's edition, or the user's permissions, do not include the API"
+        }
+        "INSUFFICIENT_ACCESS" => {
+            "SOAP login() is off in this org, or the user lacks the permission \"Use Any API Auth\""
+        }
+        "UNSUPPORTED_API_VERSION" => "login() needs an API version from 31.0 to 64.0",
+        _ if message.contains("no operation available")
+            || message.contains("login") && code == "Client" =>
+        {
+            "SOAP login() exists up to API version 64.0 only, and is retired in Summer '27: use another flow"
+        }
+        _ => return None,
+    })
+}

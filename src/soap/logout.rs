@@ -1,0 +1,36 @@
+//! `logout()`.
+
+use super::{envelope::Envelope, fault};
+use crate::{
+    error::RefreshError,
+    session::Session,
+    transport::{Call, HttpClient},
+};
+
+/// The last version that has a `login()`; `logout()` has the same form in all of them.
+const PATH: &str = "/services/Soap/u/64.0";
+
+/// Ends a session at its instance. One that has ended already counts as ended.
+pub(crate) async fn logout(client: impl HttpClient, session: &Session) -> Result<(), RefreshError> {
+    let session_id = session.access_token().expose();
+    let endpoint = session
+        .instance_url()
+        .origin()
+        .join(http::uri::PathAndQuery::from_static(PATH))
+        .map_err(RefreshError::configuration)?;
+    let envelope = Envelope::new(session_id.len())
+        .element("soapenv:Header", |header| {
+            header.element("urn:SessionHeader", |session| {
+                session.text("urn:sessionId", session_id)
+            })
+        })
+        .element("soapenv:Body", |body| {
+            body.element("urn:logout", |call| call)
+        })
+        .finish();
+    let answer = Call::post_soap(endpoint, envelope).send(client).await?;
+    match fault::unless_fault("SOAP logout", &answer, &[session_id]) {
+        Err(error) if error.error_code() == Some("INVALID_SESSION_ID") => Ok(()),
+        answered => answered.map(drop),
+    }
+}
