@@ -27,6 +27,11 @@ pub struct Counters {
     /// Refresh tokens presented while another request with the same token was being answered.
     pub concurrent_refreshes: u64,
 
+    /// Logins that the org let in: by password, on the login page, and by signed assertion.
+    pub logins: u64,
+    /// Logins of the same kinds that were refused for their user name, their password, or a limit.
+    pub failed_logins: u64,
+
     /// Requests below `/services/data/vNN.0/`, rejected ones included.
     pub data_requests: u64,
     /// Data requests whose session was good. What the resource answered does not matter: a 404 counts.

@@ -113,6 +113,7 @@ mod signature;
 mod soql;
 mod state;
 mod token;
+mod user;
 
 pub use counters::Counters;
 pub use fault::Fault;

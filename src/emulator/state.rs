@@ -3,6 +3,7 @@
 use super::counters::Counters;
 use super::records::Records;
 use super::sessions::Sessions;
+use super::user::{LoginRefusal, User};
 
 /// The state behind an org's one mutex. It is never locked across an await.
 pub(super) struct State {
@@ -15,6 +16,7 @@ pub(super) struct State {
     pub(super) answer_early: Option<usize>,
     /// The least number of bytes in the body of a 401.
     pub(super) error_body_size: usize,
+    pub(super) user: User,
     pub(super) sessions: Sessions,
     pub(super) records: Records,
     pub(super) counters: Counters,
@@ -28,9 +30,22 @@ impl State {
             rotate_refresh_tokens: true,
             answer_early: None,
             error_body_size: 0,
+            user: User::new(),
             sessions: Sessions::new(),
             records: Records::new(),
             counters: Counters::default(),
         }
+    }
+    /// Takes the user through the login gate, and counts how that ended.
+    pub(super) fn log_in(
+        &mut self,
+        login: impl FnOnce(&mut User) -> Result<(), LoginRefusal>,
+    ) -> Result<(), LoginRefusal> {
+        let entered = login(&mut self.user);
+        match entered {
+            Ok(()) => self.counters.logins += 1,
+            Err(_) => self.counters.failed_logins += 1,
+        }
+        entered
     }
 }
