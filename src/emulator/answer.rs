@@ -114,6 +114,34 @@ pub(super) fn session_expired(request: u64, xml: bool, least_body_size: usize) -
     answer
 }
 
+/// A page.
+pub(super) fn html(status: StatusCode, body: String) -> Answer {
+    let content_type = HeaderValue::from_static("text/html;charset=UTF-8");
+    let mut answer = with_body(status, content_type, body);
+    // Pages carry authorization requests, and redirects carry codes.
+    answer
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// A word, in the way of the identity URL.
+pub(super) fn text(status: StatusCode, body: &str) -> Answer {
+    let content_type = HeaderValue::from_static("text/html;charset=UTF-8");
+    with_body(status, content_type, body.to_owned())
+}
+
+/// A success that has nothing to say.
+pub(super) fn empty() -> Answer {
+    Response::new(Full::default())
+}
+
+/// Parameters in the form of a form.
+pub(super) fn form(status: StatusCode, body: String) -> Answer {
+    let content_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+    with_body(status, content_type, body)
+}
+
 /// The page shown while an instance is being maintained.
 pub(super) fn maintenance() -> Answer {
     with_body(

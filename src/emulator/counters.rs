@@ -27,10 +27,26 @@ pub struct Counters {
     /// Refresh tokens presented while another request with the same token was being answered.
     pub concurrent_refreshes: u64,
 
+    /// Requests to the authorization endpoint, pages included.
+    pub authorize_requests: u64,
+    /// Authorization codes issued, those of [`Org::approve`](super::Org::approve) included.
+    pub codes_issued: u64,
+    /// Devices that began the device flow.
+    pub device_codes_issued: u64,
+
     /// Logins that the org let in: by password, on the login page, and by signed assertion.
     pub logins: u64,
     /// Logins of the same kinds that were refused for their user name, their password, or a limit.
     pub failed_logins: u64,
+
+    /// Requests to the revocation endpoint, refused ones included.
+    pub revoke_requests: u64,
+    /// Revocation requests that ended a token.
+    pub tokens_revoked: u64,
+    /// Requests to the introspection endpoint.
+    pub introspections: u64,
+    /// Requests to userinfo and to identity URLs, refused ones included.
+    pub identity_requests: u64,
 
     /// Requests below `/services/data/vNN.0/`, rejected ones included.
     pub data_requests: u64,

@@ -53,6 +53,7 @@ struct Refusal {
 
 /// Decides, on arrival, whether the call is turned away.
 fn turn_away(org: &Org, headers: &HeaderMap, fault: &Fault) -> Option<Refusal> {
+    let now = org.now();
     let mut state = org.state();
     let state = &mut *state;
     let counters = &mut state.counters;
@@ -70,7 +71,7 @@ fn turn_away(org: &Org, headers: &HeaderMap, fault: &Fault) -> Option<Refusal> {
             counters.data_refused += 1;
             answer::maintenance()
         }
-        _ if access_token(headers).is_some_and(|token| state.sessions.spend_call(token)) => {
+        _ if access_token(headers).is_some_and(|token| state.sessions.spend_call(token, now)) => {
             counters.data_accepted += 1;
             return None;
         }
@@ -88,7 +89,7 @@ fn turn_away(org: &Org, headers: &HeaderMap, fault: &Fault) -> Option<Refusal> {
 
 /// The token of the one `Authorization` header there may be. Both schemes are Salesforce's:
 /// `OAuth` is the older one.
-fn access_token(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn access_token(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;
     if values.next().is_some() {

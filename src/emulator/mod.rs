@@ -97,15 +97,23 @@
 //! ```
 
 mod answer;
+mod app;
+mod clock;
+mod codes;
 mod counters;
 mod data;
+mod devices;
 mod echo;
 mod fault;
+mod form;
 mod grant;
+mod jwt;
+mod keys;
 mod org;
 mod receive;
 mod records;
 mod rest;
+mod scope;
 mod server;
 mod service;
 mod sessions;

@@ -3,15 +3,13 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::app::{CLIENT_ID, CLIENT_SECRET};
 use super::counters::Counters;
 use super::fault::{Fault, FaultSwitch};
 use super::grant::Grant;
 use super::state::State;
 
 const URL: &str = "https://emulator.my.salesforce.com";
-
-const CLIENT_ID: &str = "3MVG9emulator.connected.app";
-const CLIENT_SECRET: &str = "7E1C5A0D93B24F6886E0D5C4B3A291F07E1C5A0D93B24F6886E0D5C4B3A291F0";
 
 /// An in-process Salesforce org with one connected app and one user.
 ///
@@ -48,6 +46,7 @@ struct Shared {
     state: Mutex<State>,
     token_fault: FaultSwitch,
     data_fault: FaultSwitch,
+    revoke_fault: FaultSwitch,
 }
 
 impl Org {
@@ -60,6 +59,7 @@ impl Org {
                 state: Mutex::new(State::new(URL)),
                 token_fault: FaultSwitch::new(),
                 data_fault: FaultSwitch::new(),
+                revoke_fault: FaultSwitch::new(),
             }),
         }
     }
@@ -103,11 +103,14 @@ impl Org {
     /// A user's consent: begins a session, and a family of refresh tokens that descends from it.
     #[must_use]
     pub fn authorize(&self) -> Grant {
+        let now = self.now();
         let mut state = self.state();
-        let (tokens, refresh_token) = state.sessions.authorize();
+        let mint = state.mint(now);
+        let tokens = state.sessions.authorize("refresh_token api", &mint);
         Grant {
             access_token: tokens.access_token,
-            refresh_token,
+            // There is one, because the scope asks for it.
+            refresh_token: tokens.refresh_token.unwrap_or_default(),
             instance_url: state.instance_url.clone(),
         }
     }
@@ -145,6 +148,11 @@ impl Org {
         self.shared.data_fault.set(fault);
     }
 
+    /// What goes wrong when tokens are revoked from now on. The default is [`Fault::None`].
+    pub fn on_revoke(&self, fault: Fault) {
+        self.shared.revoke_fault.set(fault);
+    }
+
     /// How much of its body a data call must have sent before it is turned away with a 401 (or by a
     /// [`Fault`]). The default is `None`: all of it.
     ///
@@ -177,6 +185,10 @@ impl Org {
 
     pub(super) fn data_fault(&self) -> &FaultSwitch {
         &self.shared.data_fault
+    }
+
+    pub(super) fn revoke_fault(&self) -> &FaultSwitch {
+        &self.shared.revoke_fault
     }
 }
 

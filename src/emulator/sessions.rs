@@ -1,10 +1,22 @@
 //! Which tokens are good: the bookkeeping of grants and sessions, without I/O.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::json;
+
+use super::app::CLIENT_ID;
+use super::jwt;
+use super::keys::Key;
+use super::scope;
+use super::user::USER_ID;
 
 /// `issued_at` of the first token, in milliseconds since the Unix epoch.
 const FIRST_ISSUED_AT: u64 = 1_750_000_000_000;
+
+/// How long a JWT-based access token lasts, in seconds.
+const JWT_LIFETIME: u64 = 30 * 60;
 
 /// Tokens are numbered, so two orgs of one process would issue the same ones. A client that sends
 /// one org's token to the other must be caught: each org writes its own number into its tokens.
@@ -16,6 +28,7 @@ pub(super) struct Sessions {
     access_tokens: u64,
     refresh_tokens: u64,
     families: u64,
+    jtis: HashSet<String>,
     /// How many calls each access token issued from now on is good for.
     pub(super) calls_per_session: Option<u64>,
     live: HashMap<String, Session>,
@@ -26,10 +39,25 @@ struct Session {
     /// `None` for a session that no refresh token can outlive: client credentials.
     family: Option<u64>,
     calls_left: Option<u64>,
+    /// `None` for a plain session id, which no app was granted.
+    scope: Option<Arc<str>>,
+    /// Seconds since the Unix epoch.
+    began: u64,
+    /// When a JWT-based access token ends. Opaque ones have no such moment.
+    ends: Option<u64>,
+}
+
+impl Session {
+    fn is_good(&self, now: u64) -> bool {
+        self.calls_left != Some(0) && self.ends.is_none_or(|end| now < end)
+    }
 }
 
 struct Presentable {
     family: u64,
+    scope: Arc<str>,
+    /// Seconds since the Unix epoch.
+    issued: u64,
     standing: Standing,
 }
 
@@ -42,12 +70,37 @@ enum Standing {
     Revoked,
 }
 
+/// How access tokens are made at the moment.
+pub(super) struct Mint {
+    /// Seconds since the Unix epoch.
+    pub(super) now: u64,
+    /// Who issues JWTs; `None` for opaque tokens.
+    pub(super) jwt_issuer: Option<String>,
+}
+
 /// The tokens of one answer.
 pub(super) struct NewTokens {
     pub(super) access_token: String,
+    pub(super) is_jwt: bool,
     pub(super) refresh_token: Option<String>,
+    pub(super) scope: Option<Arc<str>>,
     /// Milliseconds since the Unix epoch.
     pub(super) issued_at: u64,
+}
+
+/// What is known of a token that is good.
+pub(super) struct Known<'a> {
+    pub(super) kind: TokenKind,
+    pub(super) scope: &'a str,
+    /// Seconds since the Unix epoch.
+    pub(super) issued: u64,
+    pub(super) ends: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum TokenKind {
+    Access,
+    Refresh,
 }
 
 /// Why a refresh token was refused.
@@ -68,23 +121,38 @@ impl Sessions {
             access_tokens: 0,
             refresh_tokens: 0,
             families: 0,
+            jtis: HashSet::new(),
             calls_per_session: None,
             live: HashMap::new(),
             grants: HashMap::new(),
         }
     }
 
-    /// A new family: a session and the refresh token to go on with.
-    pub(super) fn authorize(&mut self) -> (NewTokens, String) {
+    /// A new family: a session and, if the scope says so, the refresh token to go on with.
+    pub(super) fn authorize(&mut self, scope: &str, mint: &Mint) -> NewTokens {
         self.families += 1;
         let family = self.families;
-        let tokens = self.begin_session(Some(family));
-        (tokens, self.new_refresh_token(family))
+        let scope = Arc::from(scope);
+        let mut tokens = self.begin_session(Some(family), Some(Arc::clone(&scope)), mint);
+        if scope::refreshes(&scope) {
+            tokens.refresh_token = Some(self.new_refresh_token(family, scope, mint.now));
+        }
+        tokens
     }
 
-    /// A session of its own, without a refresh token.
-    pub(super) fn begin_lone_session(&mut self) -> NewTokens {
-        self.begin_session(None)
+    /// A session of its own, without a refresh token. Without a scope it is a plain session id.
+    pub(super) fn begin_lone_session(&mut self, scope: Option<&str>, mint: &Mint) -> NewTokens {
+        self.begin_session(None, scope.map(Arc::from), mint)
+    }
+
+    /// Remembers the id of an assertion; `false` if it has been used before.
+    pub(super) fn take_jti(&mut self, jti: &str) -> bool {
+        self.jtis.insert(jti.to_owned())
+    }
+
+    /// Whether the user has approved the app: by a refresh token that is still good.
+    pub(super) fn has_approval(&self) -> bool {
+        self.grants.values().any(Presentable::is_good)
     }
 
     /// Takes a refresh token in for processing.
@@ -110,7 +178,12 @@ impl Sessions {
     /// Ends the processing that [`begin_refresh`](Self::begin_refresh) began with a new session.
     ///
     /// `None` if the token was revoked in between.
-    pub(super) fn finish_refresh(&mut self, token: &str, rotate: bool) -> Option<NewTokens> {
+    pub(super) fn finish_refresh(
+        &mut self,
+        token: &str,
+        rotate: bool,
+        mint: &Mint,
+    ) -> Option<NewTokens> {
         let grant = self.grants.get_mut(token)?;
         if grant.standing != Standing::InProcess {
             return None;
@@ -121,8 +194,9 @@ impl Sessions {
             Standing::Good
         };
         let family = grant.family;
-        let mut tokens = self.begin_session(Some(family));
-        tokens.refresh_token = rotate.then(|| self.new_refresh_token(family));
+        let scope = Arc::clone(&grant.scope);
+        let mut tokens = self.begin_session(Some(family), Some(Arc::clone(&scope)), mint);
+        tokens.refresh_token = rotate.then(|| self.new_refresh_token(family, scope, mint.now));
         Some(tokens)
     }
 
@@ -136,18 +210,54 @@ impl Sessions {
     }
 
     /// Uses a session for one call; `false` if the token is not good.
-    pub(super) fn spend_call(&mut self, access_token: &str) -> bool {
+    pub(super) fn spend_call(&mut self, access_token: &str, now: u64) -> bool {
         let Some(session) = self.live.get_mut(access_token) else {
             return false;
         };
-        match &mut session.calls_left {
-            None => true,
-            Some(0) => false,
-            Some(left) => {
-                *left -= 1;
-                true
-            }
+        let good = session.is_good(now);
+        if good {
+            session.calls_left = session.calls_left.map(|left| left.saturating_sub(1));
         }
+        good
+    }
+
+    /// Whether an access token is good for a request that is not counted as a data call.
+    pub(super) fn is_good(&self, access_token: &str, now: u64) -> bool {
+        let session = self.live.get(access_token);
+        session.is_some_and(|session| session.is_good(now))
+    }
+
+    /// What an app may learn about `token`: nothing unless it was granted to the app and is good.
+    pub(super) fn look_up(&self, token: &str, now: u64) -> Option<Known<'_>> {
+        if let Some(session) = self.live.get(token) {
+            return session.is_good(now).then_some(Known {
+                kind: TokenKind::Access,
+                scope: session.scope.as_deref()?,
+                issued: session.began,
+                ends: session.ends,
+            });
+        }
+        let grant = self.grants.get(token).filter(|grant| grant.is_good())?;
+        Some(Known {
+            kind: TokenKind::Refresh,
+            scope: &grant.scope,
+            issued: grant.issued,
+            ends: None,
+        })
+    }
+
+    /// Ends a refresh token with all that came of it, or an access token alone; `false` if `token`
+    /// is neither.
+    pub(super) fn revoke(&mut self, token: &str) -> bool {
+        if self.live.remove(token).is_some() {
+            return true;
+        }
+        let grant = self.grants.get(token).filter(|grant| grant.is_good());
+        let Some(family) = grant.map(|grant| grant.family) else {
+            return false;
+        };
+        self.revoke_family(family);
+        true
     }
 
     /// Ends every session. Refresh tokens stay good.
@@ -172,34 +282,88 @@ impl Sessions {
         }
     }
 
-    fn begin_session(&mut self, family: Option<u64>) -> NewTokens {
+    fn begin_session(
+        &mut self,
+        family: Option<u64>,
+        scope: Option<Arc<str>>,
+        mint: &Mint,
+    ) -> NewTokens {
         let issued_at = FIRST_ISSUED_AT + 1_000 * self.access_tokens;
         self.access_tokens += 1;
-        // As long as the real ones, so that a measurement with them means something.
-        let access_token = format!(
-            "00Dxx0000001gEF!AQEAQ{:0>11}.{:0>79}",
-            self.org, self.access_tokens
-        );
+        let (access_token, ends) = match (&mint.jwt_issuer, &scope) {
+            (Some(issuer), Some(scope)) => {
+                let ends = mint.now + JWT_LIFETIME;
+                (self.new_jwt(issuer, scope, mint.now, ends), Some(ends))
+            }
+            // As long as the real ones, so that a measurement with them means something.
+            _ => (
+                format!(
+                    "00Dxx0000001gEF!AQEAQ{:0>11}.{:0>79}",
+                    self.org, self.access_tokens
+                ),
+                None,
+            ),
+        };
         let session = Session {
             family,
             calls_left: self.calls_per_session,
+            scope: scope.clone(),
+            began: mint.now,
+            ends,
         };
         self.live.insert(access_token.clone(), session);
         NewTokens {
             access_token,
+            is_jwt: ends.is_some(),
             refresh_token: None,
+            scope,
             issued_at,
         }
     }
 
-    fn new_refresh_token(&mut self, family: u64) -> String {
+    fn new_jwt(&self, issuer: &str, scope: &str, now: u64, ends: u64) -> String {
+        let header = json!({
+            "alg": "RS256",
+            "typ": "JWT",
+            "kid": jwt::KID,
+            "tty": "sfdc-core-token",
+            "tnk": "core/prod/00Dxx0000001gEFEAY",
+            "ver": "1.0",
+        });
+        let claims = json!({
+            "iss": issuer,
+            "aud": [issuer],
+            "sub": format!("uid:{USER_ID}"),
+            "scp": scope,
+            "client_id": CLIENT_ID,
+            "exp": ends,
+            "nbf": now,
+            "iat": now,
+            "mty": "oauth",
+            // Tells tokens of the same second apart.
+            "sfi": format!("{:0>11}.{:0>11}", self.org, self.access_tokens),
+            "roles": [],
+            "hsc": false,
+        });
+        jwt::sign(Key::of_org(), &header, &claims)
+    }
+
+    fn new_refresh_token(&mut self, family: u64, scope: Arc<str>, now: u64) -> String {
         self.refresh_tokens += 1;
         let token = format!("5Aep861{:0>11}.{:0>68}", self.org, self.refresh_tokens);
         let grant = Presentable {
             family,
+            scope,
+            issued: now,
             standing: Standing::Good,
         };
         self.grants.insert(token.clone(), grant);
         token
+    }
+}
+
+impl Presentable {
+    fn is_good(&self) -> bool {
+        matches!(self.standing, Standing::Good | Standing::InProcess)
     }
 }

@@ -1,9 +1,13 @@
 //! Everything an org remembers.
 
+use super::app::App;
+use super::clock::Clock;
+use super::codes::Codes;
 use super::counters::Counters;
+use super::devices::Devices;
 use super::records::Records;
-use super::sessions::Sessions;
-use super::user::{LoginRefusal, User};
+use super::sessions::{Mint, Sessions};
+use super::user::{LoginRefusal, ORG_ID, USER_ID, User};
 
 /// The state behind an org's one mutex. It is never locked across an await.
 pub(super) struct State {
@@ -16,7 +20,11 @@ pub(super) struct State {
     pub(super) answer_early: Option<usize>,
     /// The least number of bytes in the body of a 401.
     pub(super) error_body_size: usize,
+    pub(super) clock: Clock,
+    pub(super) app: App,
     pub(super) user: User,
+    pub(super) codes: Codes,
+    pub(super) devices: Devices,
     pub(super) sessions: Sessions,
     pub(super) records: Records,
     pub(super) counters: Counters,
@@ -30,12 +38,29 @@ impl State {
             rotate_refresh_tokens: true,
             answer_early: None,
             error_body_size: 0,
+            clock: Clock::system(),
+            app: App::new(),
             user: User::new(),
+            codes: Codes::new(),
+            devices: Devices::new(),
             sessions: Sessions::new(),
             records: Records::new(),
             counters: Counters::default(),
         }
     }
+    /// How access tokens issued `now` are made.
+    pub(super) fn mint(&self, now: u64) -> Mint {
+        Mint {
+            now,
+            jwt_issuer: self.app.issues_jwts.then(|| self.login_url.clone()),
+        }
+    }
+
+    /// The identity URL of the org's one user.
+    pub(super) fn identity_url(&self) -> String {
+        format!("{}/id/{ORG_ID}/{USER_ID}", self.login_url)
+    }
+
     /// Takes the user through the login gate, and counts how that ended.
     pub(super) fn log_in(
         &mut self,

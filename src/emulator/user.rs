@@ -2,7 +2,10 @@
 
 use super::org::Org;
 
-const USERNAME: &str = "user@example.com";
+pub(super) const ORG_ID: &str = "00Dxx0000001gEFEAY";
+pub(super) const USER_ID: &str = "005xx000001SwiUAAS";
+
+pub(super) const USERNAME: &str = "user@example.com";
 /// Holds what a form and an XML document must escape: a client that forgets to is found out.
 const PASSWORD: &str = "correct & horse+<staple>";
 const SECURITY_TOKEN: &str = "wqU8TzZx1dPbK7mYcVh3RfNa";

@@ -1,5 +1,7 @@
 //! The emulated org, seen through its public surface: without a socket, and over loopback.
 
+mod grants;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
@@ -144,7 +146,7 @@ async fn the_token_endpoint_refuses_in_the_words_of_salesforce() {
     let dead = ("invalid_grant", "expired access/refresh token");
     let cases = [
         (String::new(), unknown_grant),
-        ("grant_type=password".to_owned(), unknown_grant),
+        ("grant_type=magic".to_owned(), unknown_grant),
         ("grant_type=refresh_token".to_owned(), unknown_client),
         (
             format!("grant_type=refresh_token&refresh_token={token}&client_id=x&client_secret=y"),
@@ -1104,6 +1106,46 @@ fn send(org: &Org, request: Request<Full<Bytes>>) -> impl Future<Output = Answer
 
 fn refresh(org: &Org, token: &str) -> impl Future<Output = Answer> + use<> {
     send(org, token_request(refresh_form(org, token)))
+}
+
+/// A token request of `pairs`, with the app's id and secret.
+async fn grant(org: &Org, pairs: &[(&str, &str)]) -> Answer {
+    send(org, token_request(form(org, pairs))).await
+}
+
+/// The parameters `pairs`, encoded, with the app's id and secret.
+fn form(org: &Org, pairs: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new())
+        .append_pair("client_id", org.client_id())
+        .append_pair("client_secret", org.client_secret())
+        .extend_pairs(pairs)
+        .finish()
+}
+
+fn encode(pairs: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(pairs)
+        .finish()
+}
+
+/// A form sent to `path`.
+fn post_form(path: &str, form: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    Request::post(path)
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Full::new(form.into()))
+        .unwrap()
+}
+
+fn set_time(org: &Org, seconds: u64) {
+    org.set_clock(move || std::time::UNIX_EPOCH + Duration::from_secs(seconds));
+}
+
+fn fields(body: &Value) -> Vec<&str> {
+    body.as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
 }
 
 async fn get_limits(org: &Org, token: &str) -> StatusCode {

@@ -1,0 +1,182 @@
+//! Devices that wait for their user (RFC 8628, in Salesforce's older words): the bookkeeping.
+
+use std::collections::HashMap;
+
+use super::org::Org;
+
+/// How long a device and its user have, in seconds.
+const LIFETIME: u64 = 10 * 60;
+
+/// How long a device waits between polls at first, in seconds.
+pub(super) const INTERVAL: u64 = 5;
+
+/// Every device code of one org.
+pub(super) struct Devices {
+    enforces_interval: bool,
+    issued: u64,
+    /// By device code.
+    waiting: HashMap<String, Device>,
+}
+
+struct Device {
+    user_code: String,
+    scope: String,
+    until: u64,
+    decision: Option<Decision>,
+    interval: u64,
+    polled: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decision {
+    Allow,
+    Deny,
+}
+
+/// Why a poll brings no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PollRefusal {
+    Unknown,
+    Expired,
+    Pending,
+    TooFast,
+    Denied,
+}
+
+/// The codes of one device.
+pub(super) struct DeviceCodes {
+    pub(super) device_code: String,
+    pub(super) user_code: String,
+}
+
+impl Devices {
+    pub(super) fn new() -> Self {
+        Self {
+            enforces_interval: false,
+            issued: 0,
+            waiting: HashMap::new(),
+        }
+    }
+
+    pub(super) fn begin(&mut self, scope: &str, now: u64) -> DeviceCodes {
+        self.issued += 1;
+        let device_code = format!("ZGV2aWNlLWNvZGU{:0>40}==", self.issued);
+        let user_code = format!("EMUL{:0>4}", self.issued);
+        let device = Device {
+            user_code: user_code.clone(),
+            scope: scope.to_owned(),
+            until: now + LIFETIME,
+            decision: None,
+            interval: INTERVAL,
+            polled: None,
+        };
+        self.waiting.insert(device_code.clone(), device);
+        DeviceCodes {
+            device_code,
+            user_code,
+        }
+    }
+
+    /// Records what the user decided; `false` if no device waits with this code.
+    pub(super) fn decide(&mut self, user_code: &str, decision: Decision, now: u64) -> bool {
+        let device = self.waiting.values_mut().find(|device| {
+            device.user_code == user_code && device.decision.is_none() && now < device.until
+        });
+        match device {
+            Some(device) => {
+                device.decision = Some(decision);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The scope that the user allowed. A device code works once.
+    pub(super) fn poll(&mut self, device_code: &str, now: u64) -> Result<String, PollRefusal> {
+        let device = self
+            .waiting
+            .get_mut(device_code)
+            .ok_or(PollRefusal::Unknown)?;
+        if now >= device.until {
+            return Err(PollRefusal::Expired);
+        }
+        let earliest = device
+            .polled
+            .replace(now)
+            .map(|last| last + device.interval);
+        if self.enforces_interval && earliest.is_some_and(|earliest| now < earliest) {
+            // RFC 8628 §3.5: from now on it is five seconds more.
+            device.interval += 5;
+            return Err(PollRefusal::TooFast);
+        }
+        match device.decision {
+            None => Err(PollRefusal::Pending),
+            Some(Decision::Deny) => Err(PollRefusal::Denied),
+            Some(Decision::Allow) => {
+                let device = self.waiting.remove(device_code);
+                device
+                    .map(|device| device.scope)
+                    .ok_or(PollRefusal::Unknown)
+            }
+        }
+    }
+}
+
+/// The user of a device.
+impl Org {
+    /// Lets the device in that shows `user_code`, as its user does on the verification page.
+    /// `false` if no device waits with this code.
+    #[must_use = "`false` if no device waits with this code"]
+    pub fn approve_device(&self, user_code: &str) -> bool {
+        self.decide_device(user_code, Decision::Allow)
+    }
+
+    /// Turns the device away that shows `user_code`. `false` if no device waits with this code.
+    #[must_use = "`false` if no device waits with this code"]
+    pub fn deny_device(&self, user_code: &str) -> bool {
+        self.decide_device(user_code, Decision::Deny)
+    }
+
+    /// Whether a device that polls before its interval has passed is told to `slow_down`, and to
+    /// wait five seconds longer from then on. The default is `false`: tests need no time.
+    pub fn enforce_device_interval(&self, enforce: bool) {
+        self.state().devices.enforces_interval = enforce;
+    }
+
+    pub(super) fn decide_device(&self, user_code: &str, decision: Decision) -> bool {
+        let now = self.now();
+        self.state().devices.decide(user_code, decision, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_waits_for_its_user_and_no_longer_than_ten_minutes() {
+        let mut devices = Devices::new();
+        assert_eq!(devices.poll("unknown", 0), Err(PollRefusal::Unknown));
+        let codes = devices.begin("api", 1_000);
+        assert_eq!(codes.user_code.len(), 8);
+        let code = codes.device_code;
+        assert_eq!(devices.poll(&code, 1_000), Err(PollRefusal::Pending));
+        assert!(!devices.decide("EMUL9999", Decision::Allow, 1_000));
+        assert!(devices.decide(&codes.user_code, Decision::Allow, 1_000));
+        assert!(!devices.decide(&codes.user_code, Decision::Deny, 1_000));
+        assert_eq!(devices.poll(&code, 1_600), Err(PollRefusal::Expired));
+        assert_eq!(devices.poll(&code, 1_599).as_deref(), Ok("api"));
+        assert_eq!(devices.poll(&code, 1_599), Err(PollRefusal::Unknown));
+    }
+
+    #[test]
+    fn a_device_that_polls_too_fast_must_wait_longer_each_time() {
+        let mut devices = Devices::new();
+        devices.enforces_interval = true;
+        let code = devices.begin("api", 0).device_code;
+        assert_eq!(devices.poll(&code, 0), Err(PollRefusal::Pending));
+        assert_eq!(devices.poll(&code, 4), Err(PollRefusal::TooFast));
+        assert_eq!(devices.poll(&code, 13), Err(PollRefusal::TooFast));
+        assert_eq!(devices.poll(&code, 28), Err(PollRefusal::Pending));
+    }
+}

@@ -1,0 +1,55 @@
+//! Parameters of OAuth requests.
+
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+
+/// The parameters of a request: those of its query, then those of its form.
+pub(super) struct Form(Vec<(String, String)>);
+
+/// A parameter that came twice. RFC 6749 §3.1 and §3.2: none may.
+pub(super) struct Duplicate(pub(super) String);
+
+impl Form {
+    pub(super) fn read(parts: &Parts, body: &[u8]) -> Result<Self, Duplicate> {
+        let query = parts.uri.query().unwrap_or_default().as_bytes();
+        let content_type = parts
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+        // Anything but a form brings no parameters: the one that is needed is then found missing.
+        let is_form = media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded");
+        let body = if is_form { body } else { &[] };
+        Self::parse(query)?.and(Self::parse(body)?)
+    }
+
+    pub(super) fn parse(encoded: &[u8]) -> Result<Self, Duplicate> {
+        form_urlencoded::parse(encoded)
+            .into_owned()
+            .try_fold(Self(Vec::new()), Self::with)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let mut parameters = self.0.iter();
+        parameters.find_map(|(key, value)| (key == name).then_some(value.as_str()))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    fn and(self, other: Self) -> Result<Self, Duplicate> {
+        other.0.into_iter().try_fold(self, Self::with)
+    }
+
+    fn with(mut self, (name, value): (String, String)) -> Result<Self, Duplicate> {
+        if self.get(&name).is_some() {
+            return Err(Duplicate(name));
+        }
+        self.0.push((name, value));
+        Ok(self)
+    }
+}

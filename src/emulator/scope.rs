@@ -1,0 +1,54 @@
+//! OAuth scopes.
+
+/// What the connected app gets when it does not ask for scopes.
+pub(super) const DEFAULT: &str = "refresh_token web openid api id";
+
+/// The scopes the connected app may ask for. A session can do the same with any of them.
+pub(super) const KNOWN: [&str; 27] = [
+    "address",
+    "api",
+    "cdp_api",
+    "cdp_ingest_api",
+    "cdp_profile_api",
+    "cdp_query_api",
+    "chatbot_api",
+    "chatter_api",
+    "content",
+    "custom_permissions",
+    "eclair_api",
+    "einstein_gpt_api",
+    "email",
+    "full",
+    "id",
+    "interaction_api",
+    "lightning",
+    "mcp_api",
+    "offline_access",
+    "openid",
+    "pardot_api",
+    "phone",
+    "profile",
+    "refresh_token",
+    "sfap_api",
+    "visualforce",
+    "wave_api",
+];
+
+/// Whether `scope` names `wanted` among others.
+pub(super) fn has(scope: &str, wanted: &str) -> bool {
+    scope.split_whitespace().any(|scope| scope == wanted)
+}
+
+/// Whether a refresh token comes with `scope`. The two names mean the same; `full` means neither.
+pub(super) fn refreshes(scope: &str) -> bool {
+    has(scope, "refresh_token") || has(scope, "offline_access")
+}
+
+/// What is granted to an app that asks for `scope`; `None` if one of the scopes does not exist.
+pub(super) fn granted(scope: Option<&str>) -> Option<&str> {
+    let Some(scope) = scope.map(str::trim).filter(|scope| !scope.is_empty()) else {
+        return Some(DEFAULT);
+    };
+    let mut scopes = scope.split_whitespace();
+    scopes.all(|scope| KNOWN.contains(&scope)).then_some(scope)
+}

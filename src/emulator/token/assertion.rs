@@ -1,0 +1,113 @@
+//! Grants that a token of someone else's making asks for: JWT bearer and token exchange.
+
+use http::request::Parts;
+use serde_json::Value;
+
+use super::client::{Secret, authenticate, unknown_client};
+use super::device::unknown_scope;
+use super::endpoint::{Approved, PATH};
+use super::refusal::Refusal;
+use super::success::Flow;
+use crate::emulator::form::Form;
+use crate::emulator::jwt;
+use crate::emulator::keys::Key;
+use crate::emulator::org::Org;
+use crate::emulator::scope;
+use crate::emulator::state::State;
+use crate::emulator::user::{LoginRefusal, User};
+
+/// How far ahead `exp` may lie, in seconds: three minutes, and as much again as clocks may differ.
+const LONGEST_VALIDITY: u64 = 5 * 60;
+
+/// The JWT bearer flow (RFC 7523 §2.1).
+pub(super) fn jwt_bearer(org: &Org, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
+    let assertion = form
+        .get("assertion")
+        .ok_or_else(|| Refusal::missing("assertion"))?;
+    let invalid = || Refusal::invalid_grant("invalid assertion");
+    let claims = jwt::verify(Key::of_app(), assertion).ok_or_else(invalid)?;
+    let claim = |name: &str| claims.get(name).and_then(Value::as_str);
+    if claim("iss") != Some(org.client_id()) {
+        return Err(unknown_client());
+    }
+    let now = org.now();
+    let seconds = |name: &str| claims.get(name).and_then(Value::as_u64);
+    let expires = seconds("exp").ok_or_else(invalid)?;
+    let early = seconds("nbf").is_some_and(|not_before| now < not_before);
+    if expires <= now || expires > now + LONGEST_VALIDITY || early {
+        return Err(invalid());
+    }
+    let mut state = org.state();
+    if !claim("aud").is_some_and(|audience| is_audience(&state, parts, audience)) {
+        return Err(Refusal::invalid_grant("audience is invalid"));
+    }
+    // `prn` is the older name of `sub`, and wins.
+    let subject = claim("prn").or_else(|| claim("sub"));
+    admit(&mut state, subject)?;
+    // Last, so that only an assertion that was used is used up.
+    if let Some(jti) = claim("jti")
+        && !state.sessions.take_jti(jti)
+    {
+        return Err(Refusal::new("bad_jti_claim", "jti was used before"));
+    }
+    Ok(Approved::new(Flow::Assertion, "web openid api id"))
+}
+
+/// The login hosts of this org, and the URL of the site that was called, if one was.
+fn is_audience(state: &State, parts: &Parts, audience: &str) -> bool {
+    let site = parts.uri.path().strip_suffix(PATH).unwrap_or_default();
+    audience == "https://login.salesforce.com"
+        || [&state.login_url, &state.instance_url]
+            .into_iter()
+            .any(|url| {
+                let rest = audience.strip_prefix(url.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest == site)
+            })
+}
+
+/// Lets the user in whom an assertion names, if that user has approved the app.
+pub(super) fn admit(state: &mut State, subject: Option<&str>) -> Result<(), Refusal> {
+    let approved = state.app.preauthorized || state.sessions.has_approval();
+    if !subject.is_some_and(User::is_named) || !approved {
+        return Err(Refusal::not_approved());
+    }
+    state
+        .log_in(User::login_by_assertion)
+        .map_err(|refusal| match refusal {
+            // From outside, the user is only not the right one.
+            LoginRefusal::Inactive => Refusal::not_approved(),
+            refusal => refusal.into(),
+        })
+}
+
+/// Token exchange (RFC 8693 §2.1), with the part of the Apex handler played by
+/// [`Org::trust_subject_token`].
+pub(super) fn token_exchange(org: &Org, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
+    authenticate(org, parts, form, Secret::AsSetUp)?;
+    let required = |name: &str| form.get(name).ok_or_else(|| Refusal::missing(name));
+    let subject_token = required("subject_token")?;
+    let kind = required("subject_token_type")?;
+    let mut state = org.state();
+    if state.app.on_shared_host {
+        return Err(Refusal::wrong_host());
+    }
+    let known = ["access_token", "refresh_token", "id_token", "saml2", "jwt"];
+    let kind = kind.strip_prefix("urn:ietf:params:oauth:token-type:");
+    if !kind.is_some_and(|kind| known.contains(&kind)) {
+        return Err(Refusal::new(
+            "unsupported_token_type",
+            "subject_token_type not supported",
+        ));
+    }
+    if subject_token.chars().count() > 10_000 {
+        return Err(Refusal::new("invalid_request", "subject_token is too long"));
+    }
+    let scope = scope::granted(form.get("scope")).ok_or_else(unknown_scope)?;
+    let mut trusted = state.app.subject_tokens.iter();
+    if !trusted.any(|trusted| trusted == subject_token) {
+        return Err(Refusal::not_approved());
+    }
+    let username = org.username();
+    admit(&mut state, Some(username))?;
+    Ok(Approved::new(Flow::Consent, scope))
+}

@@ -1,0 +1,111 @@
+//! Whether the connected app is the one that asks.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use serde_json::Value;
+
+use super::refusal::Refusal;
+use crate::emulator::form::Form;
+use crate::emulator::jwt;
+use crate::emulator::keys::Key;
+use crate::emulator::org::Org;
+
+/// Whether the client id is enough.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::emulator) enum Secret {
+    /// Never: the flow has nothing else to go by.
+    Required,
+    /// If the app is set up so.
+    AsSetUp,
+}
+
+/// Authenticates the client by a secret in the form, HTTP Basic or a signed assertion.
+pub(in crate::emulator) fn authenticate(
+    org: &Org,
+    parts: &Parts,
+    form: &Form,
+    secret_rule: Secret,
+) -> Result<(), Refusal> {
+    let from_form = (form.get("client_id"), form.get("client_secret"));
+    // Salesforce ignores the header when the form repeats the pair.
+    let basic = match from_form {
+        (Some(_), Some(_)) => None,
+        _ => basic_credentials(&parts.headers)?,
+    };
+    let (id, secret) = match &basic {
+        Some((id, secret)) => (Some(id.as_str()), Some(secret.as_str())),
+        None => from_form,
+    };
+    if id != Some(org.client_id()) {
+        return Err(unknown_client());
+    }
+    let authentic = match (secret, form.get("client_assertion")) {
+        (Some(secret), _) => secret == org.client_secret(),
+        (None, Some(assertion)) => check_assertion(org, parts, form, assertion)?,
+        (None, None) => secret_rule == Secret::AsSetUp && !org.state().app.requires_secret,
+    };
+    if authentic {
+        Ok(())
+    } else {
+        Err(Refusal::new("invalid_client", "invalid client credentials"))
+    }
+}
+
+pub(super) fn unknown_client() -> Refusal {
+    Refusal::new("invalid_client_id", "client identifier invalid")
+}
+
+/// What HTTP Basic says (RFC 7617 §2); `None` without an `Authorization` header.
+fn basic_credentials(headers: &HeaderMap) -> Result<Option<(String, String)>, Refusal> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let credentials = || {
+        let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("Basic") {
+            return None;
+        }
+        let decoded = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
+        let (id, secret) = decoded.split_once(':')?;
+        Some((id.to_owned(), secret.to_owned()))
+    };
+    match (credentials(), values.next()) {
+        (Some(credentials), None) => Ok(Some(credentials)),
+        _ => Err(Refusal::new(
+            "invalid_basic_auth_header",
+            "invalid basic authorization header",
+        )),
+    }
+}
+
+/// `private_key_jwt` (RFC 7523 §2.2), for whom the audience is the URL that was called.
+fn check_assertion(
+    org: &Org,
+    parts: &Parts,
+    form: &Form,
+    assertion: &str,
+) -> Result<bool, Refusal> {
+    let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    if form.get("client_assertion_type") != Some(kind) {
+        return Err(Refusal::new(
+            "invalid_assertion_type",
+            "client_assertion_type must be jwt-bearer",
+        ));
+    }
+    let Some(claims) = jwt::verify(Key::of_app(), assertion) else {
+        return Ok(false);
+    };
+    let now = org.now();
+    let state = org.state();
+    let path = parts.uri.path();
+    let here = [&state.login_url, &state.instance_url].map(|base| format!("{base}{path}"));
+    let claim = |name: &str| claims.get(name).and_then(Value::as_str);
+    let fresh = claims.get("exp").and_then(Value::as_u64) > Some(now);
+    Ok(fresh
+        && claim("iss") == Some(org.client_id())
+        && claim("sub") == Some(org.client_id())
+        && claim("aud").is_some_and(|aud| here.iter().any(|url| url == aud)))
+}

@@ -1,0 +1,52 @@
+//! The device flow: RFC 8628, in Salesforce's older words.
+
+use http::request::Parts;
+use serde_json::{Value, json};
+
+use super::client::{Secret, authenticate, unknown_client};
+use super::endpoint::Approved;
+use super::refusal::Refusal;
+use super::success::Flow;
+use crate::emulator::devices::{INTERVAL, PollRefusal};
+use crate::emulator::form::Form;
+use crate::emulator::org::Org;
+use crate::emulator::scope;
+
+/// The codes that a device begins with.
+pub(super) fn begin(org: &Org, form: &Form) -> Result<Value, Refusal> {
+    if form.get("client_id") != Some(org.client_id()) {
+        return Err(unknown_client());
+    }
+    let scope = scope::granted(form.get("scope")).ok_or_else(unknown_scope)?;
+    let now = org.now();
+    let mut state = org.state();
+    let codes = state.devices.begin(scope, now);
+    state.counters.device_codes_issued += 1;
+    Ok(json!({
+        "device_code": codes.device_code,
+        "user_code": codes.user_code,
+        "verification_uri": format!("{}/setup/connect", state.login_url),
+        "interval": INTERVAL,
+    }))
+}
+
+pub(super) fn poll(org: &Org, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
+    authenticate(org, parts, form, Secret::AsSetUp)?;
+    let code = form.get("code").ok_or_else(|| Refusal::missing("code"))?;
+    let now = org.now();
+    let mut state = org.state();
+    state.user.check_active()?;
+    let (error, description) = match state.devices.poll(code, now) {
+        Ok(scope) => return Ok(Approved::new(Flow::Consent, scope)),
+        Err(PollRefusal::Pending) => ("authorization_pending", "waiting for the user to authorize"),
+        Err(PollRefusal::TooFast) => ("slow_down", "polling too frequently"),
+        Err(PollRefusal::Denied) => ("access_denied", "end-user denied authorization"),
+        Err(PollRefusal::Expired) => ("invalid_grant", "expired authorization code"),
+        Err(PollRefusal::Unknown) => ("invalid_grant", "invalid authorization code"),
+    };
+    Err(Refusal::new(error, description))
+}
+
+pub(super) fn unknown_scope() -> Refusal {
+    Refusal::new("invalid_scope", "the requested scope is not allowed")
+}

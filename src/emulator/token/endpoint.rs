@@ -1,0 +1,168 @@
+//! The token endpoint: which grant is asked for, and what comes of it.
+
+use http::Method;
+use http::request::Parts;
+use http_body::Body;
+use serde_json::Value;
+
+use super::client::{Secret, authenticate};
+use super::refresh::RefreshInProcess;
+use super::refusal::Refusal;
+use super::success::{Flow, fields};
+use super::{assertion, code, device, saml};
+use crate::emulator::answer::{self, Answer};
+use crate::emulator::fault::Fault;
+use crate::emulator::form::Form;
+use crate::emulator::org::Org;
+use crate::emulator::receive::collect;
+use crate::error::BoxError;
+
+/// Where the endpoint is, below the login URL or the URL of a site.
+pub(super) const PATH: &str = "/services/oauth2/token";
+
+/// Answers a request to the token endpoint.
+pub(in crate::emulator) async fn answer<B>(
+    org: &Org,
+    parts: &Parts,
+    body: B,
+) -> Result<Answer, BoxError>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let fault = org.token_fault().meet();
+    org.state().counters.token_requests += 1;
+    let body = collect(body).await?;
+    let granted = match &fault.fault {
+        Fault::Refuse {
+            status,
+            error,
+            description,
+        } => Err(answer::token_error(*status, error, description)),
+        Fault::Maintenance => Err(answer::maintenance()),
+        _ => {
+            let decision = decide(org, parts, &body);
+            fault.wait(org.token_fault()).await;
+            decision
+                .and_then(|grantable| grantable.grant(org))
+                .map_err(|refusal| refusal.answer())
+        }
+    };
+    let answer = granted.unwrap_or_else(|refused| {
+        org.state().counters.token_refusals += 1;
+        refused
+    });
+    fault.deliver(answer)
+}
+
+/// What was found to be in order on arrival.
+enum Grantable<'a> {
+    Refresh(RefreshInProcess<'a>),
+    Session(Approved),
+    /// No token yet: the codes of a device.
+    Device(Value),
+}
+
+/// A session that may begin.
+pub(super) struct Approved {
+    pub(super) flow: Flow,
+    /// `None` for a plain session id.
+    pub(super) scope: Option<String>,
+    pub(super) nonce: Option<String>,
+}
+
+impl Approved {
+    pub(super) fn new(flow: Flow, scope: impl Into<String>) -> Self {
+        Self {
+            flow,
+            scope: Some(scope.into()),
+            nonce: None,
+        }
+    }
+}
+
+fn decide<'a>(org: &'a Org, parts: &Parts, body: &[u8]) -> Result<Grantable<'a>, Refusal> {
+    if parts.method != Method::POST {
+        return Err(Refusal::new("invalid_request", "must use HTTP POST"));
+    }
+    let form = Form::read(parts, body)?;
+    let approved = match form.get("grant_type") {
+        None if form.get("response_type") == Some("device_code") => {
+            return device::begin(org, &form).map(Grantable::Device);
+        }
+        Some("refresh_token") => {
+            return RefreshInProcess::begin(org, parts, &form).map(Grantable::Refresh);
+        }
+        Some("authorization_code") => code::exchange(org, parts, &form),
+        Some("device") => device::poll(org, parts, &form),
+        Some("password") => password(org, parts, &form),
+        Some("client_credentials") => client_credentials(org, parts, &form),
+        Some("urn:ietf:params:oauth:grant-type:jwt-bearer") => {
+            assertion::jwt_bearer(org, parts, &form)
+        }
+        Some("urn:ietf:params:oauth:grant-type:token-exchange") => {
+            assertion::token_exchange(org, parts, &form)
+        }
+        Some("urn:ietf:params:oauth:grant-type:saml2-bearer") => saml::bearer(org, &form),
+        Some("assertion") => saml::web_single_sign_on(org, &form),
+        _ => Err(Refusal::new(
+            "unsupported_grant_type",
+            "grant type not supported",
+        )),
+    };
+    approved.map(Grantable::Session)
+}
+
+impl Grantable<'_> {
+    fn grant(self, org: &Org) -> Result<Answer, Refusal> {
+        let now = org.now();
+        let (flow, tokens, nonce) = match self {
+            Self::Refresh(refresh) => (Flow::Consent, refresh.finish(now)?, None),
+            Self::Session(Approved { flow, scope, nonce }) => {
+                let mut state = org.state();
+                let mint = state.mint(now);
+                let sessions = &mut state.sessions;
+                let tokens = match (flow, &scope) {
+                    (Flow::Consent, Some(scope)) => sessions.authorize(scope, &mint),
+                    _ => sessions.begin_lone_session(scope.as_deref(), &mint),
+                };
+                (flow, tokens, nonce)
+            }
+            Self::Device(codes) => return Ok(answer::token(&codes)),
+        };
+        let mut state = org.state();
+        state.counters.tokens_issued += 1;
+        let body = fields(&state, flow, tokens, nonce.as_deref(), now);
+        Ok(answer::token(&body))
+    }
+}
+
+fn client_credentials(org: &Org, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
+    authenticate(org, parts, form, Secret::Required)?;
+    if org.state().app.on_shared_host {
+        return Err(Refusal::wrong_host());
+    }
+    org.state().user.check_active()?;
+    Ok(Approved::new(Flow::ClientCredentials, "api"))
+}
+
+/// The username-password flow (RFC 6749 §4.3).
+fn password(org: &Org, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
+    authenticate(org, parts, form, Secret::Required)?;
+    let required = |name: &str| form.get(name).ok_or_else(|| Refusal::missing(name));
+    let (username, password) = (required("username")?, required("password")?);
+    let mut state = org.state();
+    let failure = || Refusal::invalid_grant("authentication failure");
+    if state.app.password_flow_blocked {
+        return Err(failure());
+    }
+    state.log_in(|user| user.login(username, password))?;
+    if state.user.password_expired {
+        return Err(failure());
+    }
+    Ok(Approved {
+        flow: Flow::Password,
+        scope: None,
+        nonce: None,
+    })
+}

@@ -1,0 +1,60 @@
+//! The refresh token grant.
+
+use http::request::Parts;
+
+use super::client::{Secret, authenticate};
+use super::refusal::Refusal;
+use crate::emulator::form::Form;
+use crate::emulator::org::Org;
+use crate::emulator::sessions::{NewTokens, RefreshRefusal};
+
+/// A refresh that has begun and is not answered yet. Dropped when its caller goes away, and then
+/// the refresh token is as good as before.
+pub(super) struct RefreshInProcess<'a> {
+    org: &'a Org,
+    token: String,
+}
+
+impl<'a> RefreshInProcess<'a> {
+    pub(super) fn begin(org: &'a Org, parts: &Parts, form: &Form) -> Result<Self, Refusal> {
+        authenticate(org, parts, form, Secret::AsSetUp)?;
+        let token = form
+            .get("refresh_token")
+            .ok_or_else(|| Refusal::missing("refresh_token"))?;
+        let mut state = org.state();
+        state.user.check_active()?;
+        let description = match state.sessions.begin_refresh(token) {
+            Ok(()) => {
+                let token = token.to_owned();
+                return Ok(Self { org, token });
+            }
+            Err(RefreshRefusal::Dead) => "expired access/refresh token",
+            Err(RefreshRefusal::Reused) => {
+                state.counters.refresh_token_reuses += 1;
+                "expired access/refresh token"
+            }
+            Err(RefreshRefusal::InProcess) => {
+                state.counters.concurrent_refreshes += 1;
+                "token request is already being processed"
+            }
+        };
+        Err(Refusal::invalid_grant(description))
+    }
+
+    pub(super) fn finish(self, now: u64) -> Result<NewTokens, Refusal> {
+        let mut state = self.org.state();
+        let rotate = state.rotate_refresh_tokens;
+        let mint = state.mint(now);
+        let tokens = state.sessions.finish_refresh(&self.token, rotate, &mint);
+        // The guard is let go before `self` is dropped, which locks again.
+        drop(state);
+        tokens.ok_or_else(|| Refusal::invalid_grant("expired access/refresh token"))
+    }
+}
+
+impl Drop for RefreshInProcess<'_> {
+    fn drop(&mut self) {
+        // After `finish` there is nothing in process, and this changes nothing.
+        self.org.state().sessions.abandon_refresh(&self.token);
+    }
+}

@@ -1,0 +1,64 @@
+//! Why a token request is refused, in the words of the protocol.
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+
+use crate::emulator::answer::{self, Answer};
+use crate::emulator::form::Duplicate;
+use crate::emulator::user::LoginRefusal;
+
+/// `error` and `error_description` (RFC 6749 §5.2).
+pub(in crate::emulator) struct Refusal {
+    pub(in crate::emulator) error: &'static str,
+    pub(in crate::emulator) description: Cow<'static, str>,
+}
+
+impl Refusal {
+    pub(in crate::emulator) fn new(
+        error: &'static str,
+        description: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            error,
+            description: description.into(),
+        }
+    }
+
+    pub(super) fn invalid_grant(description: &'static str) -> Self {
+        Self::new("invalid_grant", description)
+    }
+
+    pub(super) fn missing(parameter: &str) -> Self {
+        let description = format!("missing required parameter: {parameter}");
+        Self::new("invalid_request", description)
+    }
+
+    pub(super) fn not_approved() -> Self {
+        Self::invalid_grant("user hasn't approved this consumer")
+    }
+
+    pub(super) fn wrong_host() -> Self {
+        Self::invalid_grant("request not supported on this domain")
+    }
+
+    pub(in crate::emulator) fn answer(&self) -> Answer {
+        answer::token_error(StatusCode::BAD_REQUEST, self.error, &self.description)
+    }
+}
+
+impl From<Duplicate> for Refusal {
+    fn from(Duplicate(name): Duplicate) -> Self {
+        Self::new("invalid_request", format!("duplicate parameter: {name}"))
+    }
+}
+
+impl From<LoginRefusal> for Refusal {
+    fn from(refusal: LoginRefusal) -> Self {
+        match refusal {
+            LoginRefusal::Invalid => Self::invalid_grant("authentication failure"),
+            LoginRefusal::Inactive => Self::invalid_grant("inactive user"),
+            LoginRefusal::RateExceeded => Self::new("rate_limit_exceeded", "login rate exceeded"),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The token answer.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::emulator::app::{CLIENT_ID, CLIENT_SECRET};
+use crate::emulator::jwt;
+use crate::emulator::keys::Key;
+use crate::emulator::scope;
+use crate::emulator::sessions::NewTokens;
+use crate::emulator::signature;
+use crate::emulator::state::State;
+
+/// How long an ID token is good, in seconds.
+const ID_TOKEN_LIFETIME: u64 = 120;
+
+/// What a token answer goes back to: it decides about the fields.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::emulator) enum Flow {
+    /// A user's consent, or a refresh of it.
+    Consent,
+    /// A signed statement about the user: neither `signature` nor `issued_at`.
+    Assertion,
+    ClientCredentials,
+    /// A plain session id: no `scope`.
+    Password,
+}
+
+/// The fields of the answer that brings `tokens`.
+pub(in crate::emulator) fn fields(
+    state: &State,
+    flow: Flow,
+    tokens: NewTokens,
+    nonce: Option<&str>,
+    now: u64,
+) -> Value {
+    let id = state.identity_url();
+    let mut body = json!({
+        "access_token": tokens.access_token,
+        "instance_url": state.instance_url,
+        "id": id,
+        "token_type": "Bearer",
+    });
+    if flow != Flow::Assertion {
+        let issued_at = tokens.issued_at.to_string();
+        body["signature"] = signature::sign(CLIENT_SECRET, &id, &issued_at).into();
+        body["issued_at"] = issued_at.into();
+    }
+    if tokens.is_jwt {
+        body["token_format"] = "jwt".into();
+    }
+    if let Some(refresh_token) = tokens.refresh_token {
+        body["refresh_token"] = refresh_token.into();
+    }
+    if let Some(scope) = tokens.scope {
+        if flow == Flow::Consent && scope::has(&scope, "openid") {
+            let issuer = &state.login_url;
+            body["id_token"] = id_token(issuer, &id, &tokens.access_token, nonce, now).into();
+        }
+        body["scope"] = (*scope).into();
+    }
+    body
+}
+
+/// `OpenID` Connect Core 1.0 §2.
+fn id_token(
+    issuer: &str,
+    subject: &str,
+    access_token: &str,
+    nonce: Option<&str>,
+    now: u64,
+) -> String {
+    let header = json!({ "alg": "RS256", "typ": "JWT", "kid": jwt::KID });
+    // §3.1.3.6: the left half of the hash.
+    let hash = Sha256::digest(access_token);
+    let (at_hash, _) = hash.split_at(hash.len() / 2);
+    let mut claims = json!({
+        "iss": issuer,
+        "sub": subject,
+        "aud": CLIENT_ID,
+        "iat": now,
+        "exp": now + ID_TOKEN_LIFETIME,
+        "at_hash": jwt::encode(at_hash),
+    });
+    if let Some(nonce) = nonce {
+        claims["nonce"] = nonce.into();
+    }
+    jwt::sign(Key::of_org(), &header, &claims)
+}
