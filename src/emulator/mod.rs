@@ -98,21 +98,28 @@
 
 mod answer;
 mod app;
+mod authorize;
 mod clock;
 mod codes;
+mod connect;
 mod counters;
 mod data;
 mod devices;
+mod discovery;
 mod echo;
 mod fault;
 mod form;
 mod grant;
+mod identity;
+mod introspect;
 mod jwt;
 mod keys;
 mod org;
+mod page;
 mod receive;
 mod records;
 mod rest;
+mod revoke;
 mod scope;
 mod server;
 mod service;
@@ -123,6 +130,7 @@ mod state;
 mod token;
 mod user;
 
+pub use authorize::ErrorPage;
 pub use counters::Counters;
 pub use fault::Fault;
 pub use grant::Grant;

@@ -13,8 +13,8 @@ use tower_service::Service;
 
 use super::answer::{self, Answer};
 use super::org::Org;
-use super::receive::discard;
-use super::{data, rest, token};
+use super::receive::collect;
+use super::{authorize, connect, data, discovery, identity, introspect, rest, revoke, token};
 use crate::error::BoxError;
 
 impl<B> Service<Request<B>> for Org
@@ -70,21 +70,38 @@ where
     count(&org, parts.headers.get_all(AUTHORIZATION).iter().count());
     match Route::of(parts.uri.path()) {
         Route::Token => token::answer(&org, &parts, body).await,
+        Route::Revoke => revoke::answer(&org, &parts, body).await,
         Route::Data(path) => data::answer(&org, &parts, path, body).await,
-        Route::Versions => {
-            discard(body, None).await?;
-            Ok(rest::versions(&parts.method))
-        }
-        Route::Nowhere => {
-            discard(body, None).await?;
-            Ok(answer::not_found())
+        route => {
+            let body = collect(body).await?;
+            Ok(match route {
+                Route::Authorize => authorize::answer(&org, &parts, &body),
+                Route::Connect => connect::answer(&org, &parts, &body),
+                Route::Introspect => introspect::answer(&org, &parts, &body),
+                Route::Userinfo => identity::userinfo(&org, &parts),
+                Route::Identity(path) => identity::identity(&org, &parts, path),
+                Route::Keys => discovery::keys(&parts.method),
+                Route::Discovery => discovery::document(&org, &parts.method),
+                Route::Versions => rest::versions(&parts.method),
+                _ => answer::not_found(),
+            })
         }
     }
 }
 
 /// Where a path leads.
 enum Route<'a> {
+    Authorize,
     Token,
+    Revoke,
+    Introspect,
+    Userinfo,
+    /// The verification page of the device flow.
+    Connect,
+    Keys,
+    Discovery,
+    /// What follows `/id/`.
+    Identity(&'a str),
     Versions,
     /// A data call, and what follows `/services/data/` in its path.
     Data(&'a str),
@@ -94,11 +111,34 @@ enum Route<'a> {
 impl<'a> Route<'a> {
     fn of(path: &'a str) -> Self {
         match path {
-            "/services/oauth2/token" => Self::Token,
-            "/services/data" | "/services/data/" => Self::Versions,
-            _ => path
-                .strip_prefix("/services/data/")
-                .map_or(Self::Nowhere, Self::Data),
+            "/services/data" | "/services/data/" => return Self::Versions,
+            "/setup/connect" => return Self::Connect,
+            "/id/keys" => return Self::Keys,
+            "/.well-known/openid-configuration" => return Self::Discovery,
+            _ => {}
+        }
+        if let Some(path) = path.strip_prefix("/services/data/") {
+            Self::Data(path)
+        } else if let Some(path) = path.strip_prefix("/id/") {
+            Self::Identity(path)
+        } else {
+            Self::of_oauth(path).unwrap_or(Self::Nowhere)
+        }
+    }
+
+    /// The endpoints that sites have too, below the path of the site.
+    fn of_oauth(path: &str) -> Option<Self> {
+        let (site, endpoint) = path.split_once("/services/oauth2/")?;
+        if site.rfind('/').is_some_and(|slash| slash != 0) {
+            return None;
+        }
+        match endpoint {
+            "authorize" => Some(Self::Authorize),
+            "token" => Some(Self::Token),
+            "revoke" => Some(Self::Revoke),
+            "introspect" => Some(Self::Introspect),
+            "userinfo" => Some(Self::Userinfo),
+            _ => None,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The emulated org, seen through its public surface: without a socket, and over loopback.
 
+mod device;
 mod grants;
+mod tokens;
+mod web_server;
 
 use std::convert::Infallible;
 use std::future::Future;

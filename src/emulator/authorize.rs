@@ -1,0 +1,377 @@
+//! The authorization endpoint (RFC 6749 §4.1.1, RFC 7636 §4.3).
+
+use std::fmt;
+
+use form_urlencoded::Serializer;
+use http::header::LOCATION;
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode, Uri};
+
+use super::answer::{self, Answer};
+use super::codes::CodeGrant;
+use super::form::{Duplicate, Form};
+use super::org::Org;
+use super::page;
+use super::scope;
+use super::token::{Flow, fields};
+use super::user::User;
+
+/// Answers a request to the authorization endpoint: with a page, or by sending the browser back.
+pub(super) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
+    org.state().counters.authorize_requests += 1;
+    if parts.method != Method::GET && parts.method != Method::POST {
+        return answer::method_not_allowed(&parts.method, "GET,POST");
+    }
+    let form = Form::read(parts, body).map_err(ErrorPage::from);
+    let next = form.and_then(|form| {
+        let request = AuthorizationRequest::read(org, &form)?;
+        // What the pages post comes in the body: a link can neither log in nor allow.
+        if parts.method == Method::POST {
+            Ok(request.go_on(org, &form))
+        } else {
+            Ok(request.begin(&form))
+        }
+    });
+    match next {
+        Ok(Next::Page(html)) => answer::html(StatusCode::OK, html),
+        Ok(Next::Redirect(url)) => redirect(&url),
+        Err(error) => answer::html(StatusCode::BAD_REQUEST, page::error(&error)),
+    }
+}
+
+fn redirect(url: &str) -> Answer {
+    match HeaderValue::try_from(url) {
+        Ok(url) => {
+            let mut answer = answer::html(StatusCode::FOUND, String::new());
+            answer.headers_mut().insert(LOCATION, url);
+            answer
+        }
+        // A callback that is no header value cannot have been meant.
+        Err(_) => answer::html(StatusCode::BAD_REQUEST, page::error(&redirect_mismatch())),
+    }
+}
+
+/// What a browser is shown instead of being sent back to the app.
+///
+/// From [`Org::approve`] and [`Org::deny`]: the authorization request is of the kind that must not
+/// be answered with a redirect (RFC 6749 §4.1.2.1), or the org does not let the app have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorPage {
+    error: &'static str,
+    description: String,
+}
+
+impl ErrorPage {
+    fn new(error: &'static str, description: impl Into<String>) -> Self {
+        Self {
+            error,
+            description: description.into(),
+        }
+    }
+
+    /// The error code on the page, for instance `redirect_uri_mismatch`.
+    pub fn error(&self) -> &str {
+        self.error
+    }
+
+    /// What the page says about it.
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+}
+
+impl fmt::Display for ErrorPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.error, self.description)
+    }
+}
+
+impl std::error::Error for ErrorPage {}
+
+impl From<Duplicate> for ErrorPage {
+    fn from(Duplicate(name): Duplicate) -> Self {
+        Self::new("invalid_request", format!("duplicate parameter: {name}"))
+    }
+}
+
+fn redirect_mismatch() -> ErrorPage {
+    ErrorPage::new(
+        "redirect_uri_mismatch",
+        "redirect_uri must match configuration",
+    )
+}
+
+/// An authorization request whose app and callback are in order.
+struct AuthorizationRequest {
+    redirect_uri: String,
+    state: Option<String>,
+    nonce: Option<String>,
+    immediate: bool,
+    code_challenge: Option<String>,
+    /// Whether tokens were asked for: everything is then sent back in the fragment.
+    in_fragment: bool,
+    /// The answer and the scope asked for, or why they cannot be had.
+    wanted: Result<(ResponseType, String), Denial>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ResponseType {
+    Code,
+    /// The user-agent flow (RFC 6749 §4.2): tokens in the fragment.
+    Token,
+}
+
+/// An error that is sent back to the app.
+#[derive(Clone, Copy)]
+struct Denial {
+    error: &'static str,
+    description: &'static str,
+}
+
+/// What the browser gets.
+enum Next {
+    Page(String),
+    Redirect(String),
+}
+
+/// What the user makes of the consent page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    Allow,
+    Deny,
+}
+
+impl AuthorizationRequest {
+    fn read(org: &Org, form: &Form) -> Result<Self, ErrorPage> {
+        if form.get("client_id") != Some(org.client_id()) {
+            return Err(ErrorPage::new(
+                "invalid_client_id",
+                "client identifier invalid",
+            ));
+        }
+        let Some(redirect_uri) = form.get("redirect_uri") else {
+            return Err(ErrorPage::new(
+                "redirect_uri_missing",
+                "missing required parameter: redirect_uri",
+            ));
+        };
+        let state = org.state();
+        if !state
+            .app
+            .redirect_uris
+            .iter()
+            .any(|uri| uri == redirect_uri)
+        {
+            return Err(redirect_mismatch());
+        }
+        let code_challenge = form.get("code_challenge").map(str::to_owned);
+        if state.app.requires_pkce && code_challenge.is_none() {
+            return Err(ErrorPage::new(
+                "OAUTH_APPROVAL_ERROR_GENERIC",
+                "An unexpected error has occurred during authentication. Please try again.",
+            ));
+        }
+        let owned = |name: &str| form.get(name).map(str::to_owned);
+        Ok(Self {
+            redirect_uri: redirect_uri.to_owned(),
+            state: owned("state"),
+            nonce: owned("nonce"),
+            immediate: form.get("immediate") == Some("true"),
+            code_challenge,
+            in_fragment: form
+                .get("response_type")
+                .is_some_and(|kind| kind.starts_with("token")),
+            wanted: wanted(form),
+        })
+    }
+
+    /// The first request: the login page, unless the answer is known without it.
+    fn begin(&self, form: &Form) -> Next {
+        let denial = match self.wanted {
+            Err(denial) => denial,
+            // Nobody is ever logged in beforehand: the org keeps no browser sessions.
+            Ok(_) if self.immediate => Denial {
+                error: "immediate_unsuccessful",
+                description: "the user must log in",
+            },
+            Ok(_) => return Next::Page(page::login(form, None)),
+        };
+        Next::Redirect(self.deny(denial))
+    }
+
+    /// What follows the login page and the consent page.
+    fn go_on(&self, org: &Org, form: &Form) -> Next {
+        let (response_type, scope) = match &self.wanted {
+            Ok((response_type, scope)) => (*response_type, scope),
+            Err(denial) => return Next::Redirect(self.deny(*denial)),
+        };
+        if let Some(login) = form.get("login") {
+            if !org.state().codes.end_login(login) {
+                return Next::Page(page::login(form, Some("Your login has ended.")));
+            }
+            let decision = match form.get("decision") {
+                Some("allow") => Decision::Allow,
+                _ => Decision::Deny,
+            };
+            return Next::Redirect(self.decide(org, response_type, scope, decision));
+        }
+        let (Some(username), Some(password)) = (form.get("username"), form.get("password")) else {
+            return self.begin(form);
+        };
+        let mut state = org.state();
+        let entered = state.log_in(|user: &mut User| user.login_on_page(username, password));
+        if entered.is_err() || state.user.password_expired {
+            // One text for every reason, as on the real page.
+            let message = "Please check your username and password. \
+                           If you still can't log in, contact your Salesforce administrator.";
+            return Next::Page(page::login(form, Some(message)));
+        }
+        let login = state.codes.begin_login();
+        Next::Page(page::consent(form, &login, scope))
+    }
+
+    /// Where the browser is sent once the user has decided.
+    fn decide(
+        &self,
+        org: &Org,
+        response_type: ResponseType,
+        scope: &str,
+        decision: Decision,
+    ) -> String {
+        if decision == Decision::Deny {
+            return self.deny(Denial {
+                error: "access_denied",
+                description: "end-user denied authorization",
+            });
+        }
+        let now = org.now();
+        let mut state = org.state();
+        if response_type == ResponseType::Code {
+            let grant = CodeGrant {
+                scope: scope.to_owned(),
+                redirect_uri: self.redirect_uri.clone(),
+                code_challenge: self.code_challenge.clone(),
+                nonce: self.nonce.clone(),
+            };
+            let code = state.codes.issue(grant, now);
+            state.counters.codes_issued += 1;
+            return self.send_back([("code", code.as_str())]);
+        }
+        let mint = state.mint(now);
+        let tokens = state.sessions.authorize(scope, &mint);
+        let nonce = self.nonce.as_deref();
+        let body = fields(&state, Flow::Consent, tokens, nonce, now);
+        let members = body.as_object().into_iter().flatten();
+        self.send_back(members.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?))))
+    }
+
+    fn deny(&self, denial: Denial) -> String {
+        self.send_back([
+            ("error", denial.error),
+            ("error_description", denial.description),
+        ])
+    }
+
+    /// The callback with `parameters` and the state.
+    fn send_back<'a>(&self, parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+        let state = self.state.iter().map(|state| ("state", state.as_str()));
+        let encoded = Serializer::new(String::new())
+            .extend_pairs(parameters)
+            .extend_pairs(state)
+            .finish();
+        let joint = match (self.in_fragment, self.redirect_uri.contains('?')) {
+            (true, _) => '#',
+            (false, true) => '&',
+            (false, false) => '?',
+        };
+        format!("{}{joint}{encoded}", self.redirect_uri)
+    }
+}
+
+fn wanted(form: &Form) -> Result<(ResponseType, String), Denial> {
+    let denial = |error, description| Denial { error, description };
+    let response_type = match form.get("response_type") {
+        Some("code") => ResponseType::Code,
+        Some("token" | "token id_token") => ResponseType::Token,
+        _ => {
+            return Err(denial(
+                "unsupported_response_type",
+                "response type not supported",
+            ));
+        }
+    };
+    // Absent means S256 here, where RFC 7636 §4.3 means `plain`.
+    let method = form.get("code_challenge_method");
+    if method.is_some_and(|method| method != "S256") {
+        return Err(denial(
+            "invalid_request",
+            "code_challenge_method must be S256",
+        ));
+    }
+    match scope::granted(form.get("scope")) {
+        Some(scope) => Ok((response_type, scope.to_owned())),
+        None => Err(denial(
+            "invalid_scope",
+            "the requested scope is not allowed",
+        )),
+    }
+}
+
+/// A user in front of a browser.
+impl Org {
+    /// What a user does who opens `authorize_url`, logs in and presses Allow: yields the URL that
+    /// the browser is sent back to. The pages are skipped, and no login is counted.
+    ///
+    /// The URL holds the code, or the error of a request that the org refuses towards the app.
+    ///
+    /// # Errors
+    ///
+    /// The page that the browser is shown where it is not sent back: an unknown client id, a
+    /// callback that is not the app's, a missing `code_challenge`.
+    ///
+    /// ```
+    /// use tower_salesforce_auth::emulator::Org;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let org = Org::new();
+    /// org.set_redirect_uri("https://app.example.com/callback");
+    /// let authorize_url = format!(
+    ///     "{}/services/oauth2/authorize?response_type=code&client_id={}\
+    ///      &redirect_uri=https%3A%2F%2Fapp.example.com%2Fcallback&state=xyz",
+    ///     org.login_url(),
+    ///     org.client_id(),
+    /// );
+    /// let url = org.approve(&authorize_url)?;
+    /// assert!(url.starts_with("https://app.example.com/callback?code=aPrx"));
+    /// assert!(url.ends_with("&state=xyz"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn approve(&self, authorize_url: &str) -> Result<String, ErrorPage> {
+        self.decide(authorize_url, Decision::Allow)
+    }
+
+    /// What a user does who opens `authorize_url`, logs in and presses Deny.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`approve`](Self::approve).
+    pub fn deny(&self, authorize_url: &str) -> Result<String, ErrorPage> {
+        self.decide(authorize_url, Decision::Deny)
+    }
+
+    fn decide(&self, authorize_url: &str, decision: Decision) -> Result<String, ErrorPage> {
+        let url: Uri = authorize_url
+            .parse()
+            .map_err(|_| ErrorPage::new("invalid_request", "not a URL"))?;
+        let form = Form::parse(url.query().unwrap_or_default().as_bytes())?;
+        let request = AuthorizationRequest::read(self, &form)?;
+        let denial = match &request.wanted {
+            Ok((response_type, scope)) => {
+                return Ok(request.decide(self, *response_type, scope, decision));
+            }
+            Err(denial) => *denial,
+        };
+        Ok(request.deny(denial))
+    }
+}

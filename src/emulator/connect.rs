@@ -1,0 +1,42 @@
+//! The verification page of the device flow.
+
+use http::request::Parts;
+use http::{Method, StatusCode};
+
+use super::answer::{self, Answer};
+use super::devices::Decision;
+use super::form::Form;
+use super::org::Org;
+use super::page;
+
+pub(super) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
+    if parts.method != Method::GET && parts.method != Method::POST {
+        return answer::method_not_allowed(&parts.method, "GET,POST");
+    }
+    let Ok(form) = Form::read(parts, body) else {
+        return answer::html(StatusCode::BAD_REQUEST, page::device("", None));
+    };
+    let user_code = form.get("user_code").unwrap_or_default();
+    let (Some(username), Some(password), &Method::POST) =
+        (form.get("username"), form.get("password"), &parts.method)
+    else {
+        return answer::html(StatusCode::OK, page::device(user_code, None));
+    };
+    let decision = match form.get("decision") {
+        Some("allow") => Decision::Allow,
+        _ => Decision::Deny,
+    };
+    let entered = org
+        .state()
+        .log_in(|user| user.login_on_page(username, password));
+    let html = if entered.is_err() {
+        page::device(user_code, Some("Please check your username and password."))
+    } else if !org.decide_device(user_code, decision) {
+        page::device(user_code, Some("No device waits with this code."))
+    } else if decision == Decision::Allow {
+        page::done("The device is connected.")
+    } else {
+        page::done("The device is not connected.")
+    };
+    answer::html(StatusCode::OK, html)
+}

@@ -1,0 +1,62 @@
+//! The `OpenID` Connect discovery document, and the keys it leads to (RFC 7517).
+
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use super::answer::{self, Answer};
+use super::jwt;
+use super::keys::Key;
+use super::org::Org;
+use super::scope;
+
+/// `OpenID` Connect Discovery 1.0 §3. Names the endpoints that there are.
+pub(super) fn document(org: &Org, method: &Method) -> Answer {
+    if method != Method::GET {
+        return answer::method_not_allowed(method, "GET");
+    }
+    let issuer = org.login_url();
+    let oauth = |name: &str| format!("{issuer}/services/oauth2/{name}");
+    let body = json!({
+        "issuer": issuer,
+        "authorization_endpoint": oauth("authorize"),
+        "token_endpoint": oauth("token"),
+        "revocation_endpoint": oauth("revoke"),
+        "introspection_endpoint": oauth("introspect"),
+        "userinfo_endpoint": oauth("userinfo"),
+        "jwks_uri": format!("{issuer}/id/keys"),
+        "scopes_supported": scope::KNOWN,
+        "response_types_supported": ["code", "token", "token id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+        "display_values_supported": ["page", "popup", "touch"],
+        "token_endpoint_auth_methods_supported": [
+            "client_secret_post",
+            "client_secret_basic",
+            "private_key_jwt",
+        ],
+        "claims_supported": [
+            "active", "address", "email", "email_verified", "family_name", "given_name",
+            "is_app_installed", "language", "locale", "name", "nickname", "organization_id",
+            "photos", "picture", "preferred_username", "profile", "sub", "updated_at", "urls",
+            "user_id", "user_type", "zoneinfo",
+        ],
+    });
+    answer::json(StatusCode::OK, &body)
+}
+
+/// The org's public keys.
+pub(super) fn keys(method: &Method) -> Answer {
+    if method != Method::GET {
+        return answer::method_not_allowed(method, "GET");
+    }
+    let (modulus, exponent) = Key::of_org().public_numbers().unwrap_or_default();
+    let body = json!({ "keys": [{
+        "kty": "RSA",
+        "n": jwt::encode(modulus),
+        "e": jwt::encode(exponent),
+        "alg": "RS256",
+        "use": "sig",
+        "kid": jwt::KID,
+    }] });
+    answer::json(StatusCode::OK, &body)
+}

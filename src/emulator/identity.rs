@@ -1,0 +1,141 @@
+//! Who the user is: userinfo (`OpenID` Connect Core 1.0 §5.3) and the identity URL.
+
+use http::request::Parts;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::answer::{self, Answer};
+use super::data::access_token;
+use super::org::Org;
+use super::user::{ORG_ID, USER_ID, USERNAME};
+
+pub(super) fn userinfo(org: &Org, parts: &Parts) -> Answer {
+    if let Some(refusal) = refuse(org, parts) {
+        return refusal;
+    }
+    let state = org.state();
+    let instance = &state.instance_url;
+    let body = json!({
+        "sub": state.identity_url(),
+        "user_id": USER_ID,
+        "organization_id": ORG_ID,
+        "preferred_username": USERNAME,
+        "nickname": "user",
+        "name": "Ann Example",
+        "email": USERNAME,
+        "email_verified": true,
+        "given_name": "Ann",
+        "family_name": "Example",
+        "zoneinfo": "America/Los_Angeles",
+        "photos": photos(instance),
+        "profile": format!("{instance}/{USER_ID}"),
+        "picture": format!("{instance}/profilephoto/005/F"),
+        "address": { "country": "US" },
+        "is_salesforce_integration_user": false,
+        "urls": urls(instance),
+        "active": true,
+        "user_type": "STANDARD",
+        "language": "en_US",
+        "locale": "en_US",
+        "utcOffset": -28_800_000,
+        "updated_at": "2026-01-02T03:04:05Z",
+        "is_app_installed": true,
+    });
+    answer::json(StatusCode::OK, &body)
+}
+
+/// Answers a request whose path goes on with `path` after `/id/`.
+pub(super) fn identity(org: &Org, parts: &Parts, path: &str) -> Answer {
+    if let Some(refusal) = refuse(org, parts) {
+        return refusal;
+    }
+    match path.split_once('/') {
+        Some((ORG_ID, USER_ID)) => {}
+        Some((ORG_ID, _)) => return answer::text(StatusCode::NOT_FOUND, "Bad_Id"),
+        _ => return answer::text(StatusCode::FORBIDDEN, "Wrong_Org"),
+    }
+    let state = org.state();
+    let instance = &state.instance_url;
+    let body = json!({
+        "id": state.identity_url(),
+        "asserted_user": true,
+        "user_id": USER_ID,
+        "organization_id": ORG_ID,
+        "username": USERNAME,
+        "nick_name": "user",
+        "display_name": "Ann Example",
+        "email": USERNAME,
+        "email_verified": true,
+        "first_name": "Ann",
+        "last_name": "Example",
+        "timezone": "America/Los_Angeles",
+        "photos": photos(instance),
+        "addr_street": null,
+        "addr_city": null,
+        "addr_state": null,
+        "addr_country": null,
+        "addr_zip": null,
+        "mobile_phone": null,
+        "mobile_phone_verified": false,
+        "is_lightning_login_user": false,
+        "status": { "created_date": null, "body": null },
+        "urls": urls(instance),
+        "active": true,
+        "user_type": "STANDARD",
+        "language": "en_US",
+        "locale": "en_US",
+        "utcOffset": -28_800_000,
+        "last_modified_date": "2026-01-02T03:04:05Z",
+        "is_app_installed": true,
+    });
+    answer::json(StatusCode::OK, &body)
+}
+
+/// Turns away who does not bring a good access token, in the way of these resources: 403, and a word.
+fn refuse(org: &Org, parts: &Parts) -> Option<Answer> {
+    let now = org.now();
+    let mut state = org.state();
+    state.counters.identity_requests += 1;
+    if parts.method != Method::GET && parts.method != Method::POST {
+        return Some(answer::method_not_allowed(&parts.method, "GET,POST"));
+    }
+    let word = match access_token(&parts.headers) {
+        Some(token) if state.sessions.is_good(token, now) => return None,
+        Some(_) => "Bad_OAuth_Token",
+        None => "Missing_OAuth_Token",
+    };
+    Some(answer::text(StatusCode::FORBIDDEN, word))
+}
+
+fn photos(instance: &str) -> Value {
+    json!({
+        "picture": format!("{instance}/profilephoto/005/F"),
+        "thumbnail": format!("{instance}/profilephoto/005/T"),
+    })
+}
+
+/// `{version}` stays as it is: the caller replaces it. SOAP URLs carry the 15-character id.
+fn urls(instance: &str) -> Value {
+    let short_id = ORG_ID.get(..15).unwrap_or(ORG_ID);
+    let soap = |api: &str| format!("{instance}/services/Soap/{api}/{{version}}/{short_id}");
+    let rest = |path: &str| format!("{instance}/services/data/v{{version}}/{path}");
+    json!({
+        "enterprise": soap("c"),
+        "metadata": soap("m"),
+        "partner": soap("u"),
+        "rest": rest(""),
+        "sobjects": rest("sobjects/"),
+        "search": rest("search/"),
+        "query": rest("query/"),
+        "recent": rest("recent/"),
+        "tooling_soap": soap("T"),
+        "tooling_rest": rest("tooling/"),
+        "profile": format!("{instance}/{USER_ID}"),
+        "feeds": rest("chatter/feeds"),
+        "groups": rest("chatter/groups"),
+        "users": rest("chatter/users"),
+        "feed_items": rest("chatter/feed-items"),
+        "feed_elements": rest("chatter/feed-elements"),
+        "custom_domain": instance,
+    })
+}

@@ -1,0 +1,58 @@
+//! The introspection endpoint (RFC 7662).
+
+use http::request::Parts;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::answer::{self, Answer};
+use super::app::CLIENT_ID;
+use super::form::Form;
+use super::org::Org;
+use super::sessions::TokenKind;
+use super::token::{Refusal, Secret, authenticate};
+use super::user::USERNAME;
+
+/// How much longer an opaque session lasts if nobody uses it, in seconds: the default of an org.
+const INACTIVITY_TIMEOUT: u64 = 2 * 60 * 60;
+
+/// How far `nbf` lies before `iat`, in seconds.
+const CLOCK_SKEW: u64 = 5;
+
+pub(super) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
+    org.state().counters.introspections += 1;
+    match introspect(org, parts, body) {
+        Ok(body) => answer::json(StatusCode::OK, &body),
+        Err(refusal) => refusal.answer(),
+    }
+}
+
+fn introspect(org: &Org, parts: &Parts, body: &[u8]) -> Result<Value, Refusal> {
+    if parts.method != Method::POST {
+        return Err(Refusal::new("invalid_request", "must use HTTP POST"));
+    }
+    let form = Form::read(parts, body)?;
+    authenticate(org, parts, &form, Secret::Required)?;
+    let token = form.get("token").unwrap_or_default();
+    let now = org.now();
+    let state = org.state();
+    let Some(known) = state.sessions.look_up(token, now) else {
+        return Ok(json!({ "active": false }));
+    };
+    let mut body = json!({
+        "active": true,
+        "scope": known.scope,
+        "client_id": CLIENT_ID,
+        "username": USERNAME,
+        "sub": state.identity_url(),
+        "iat": known.issued,
+        "nbf": known.issued.saturating_sub(CLOCK_SKEW),
+    });
+    match known.kind {
+        TokenKind::Refresh => body["token_type"] = "refresh_token".into(),
+        TokenKind::Access => {
+            body["token_type"] = "access_token".into();
+            body["exp"] = known.ends.unwrap_or(now + INACTIVITY_TIMEOUT).into();
+        }
+    }
+    Ok(body)
+}

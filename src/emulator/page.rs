@@ -1,0 +1,126 @@
+//! The pages of the org: plain forms that work without scripts.
+
+use std::fmt::{self, Write};
+
+use super::authorize::ErrorPage;
+use super::form::Form;
+
+/// What the pages post besides the request they carry along.
+const OWN_FIELDS: [&str; 4] = ["username", "password", "login", "decision"];
+
+/// Asks who is there, and carries the authorization request along.
+pub(super) fn login(request: &Form, message: Option<&str>) -> String {
+    // What was typed before, else what the app knows.
+    let hint = request.get("username").or(request.get("login_hint"));
+    let body = format!(
+        "<h1>Log in</h1>{}<form method=\"post\" action=\"authorize\">{}{}\
+         <p><button>Log In</button></p></form>",
+        notice(message),
+        carried(request),
+        credentials(hint),
+    );
+    document("Login | Salesforce", &body)
+}
+
+/// Asks the user who has logged in whether the app may have what it asks for.
+pub(super) fn consent(request: &Form, login: &str, scope: &str) -> String {
+    let mut scopes = String::new();
+    for scope in scope.split_whitespace() {
+        // Writing to a `String` does not fail.
+        let _ = write!(scopes, "<li>{}</li>", Escaped(scope));
+    }
+    let body = format!(
+        "<h1>Allow access?</h1><p>The app asks for:</p><ul>{scopes}</ul>\
+         <form method=\"post\" action=\"authorize\">{}\
+         <input type=\"hidden\" name=\"login\" value=\"{}\">{DECISION}</form>",
+        carried(request),
+        Escaped(login),
+    );
+    document("Allow Access? | Salesforce", &body)
+}
+
+/// Asks for the code that a device shows, and lets the device in or turns it away.
+pub(super) fn device(user_code: &str, message: Option<&str>) -> String {
+    let body = format!(
+        "<h1>Connect a device</h1>{}<form method=\"post\" action=\"connect\">\
+         <p><label>Code <input name=\"user_code\" value=\"{}\" required></label></p>{}\
+         {DECISION}</form>",
+        notice(message),
+        Escaped(user_code),
+        credentials(None),
+    );
+    document("Connect | Salesforce", &body)
+}
+
+/// Says that something is done.
+pub(super) fn done(message: &str) -> String {
+    document("Salesforce", &notice(Some(message)))
+}
+
+/// Says why the browser is not sent back, in the form that clients have been seen to look for.
+pub(super) fn error(error: &ErrorPage) -> String {
+    let description = error.description().replace(' ', "%20");
+    let body = format!(
+        "<h1>OAuth Error</h1><p>error={}&amp;error_description={}</p>",
+        Escaped(error.error()),
+        Escaped(&description),
+    );
+    document("OAuth Error | Salesforce", &body)
+}
+
+const DECISION: &str = "<p><button name=\"decision\" value=\"allow\">Allow</button> \
+                        <button name=\"decision\" value=\"deny\">Deny</button></p>";
+
+fn credentials(username: Option<&str>) -> String {
+    format!(
+        "<p><label>Username <input name=\"username\" autocomplete=\"username\" value=\"{}\" \
+         required></label></p><p><label>Password <input name=\"password\" type=\"password\" \
+         autocomplete=\"current-password\" required></label></p>",
+        Escaped(username.unwrap_or_default()),
+    )
+}
+
+/// The parameters of the authorization request, hidden.
+fn carried(request: &Form) -> String {
+    let mut fields = String::new();
+    for (name, value) in request.iter() {
+        if !OWN_FIELDS.contains(&name) {
+            let (name, value) = (Escaped(name), Escaped(value));
+            // Writing to a `String` does not fail.
+            let _ = write!(
+                fields,
+                "<input type=\"hidden\" name=\"{name}\" value=\"{value}\">"
+            );
+        }
+    }
+    fields
+}
+
+fn notice(message: Option<&str>) -> String {
+    message.map_or_else(String::new, |message| {
+        format!("<p role=\"alert\">{}</p>", Escaped(message))
+    })
+}
+
+fn document(title: &str, body: &str) -> String {
+    format!(
+        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
+         </head><body>{body}</body></html>"
+    )
+}
+
+/// Text that may stand in HTML, attribute values included.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|character| match character {
+            '&' => f.write_str("&amp;"),
+            '<' => f.write_str("&lt;"),
+            '>' => f.write_str("&gt;"),
+            '"' => f.write_str("&quot;"),
+            '\'' => f.write_str("&#39;"),
+            other => f.write_char(other),
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! The revocation endpoint (RFC 7009, in Salesforce's dialect).
+
+use form_urlencoded::Serializer;
+use http::header::ACCEPT;
+use http::request::Parts;
+use http::{Method, StatusCode};
+use http_body::Body;
+
+use super::answer::{self, Answer};
+use super::fault::Fault;
+use super::form::Form;
+use super::org::Org;
+use super::receive::collect;
+use crate::error::BoxError;
+
+pub(super) async fn answer<B>(org: &Org, parts: &Parts, body: B) -> Result<Answer, BoxError>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let fault = org.revoke_fault().meet();
+    org.state().counters.revoke_requests += 1;
+    let body = collect(body).await?;
+    let answer = match &fault.fault {
+        Fault::Refuse {
+            status,
+            error,
+            description,
+        } => refuse(parts, *status, error, description),
+        Fault::Maintenance => answer::maintenance(),
+        _ => {
+            fault.wait(org.revoke_fault()).await;
+            revoke(org, parts, &body)
+        }
+    };
+    fault.deliver(answer)
+}
+
+fn revoke(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
+    if parts.method != Method::GET && parts.method != Method::POST {
+        return answer::method_not_allowed(&parts.method, "GET,POST");
+    }
+    let form = Form::read(parts, body);
+    let token = form.as_ref().ok().and_then(|form| form.get("token"));
+    let mut state = org.state();
+    if token.is_some_and(|token| state.sessions.revoke(token)) {
+        state.counters.tokens_revoked += 1;
+        return answer::empty();
+    }
+    let status = StatusCode::BAD_REQUEST;
+    refuse(
+        parts,
+        status,
+        "invalid_token",
+        "invalid token: unknown or revoked",
+    )
+}
+
+/// Clients have been seen to read a form and to read JSON. Those that want JSON say so.
+fn refuse(parts: &Parts, status: StatusCode, error: &str, description: &str) -> Answer {
+    let accept = parts.headers.get(ACCEPT);
+    let json = accept
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("application/json"));
+    if json {
+        return answer::token_error(status, error, description);
+    }
+    let form = Serializer::new(String::new())
+        .append_pair("error", error)
+        .append_pair("error_description", description)
+        .finish();
+    answer::form(status, form)
+}

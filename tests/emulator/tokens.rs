@@ -1,0 +1,245 @@
+//! What can be done with tokens besides using them: revoke, introspect, ask who the user is.
+
+use http::header::{ACCEPT, AUTHORIZATION};
+use http::{Request, StatusCode};
+use serde_json::{Value, json};
+use tower_salesforce_auth::emulator::{Fault, Org};
+
+use super::{assert_refused, bearer, bytes_of, empty, encode, form, get_limits, grant};
+use super::{json_of, post_form, refresh, send, set_time};
+
+const REVOKE: &str = "/services/oauth2/revoke";
+const NOW: u64 = 1_750_000_000;
+
+// === revoke ===
+
+#[tokio::test]
+async fn revoking_a_refresh_token_ends_all_that_came_of_it() {
+    let org = Org::new();
+    let (consent, bystander) = (org.authorize(), org.authorize());
+    let next = json_of(refresh(&org, consent.refresh_token()).await).await;
+    let response = revoke(&org, next["refresh_token"].as_str().unwrap()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(bytes_of(response).await.is_empty());
+
+    let ended = StatusCode::UNAUTHORIZED;
+    assert_eq!(get_limits(&org, consent.access_token()).await, ended);
+    let access_token = next["access_token"].as_str().unwrap();
+    assert_eq!(get_limits(&org, access_token).await, ended);
+    let response = refresh(&org, next["refresh_token"].as_str().unwrap()).await;
+    assert_refused(response, "invalid_grant", "expired access/refresh token").await;
+    let status = get_limits(&org, bystander.access_token()).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(org.counters().tokens_revoked, 1);
+}
+
+#[tokio::test]
+async fn revoking_an_access_token_ends_only_it() {
+    let org = Org::new();
+    let consent = org.authorize();
+    let uri = format!("{REVOKE}?{}", encode(&[("token", consent.access_token())]));
+    let response = send(&org, Request::get(uri).body(empty()).unwrap()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let status = get_limits(&org, consent.access_token()).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let response = refresh(&org, consent.refresh_token()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_is_not_a_token_any_more_cannot_be_revoked() {
+    let org = Org::new();
+    let consent = org.authorize();
+    revoke(&org, consent.refresh_token()).await;
+    for token in [
+        consent.refresh_token(),
+        consent.access_token(),
+        "unknown",
+        "",
+    ] {
+        let response = revoke(&org, token).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        let body = bytes_of(response).await;
+        assert!(body.starts_with(b"error=invalid_token&error_description="));
+    }
+    let mut request = post_form(REVOKE, "token=unknown");
+    let json = "application/json".parse().unwrap();
+    request.headers_mut().insert(ACCEPT, json);
+    let response = send(&org, request).await;
+    let description = "invalid token: unknown or revoked";
+    assert_refused(response, "invalid_token", description).await;
+    assert_eq!(org.counters().revoke_requests, 6);
+    assert_eq!(org.counters().tokens_revoked, 1);
+}
+
+#[tokio::test]
+async fn the_revocation_endpoint_has_faults_of_its_own() {
+    let org = Org::new();
+    let consent = org.authorize();
+    org.on_revoke(Fault::refuse(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "server_error",
+        "try again",
+    ));
+    let response = revoke(&org, consent.refresh_token()).await;
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let body = bytes_of(response).await;
+    assert_eq!(body, "error=server_error&error_description=try+again");
+    org.on_revoke(Fault::Maintenance);
+    let response = revoke(&org, consent.refresh_token()).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let response = refresh(&org, consent.refresh_token()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+// === introspect ===
+
+#[tokio::test]
+async fn tokens_that_are_good_are_active() {
+    let org = Org::new();
+    set_time(&org, NOW);
+    let consent = org.authorize();
+    let known = introspect(&org, consent.access_token()).await;
+    let expected = json!({
+        "active": true,
+        "scope": "refresh_token api",
+        "client_id": org.client_id(),
+        "username": org.username(),
+        "sub": format!("{}/id/00Dxx0000001gEFEAY/005xx000001SwiUAAS", org.login_url()),
+        "token_type": "access_token",
+        "exp": NOW + 7_200,
+        "iat": NOW,
+        "nbf": NOW - 5,
+    });
+    assert_eq!(known, expected);
+    let known = introspect(&org, consent.refresh_token()).await;
+    assert_eq!(known["token_type"], "refresh_token");
+    assert_eq!(org.counters().introspections, 2);
+
+    org.expire_sessions();
+    let inactive = json!({ "active": false });
+    assert_eq!(introspect(&org, consent.access_token()).await, inactive);
+    assert_eq!(introspect(&org, "unknown").await, inactive);
+    let request = post_form("/services/oauth2/introspect", "token=x");
+    let response = send(&org, request).await;
+    assert_refused(response, "invalid_client_id", "client identifier invalid").await;
+}
+
+#[tokio::test]
+async fn a_session_id_of_the_password_grant_cannot_be_introspected() {
+    let org = Org::new();
+    let password = format!("{}{}", org.password(), org.security_token());
+    let body = json_of(
+        grant(
+            &org,
+            &[
+                ("grant_type", "password"),
+                ("username", org.username()),
+                ("password", &password),
+            ],
+        )
+        .await,
+    )
+    .await;
+    let token = body["access_token"].as_str().unwrap();
+    let known = introspect(&org, token).await;
+    assert_eq!(known, json!({ "active": false }));
+    assert_eq!(get_limits(&org, token).await, StatusCode::OK);
+}
+
+// === JWT-based access tokens ===
+
+#[tokio::test]
+async fn jwt_access_tokens_tell_their_end_and_keep_to_it() {
+    let org = Org::new();
+    org.issue_jwt_access_tokens(true);
+    set_time(&org, NOW);
+    let consent = org.authorize();
+    let body = json_of(refresh(&org, consent.refresh_token()).await).await;
+    assert_eq!(body["token_format"], "jwt");
+    let token = body["access_token"].as_str().unwrap();
+    assert!(token.starts_with("eyJ"));
+    assert_ne!(token, consent.access_token());
+    let claims = jsonwebtoken::dangerous::insecure_decode::<Value>(token)
+        .unwrap()
+        .claims;
+    assert_eq!(claims["exp"], NOW + 1_800);
+    assert_eq!(claims["scp"], "refresh_token api");
+    assert_eq!(claims["sub"], "uid:005xx000001SwiUAAS");
+    assert_eq!(introspect(&org, token).await["exp"], NOW + 1_800);
+
+    set_time(&org, NOW + 1_799);
+    assert_eq!(get_limits(&org, token).await, StatusCode::OK);
+    set_time(&org, NOW + 1_800);
+    assert_eq!(get_limits(&org, token).await, StatusCode::UNAUTHORIZED);
+    let known = introspect(&org, token).await;
+    assert_eq!(known, json!({ "active": false }));
+}
+
+// === who the user is ===
+
+#[tokio::test]
+async fn userinfo_and_the_identity_url_tell_who_the_user_is() {
+    let org = Org::new();
+    let body = json_of(refresh(&org, org.authorize().refresh_token()).await).await;
+    let token = body["access_token"].as_str().unwrap();
+    let id = body["id"].as_str().unwrap();
+    let identity = json_of(ask(&org, id, Some(token)).await).await;
+    assert_eq!(identity["id"], id);
+    assert_eq!(identity["username"], org.username());
+    let partner = format!(
+        "{}/services/Soap/u/{{version}}/00Dxx0000001gEF",
+        org.instance_url()
+    );
+    assert_eq!(identity["urls"]["partner"], partner);
+
+    let userinfo = json_of(ask(&org, USERINFO, Some(token)).await).await;
+    assert_eq!(userinfo["sub"], id);
+    assert_eq!(userinfo["preferred_username"], org.username());
+    assert_eq!(org.counters().identity_requests, 2);
+    assert_eq!(org.counters().data_requests, 0);
+}
+
+#[tokio::test]
+async fn without_a_good_token_they_answer_403_and_a_word() {
+    let org = Org::new();
+    let consent = org.authorize();
+    let path = "/id/00Dxx0000001gEFEAY/005xx000001SwiUAAS";
+    for uri in [path, USERINFO] {
+        for (token, word) in [
+            (Some("unknown"), "Bad_OAuth_Token"),
+            (None, "Missing_OAuth_Token"),
+        ] {
+            let response = ask(&org, uri, token).await;
+            assert_eq!(response.status(), StatusCode::FORBIDDEN);
+            let content_type = &response.headers()["content-type"];
+            assert_eq!(content_type, "text/html;charset=UTF-8");
+            assert_eq!(bytes_of(response).await, word);
+        }
+    }
+    let token = Some(consent.access_token());
+    let other = ask(&org, "/id/00Dxx0000009ZZZEAY/005xx000001SwiUAAS", token).await;
+    assert_eq!(other.status(), StatusCode::FORBIDDEN);
+    assert_eq!(bytes_of(other).await, "Wrong_Org");
+}
+
+const USERINFO: &str = "/services/oauth2/userinfo";
+
+async fn revoke(org: &Org, token: &str) -> super::Answer {
+    send(org, post_form(REVOKE, encode(&[("token", token)]))).await
+}
+
+async fn introspect(org: &Org, token: &str) -> Value {
+    let form = form(org, &[("token", token)]);
+    let response = send(org, post_form("/services/oauth2/introspect", form)).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    json_of(response).await
+}
+
+async fn ask(org: &Org, uri: &str, token: Option<&str>) -> super::Answer {
+    let mut request = Request::get(uri);
+    if let Some(token) = token {
+        request = request.header(AUTHORIZATION, bearer(token));
+    }
+    send(org, request.body(empty()).unwrap()).await
+}
