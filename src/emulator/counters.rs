@@ -3,7 +3,7 @@
 /// A snapshot of what an [`Org`](super::Org) has seen since it was made.
 ///
 /// A request is counted when it arrives, and so is what is decided about it on arrival; of the fields
-/// below, only `tokens_issued` and `token_refusals` wait for the answer. All clones of an org count
+/// below, only `tokens_issued`, `token_refusals` and `tokens_revoked` wait for the answer. All clones of an org count
 /// together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -9,10 +9,10 @@ use tokio::sync::watch;
 use super::answer::Answer;
 use crate::error::BoxError;
 
-/// What goes wrong with calls to one half of an [`Org`](super::Org).
+/// What goes wrong with calls to one part of an [`Org`](super::Org).
 ///
-/// Set with [`Org::on_token`](super::Org::on_token) and [`Org::on_data`](super::Org::on_data). The
-/// fault in force when a call arrives is that call's fault, however long it takes. What the org
+/// Set with [`Org::on_token`](super::Org::on_token), [`Org::on_revoke`](super::Org::on_revoke) and
+/// [`Org::on_data`](super::Org::on_data). The fault in force when a call arrives is that call's fault, however long it takes. What the org
 /// decides on arrival (is this session good, is this refresh token already in use) is decided before
 /// the fault makes the call wait.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Fault {
     }
 }
 
-/// Holds the fault of one half of the org.
+/// Holds the fault of one part of the org.
 pub(super) struct FaultSwitch {
     setting: watch::Sender<Setting>,
 }

@@ -1,12 +1,19 @@
 //! An in-process Salesforce org, for examples, tests and benches.
 //!
-//! An [`Org`] is a [`tower_service::Service`] that speaks the wire formats of a Salesforce org: the
-//! token endpoint, a handful of REST resources, and the 401 that ends a session. It needs no socket
-//! and no network; [`Org::serve`] puts it on loopback for clients that want one.
+//! An [`Org`] is a [`tower_service::Service`] that speaks the wire formats of a Salesforce org: its
+//! OAuth endpoints with every way to log in, a handful of REST resources, and the 401 that ends a
+//! session. It needs no socket and no network; [`Org::serve`] puts it on loopback for clients, and
+//! browsers, that want one.
 //!
 //! | request | answer |
 //! |---|---|
-//! | `POST /services/oauth2/token` | grants `refresh_token` and `client_credentials` |
+//! | `GET /services/oauth2/authorize` | the web server and the user-agent flow: a login page, a consent page, and back to the app |
+//! | `POST /services/oauth2/token` | every grant: see [below](#the-grants) |
+//! | `POST /services/oauth2/revoke`, or `GET` with `?token=` | ends a refresh token and what came of it, or an access token |
+//! | `POST /services/oauth2/introspect` | whether a token is good, and for what |
+//! | `GET /services/oauth2/userinfo`, `GET /id/{org}/{user}` | who the user is; 403 `Bad_OAuth_Token` without a good token |
+//! | `GET /.well-known/openid-configuration`, `GET /id/keys` | where the endpoints are, and what ID tokens are signed with |
+//! | `GET /setup/connect` | where the user of a device enters its code |
 //! | `GET /services/data/` | the API versions; needs no session |
 //! | `GET /services/data/vNN.0/limits` | `DailyApiRequests` |
 //! | `GET /services/data/vNN.0/query?q=` | `SELECT` fields `FROM` `Account` or `Contact`, with or without `LIMIT` |
@@ -16,7 +23,28 @@
 //! | anything else | 404 `NOT_FOUND` |
 //!
 //! `{type}` is `Account` or `Contact`; a new org has three accounts and two contacts. Requests are
-//! routed by their path alone, so a relative and an absolute URI are the same request.
+//! routed by their path alone, so a relative and an absolute URI are the same request. Whatever is
+//! below `/services/oauth2/` is also there below the path of a site: `/mysite/services/oauth2/token`.
+//!
+//! # The grants
+//!
+//! | `grant_type` | yields a session to whom | refused unless |
+//! |---|---|---|
+//! | `refresh_token` | has a refresh token that is good | the user is active |
+//! | `authorization_code` | brings a code, its callback and its PKCE verifier | the code is less than 15 minutes old, and new to the org |
+//! | `device` | was let in by the user; begins with `response_type=device_code` | the code is less than 10 minutes old |
+//! | `password` | knows [name](Org::username), [password](Org::password) and [security token](Org::security_token) | [allowed](Org::block_password_flow) |
+//! | `client_credentials` | knows the client secret | at the org's [own host](Org::act_as_shared_login_host) |
+//! | `urn:ietf:params:oauth:grant-type:jwt-bearer` | signs with the [app's key](Org::jwt_private_key) | [approved](Org::preauthorize) |
+//! | `urn:ietf:params:oauth:grant-type:token-exchange` | brings a token the org [trusts](Org::trust_subject_token) | approved, and at the org's own host |
+//! | `urn:ietf:params:oauth:grant-type:saml2-bearer`, `assertion` | brings a SAML assertion that names the user | approved |
+//!
+//! The client authenticates with a form, HTTP Basic or a signed assertion. Nobody need sit in front
+//! of the pages: [`Org::approve`] and [`Org::approve_device`] do what a user does there, and
+//! [`Org::authorize`] skips the protocol altogether.
+//!
+//! SAML assertions are read and not verified: their signature, their recipient and their times are
+//! not looked at.
 //!
 //! # Strict where Salesforce is strict
 //!
@@ -26,12 +54,26 @@
 //!   that came from the same consent, the newest refresh token and its sessions included.
 //! - A refresh token presented while an earlier request with it is still being answered is refused
 //!   with `token request is already being processed`, and nothing is revoked.
+//! - An authorization code is spent by its first exchange, also by one that fails for its callback or
+//!   its verifier. A callback must be the app's, character for character; nobody is ever redirected
+//!   to another one.
+//! - A PKCE challenge is SHA-256 with or without its method, and `plain` is refused. So are a
+//!   missing verifier, one with a `~` in it, and one that no challenge came for.
+//! - An assertion must be signed with RS256, end within five minutes, and name the login URL or
+//!   `https://login.salesforce.com` as its audience. Its `jti` works once. (Production has been seen
+//!   to let an `exp` in milliseconds pass. The org does not.)
+//! - Wrong passwords [lock the user out](Org::lock_out_after), and that looks like one more wrong
+//!   password.
+//! - No parameter may come twice.
 //!
 //! # Time and chance
 //!
-//! The org never reads a clock and draws no random numbers. Tokens and request ids are numbered.
-//! `issued_at` begins at 1750000000000 (milliseconds since the Unix epoch) and grows by one second
-//! with every token. Only a [`Fault`] makes the org wait: [`Fault::Delay`] on tokio's clock, which a
+//! The org draws no random numbers except for its RSA keys, which are made on first use. Tokens,
+//! codes and request ids are numbered. `issued_at` begins at 1750000000000 (milliseconds since the
+//! Unix epoch) and grows by one second with every token. What has a lifetime lives by the clock of
+//! the machine, or by [one of your own](Org::set_clock): authorization codes, device codes,
+//! assertions, ID tokens and JWT-based access tokens. Opaque sessions do not end by themselves;
+//! introspection says two hours from now. Only a [`Fault`] makes the org wait: [`Fault::Delay`] on tokio's clock, which a
 //! test can pause, and [`Fault::Hang`] until it is told to go on.
 //!
 //! # The echo
@@ -114,6 +156,7 @@ mod identity;
 mod introspect;
 mod jwt;
 mod keys;
+mod mint;
 mod org;
 mod page;
 mod receive;

@@ -51,7 +51,8 @@ struct Shared {
 
 impl Org {
     /// A new org at `https://emulator.my.salesforce.com`, with refresh token rotation on, no
-    /// faults, sessions without end, and a few records.
+    /// faults, sessions without end, and a few records. Its user is active, and an administrator has
+    /// approved its connected app.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -136,6 +137,14 @@ impl Org {
     /// on: add [`expire_sessions`](Self::expire_sessions) for what a user's revocation does.
     pub fn revoke_grants(&self) {
         self.state().sessions.revoke_grants();
+    }
+
+    /// How many approvals of the app the user may have at a time. The default is `None`: any number.
+    ///
+    /// Salesforce allows five per user and app: a sixth authorization revokes the oldest refresh
+    /// token and the sessions that came of it.
+    pub fn limit_approvals(&self, approvals: impl Into<Option<usize>>) {
+        self.state().sessions.approval_limit = approvals.into();
     }
 
     /// What goes wrong at the token endpoint from now on. The default is [`Fault::None`].

@@ -1,22 +1,14 @@
 //! Which tokens are good: the bookkeeping of grants and sessions, without I/O.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde_json::json;
-
-use super::app::CLIENT_ID;
-use super::jwt;
-use super::keys::Key;
+use super::mint::{Mint, Minted, Serial};
 use super::scope;
-use super::user::USER_ID;
 
 /// `issued_at` of the first token, in milliseconds since the Unix epoch.
 const FIRST_ISSUED_AT: u64 = 1_750_000_000_000;
-
-/// How long a JWT-based access token lasts, in seconds.
-const JWT_LIFETIME: u64 = 30 * 60;
 
 /// Tokens are numbered, so two orgs of one process would issue the same ones. A client that sends
 /// one org's token to the other must be caught: each org writes its own number into its tokens.
@@ -28,7 +20,10 @@ pub(super) struct Sessions {
     access_tokens: u64,
     refresh_tokens: u64,
     families: u64,
+    /// The ids of the assertions that were used.
     jtis: HashSet<String>,
+    /// How many refresh tokens the user may have approved at a time.
+    pub(super) approval_limit: Option<usize>,
     /// How many calls each access token issued from now on is good for.
     pub(super) calls_per_session: Option<u64>,
     live: HashMap<String, Session>,
@@ -68,14 +63,6 @@ enum Standing {
     InProcess,
     RotatedOut,
     Revoked,
-}
-
-/// How access tokens are made at the moment.
-pub(super) struct Mint {
-    /// Seconds since the Unix epoch.
-    pub(super) now: u64,
-    /// Who issues JWTs; `None` for opaque tokens.
-    pub(super) jwt_issuer: Option<String>,
 }
 
 /// The tokens of one answer.
@@ -122,6 +109,7 @@ impl Sessions {
             refresh_tokens: 0,
             families: 0,
             jtis: HashSet::new(),
+            approval_limit: None,
             calls_per_session: None,
             live: HashMap::new(),
             grants: HashMap::new(),
@@ -136,6 +124,7 @@ impl Sessions {
         let mut tokens = self.begin_session(Some(family), Some(Arc::clone(&scope)), mint);
         if scope::refreshes(&scope) {
             tokens.refresh_token = Some(self.new_refresh_token(family, scope, mint.now));
+            self.revoke_oldest_approvals();
         }
         tokens
     }
@@ -272,6 +261,18 @@ impl Sessions {
         }
     }
 
+    fn revoke_oldest_approvals(&mut self) {
+        let Some(limit) = self.approval_limit else {
+            return;
+        };
+        let good = self.grants.values().filter(|grant| grant.is_good());
+        let approved: BTreeSet<u64> = good.map(|grant| grant.family).collect();
+        let excess = approved.len().saturating_sub(limit);
+        for family in approved.into_iter().take(excess) {
+            self.revoke_family(family);
+        }
+    }
+
     fn revoke_family(&mut self, family: u64) {
         self.live
             .retain(|_, session| session.family != Some(family));
@@ -290,20 +291,11 @@ impl Sessions {
     ) -> NewTokens {
         let issued_at = FIRST_ISSUED_AT + 1_000 * self.access_tokens;
         self.access_tokens += 1;
-        let (access_token, ends) = match (&mint.jwt_issuer, &scope) {
-            (Some(issuer), Some(scope)) => {
-                let ends = mint.now + JWT_LIFETIME;
-                (self.new_jwt(issuer, scope, mint.now, ends), Some(ends))
-            }
-            // As long as the real ones, so that a measurement with them means something.
-            _ => (
-                format!(
-                    "00Dxx0000001gEF!AQEAQ{:0>11}.{:0>79}",
-                    self.org, self.access_tokens
-                ),
-                None,
-            ),
+        let serial = Serial {
+            org: self.org,
+            token: self.access_tokens,
         };
+        let Minted { access_token, ends } = mint.access_token(serial, scope.as_deref());
         let session = Session {
             family,
             calls_left: self.calls_per_session,
@@ -319,33 +311,6 @@ impl Sessions {
             scope,
             issued_at,
         }
-    }
-
-    fn new_jwt(&self, issuer: &str, scope: &str, now: u64, ends: u64) -> String {
-        let header = json!({
-            "alg": "RS256",
-            "typ": "JWT",
-            "kid": jwt::KID,
-            "tty": "sfdc-core-token",
-            "tnk": "core/prod/00Dxx0000001gEFEAY",
-            "ver": "1.0",
-        });
-        let claims = json!({
-            "iss": issuer,
-            "aud": [issuer],
-            "sub": format!("uid:{USER_ID}"),
-            "scp": scope,
-            "client_id": CLIENT_ID,
-            "exp": ends,
-            "nbf": now,
-            "iat": now,
-            "mty": "oauth",
-            // Tells tokens of the same second apart.
-            "sfi": format!("{:0>11}.{:0>11}", self.org, self.access_tokens),
-            "roles": [],
-            "hsc": false,
-        });
-        jwt::sign(Key::of_org(), &header, &claims)
     }
 
     fn new_refresh_token(&mut self, family: u64, scope: Arc<str>, now: u64) -> String {

@@ -5,8 +5,9 @@ use super::clock::Clock;
 use super::codes::Codes;
 use super::counters::Counters;
 use super::devices::Devices;
+use super::mint::Mint;
 use super::records::Records;
-use super::sessions::{Mint, Sessions};
+use super::sessions::Sessions;
 use super::user::{LoginRefusal, ORG_ID, USER_ID, User};
 
 /// The state behind an org's one mutex. It is never locked across an await.

@@ -47,6 +47,21 @@ async fn revoking_an_access_token_ends_only_it() {
 }
 
 #[tokio::test]
+async fn an_approval_beyond_the_limit_revokes_the_oldest() {
+    let org = Org::new();
+    org.limit_approvals(5);
+    let grants: Vec<_> = (0..6).map(|_| org.authorize()).collect();
+    let status = get_limits(&org, grants[0].access_token()).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let response = refresh(&org, grants[0].refresh_token()).await;
+    assert_refused(response, "invalid_grant", "expired access/refresh token").await;
+    for grant in &grants[1..] {
+        let response = refresh(&org, grant.refresh_token()).await;
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_a_token_any_more_cannot_be_revoked() {
     let org = Org::new();
     let consent = org.authorize();

@@ -18,6 +18,8 @@ const AUTHORIZE: &str = "/services/oauth2/authorize";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 // === the code and its exchange ===
 
 #[tokio::test]
@@ -101,7 +103,7 @@ async fn a_challenge_asks_for_its_verifier() {
     let response = exchange(&org, &good, &[("code_verifier", VERIFIER)]).await;
     assert_eq!(response.status(), StatusCode::OK);
     let with_tilde = VERIFIER.replace('-', "~");
-    let wrong: [(&[(&str, &str)], &[(&str, &str)]); 4] = [
+    let wrong: [(Pairs<'_>, Pairs<'_>); 4] = [
         (&challenged, &[]),
         (&challenged, &[("code_verifier", CHALLENGE)]),
         (&challenged, &[("code_verifier", &with_tilde)]),

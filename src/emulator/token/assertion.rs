@@ -43,13 +43,12 @@ pub(super) fn jwt_bearer(org: &Org, parts: &Parts, form: &Form) -> Result<Approv
     }
     // `prn` is the older name of `sub`, and wins.
     let subject = claim("prn").or_else(|| claim("sub"));
-    admit(&mut state, subject)?;
-    // Last, so that only an assertion that was used is used up.
     if let Some(jti) = claim("jti")
         && !state.sessions.take_jti(jti)
     {
         return Err(Refusal::new("bad_jti_claim", "jti was used before"));
     }
+    admit(&mut state, subject)?;
     Ok(Approved::new(Flow::Assertion, "web openid api id"))
 }
 
