@@ -1,7 +1,7 @@
 //! The forms that answers take.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
@@ -111,6 +111,16 @@ pub(super) fn session_expired(request: u64, xml: bool, least_body_size: usize) -
         headers.insert("x-sfdc-request-id", id.clone());
         headers.insert("x-request-id", id);
     }
+    answer
+}
+
+/// The 401 of an access token that looks like a JWT of another issuer, or of none.
+pub(super) fn invalid_jwt() -> Answer {
+    let status = StatusCode::UNAUTHORIZED;
+    let mut answer = error(status, "INVALID_AUTH_HEADER", "INVALID_JWT_FORMAT");
+    answer
+        .headers_mut()
+        .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Token"));
     answer
 }
 

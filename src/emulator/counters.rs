@@ -52,7 +52,7 @@ pub struct Counters {
     pub data_requests: u64,
     /// Data requests whose session was good. What the resource answered does not matter: a 404 counts.
     pub data_accepted: u64,
-    /// Data requests that were answered with the 401 of a session that is not good.
+    /// Data requests that were answered with the 401 of a session or a token that is not good.
     pub data_rejected: u64,
     /// Data requests that a fault refused before the session was looked at.
     pub data_refused: u64,

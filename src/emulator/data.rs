@@ -8,6 +8,8 @@ use http_body::Body;
 use super::answer::{self, Answer};
 use super::echo;
 use super::fault::Fault;
+use super::jwt;
+use super::keys::Key;
 use super::org::Org;
 use super::receive::{collect, discard};
 use super::rest::{self, Resource};
@@ -75,6 +77,10 @@ fn turn_away(org: &Org, headers: &HeaderMap, fault: &Fault) -> Option<Refusal> {
             counters.data_accepted += 1;
             return None;
         }
+        _ if access_token(headers).is_some_and(is_bad_jwt) => {
+            counters.data_rejected += 1;
+            answer::invalid_jwt()
+        }
         _ => {
             counters.data_rejected += 1;
             let number = counters.requests;
@@ -98,6 +104,11 @@ pub(super) fn access_token(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     let known = scheme.eq_ignore_ascii_case("Bearer") || scheme.eq_ignore_ascii_case("OAuth");
     known.then_some(token)
+}
+
+/// Whether a token looks like a JWT and is none of the org's.
+fn is_bad_jwt(token: &str) -> bool {
+    token.starts_with("eyJ") && jwt::verify(Key::of_org(), token).is_none()
 }
 
 fn wants_xml(headers: &HeaderMap) -> bool {

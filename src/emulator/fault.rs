@@ -14,7 +14,7 @@ use crate::error::BoxError;
 /// Set with [`Org::on_token`](super::Org::on_token), [`Org::on_revoke`](super::Org::on_revoke) and
 /// [`Org::on_data`](super::Org::on_data). The fault in force when a call arrives is that call's fault, however long it takes. What the org
 /// decides on arrival (is this session good, is this refresh token already in use) is decided before
-/// the fault makes the call wait.
+/// the fault makes the call wait: an authorization code is spent by then, a refresh token is not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {

@@ -49,7 +49,8 @@
 //! # Strict where Salesforce is strict
 //!
 //! - A session that has ended, a token nobody issued and a request without a token all meet the same
-//!   401, header for header. So does a request with two `Authorization` headers.
+//!   401, header for header. So does a request with two `Authorization` headers. A JWT that is not
+//!   of the org's making meets 401 `INVALID_AUTH_HEADER`.
 //! - Refresh tokens rotate. A refresh token presented after it was rotated out revokes everything
 //!   that came from the same consent, the newest refresh token and its sessions included.
 //! - A refresh token presented while an earlier request with it is still being answered is refused

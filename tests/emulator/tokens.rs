@@ -191,6 +191,22 @@ async fn jwt_access_tokens_tell_their_end_and_keep_to_it() {
     assert_eq!(known, json!({ "active": false }));
 }
 
+#[tokio::test]
+async fn a_jwt_of_another_issuer_is_no_authorization() {
+    let org = Org::new();
+    let unsigned = bearer("eyJhbGciOiJub25lIn0.e30.");
+    let request = Request::get(super::LIMITS).header(AUTHORIZATION, unsigned);
+    let response = send(&org, request.body(empty()).unwrap()).await;
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(response.headers()["www-authenticate"], "Token");
+    let expected = json!([{
+        "message": "INVALID_JWT_FORMAT",
+        "errorCode": "INVALID_AUTH_HEADER",
+    }]);
+    assert_eq!(json_of(response).await, expected);
+    assert_eq!(org.counters().data_rejected, 1);
+}
+
 // === who the user is ===
 
 #[tokio::test]

@@ -135,6 +135,15 @@ async fn the_user_agent_flow_sends_tokens_in_the_fragment() {
     assert!(org.deny(&url).unwrap().contains("#error=access_denied"));
 }
 
+#[tokio::test]
+async fn the_token_answer_echoes_a_state() {
+    let org = org();
+    let code = code(&org, &[("scope", "sfap_api")]);
+    let body = json_of(exchange(&org, &code, &[("state", "xyz")]).await).await;
+    assert_eq!(body["state"], "xyz");
+    assert_eq!(body["api_instance_url"], "https://api.salesforce.com");
+}
+
 // === what is sent back, and what is shown ===
 
 #[tokio::test]

@@ -3,8 +3,7 @@
 use http::request::Parts;
 use serde_json::Value;
 
-use super::client::{Secret, authenticate, unknown_client};
-use super::device::unknown_scope;
+use super::client::{Secret, authenticate};
 use super::endpoint::{Approved, PATH};
 use super::refusal::Refusal;
 use super::success::Flow;
@@ -28,7 +27,7 @@ pub(super) fn jwt_bearer(org: &Org, parts: &Parts, form: &Form) -> Result<Approv
     let claims = jwt::verify(Key::of_app(), assertion).ok_or_else(invalid)?;
     let claim = |name: &str| claims.get(name).and_then(Value::as_str);
     if claim("iss") != Some(org.client_id()) {
-        return Err(unknown_client());
+        return Err(Refusal::unknown_client());
     }
     let now = org.now();
     let seconds = |name: &str| claims.get(name).and_then(Value::as_u64);
@@ -101,7 +100,7 @@ pub(super) fn token_exchange(org: &Org, parts: &Parts, form: &Form) -> Result<Ap
     if subject_token.chars().count() > 10_000 {
         return Err(Refusal::new("invalid_request", "subject_token is too long"));
     }
-    let scope = scope::granted(form.get("scope")).ok_or_else(unknown_scope)?;
+    let scope = scope::granted(form.get("scope")).ok_or_else(Refusal::unknown_scope)?;
     let mut trusted = state.app.subject_tokens.iter();
     if !trusted.any(|trusted| trusted == subject_token) {
         return Err(Refusal::not_approved());

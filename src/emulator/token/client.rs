@@ -39,7 +39,7 @@ pub(in crate::emulator) fn authenticate(
         None => from_form,
     };
     if id != Some(org.client_id()) {
-        return Err(unknown_client());
+        return Err(Refusal::unknown_client());
     }
     let authentic = match (secret, form.get("client_assertion")) {
         (Some(secret), _) => secret == org.client_secret(),
@@ -51,10 +51,6 @@ pub(in crate::emulator) fn authenticate(
     } else {
         Err(Refusal::new("invalid_client", "invalid client credentials"))
     }
-}
-
-pub(super) fn unknown_client() -> Refusal {
-    Refusal::new("invalid_client_id", "client identifier invalid")
 }
 
 /// What HTTP Basic says (RFC 7617 §2); `None` without an `Authorization` header.

@@ -3,7 +3,7 @@
 use http::request::Parts;
 use serde_json::{Value, json};
 
-use super::client::{Secret, authenticate, unknown_client};
+use super::client::{Secret, authenticate};
 use super::endpoint::Approved;
 use super::refusal::Refusal;
 use super::success::Flow;
@@ -15,9 +15,9 @@ use crate::emulator::scope;
 /// The codes that a device begins with.
 pub(super) fn begin(org: &Org, form: &Form) -> Result<Value, Refusal> {
     if form.get("client_id") != Some(org.client_id()) {
-        return Err(unknown_client());
+        return Err(Refusal::unknown_client());
     }
-    let scope = scope::granted(form.get("scope")).ok_or_else(unknown_scope)?;
+    let scope = scope::granted(form.get("scope")).ok_or_else(Refusal::unknown_scope)?;
     let now = org.now();
     let mut state = org.state();
     let codes = state.devices.begin(scope, now);
@@ -45,8 +45,4 @@ pub(super) fn poll(org: &Org, parts: &Parts, form: &Form) -> Result<Approved, Re
         Err(PollRefusal::Unknown) => ("invalid_grant", "invalid authorization code"),
     };
     Err(Refusal::new(error, description))
-}
-
-pub(super) fn unknown_scope() -> Refusal {
-    Refusal::new("invalid_scope", "the requested scope is not allowed")
 }

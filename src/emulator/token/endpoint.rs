@@ -44,7 +44,13 @@ where
             let decision = decide(org, parts, &body);
             fault.wait(org.token_fault()).await;
             decision
-                .and_then(|grantable| grantable.grant(org))
+                .and_then(|(grantable, state)| {
+                    let mut body = grantable.grant(org)?;
+                    if let Some(state) = state {
+                        body["state"] = state.into();
+                    }
+                    Ok(answer::token(&body))
+                })
                 .map_err(|refusal| refusal.answer())
         }
     };
@@ -81,30 +87,40 @@ impl Approved {
     }
 }
 
-fn decide<'a>(org: &'a Org, parts: &Parts, body: &[u8]) -> Result<Grantable<'a>, Refusal> {
+/// What may be granted, and the `state` to echo with it.
+fn decide<'a>(
+    org: &'a Org,
+    parts: &Parts,
+    body: &[u8],
+) -> Result<(Grantable<'a>, Option<String>), Refusal> {
     if parts.method != Method::POST {
         return Err(Refusal::new("invalid_request", "must use HTTP POST"));
     }
     let form = Form::read(parts, body)?;
+    let state = form.get("state").map(str::to_owned);
+    Ok((examine(org, parts, &form)?, state))
+}
+
+fn examine<'a>(org: &'a Org, parts: &Parts, form: &Form) -> Result<Grantable<'a>, Refusal> {
     let approved = match form.get("grant_type") {
         None if form.get("response_type") == Some("device_code") => {
-            return device::begin(org, &form).map(Grantable::Device);
+            return device::begin(org, form).map(Grantable::Device);
         }
         Some("refresh_token") => {
-            return RefreshInProcess::begin(org, parts, &form).map(Grantable::Refresh);
+            return RefreshInProcess::begin(org, parts, form).map(Grantable::Refresh);
         }
-        Some("authorization_code") => code::exchange(org, parts, &form),
-        Some("device") => device::poll(org, parts, &form),
-        Some("password") => password(org, parts, &form),
-        Some("client_credentials") => client_credentials(org, parts, &form),
+        Some("authorization_code") => code::exchange(org, parts, form),
+        Some("device") => device::poll(org, parts, form),
+        Some("password") => password(org, parts, form),
+        Some("client_credentials") => client_credentials(org, parts, form),
         Some("urn:ietf:params:oauth:grant-type:jwt-bearer") => {
-            assertion::jwt_bearer(org, parts, &form)
+            assertion::jwt_bearer(org, parts, form)
         }
         Some("urn:ietf:params:oauth:grant-type:token-exchange") => {
-            assertion::token_exchange(org, parts, &form)
+            assertion::token_exchange(org, parts, form)
         }
-        Some("urn:ietf:params:oauth:grant-type:saml2-bearer") => saml::bearer(org, &form),
-        Some("assertion") => saml::web_single_sign_on(org, &form),
+        Some("urn:ietf:params:oauth:grant-type:saml2-bearer") => saml::bearer(org, form),
+        Some("assertion") => saml::web_single_sign_on(org, form),
         _ => Err(Refusal::new(
             "unsupported_grant_type",
             "grant type not supported",
@@ -114,7 +130,7 @@ fn decide<'a>(org: &'a Org, parts: &Parts, body: &[u8]) -> Result<Grantable<'a>,
 }
 
 impl Grantable<'_> {
-    fn grant(self, org: &Org) -> Result<Answer, Refusal> {
+    fn grant(self, org: &Org) -> Result<Value, Refusal> {
         let now = org.now();
         let (flow, tokens, nonce) = match self {
             Self::Refresh(refresh) => (Flow::Consent, refresh.finish(now)?, None),
@@ -128,12 +144,11 @@ impl Grantable<'_> {
                 };
                 (flow, tokens, nonce)
             }
-            Self::Device(codes) => return Ok(answer::token(&codes)),
+            Self::Device(codes) => return Ok(codes),
         };
         let mut state = org.state();
         state.counters.tokens_issued += 1;
-        let body = fields(&state, flow, tokens, nonce.as_deref(), now);
-        Ok(answer::token(&body))
+        Ok(fields(&state, flow, tokens, nonce.as_deref(), now))
     }
 }
 

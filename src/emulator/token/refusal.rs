@@ -34,6 +34,14 @@ impl Refusal {
         Self::new("invalid_request", description)
     }
 
+    pub(super) fn unknown_client() -> Self {
+        Self::new("invalid_client_id", "client identifier invalid")
+    }
+
+    pub(super) fn unknown_scope() -> Self {
+        Self::new("invalid_scope", "the requested scope is not allowed")
+    }
+
     pub(super) fn not_approved() -> Self {
         Self::invalid_grant("user hasn't approved this consumer")
     }

@@ -57,6 +57,9 @@ pub(in crate::emulator) fn fields(
             let issuer = &state.login_url;
             body["id_token"] = id_token(issuer, &id, &tokens.access_token, nonce, now).into();
         }
+        if scope::has(&scope, "sfap_api") {
+            body["api_instance_url"] = "https://api.salesforce.com".into();
+        }
         body["scope"] = (*scope).into();
     }
     body

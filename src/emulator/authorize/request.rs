@@ -1,108 +1,18 @@
-//! The authorization endpoint (RFC 6749 §4.1.1, RFC 7636 §4.3).
-
-use std::fmt;
+//! Authorization requests: whether they are in order, and where they lead (RFC 7636 §4.3).
 
 use form_urlencoded::Serializer;
-use http::header::LOCATION;
-use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode, Uri};
 
-use super::answer::{self, Answer};
-use super::codes::CodeGrant;
-use super::form::{Duplicate, Form};
-use super::org::Org;
-use super::page;
-use super::scope;
-use super::token::{Flow, fields};
-use super::user::User;
-
-/// Answers a request to the authorization endpoint: with a page, or by sending the browser back.
-pub(super) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
-    org.state().counters.authorize_requests += 1;
-    if parts.method != Method::GET && parts.method != Method::POST {
-        return answer::method_not_allowed(&parts.method, "GET,POST");
-    }
-    let form = Form::read(parts, body).map_err(ErrorPage::from);
-    let next = form.and_then(|form| {
-        let request = AuthorizationRequest::read(org, &form)?;
-        // What the pages post comes in the body: a link can neither log in nor allow.
-        if parts.method == Method::POST {
-            Ok(request.go_on(org, &form))
-        } else {
-            Ok(request.begin(&form))
-        }
-    });
-    match next {
-        Ok(Next::Page(html)) => answer::html(StatusCode::OK, html),
-        Ok(Next::Redirect(url)) => redirect(&url),
-        Err(error) => answer::html(StatusCode::BAD_REQUEST, page::error(&error)),
-    }
-}
-
-fn redirect(url: &str) -> Answer {
-    match HeaderValue::try_from(url) {
-        Ok(url) => {
-            let mut answer = answer::html(StatusCode::FOUND, String::new());
-            answer.headers_mut().insert(LOCATION, url);
-            answer
-        }
-        // A callback that is no header value cannot have been meant.
-        Err(_) => answer::html(StatusCode::BAD_REQUEST, page::error(&redirect_mismatch())),
-    }
-}
-
-/// What a browser is shown instead of being sent back to the app.
-///
-/// From [`Org::approve`] and [`Org::deny`]: the authorization request is of the kind that must not
-/// be answered with a redirect (RFC 6749 §4.1.2.1), or the org does not let the app have it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ErrorPage {
-    error: &'static str,
-    description: String,
-}
-
-impl ErrorPage {
-    fn new(error: &'static str, description: impl Into<String>) -> Self {
-        Self {
-            error,
-            description: description.into(),
-        }
-    }
-
-    /// The error code on the page, for instance `redirect_uri_mismatch`.
-    pub fn error(&self) -> &str {
-        self.error
-    }
-
-    /// What the page says about it.
-    pub fn description(&self) -> &str {
-        &self.description
-    }
-}
-
-impl fmt::Display for ErrorPage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.error, self.description)
-    }
-}
-
-impl std::error::Error for ErrorPage {}
-
-impl From<Duplicate> for ErrorPage {
-    fn from(Duplicate(name): Duplicate) -> Self {
-        Self::new("invalid_request", format!("duplicate parameter: {name}"))
-    }
-}
-
-fn redirect_mismatch() -> ErrorPage {
-    ErrorPage::new(
-        "redirect_uri_mismatch",
-        "redirect_uri must match configuration",
-    )
-}
+use super::error_page::ErrorPage;
+use crate::emulator::codes::CodeGrant;
+use crate::emulator::form::Form;
+use crate::emulator::org::Org;
+use crate::emulator::page;
+use crate::emulator::scope;
+use crate::emulator::token::{Flow, fields};
+use crate::emulator::user::User;
 
 /// An authorization request whose app and callback are in order.
-struct AuthorizationRequest {
+pub(super) struct AuthorizationRequest {
     redirect_uri: String,
     state: Option<String>,
     nonce: Option<String>,
@@ -129,20 +39,20 @@ struct Denial {
 }
 
 /// What the browser gets.
-enum Next {
+pub(super) enum Next {
     Page(String),
     Redirect(String),
 }
 
 /// What the user makes of the consent page.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Decision {
+pub(super) enum Decision {
     Allow,
     Deny,
 }
 
 impl AuthorizationRequest {
-    fn read(org: &Org, form: &Form) -> Result<Self, ErrorPage> {
+    pub(super) fn read(org: &Org, form: &Form) -> Result<Self, ErrorPage> {
         if form.get("client_id") != Some(org.client_id()) {
             return Err(ErrorPage::new(
                 "invalid_client_id",
@@ -162,7 +72,7 @@ impl AuthorizationRequest {
             .iter()
             .any(|uri| uri == redirect_uri)
         {
-            return Err(redirect_mismatch());
+            return Err(ErrorPage::redirect_mismatch());
         }
         let code_challenge = form.get("code_challenge").map(str::to_owned);
         if state.app.requires_pkce && code_challenge.is_none() {
@@ -186,7 +96,7 @@ impl AuthorizationRequest {
     }
 
     /// The first request: the login page, unless the answer is known without it.
-    fn begin(&self, form: &Form) -> Next {
+    pub(super) fn begin(&self, form: &Form) -> Next {
         let denial = match self.wanted {
             Err(denial) => denial,
             // Nobody is ever logged in beforehand: the org keeps no browser sessions.
@@ -200,7 +110,7 @@ impl AuthorizationRequest {
     }
 
     /// What follows the login page and the consent page.
-    fn go_on(&self, org: &Org, form: &Form) -> Next {
+    pub(super) fn go_on(&self, org: &Org, form: &Form) -> Next {
         let (response_type, scope) = match &self.wanted {
             Ok((response_type, scope)) => (*response_type, scope),
             Err(denial) => return Next::Redirect(self.deny(*denial)),
@@ -230,7 +140,14 @@ impl AuthorizationRequest {
         Next::Page(page::consent(form, &login, scope))
     }
 
-    /// Where the browser is sent once the user has decided.
+    /// Where the browser is sent once the user has decided, or at once if there is nothing to decide.
+    pub(super) fn settle(&self, org: &Org, decision: Decision) -> String {
+        match &self.wanted {
+            Ok((response_type, scope)) => self.decide(org, *response_type, scope, decision),
+            Err(denial) => self.deny(*denial),
+        }
+    }
+
     fn decide(
         &self,
         org: &Org,
@@ -314,64 +231,5 @@ fn wanted(form: &Form) -> Result<(ResponseType, String), Denial> {
             "invalid_scope",
             "the requested scope is not allowed",
         )),
-    }
-}
-
-/// A user in front of a browser.
-impl Org {
-    /// What a user does who opens `authorize_url`, logs in and presses Allow: yields the URL that
-    /// the browser is sent back to. The pages are skipped, and no login is counted.
-    ///
-    /// The URL holds the code, or the error of a request that the org refuses towards the app.
-    ///
-    /// # Errors
-    ///
-    /// The page that the browser is shown where it is not sent back: an unknown client id, a
-    /// callback that is not the app's, a missing `code_challenge`.
-    ///
-    /// ```
-    /// use tower_salesforce_auth::emulator::Org;
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let org = Org::new();
-    /// org.set_redirect_uri("https://app.example.com/callback");
-    /// let authorize_url = format!(
-    ///     "{}/services/oauth2/authorize?response_type=code&client_id={}\
-    ///      &redirect_uri=https%3A%2F%2Fapp.example.com%2Fcallback&state=xyz",
-    ///     org.login_url(),
-    ///     org.client_id(),
-    /// );
-    /// let url = org.approve(&authorize_url)?;
-    /// assert!(url.starts_with("https://app.example.com/callback?code=aPrx"));
-    /// assert!(url.ends_with("&state=xyz"));
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn approve(&self, authorize_url: &str) -> Result<String, ErrorPage> {
-        self.decide(authorize_url, Decision::Allow)
-    }
-
-    /// What a user does who opens `authorize_url`, logs in and presses Deny.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`approve`](Self::approve).
-    pub fn deny(&self, authorize_url: &str) -> Result<String, ErrorPage> {
-        self.decide(authorize_url, Decision::Deny)
-    }
-
-    fn decide(&self, authorize_url: &str, decision: Decision) -> Result<String, ErrorPage> {
-        let url: Uri = authorize_url
-            .parse()
-            .map_err(|_| ErrorPage::new("invalid_request", "not a URL"))?;
-        let form = Form::parse(url.query().unwrap_or_default().as_bytes())?;
-        let request = AuthorizationRequest::read(self, &form)?;
-        let denial = match &request.wanted {
-            Ok((response_type, scope)) => {
-                return Ok(request.decide(self, *response_type, scope, decision));
-            }
-            Err(denial) => *denial,
-        };
-        Ok(request.deny(denial))
     }
 }

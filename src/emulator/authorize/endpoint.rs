@@ -1,0 +1,50 @@
+//! The endpoint: pages and redirects.
+
+use http::header::LOCATION;
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode};
+
+use super::error_page::ErrorPage;
+use super::request::{AuthorizationRequest, Next};
+use crate::emulator::answer::{self, Answer};
+use crate::emulator::form::Form;
+use crate::emulator::org::Org;
+use crate::emulator::page;
+
+/// Answers a request to the authorization endpoint: with a page, or by sending the browser back.
+pub(in crate::emulator) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
+    org.state().counters.authorize_requests += 1;
+    if parts.method != Method::GET && parts.method != Method::POST {
+        return answer::method_not_allowed(&parts.method, "GET,POST");
+    }
+    let form = Form::read(parts, body).map_err(ErrorPage::from);
+    let next = form.and_then(|form| {
+        let request = AuthorizationRequest::read(org, &form)?;
+        // What the pages post comes in the body: a link can neither log in nor allow.
+        if parts.method == Method::POST {
+            Ok(request.go_on(org, &form))
+        } else {
+            Ok(request.begin(&form))
+        }
+    });
+    match next {
+        Ok(Next::Page(html)) => answer::html(StatusCode::OK, html),
+        Ok(Next::Redirect(url)) => redirect(&url),
+        Err(error) => answer::html(StatusCode::BAD_REQUEST, page::error(&error)),
+    }
+}
+
+fn redirect(url: &str) -> Answer {
+    match HeaderValue::try_from(url) {
+        Ok(url) => {
+            let mut answer = answer::html(StatusCode::FOUND, String::new());
+            answer.headers_mut().insert(LOCATION, url);
+            answer
+        }
+        // A callback that is no header value cannot have been meant.
+        Err(_) => answer::html(
+            StatusCode::BAD_REQUEST,
+            page::error(&ErrorPage::redirect_mismatch()),
+        ),
+    }
+}

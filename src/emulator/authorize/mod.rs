@@ -1,0 +1,9 @@
+//! The authorization endpoint (RFC 6749 §4.1.1 and §4.2.1).
+
+mod endpoint;
+mod error_page;
+mod request;
+mod user;
+
+pub(super) use endpoint::answer;
+pub use error_page::ErrorPage;
