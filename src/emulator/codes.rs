@@ -7,6 +7,8 @@ const LIFETIME: u64 = 15 * 60;
 
 /// Every authorization code of one org, and the logins that have not led to one yet.
 pub(super) struct Codes {
+    /// Written into every code, so that one org's code is unknown to the other.
+    org: u64,
     issued: u64,
     codes: HashMap<String, Standing>,
     logins: HashSet<String>,
@@ -34,8 +36,9 @@ pub(super) enum CodeRefusal {
 }
 
 impl Codes {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(org: u64) -> Self {
         Self {
+            org,
             issued: 0,
             codes: HashMap::new(),
             logins: HashSet::new(),
@@ -45,7 +48,7 @@ impl Codes {
     pub(super) fn issue(&mut self, grant: CodeGrant, now: u64) -> String {
         self.issued += 1;
         // As real ones do, it ends in what a query must escape.
-        let code = format!("aPrx{:0>86}==", self.issued);
+        let code = format!("aPrx{:0>11}.{:0>74}==", self.org, self.issued);
         let until = now + LIFETIME;
         let standing = Standing::Good { grant, until };
         self.codes.insert(code.clone(), standing);
@@ -64,7 +67,7 @@ impl Codes {
     /// Remembers that the user has logged in on the login page, for the consent page.
     pub(super) fn begin_login(&mut self) -> String {
         self.issued += 1;
-        let login = format!("login-{}", self.issued);
+        let login = format!("login-{}-{}", self.org, self.issued);
         self.logins.insert(login.clone());
         login
     }
@@ -90,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_code_works_once_and_for_fifteen_minutes() {
-        let mut codes = Codes::new();
+        let mut codes = Codes::new(1);
         assert_eq!(codes.take("aPrx", 0).err(), Some(CodeRefusal::Unknown));
         let code = codes.issue(grant(), 1_000);
         assert!(codes.take(&code, 1_899).is_ok());

@@ -4,7 +4,7 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 
 use super::answer::{self, Answer};
-use super::devices::Decision;
+use super::decision::Decision;
 use super::form::Form;
 use super::org::Org;
 use super::page;
@@ -22,10 +22,7 @@ pub(super) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
     else {
         return answer::html(StatusCode::OK, page::device(user_code, None));
     };
-    let decision = match form.get("decision") {
-        Some("allow") => Decision::Allow,
-        _ => Decision::Deny,
-    };
+    let decision = Decision::read(&form);
     let entered = org
         .state()
         .log_in(|user| user.login_on_page(username, password));

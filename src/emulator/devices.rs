@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::decision::Decision;
 use super::org::Org;
 
 /// How long a device and its user have, in seconds.
@@ -12,6 +13,8 @@ pub(super) const INTERVAL: u64 = 5;
 
 /// Every device code of one org.
 pub(super) struct Devices {
+    /// Written into every device code, so that one org's code is unknown to the other.
+    org: u64,
     enforces_interval: bool,
     issued: u64,
     /// By device code.
@@ -25,12 +28,6 @@ struct Device {
     decision: Option<Decision>,
     interval: u64,
     polled: Option<u64>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Decision {
-    Allow,
-    Deny,
 }
 
 /// Why a poll brings no token.
@@ -50,8 +47,9 @@ pub(super) struct DeviceCodes {
 }
 
 impl Devices {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(org: u64) -> Self {
         Self {
+            org,
             enforces_interval: false,
             issued: 0,
             waiting: HashMap::new(),
@@ -60,7 +58,7 @@ impl Devices {
 
     pub(super) fn begin(&mut self, scope: &str, now: u64) -> DeviceCodes {
         self.issued += 1;
-        let device_code = format!("ZGV2aWNlLWNvZGU{:0>40}==", self.issued);
+        let device_code = format!("ZGV2aWNlLWNvZGU{:0>11}.{:0>40}==", self.org, self.issued);
         let user_code = format!("EMUL{:0>4}", self.issued);
         let device = Device {
             user_code: user_code.clone(),
@@ -155,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_device_waits_for_its_user_and_no_longer_than_ten_minutes() {
-        let mut devices = Devices::new();
+        let mut devices = Devices::new(1);
         assert_eq!(devices.poll("unknown", 0), Err(PollRefusal::Unknown));
         let codes = devices.begin("api", 1_000);
         assert_eq!(codes.user_code.len(), 8);
@@ -171,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_device_that_polls_too_fast_must_wait_longer_each_time() {
-        let mut devices = Devices::new();
+        let mut devices = Devices::new(1);
         devices.enforces_interval = true;
         let code = devices.begin("api", 0).device_code;
         assert_eq!(devices.poll(&code, 0), Err(PollRefusal::Pending));

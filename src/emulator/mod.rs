@@ -43,6 +43,9 @@
 //! of the pages: [`Org::approve`] and [`Org::approve_device`] do what a user does there, and
 //! [`Org::authorize`] skips the protocol altogether.
 //!
+//! A consent is for the scopes that were asked for, or else for `refresh_token web openid api id`;
+//! a refresh token comes with `refresh_token` or `offline_access`, an ID token with `openid`.
+//!
 //! SAML assertions are read and not verified: their signature, their recipient and their times are
 //! not looked at.
 //!
@@ -147,6 +150,7 @@ mod codes;
 mod connect;
 mod counters;
 mod data;
+mod decision;
 mod devices;
 mod discovery;
 mod echo;

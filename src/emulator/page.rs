@@ -102,10 +102,15 @@ fn notice(message: Option<&str>) -> String {
     })
 }
 
+const STYLE: &str = "body{font:1rem/1.5 system-ui,sans-serif;max-width:22rem;margin:4rem auto;\
+                     padding:0 1rem}label,input{display:block;width:100%;box-sizing:border-box}\
+                     input{font:inherit;padding:.4rem}button{font:inherit;padding:.4rem 1rem}";
+
 fn document(title: &str, body: &str) -> String {
     format!(
-        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
-         </head><body>{body}</body></html>"
+        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
+         <style>{STYLE}</style></head><body>{body}</body></html>"
     )
 }
 

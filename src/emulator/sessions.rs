@@ -16,7 +16,7 @@ static ORGS: AtomicU64 = AtomicU64::new(1);
 
 /// Every token of one org.
 pub(super) struct Sessions {
-    org: u64,
+    pub(super) org: u64,
     access_tokens: u64,
     refresh_tokens: u64,
     families: u64,

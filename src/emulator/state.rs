@@ -33,6 +33,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(url: &str) -> Self {
+        let sessions = Sessions::new();
         Self {
             instance_url: url.to_owned(),
             login_url: url.to_owned(),
@@ -42,9 +43,9 @@ impl State {
             clock: Clock::system(),
             app: App::new(),
             user: User::new(),
-            codes: Codes::new(),
-            devices: Devices::new(),
-            sessions: Sessions::new(),
+            codes: Codes::new(sessions.org),
+            devices: Devices::new(sessions.org),
+            sessions,
             records: Records::new(),
             counters: Counters::default(),
         }

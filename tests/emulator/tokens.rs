@@ -3,6 +3,7 @@
 use http::header::{ACCEPT, AUTHORIZATION};
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
+use tower::ServiceExt;
 use tower_salesforce_auth::emulator::{Fault, Org};
 
 use super::{assert_refused, bearer, bytes_of, empty, encode, form, get_limits, grant};
@@ -105,6 +106,13 @@ async fn the_revocation_endpoint_has_faults_of_its_own() {
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     let response = refresh(&org, consent.refresh_token()).await;
     assert_eq!(response.status(), StatusCode::OK);
+
+    // An answer that is lost is lost after the fact.
+    org.on_revoke(Fault::LoseAnswer);
+    let request = post_form(REVOKE, encode(&[("token", consent.access_token())]));
+    org.clone().oneshot(request).await.unwrap_err();
+    let status = get_limits(&org, consent.access_token()).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
 }
 
 // === introspect ===

@@ -77,6 +77,10 @@ async fn a_code_works_once_and_for_fifteen_minutes() {
     assert_refused(late, "invalid_grant", "expired authorization code").await;
     let unknown = exchange(&org, "aPrxunknown==", &[]).await;
     assert_refused(unknown, "invalid_grant", "invalid authorization code").await;
+    let (other, here) = (self::org(), code(&org, &[]));
+    code(&other, &[]);
+    let elsewhere = exchange(&other, &here, &[]).await;
+    assert_refused(elsewhere, "invalid_grant", "invalid authorization code").await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use form_urlencoded::Serializer;
 
 use super::error_page::ErrorPage;
 use crate::emulator::codes::CodeGrant;
+use crate::emulator::decision::Decision;
 use crate::emulator::form::Form;
 use crate::emulator::org::Org;
 use crate::emulator::page;
@@ -42,13 +43,6 @@ struct Denial {
 pub(super) enum Next {
     Page(String),
     Redirect(String),
-}
-
-/// What the user makes of the consent page.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Decision {
-    Allow,
-    Deny,
 }
 
 impl AuthorizationRequest {
@@ -119,10 +113,7 @@ impl AuthorizationRequest {
             if !org.state().codes.end_login(login) {
                 return Next::Page(page::login(form, Some("Your login has ended.")));
             }
-            let decision = match form.get("decision") {
-                Some("allow") => Decision::Allow,
-                _ => Decision::Deny,
-            };
+            let decision = Decision::read(form);
             return Next::Redirect(self.decide(org, response_type, scope, decision));
         }
         let (Some(username), Some(password)) = (form.get("username"), form.get("password")) else {

@@ -3,7 +3,8 @@
 use http::Uri;
 
 use super::error_page::ErrorPage;
-use super::request::{AuthorizationRequest, Decision};
+use super::request::AuthorizationRequest;
+use crate::emulator::decision::Decision;
 use crate::emulator::form::Form;
 use crate::emulator::org::Org;
 

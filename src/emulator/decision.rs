@@ -1,0 +1,19 @@
+//! What the user makes of a page that asks for access.
+
+use super::form::Form;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decision {
+    Allow,
+    Deny,
+}
+
+impl Decision {
+    /// The button that was pressed. Whatever is not Allow does not allow.
+    pub(super) fn read(form: &Form) -> Self {
+        match form.get("decision") {
+            Some("allow") => Self::Allow,
+            _ => Self::Deny,
+        }
+    }
+}
