@@ -163,7 +163,8 @@ pub(super) fn maintenance() -> Answer {
     )
 }
 
-fn with_body(status: StatusCode, content_type: HeaderValue, body: String) -> Answer {
+/// An answer of any content type.
+pub(super) fn with_body(status: StatusCode, content_type: HeaderValue, body: String) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, content_type);

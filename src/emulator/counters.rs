@@ -34,7 +34,8 @@ pub struct Counters {
     /// Devices that began the device flow.
     pub device_codes_issued: u64,
 
-    /// Logins that the org let in: by password, on the login page, and by signed assertion.
+    /// Logins that the org let in: by password (SOAP `login()` included), on the login page, and by
+    /// signed assertion.
     pub logins: u64,
     /// Logins of the same kinds that were refused for their user name, their password, or a limit.
     pub failed_logins: u64,
@@ -56,4 +57,11 @@ pub struct Counters {
     pub data_rejected: u64,
     /// Data requests that a fault refused before the session was looked at.
     pub data_refused: u64,
+
+    /// Requests to a SOAP endpoint, of any operation.
+    pub soap_requests: u64,
+    /// SOAP calls that were answered `INVALID_SESSION_ID`.
+    pub soap_rejected: u64,
+    /// Sessions that SOAP `logout()` ended.
+    pub soap_logouts: u64,
 }

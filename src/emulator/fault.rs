@@ -11,10 +11,12 @@ use crate::error::BoxError;
 
 /// What goes wrong with calls to one part of an [`Org`](super::Org).
 ///
-/// Set with [`Org::on_token`](super::Org::on_token), [`Org::on_revoke`](super::Org::on_revoke) and
-/// [`Org::on_data`](super::Org::on_data). The fault in force when a call arrives is that call's fault, however long it takes. What the org
-/// decides on arrival (is this session good, is this refresh token already in use) is decided before
-/// the fault makes the call wait: an authorization code is spent by then, a refresh token is not.
+/// Set with [`Org::on_token`](super::Org::on_token), [`Org::on_revoke`](super::Org::on_revoke),
+/// [`Org::on_data`](super::Org::on_data) and [`Org::on_soap_login`](super::Org::on_soap_login). The
+/// fault in force when a call arrives is that call's fault, however long it takes. What the org
+/// decides on arrival (is this session good, is this refresh token already in use, is this the
+/// password) is decided before the fault makes the call wait: an authorization code is spent by
+/// then, a refresh token is not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -31,9 +33,10 @@ pub enum Fault {
     Refuse {
         /// The status of the answer.
         status: StatusCode,
-        /// `error` of a token answer, `errorCode` of a data answer.
+        /// `error` of a token answer, `errorCode` of a data answer, `exceptionCode` of a SOAP fault.
         error: String,
-        /// `error_description` of a token answer, `message` of a data answer.
+        /// `error_description` of a token answer, `message` of a data answer, `exceptionMessage` of a
+        /// SOAP fault.
         description: String,
     },
     /// The call is refused with the maintenance page: status 503 and an HTML body. It neither spends

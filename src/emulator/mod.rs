@@ -20,6 +20,7 @@
 //! | `POST /services/data/vNN.0/sobjects/{type}` | creates a record |
 //! | `GET /services/data/vNN.0/sobjects/{type}/{id}` | one record |
 //! | any method, `/services/data/vNN.0/echo` | what the org received: see [below](#the-echo) |
+//! | `POST /services/Soap/u/NN.0` (partner), `…/c/NN.0` (enterprise), with or without the org id | SOAP `login`, `logout`, `getUserInfo` |
 //! | anything else | 404 `NOT_FOUND` |
 //!
 //! `{type}` is `Account` or `Contact`; a new org has three accounts and two contacts. Requests are
@@ -173,6 +174,7 @@ mod server;
 mod service;
 mod sessions;
 mod signature;
+mod soap;
 mod soql;
 mod state;
 mod token;

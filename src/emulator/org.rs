@@ -47,6 +47,7 @@ struct Shared {
     token_fault: FaultSwitch,
     data_fault: FaultSwitch,
     revoke_fault: FaultSwitch,
+    soap_login_fault: FaultSwitch,
 }
 
 impl Org {
@@ -61,6 +62,7 @@ impl Org {
                 token_fault: FaultSwitch::new(),
                 data_fault: FaultSwitch::new(),
                 revoke_fault: FaultSwitch::new(),
+                soap_login_fault: FaultSwitch::new(),
             }),
         }
     }
@@ -162,6 +164,24 @@ impl Org {
         self.shared.revoke_fault.set(fault);
     }
 
+    /// What goes wrong with SOAP `login()` from now on. The default is [`Fault::None`]. Other SOAP
+    /// calls go on as they are.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_salesforce_auth::emulator::{Fault, Org};
+    ///
+    /// let org = Org::new();
+    /// org.on_soap_login(Fault::refuse(
+    ///     StatusCode::INTERNAL_SERVER_ERROR,
+    ///     "LOGIN_DURING_RESTRICTED_DOMAIN",
+    ///     "Cannot login from your current IP address.",
+    /// ));
+    /// ```
+    pub fn on_soap_login(&self, fault: Fault) {
+        self.shared.soap_login_fault.set(fault);
+    }
+
     /// How much of its body a data call must have sent before it is turned away with a 401 (or by a
     /// [`Fault`]). The default is `None`: all of it.
     ///
@@ -198,6 +218,10 @@ impl Org {
 
     pub(super) fn revoke_fault(&self) -> &FaultSwitch {
         &self.shared.revoke_fault
+    }
+
+    pub(super) fn soap_login_fault(&self) -> &FaultSwitch {
+        &self.shared.soap_login_fault
     }
 }
 

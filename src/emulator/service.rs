@@ -14,7 +14,7 @@ use tower_service::Service;
 use super::answer::{self, Answer};
 use super::org::Org;
 use super::receive::collect;
-use super::{authorize, connect, data, discovery, identity, introspect, rest, revoke, token};
+use super::{authorize, connect, data, discovery, identity, introspect, rest, revoke, soap, token};
 use crate::error::BoxError;
 
 impl<B> Service<Request<B>> for Org
@@ -72,6 +72,7 @@ where
         Route::Token => token::answer(&org, &parts, body).await,
         Route::Revoke => revoke::answer(&org, &parts, body).await,
         Route::Data(path) => data::answer(&org, &parts, path, body).await,
+        Route::Soap(endpoint) => soap::answer(&org, &parts, &endpoint, body).await,
         route => {
             let body = collect(body).await?;
             Ok(match route {
@@ -105,6 +106,7 @@ enum Route<'a> {
     Versions,
     /// A data call, and what follows `/services/data/` in its path.
     Data(&'a str),
+    Soap(soap::Endpoint<'a>),
     Nowhere,
 }
 
@@ -121,6 +123,8 @@ impl<'a> Route<'a> {
             Self::Data(path)
         } else if let Some(path) = path.strip_prefix("/id/") {
             Self::Identity(path)
+        } else if let Some(path) = path.strip_prefix("/services/Soap/") {
+            soap::Endpoint::of(path).map_or(Self::Nowhere, Self::Soap)
         } else {
             Self::of_oauth(path).unwrap_or(Self::Nowhere)
         }

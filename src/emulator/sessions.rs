@@ -249,6 +249,12 @@ impl Sessions {
         true
     }
 
+    /// Ends one session; `false` if the token is not good.
+    pub(super) fn end_session(&mut self, access_token: &str, now: u64) -> bool {
+        let session = self.live.remove(access_token);
+        session.is_some_and(|session| session.is_good(now))
+    }
+
     /// Ends every session. Refresh tokens stay good.
     pub(super) fn expire_sessions(&mut self) {
         self.live.clear();

@@ -2,6 +2,7 @@
 
 mod device;
 mod grants;
+mod soap;
 mod tokens;
 mod web_server;
 

@@ -1,0 +1,9 @@
+//! The SOAP API: `login()`, and what a session from it is good for here.
+
+mod answer;
+mod call;
+mod endpoint;
+mod operation;
+
+pub(super) use endpoint::Endpoint;
+pub(super) use operation::answer;

@@ -1,0 +1,218 @@
+//! What the operations do.
+
+use http::request::Parts;
+use http::{Method, StatusCode};
+use http_body::Body;
+use quick_xml::escape::escape;
+
+use super::answer as soap;
+use super::call::Call;
+use super::endpoint::Endpoint;
+use crate::emulator::answer::{self, Answer};
+use crate::emulator::fault::{Fault, MetFault};
+use crate::emulator::org::Org;
+use crate::emulator::receive::collect;
+use crate::emulator::user::{LoginRefusal, ORG_ID, USER_ID};
+use crate::error::BoxError;
+
+/// The last version that has `login()`.
+const LAST_VERSION_WITH_LOGIN: u16 = 64;
+
+/// What Salesforce says unless an administrator chose otherwise. No session ends by the clock here.
+const SESSION_SECONDS_VALID: u32 = 7_200;
+
+/// Answers a request to `endpoint`.
+pub(in crate::emulator) async fn answer<B>(
+    org: &Org,
+    parts: &Parts,
+    endpoint: &Endpoint<'_>,
+    body: B,
+) -> Result<Answer, BoxError>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let login_fault = org.soap_login_fault().meet();
+    org.state().counters.soap_requests += 1;
+    let body = collect(body).await?;
+    if parts.method != Method::POST {
+        return Ok(soap::only_post_allowed());
+    }
+    // SOAP 1.1 §6.1.1. What it says is ignored.
+    if !parts.headers.contains_key("soapaction") {
+        return Ok(soap::client_fault("SOAPAction HTTP header missing"));
+    }
+    let Some(version) = endpoint.version_number() else {
+        let message = "Invalid Api version specified on URL";
+        let code = "UNSUPPORTED_API_VERSION";
+        return Ok(soap::unexpected_error(endpoint, code, message));
+    };
+    let call = match Call::read(&body) {
+        Ok(call) => call,
+        Err(problem) => {
+            let code = "UNKNOWN_EXCEPTION";
+            return Ok(soap::unexpected_error(endpoint, code, &problem));
+        }
+    };
+    let Call {
+        namespace,
+        operation,
+        ..
+    } = &call;
+    match operation.as_str() {
+        _ if *namespace != endpoint.namespace() => Ok(no_such_operation(namespace, operation)),
+        "login" if version > LAST_VERSION_WITH_LOGIN => Ok(no_login_any_more(endpoint)),
+        "login" => log_in(org, endpoint, &call, login_fault).await,
+        "logout" => Ok(log_out(org, endpoint, &call)),
+        "getUserInfo" => Ok(get_user_info(org, endpoint, &call)),
+        _ => Ok(no_such_operation(namespace, operation)),
+    }
+}
+
+fn no_such_operation(namespace: &str, operation: &str) -> Answer {
+    soap::client_fault(&format!(
+        "No operation available for request {{{namespace}}}{operation}, \
+         please check the WSDL for the service."
+    ))
+}
+
+fn no_login_any_more(endpoint: &Endpoint<'_>) -> Answer {
+    let version = endpoint.version();
+    let message = format!(
+        "The SOAP Login operation is not available in the API version specified ({version}). \
+         Refer to the documentation for supported versions."
+    );
+    soap::unexpected_error(endpoint, "INVALID_OPERATION", &message)
+}
+
+async fn log_in(
+    org: &Org,
+    endpoint: &Endpoint<'_>,
+    call: &Call,
+    fault: MetFault,
+) -> Result<Answer, BoxError> {
+    let answer = match &fault.fault {
+        Fault::Refuse {
+            status,
+            error,
+            description,
+        } => soap::login_fault(endpoint, *status, error, description),
+        Fault::Maintenance => answer::maintenance(),
+        _ => {
+            // A `LoginScopeHeader` changes nothing: it is for portal users, and the org has none.
+            let (username, password) = (call.argument("username"), call.argument("password"));
+            let entered = org.state().log_in(|user| user.login(username, password));
+            fault.wait(org.soap_login_fault()).await;
+            match entered {
+                Ok(()) => begin_session(org, endpoint),
+                Err(refusal) => refuse_login(endpoint, refusal),
+            }
+        }
+    };
+    fault.deliver(answer)
+}
+
+fn begin_session(org: &Org, endpoint: &Endpoint<'_>) -> Answer {
+    let now = org.now();
+    let mut state = org.state();
+    let mint = state.mint(now);
+    let session_id = state.sessions.begin_lone_session(None, &mint).access_token;
+    let password_expired = state.user.password_expired;
+    if password_expired {
+        // Such a session is good for a new password alone, which nobody can set here.
+        state.sessions.end_session(&session_id, now);
+    }
+    let server_url = endpoint.server_url(&state.instance_url);
+    let metadata_server_url = endpoint.metadata_server_url(&state.instance_url);
+    let result = format!(
+        "<metadataServerUrl>{}</metadataServerUrl>\
+         <passwordExpired>{password_expired}</passwordExpired>\
+         <sandbox>false</sandbox>\
+         <serverUrl>{}</serverUrl>\
+         <sessionId>{}</sessionId>\
+         <userId>{USER_ID}</userId>\
+         <userInfo>{}</userInfo>",
+        escape(metadata_server_url),
+        escape(server_url),
+        escape(session_id),
+        user_info(org),
+    );
+    soap::success(endpoint, "login", &result)
+}
+
+fn refuse_login(endpoint: &Endpoint<'_>, refusal: LoginRefusal) -> Answer {
+    let (code, message) = match refusal {
+        LoginRefusal::Invalid | LoginRefusal::Inactive => (
+            "INVALID_LOGIN",
+            "Invalid username, password, security token; or user locked out.",
+        ),
+        LoginRefusal::RateExceeded => ("LOGIN_RATE_EXCEEDED", "Login Rate Exceeded"),
+    };
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    soap::login_fault(endpoint, status, code, message)
+}
+
+fn log_out(org: &Org, endpoint: &Endpoint<'_>, call: &Call) -> Answer {
+    let now = org.now();
+    let mut state = org.state();
+    if session_id(call).is_some_and(|id| state.sessions.end_session(id, now)) {
+        state.counters.soap_logouts += 1;
+        return soap::success(endpoint, "logout", "");
+    }
+    state.counters.soap_rejected += 1;
+    drop(state);
+    reject(endpoint, call)
+}
+
+fn get_user_info(org: &Org, endpoint: &Endpoint<'_>, call: &Call) -> Answer {
+    let now = org.now();
+    let mut state = org.state();
+    if session_id(call).is_some_and(|id| state.sessions.spend_call(id, now)) {
+        return soap::success(endpoint, "getUserInfo", &user_info(org));
+    }
+    state.counters.soap_rejected += 1;
+    drop(state);
+    reject(endpoint, call)
+}
+
+/// The session to go by. A JWT is none, be it ever so good for the REST API.
+fn session_id(call: &Call) -> Option<&str> {
+    let id = call.session_id.as_deref();
+    id.filter(|id| !id.starts_with("eyJ"))
+}
+
+fn reject(endpoint: &Endpoint<'_>, call: &Call) -> Answer {
+    let session_id = call.session_id.as_deref().unwrap_or_default();
+    soap::invalid_session_id(endpoint, session_id)
+}
+
+/// Every element of a `GetUserInfoResult` that Salesforce sends, in its order.
+fn user_info(org: &Org) -> String {
+    let username = escape(org.username());
+    format!(
+        "<accessibilityMode>false</accessibilityMode>\
+         <chatterExternal>false</chatterExternal>\
+         <currencySymbol>$</currencySymbol>\
+         <orgAttachmentFileSizeLimit>26214400</orgAttachmentFileSizeLimit>\
+         <orgDefaultCurrencyIsoCode>USD</orgDefaultCurrencyIsoCode>\
+         <orgDefaultCurrencyLocale>en_US</orgDefaultCurrencyLocale>\
+         <orgDisallowHtmlAttachments>false</orgDisallowHtmlAttachments>\
+         <orgHasPersonAccounts>false</orgHasPersonAccounts>\
+         <organizationId>{ORG_ID}</organizationId>\
+         <organizationMultiCurrency>false</organizationMultiCurrency>\
+         <organizationName>Example</organizationName>\
+         <profileId>00exx000000001AAA</profileId>\
+         <roleId xsi:nil=\"true\"/>\
+         <sessionSecondsValid>{SESSION_SECONDS_VALID}</sessionSecondsValid>\
+         <userDefaultCurrencyIsoCode xsi:nil=\"true\"/>\
+         <userEmail>{username}</userEmail>\
+         <userFullName>Ann Example</userFullName>\
+         <userId>{USER_ID}</userId>\
+         <userLanguage>en_US</userLanguage>\
+         <userLocale>en_US</userLocale>\
+         <userName>{username}</userName>\
+         <userTimeZone>America/Los_Angeles</userTimeZone>\
+         <userType>Standard</userType>\
+         <userUiSkin>Theme3</userUiSkin>"
+    )
+}
