@@ -1,11 +1,13 @@
 //! What an org has seen so far.
 
+use serde::Serialize;
+
 /// A snapshot of what an [`Org`](super::Org) has seen since it was made.
 ///
 /// A request is counted when it arrives, and so is what is decided about it on arrival; of the fields
-/// below, only `tokens_issued`, `token_refusals` and `tokens_revoked` wait for the answer. All clones of an org count
-/// together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// below, only `tokens_issued`, `token_refusals` and `tokens_revoked` wait for the answer. All clones
+/// of an org count together. Serialized, it is an object with the names of the fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Counters {
     /// Connections that [`Org::serve`](super::Org::serve) accepted. Calls made without a socket open none.

@@ -70,6 +70,8 @@
 //! - Wrong passwords [lock the user out](Org::lock_out_after), and that looks like one more wrong
 //!   password.
 //! - No parameter may come twice.
+//! - SOAP `login()` ends with API version 64.0. An expired password is told with status 200 and a
+//!   session that is good for nothing; a JWT-based access token is no session for SOAP at all.
 //!
 //! # Time and chance
 //!
@@ -93,6 +95,42 @@
 //! | `body_length` | bytes |
 //! | `body_sha256` | lower-case hex |
 //! | `trailers` | `[name, value]` pairs |
+//!
+//! # Controls
+//!
+//! An org that is [told to](Org::expose_controls) has levers and counters for programs in any
+//! language. Each `POST /emulator/{lever}` calls the method of [`Org`] of that name; the parameters
+//! are a JSON object, and `null` stands for `None`. Requests to them count nowhere.
+//!
+//! | control | parameters |
+//! |---|---|
+//! | `GET /emulator/stats` | none; answers with the [`Counters`] |
+//! | `act-as-shared-login-host` | `{"shared": true}` |
+//! | `add-redirect-uri`, `set-redirect-uri` | `{"uri": "https://app.example.com/callback"}` |
+//! | `answer-early`, `error-body-size` | `{"bytes": 1024}` or `null` |
+//! | `approve`, `deny` | `{"authorize_url": "…"}`; answers with `{"redirect": "…"}` |
+//! | `approve-device`, `deny-device` | `{"user_code": "…"}` |
+//! | `block-password-flow` | `{"block": true}` |
+//! | `deactivate-user` | `{"deactivate": true}` |
+//! | `enforce-device-interval` | `{"enforce": true}` |
+//! | `expire-after` | `{"calls": 3}` or `null` |
+//! | `expire-password` | `{"expire": true}` |
+//! | `expire-sessions`, `revoke-grants`, `unlock-user` | none |
+//! | `fault` | `{"on": "token", "fault": "hang"}`: see below |
+//! | `issue-jwt-access-tokens` | `{"issue": true}` |
+//! | `limit-approvals` | `{"approvals": 5}` or `null` |
+//! | `limit-logins` | `{"logins": 3}` or `null` |
+//! | `lock-out-after` | `{"wrong_passwords": 3}` or `null` |
+//! | `move-instance` | `{"url": "https://moved.example.com"}` |
+//! | `preauthorize` | `{"preauthorize": false}` |
+//! | `require-pkce`, `require-secret`, `require-security-token` | `{"required": false}` |
+//! | `rotate-refresh-tokens` | `{"rotate": true}` |
+//! | `trust-subject-token` | `{"subject_token": "…"}` |
+//!
+//! `on` is `data`, `revoke`, `soap-login` or `token`. `fault` is `"none"`, `"hang"`,
+//! `"maintenance"`, `"lose-answer"`, `{"delay": {"milliseconds": 50}}` or
+//! `{"refuse": {"status": 503, "error": "SERVER_UNAVAILABLE", "description": "busy"}}`. The answer is
+//! 200 with a JSON object, or 400 with a `message` that says what is wrong.
 //!
 //! # Example
 //!
@@ -149,6 +187,7 @@ mod authorize;
 mod clock;
 mod codes;
 mod connect;
+mod controls;
 mod counters;
 mod data;
 mod decision;

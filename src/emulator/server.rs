@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -61,14 +61,38 @@ impl Org {
     /// # Ok(())
     /// # }
     /// ```
+    pub async fn serve(&self) -> io::Result<Served> {
+        self.serve_on((Ipv4Addr::LOCALHOST, 0)).await
+    }
+
+    /// Serves the org on an address of choice; otherwise as [`serve`](Self::serve) does.
+    ///
+    /// # Errors
+    ///
+    /// Whatever binding the socket yields; [`io::ErrorKind::AddrInUse`] if somebody else has the
+    /// port. [`io::ErrorKind::InvalidInput`] if the address is not a loopback address: the org's
+    /// secrets are no secrets, and there is no TLS.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime that has I/O enabled.
+    ///
+    /// ```
+    /// use std::net::Ipv6Addr;
+    /// use tower_salesforce_auth::emulator::Org;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let refused = Org::new().serve_on((Ipv6Addr::UNSPECIFIED, 8443)).await;
+    /// assert!(refused.is_err());
+    /// # }
+    /// ```
     #[expect(
         clippy::unused_async,
         reason = "listening needs a runtime, and an async function is called where there is one"
     )]
-    pub async fn serve(&self) -> io::Result<Served> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
-        let listener = socket.listen(BACKLOG)?;
+    pub async fn serve_on(&self, address: impl Into<SocketAddr>) -> io::Result<Served> {
+        let listener = listen(address.into())?;
         let url = format!("http://{}", listener.local_addr()?);
         {
             let mut state = self.state();
@@ -85,6 +109,24 @@ impl Org {
     }
 }
 
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    if !address.ip().is_loopback() {
+        let problem = format!("{} is not a loopback address", address.ip());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+    }
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // A port of choice is to be had again at once. On Windows it always is, and the option would
+    // let others take it as well.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// An org being served on loopback. Dropping it ends that, as [`shutdown`](Self::shutdown) does.
 #[derive(Debug)]
 #[must_use = "the org is no longer served when this is dropped"]
@@ -96,7 +138,7 @@ pub struct Served {
 }
 
 impl Served {
-    /// `http://127.0.0.1:PORT`, without a slash at the end.
+    /// `http://127.0.0.1:PORT`, or what else it was served on, without a slash at the end.
     pub fn url(&self) -> &str {
         &self.url
     }

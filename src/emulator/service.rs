@@ -14,7 +14,9 @@ use tower_service::Service;
 use super::answer::{self, Answer};
 use super::org::Org;
 use super::receive::collect;
-use super::{authorize, connect, data, discovery, identity, introspect, rest, revoke, soap, token};
+use super::{
+    authorize, connect, controls, data, discovery, identity, introspect, rest, revoke, soap, token,
+};
 use crate::error::BoxError;
 
 impl<B> Service<Request<B>> for Org
@@ -67,6 +69,10 @@ where
     B::Error: Into<BoxError>,
 {
     let (parts, body) = request.into_parts();
+    // What is done to the org is not among the things that it sees.
+    if let Some(name) = controls::named(&org, parts.uri.path()) {
+        return controls::answer(&org, &parts, name, body).await;
+    }
     count(&org, parts.headers.get_all(AUTHORIZATION).iter().count());
     match Route::of(parts.uri.path()) {
         Route::Token => token::answer(&org, &parts, body).await,

@@ -21,6 +21,7 @@ pub(super) struct State {
     pub(super) answer_early: Option<usize>,
     /// The least number of bytes in the body of a 401.
     pub(super) error_body_size: usize,
+    pub(super) controls_exposed: bool,
     pub(super) clock: Clock,
     pub(super) app: App,
     pub(super) user: User,
@@ -40,6 +41,7 @@ impl State {
             rotate_refresh_tokens: true,
             answer_early: None,
             error_body_size: 0,
+            controls_exposed: false,
             clock: Clock::system(),
             app: App::new(),
             user: User::new(),

@@ -1,0 +1,238 @@
+//! The levers of the org, for programs that can only reach it over HTTP.
+
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{Method, StatusCode};
+use http_body::Body;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::answer::{self, Answer};
+use super::authorize::ErrorPage;
+use super::fault::Fault;
+use super::org::Org;
+use super::receive::collect;
+use crate::error::BoxError;
+
+impl Org {
+    /// Whether the [controls](super#controls) are there: levers and counters of this org, as JSON
+    /// below `/emulator/`. The default is `false`: those paths lead nowhere.
+    ///
+    /// They are for clients in other languages. Whoever reaches the org can then pull the levers,
+    /// and needs no session for it.
+    ///
+    /// ```
+    /// use http::{Request, StatusCode};
+    /// use http_body_util::Empty;
+    /// use tower::ServiceExt;
+    /// use tower_salesforce_auth::emulator::Org;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let org = Org::new();
+    /// org.expose_controls(true);
+    /// let request = Request::post("/emulator/expire-sessions").body(Empty::<bytes::Bytes>::new())?;
+    /// assert_eq!(org.oneshot(request).await?.status(), StatusCode::OK);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn expose_controls(&self, expose: bool) {
+        self.state().controls_exposed = expose;
+    }
+}
+
+/// The control that `path` names, if the org has controls.
+pub(super) fn named<'a>(org: &Org, path: &'a str) -> Option<&'a str> {
+    let name = path.strip_prefix("/emulator/")?;
+    org.state().controls_exposed.then_some(name)
+}
+
+/// Answers a request to the control of this name.
+pub(super) async fn answer<B>(
+    org: &Org,
+    parts: &Parts,
+    name: &str,
+    body: B,
+) -> Result<Answer, BoxError>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let body = collect(body).await?;
+    let used = match (&parts.method, name) {
+        (&Method::GET, "stats") => {
+            serde_json::to_value(org.counters()).map_err(|error| error.to_string())
+        }
+        (&Method::POST, _) => Lever::read(name, &body).and_then(|lever| lever.pull(org)),
+        (method, _) => return Ok(answer::method_not_allowed(method, "GET,POST")),
+    };
+    Ok(match used {
+        Ok(told) => answer::json(StatusCode::OK, &told),
+        Err(problem) => {
+            let message = json!({ "message": problem });
+            answer::json(StatusCode::BAD_REQUEST, &message)
+        }
+    })
+}
+
+/// One method of the org each, with its parameters.
+#[derive(Deserialize)]
+#[serde(tag = "lever", rename_all = "kebab-case", deny_unknown_fields)]
+enum Lever {
+    ActAsSharedLoginHost { shared: bool },
+    AddRedirectUri { uri: String },
+    AnswerEarly { bytes: Option<usize> },
+    Approve { authorize_url: String },
+    ApproveDevice { user_code: String },
+    BlockPasswordFlow { block: bool },
+    DeactivateUser { deactivate: bool },
+    Deny { authorize_url: String },
+    DenyDevice { user_code: String },
+    EnforceDeviceInterval { enforce: bool },
+    ErrorBodySize { bytes: Option<usize> },
+    ExpireAfter { calls: Option<u64> },
+    ExpirePassword { expire: bool },
+    ExpireSessions {},
+    Fault { on: Side, fault: FaultOrder },
+    IssueJwtAccessTokens { issue: bool },
+    LimitApprovals { approvals: Option<usize> },
+    LimitLogins { logins: Option<u64> },
+    LockOutAfter { wrong_passwords: Option<u32> },
+    MoveInstance { url: String },
+    Preauthorize { preauthorize: bool },
+    RequirePkce { required: bool },
+    RequireSecret { required: bool },
+    RequireSecurityToken { required: bool },
+    RevokeGrants {},
+    RotateRefreshTokens { rotate: bool },
+    SetRedirectUri { uri: String },
+    TrustSubjectToken { subject_token: String },
+    UnlockUser {},
+}
+
+impl Lever {
+    fn read(name: &str, body: &[u8]) -> Result<Self, String> {
+        // No body at all is as good as an empty object.
+        let body = if body.is_empty() { b"{}" } else { body };
+        let read = || {
+            let mut order: Map<String, Value> = serde_json::from_slice(body)?;
+            order.insert("lever".to_owned(), name.into());
+            serde_json::from_value(order.into())
+        };
+        read().map_err(|error: serde_json::Error| error.to_string())
+    }
+
+    /// Pulls the lever and says what came of it.
+    fn pull(self, org: &Org) -> Result<Value, String> {
+        match self {
+            Self::Approve { authorize_url } => return redirect(org.approve(&authorize_url)),
+            Self::Deny { authorize_url } => return redirect(org.deny(&authorize_url)),
+            Self::ApproveDevice { user_code } => return known(org.approve_device(&user_code)),
+            Self::DenyDevice { user_code } => return known(org.deny_device(&user_code)),
+
+            Self::ActAsSharedLoginHost { shared } => org.act_as_shared_login_host(shared),
+            Self::AddRedirectUri { uri } => org.add_redirect_uri(uri),
+            Self::AnswerEarly { bytes } => org.answer_early(bytes),
+            Self::BlockPasswordFlow { block } => org.block_password_flow(block),
+            Self::DeactivateUser { deactivate } => org.deactivate_user(deactivate),
+            Self::EnforceDeviceInterval { enforce } => org.enforce_device_interval(enforce),
+            Self::ErrorBodySize { bytes } => org.error_body_size(bytes),
+            Self::ExpireAfter { calls } => org.expire_after(calls),
+            Self::ExpirePassword { expire } => org.expire_password(expire),
+            Self::ExpireSessions {} => org.expire_sessions(),
+            Self::Fault { on, fault } => on.set(org, fault.into()),
+            Self::IssueJwtAccessTokens { issue } => org.issue_jwt_access_tokens(issue),
+            Self::LimitApprovals { approvals } => org.limit_approvals(approvals),
+            Self::LimitLogins { logins } => org.limit_logins(logins),
+            Self::LockOutAfter { wrong_passwords } => org.lock_out_after(wrong_passwords),
+            Self::MoveInstance { url } => org.move_instance(url),
+            Self::Preauthorize { preauthorize } => org.preauthorize(preauthorize),
+            Self::RequirePkce { required } => org.require_pkce(required),
+            Self::RequireSecret { required } => org.require_secret(required),
+            Self::RequireSecurityToken { required } => org.require_security_token(required),
+            Self::RevokeGrants {} => org.revoke_grants(),
+            Self::RotateRefreshTokens { rotate } => org.rotate_refresh_tokens(rotate),
+            Self::SetRedirectUri { uri } => org.set_redirect_uri(uri),
+            Self::TrustSubjectToken { subject_token } => org.trust_subject_token(subject_token),
+            Self::UnlockUser {} => org.unlock_user(),
+        }
+        Ok(json!({}))
+    }
+}
+
+fn redirect(redirect: Result<String, ErrorPage>) -> Result<Value, String> {
+    match redirect {
+        Ok(url) => Ok(json!({ "redirect": url })),
+        Err(page) => Err(page.to_string()),
+    }
+}
+
+fn known(known: bool) -> Result<Value, String> {
+    if known {
+        Ok(json!({}))
+    } else {
+        Err("no device waits with this user code".to_owned())
+    }
+}
+
+/// The side of the org that a fault is on.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Side {
+    Data,
+    Revoke,
+    SoapLogin,
+    Token,
+}
+
+impl Side {
+    fn set(self, org: &Org, fault: Fault) {
+        match self {
+            Self::Data => org.on_data(fault),
+            Self::Revoke => org.on_revoke(fault),
+            Self::SoapLogin => org.on_soap_login(fault),
+            Self::Token => org.on_token(fault),
+        }
+    }
+}
+
+/// A [`Fault`], as JSON says it.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+enum FaultOrder {
+    None,
+    Delay {
+        milliseconds: u64,
+    },
+    Hang,
+    Refuse {
+        #[serde(deserialize_with = "status")]
+        status: StatusCode,
+        error: String,
+        description: String,
+    },
+    Maintenance,
+    LoseAnswer,
+}
+
+fn status<'de, D: serde::Deserializer<'de>>(number: D) -> Result<StatusCode, D::Error> {
+    StatusCode::from_u16(u16::deserialize(number)?).map_err(serde::de::Error::custom)
+}
+
+impl From<FaultOrder> for Fault {
+    fn from(order: FaultOrder) -> Self {
+        match order {
+            FaultOrder::None => Self::None,
+            FaultOrder::Delay { milliseconds } => Self::Delay(Duration::from_millis(milliseconds)),
+            FaultOrder::Hang => Self::Hang,
+            FaultOrder::Refuse {
+                status,
+                error,
+                description,
+            } => Self::refuse(status, error, description),
+            FaultOrder::Maintenance => Self::Maintenance,
+            FaultOrder::LoseAnswer => Self::LoseAnswer,
+        }
+    }
+}
