@@ -187,6 +187,8 @@ async fn assertions_are_refused_in_the_words_of_salesforce() {
         // Milliseconds, a slip that a lenient server hides.
         ("exp", json!((NOW + 120) * 1_000), invalid),
         ("exp", Value::Null, invalid),
+        ("exp", json!(NOW.to_string()), invalid),
+        ("exp", json!("soon"), invalid),
         ("nbf", json!(NOW + 1), invalid),
     ];
     for (name, value, (error, description)) in cases {
@@ -203,6 +205,15 @@ async fn assertions_are_refused_in_the_words_of_salesforce() {
     let response = bear(&org, &unsigned).await;
     assert_refused(response, invalid.0, invalid.1).await;
     assert_eq!(org.counters().tokens_issued, 0);
+}
+
+#[tokio::test]
+async fn the_seconds_of_an_assertion_may_be_a_string() {
+    let org = org_at_now();
+    let mut claims = claims(&org);
+    claims["exp"] = (NOW + 180).to_string().into();
+    let response = bear(&org, &sign(&org, &claims)).await;
+    assert_eq!(response.status(), StatusCode::OK);
 }
 
 #[tokio::test]

@@ -30,7 +30,11 @@ pub(super) fn jwt_bearer(org: &Org, parts: &Parts, form: &Form) -> Result<Approv
         return Err(Refusal::unknown_client());
     }
     let now = org.now();
-    let seconds = |name: &str| claims.get(name).and_then(Value::as_u64);
+    let seconds = |name: &str| match claims.get(name)? {
+        // No NumericDate (RFC 7519 §2), but simple-salesforce sends it so, and is let in.
+        Value::String(seconds) => seconds.parse().ok(),
+        seconds => seconds.as_u64(),
+    };
     let expires = seconds("exp").ok_or_else(invalid)?;
     let early = seconds("nbf").is_some_and(|not_before| now < not_before);
     if expires <= now || expires > now + LONGEST_VALIDITY || early {
