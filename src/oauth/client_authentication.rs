@@ -46,6 +46,8 @@ enum Method {
 pub(super) struct Proof {
     pub(super) parameters: Vec<(&'static str, Secret)>,
     pub(super) authorization: Option<HeaderValue>,
+    /// What of it must not be seen in an error.
+    pub(super) secrets: Vec<Secret>,
 }
 
 impl ClientAuthentication {
@@ -109,24 +111,30 @@ impl ClientAuthentication {
             },
             Method::SecretPost(secret) => Proof {
                 parameters: vec![client_id_parameter(), ("client_secret", secret.clone())],
+                secrets: vec![secret.clone()],
                 ..Proof::default()
             },
-            Method::SecretBasic(secret) => Proof {
-                authorization: Some(basic(client_id, secret)?),
-                ..Proof::default()
-            },
+            Method::SecretBasic(secret) => {
+                let credentials = basic_credentials(client_id, secret);
+                Proof {
+                    authorization: Some(basic(&credentials)?),
+                    secrets: vec![secret.clone(), credentials],
+                    ..Proof::default()
+                }
+            }
             #[cfg(feature = "jwt")]
-            Method::PrivateKeyJwt { key, clock } => Proof {
-                parameters: vec![
-                    client_id_parameter(),
-                    ("client_assertion_type", Secret::from(ASSERTION_TYPE)),
-                    (
-                        "client_assertion",
-                        assertion(key, clock, client_id, endpoint)?,
-                    ),
-                ],
-                ..Proof::default()
-            },
+            Method::PrivateKeyJwt { key, clock } => {
+                let assertion = assertion(key, clock, client_id, endpoint)?;
+                Proof {
+                    parameters: vec![
+                        client_id_parameter(),
+                        ("client_assertion_type", Secret::from(ASSERTION_TYPE)),
+                        ("client_assertion", assertion.clone()),
+                    ],
+                    secrets: vec![assertion],
+                    ..Proof::default()
+                }
+            }
         })
     }
 }
@@ -156,11 +164,15 @@ fn assertion(
 }
 
 /// The pair is form-encoded first (RFC 6749 §2.3.1), since a colon separates the two.
-fn basic(client_id: &str, secret: &Secret) -> Result<HeaderValue, RefreshError> {
+fn basic_credentials(client_id: &str, secret: &Secret) -> Secret {
     let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let secret = Zeroizing::new(encode(secret.expose()));
     let pair = Zeroizing::new(format!("{}:{}", encode(client_id), *secret));
-    let value = Zeroizing::new(format!("Basic {}", STANDARD.encode(&*pair)));
+    Secret::from(STANDARD.encode(&*pair))
+}
+
+fn basic(credentials: &Secret) -> Result<HeaderValue, RefreshError> {
+    let value = Zeroizing::new(format!("Basic {}", credentials.expose()));
     let mut value = HeaderValue::from_str(&value).map_err(unprovable)?;
     value.set_sensitive(true);
     Ok(value)

@@ -163,7 +163,7 @@ pub(crate) async fn authenticated(
     }
     let answer = call.send(client).await?;
     let mut secrets = secrets.to_vec();
-    secrets.extend(app.authentication().client_secret().map(Secret::expose));
+    secrets.extend(proof.secrets.iter().map(Secret::expose));
     unless_refused(answer, &secrets, what)
 }
 
@@ -367,7 +367,6 @@ impl fmt::Debug for TokenResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenResponse")
             .field("access_token", &self.access_token)
-            .field("instance_url", &self.instance_url)
             .field("refresh_token", &self.refresh_token)
             .field("id", &self.id)
             .field("scope", &self.scope)

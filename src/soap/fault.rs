@@ -97,8 +97,9 @@ fn hint(code: &str, message: &str) -> Option<&'static str> {
             "SOAP login() is off in this org, or the user lacks the permission \"Use Any API Auth\""
         }
         "UNSUPPORTED_API_VERSION" => "login() needs an API version from 31.0 to 64.0",
-        _ if message.contains("no operation available")
-            || message.contains("login") && code == "Client" =>
+        // Servers have said it in both ways.
+        _ if message.contains("login operation is not available")
+            || message.contains("no operation available") =>
         {
             "SOAP login() exists up to API version 64.0 only, and is retired in Summer '27: use another flow"
         }

@@ -57,37 +57,6 @@ async fn r03_a_rotated_refresh_token_is_never_lost_or_used_twice() {
 }
 
 #[tokio::test]
-async fn r26_sessions_of_either_flow_renew_themselves() {
-    let org = Org::new();
-    let _served = org.serve().await.unwrap();
-    let login_url: LoginUrl = org.login_url().parse().unwrap();
-    let grant = org.authorize();
-    let credentials = ClientCredentials::new(token_client(), app(&org));
-    let layers = [
-        SalesforceAuthLayer::new(refresh_token(&org, &grant)),
-        SalesforceAuthLayer::new(credentials),
-    ];
-    for layer in layers {
-        let client = client(&layer, Protocol::H2);
-        for _ in 0..2 {
-            // The first login, and a renewal.
-            let before = org.counters();
-            let uri = format!("{}{LIMITS}", org.instance_url());
-            let (status, ..) = send(&client, get(&uri)).await.unwrap();
-            assert_eq!(status, StatusCode::OK);
-            assert_eq!(org.counters().token_requests, before.token_requests + 1);
-            org.expire_sessions();
-        }
-        let live = layer.handle().current().unwrap();
-        assert_eq!(live.login_url(), Some(&login_url));
-        assert_eq!(live.organization_id(), Some("00Dxx0000001gEFEAY"));
-        assert_eq!(live.user_id(), Some("005xx000001SwiUAAS"));
-        assert!(live.scope().unwrap().contains("api"));
-        assert!(live.issued_at().is_some());
-    }
-}
-
-#[tokio::test]
 async fn refusals_are_told_with_host_grant_code_and_advice() {
     let org = Org::new();
     let _served = org.serve().await.unwrap();

@@ -1,0 +1,274 @@
+//! What is signed, checked by another implementation.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::StatusCode;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use serde_json::{Value, json};
+use tower_salesforce_auth::{
+    ErrorKind, LoginUrl, RefreshErrorKind, RefreshFn, SalesforceAuthLayer,
+    emulator::Org,
+    flow::{ClientCredentials, JwtBearer},
+    oauth::{App, ClientAuthentication, PrivateKey},
+};
+
+use crate::support::{first_login, get_limits, logged, public_app};
+
+/// A key of this test's own, of 2048 bits.
+const NOW: u64 = 1_750_000_000;
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(NOW)
+}
+
+/// The claims, if the signature is that of the org's app.
+fn verified(org: &Org, jws: &str) -> Value {
+    assert_eq!(decode_header(jws).unwrap().alg, Algorithm::RS256);
+    let key = DecodingKey::from_rsa_pem(org.jwt_public_key().as_bytes()).unwrap();
+    let mut validation = Validation::new(Algorithm::RS256);
+    // The clock is ours.
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    decode::<Value>(jws, &key, &validation).unwrap().claims
+}
+
+#[tokio::test]
+async fn r30_a_jwt_is_signed_for_two_minutes_by_the_clock_that_is_given() {
+    let org = Org::new();
+    org.set_clock(now);
+    for pem in [org.jwt_private_key(), org.jwt_private_key_pkcs1()] {
+        let key = PrivateKey::from_pem(pem).unwrap();
+        let (client, log) = logged(org.clone());
+        let flow = JwtBearer::new(client, public_app(&org), org.username(), key).clock(now);
+        flow.refresh(first_login()).await.unwrap();
+        let form = log.form();
+        let names: Vec<_> = form.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["grant_type", "assertion"], "and nothing else");
+        assert_eq!(form[0].1, "urn:ietf:params:oauth:grant-type:jwt-bearer");
+        assert_eq!(
+            verified(&org, &form[1].1),
+            json!({
+                "iss": org.client_id(),
+                "sub": org.username(),
+                "aud": "https://login.salesforce.com",
+                "exp": NOW + 120,
+            })
+        );
+    }
+}
+
+#[tokio::test]
+async fn r30_a_clock_that_jumps_costs_no_refresh() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    };
+
+    let org = Org::new();
+    let jump = Arc::new(AtomicI64::new(0));
+    let clock = {
+        let jump = Arc::clone(&jump);
+        move || {
+            let now = i64::try_from(NOW).unwrap() + jump.load(Ordering::Relaxed);
+            UNIX_EPOCH + Duration::from_secs(now.unsigned_abs())
+        }
+    };
+    org.set_clock(clock.clone());
+    let key = PrivateKey::from_pem(org.jwt_private_key()).unwrap();
+    let flow = JwtBearer::new(org.clone(), public_app(&org), org.username(), key).clock(clock);
+    let layer = SalesforceAuthLayer::new(flow);
+    for seconds in [0, 3600, -3600] {
+        jump.store(seconds, Ordering::Relaxed);
+        let (status, outcome) = get_limits(&layer, &org).await.unwrap();
+        assert_eq!((status, outcome.is_none()), (StatusCode::OK, true));
+    }
+    assert_eq!(org.counters().token_requests, 1);
+}
+
+#[tokio::test]
+async fn the_audience_is_that_of_the_host_unless_it_is_given() {
+    let org = Org::new();
+    let key = PrivateKey::from_pem(org.jwt_private_key()).unwrap();
+    for (login_url, audience) in [
+        (
+            "https://login.salesforce.com",
+            "https://login.salesforce.com",
+        ),
+        ("https://test.salesforce.com", "https://test.salesforce.com"),
+        (
+            "https://MyDomainName.my.salesforce.com",
+            "https://login.salesforce.com",
+        ),
+        (
+            "https://MyDomainName.develop.my.salesforce.com",
+            "https://login.salesforce.com",
+        ),
+        (
+            "https://MyDomainName--dev.sandbox.my.salesforce.com",
+            "https://test.salesforce.com",
+        ),
+        (
+            "https://MyDomainName.scratch.my.salesforce.com",
+            "https://test.salesforce.com",
+        ),
+        (
+            "https://MyDomainName.my.site.com/partners",
+            "https://mydomainname.my.site.com/partners",
+        ),
+        ("https://login.example.com", "https://login.example.com"),
+        (
+            "https://notmy.salesforce.com.example.com",
+            "https://notmy.salesforce.com.example.com",
+        ),
+    ] {
+        let (client, log) = logged(org.clone());
+        let app = App::new(login_url.parse().unwrap(), org.client_id());
+        let flow = JwtBearer::new(client, app, org.username(), key.clone());
+        let _ = flow.refresh(first_login()).await;
+        assert_eq!(
+            verified(&org, &log.form()[1].1)["aud"],
+            audience,
+            "{login_url}"
+        );
+
+        // The two are set apart from each other.
+        let (client, log) = logged(org.clone());
+        let endpoint = "https://gateway.example.com/token";
+        let app = App::new(
+            LoginUrl::production()
+                .with_token_endpoint(endpoint)
+                .unwrap(),
+            org.client_id(),
+        );
+        let flow = JwtBearer::new(client, app, org.username(), key.clone()).audience(audience);
+        let _ = flow.refresh(first_login()).await;
+        let [request] = log.take().try_into().unwrap();
+        assert_eq!(request.uri(), endpoint);
+        let form: Vec<_> = form_urlencoded::parse(request.body())
+            .into_owned()
+            .collect();
+        assert_eq!(verified(&org, &form[1].1)["aud"], audience);
+    }
+}
+
+#[tokio::test]
+async fn an_assertion_that_was_signed_elsewhere_is_presented_as_it_is() {
+    let org = Org::new();
+    org.set_clock(now);
+    let key = jsonwebtoken::EncodingKey::from_rsa_pem(org.jwt_private_key().as_bytes()).unwrap();
+    let claims = json!({
+        "iss": org.client_id(), "sub": org.username(), "aud": "https://login.salesforce.com", "exp": NOW + 60,
+    });
+    let header = jsonwebtoken::Header::new(Algorithm::RS256);
+    let assertion = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+    let login_url: LoginUrl = org.login_url().parse().unwrap();
+    let flow = JwtBearer::from_assertion(org.clone(), login_url, assertion);
+    let layer = SalesforceAuthLayer::new(flow);
+    assert_eq!(get_limits(&layer, &org).await.unwrap().0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_app_proves_itself_to_the_token_endpoint_with_its_key() {
+    let org = Org::new();
+    org.set_clock(now);
+    let key = PrivateKey::from_pem(org.jwt_private_key()).unwrap();
+    let authentication = ClientAuthentication::private_key_jwt(key).clock(now);
+    let (client, log) = logged(org.clone());
+    let app = public_app(&org).client_authentication(authentication);
+    ClientCredentials::new(client, app)
+        .refresh(first_login())
+        .await
+        .unwrap();
+    let form = log.form();
+    let value = |wanted: &str| &form.iter().find(|(name, _)| name == wanted).unwrap().1;
+    assert_eq!(value("client_id"), org.client_id());
+    assert_eq!(
+        value("client_assertion_type"),
+        "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+    );
+    assert_eq!(
+        verified(&org, value("client_assertion")),
+        json!({
+            "iss": org.client_id(),
+            "sub": org.client_id(),
+            "aud": org.token_url(),
+            "exp": NOW + 120,
+        })
+    );
+}
+
+#[tokio::test]
+async fn an_assertion_that_is_refused_is_explained() {
+    let org = Org::new();
+    let key = || PrivateKey::from_pem(org.jwt_private_key()).unwrap();
+    let flow = |key| JwtBearer::new(org.clone(), public_app(&org), org.username(), key);
+    let an_hour_late = || SystemTime::UNIX_EPOCH;
+    let refused = flow(key())
+        .clock(an_hour_late)
+        .refresh(first_login())
+        .await
+        .unwrap_err();
+    assert!(refused.is_terminal());
+    assert!(
+        refused.to_string().contains("this machine's clock"),
+        "{refused}"
+    );
+    let refused = flow(key())
+        .audience("https://test.salesforce.com")
+        .refresh(first_login())
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("for a sandbox"), "{refused}");
+    let out_of_range = flow(key()).assertion_lifetime(Duration::MAX);
+    let refused = out_of_range.refresh(first_login()).await.unwrap_err();
+    assert_eq!(refused.kind(), RefreshErrorKind::Configuration);
+}
+
+#[test]
+fn a_key_that_is_none_is_told_by_what_it_is_instead() {
+    let org = Org::new();
+    let pem = org.jwt_private_key();
+    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    for (pem, told) in [
+        (String::new(), "there is no PEM block"),
+        ("hush".to_owned(), "there is no PEM block"),
+        (org.jwt_public_key(), "it is a public key"),
+        (
+            "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n".to_owned(),
+            "it is a certificate",
+        ),
+        (
+            format!(
+                "-----BEGIN ENCRYPTED PRIVATE KEY-----\n{body}\n-----END ENCRYPTED PRIVATE KEY-----\n"
+            ),
+            "it is encrypted",
+        ),
+        (
+            format!(
+                "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+                &body[..64]
+            ),
+            "no RSA key",
+        ),
+        (
+            format!(
+                "-----BEGIN EC PRIVATE KEY-----\n{}\n-----END EC PRIVATE KEY-----\n",
+                &body[..64]
+            ),
+            "elliptic curve",
+        ),
+        (
+            format!("-----BEGIN PRIVATE KEY-----\n{body}"),
+            "there is no PEM block",
+        ),
+    ] {
+        let error = PrivateKey::from_pem(pem.clone()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidKey);
+        assert!(error.to_string().contains(told), "{error}");
+        assert!(!format!("{error:?}").contains(&body[..32]));
+    }
+    // What is around it does not matter.
+    let bundle =
+        format!("Bag Attributes\n    friendlyName: sf\n{pem}\nmore\n").replace('\n', "\r\n");
+    PrivateKey::from_pem(bundle).unwrap();
+}

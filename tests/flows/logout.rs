@@ -1,0 +1,348 @@
+//! Logging out: here at once, and at the server.
+
+use std::{future::Future, pin::pin, task::Poll, time::Duration};
+
+use futures_util::future::{join_all, poll_fn};
+use http::StatusCode;
+use tower_salesforce_auth::{
+    Error, ErrorKind, RefreshErrorKind, SalesforceAuthLayer, Session, SessionState,
+    emulator::{Fault, Org},
+    flow::{ClientCredentials, RefreshToken, SoapLogin},
+};
+
+use crate::support::{app, get_limits, logged};
+
+/// A layer with a session that came with a refresh token.
+fn layer(org: &Org) -> SalesforceAuthLayer {
+    let grant = org.authorize();
+    let session = Session::new(grant.access_token(), grant.instance_url())
+        .unwrap()
+        .with_refresh_token(grant.refresh_token())
+        .with_login_url(org.login_url().parse().unwrap());
+    let flow = RefreshToken::new(org.clone(), app(org), grant.refresh_token());
+    SalesforceAuthLayer::new(flow).session(session)
+}
+
+async fn is_good(org: &Org, session: &Session) -> bool {
+    let layer = SalesforceAuthLayer::with_session(session.clone());
+    get_limits(&layer, org).await.unwrap().0 == StatusCode::OK
+}
+
+async fn assert_logged_out(layer: &SalesforceAuthLayer, org: &Org) {
+    let before = org.counters();
+    for _ in 0..3 {
+        let error = get_limits(layer, org).await.unwrap_err();
+        let error: &Error = error.downcast_ref().unwrap();
+        assert_eq!(error.kind(), ErrorKind::LoggedOut);
+    }
+    let handle = layer.handle();
+    assert_eq!(
+        handle.token().await.unwrap_err().kind(),
+        ErrorKind::LoggedOut
+    );
+    assert_eq!(
+        handle.refresh().await.unwrap_err().kind(),
+        ErrorKind::LoggedOut
+    );
+    assert!(handle.current().is_none() && handle.refresh_token().is_none());
+    assert!(matches!(
+        handle.subscribe().state(),
+        SessionState::LoggedOut
+    ));
+    let after = org.counters();
+    assert_eq!(after.token_requests, before.token_requests);
+    assert_eq!(after.data_requests, before.data_requests);
+}
+
+#[tokio::test]
+async fn r30_logout_ends_the_access_token_and_leaves_the_grant() {
+    let org = Org::new();
+    let layer = layer(&org);
+    let session = (*layer.handle().current().unwrap()).clone();
+    layer.handle().logout(org.clone()).await.unwrap();
+    assert_logged_out(&layer, &org).await;
+    assert!(!is_good(&org, &session).await);
+    assert_eq!(org.counters().revoke_requests, 1);
+    let again = RefreshToken::new(
+        org.clone(),
+        app(&org),
+        session.refresh_token().unwrap().clone(),
+    );
+    assert_eq!(
+        get_limits(&SalesforceAuthLayer::new(again), &org)
+            .await
+            .unwrap()
+            .0,
+        StatusCode::OK
+    );
+    // There is nothing left to end.
+    layer.handle().logout(org.clone()).await.unwrap();
+    assert_eq!(org.counters().revoke_requests, 1);
+}
+
+#[tokio::test]
+async fn r30_logout_and_revoke_ends_the_grant_and_all_that_came_of_it() {
+    let org = Org::new();
+    let layer = layer(&org);
+    let first = (*layer.handle().current().unwrap()).clone();
+    layer.handle().refresh().await.unwrap();
+    let second = (*layer.handle().current().unwrap()).clone();
+    layer.handle().logout_and_revoke(org.clone()).await.unwrap();
+    assert_logged_out(&layer, &org).await;
+    assert!(!is_good(&org, &first).await && !is_good(&org, &second).await);
+    let newest = second.refresh_token().unwrap().clone();
+    let dead = SalesforceAuthLayer::new(RefreshToken::new(org.clone(), app(&org), newest));
+    get_limits(&dead, &org).await.unwrap_err();
+    let counters = org.counters();
+    assert_eq!(
+        (counters.revoke_requests, counters.refresh_token_reuses),
+        (1, 0)
+    );
+}
+
+#[tokio::test]
+async fn r30_without_a_refresh_token_the_access_token_is_revoked() {
+    let org = Org::new();
+    let layer = SalesforceAuthLayer::new(ClientCredentials::new(org.clone(), app(&org)));
+    get_limits(&layer, &org).await.unwrap();
+    let session = (*layer.handle().current().unwrap()).clone();
+    layer.handle().logout_and_revoke(org.clone()).await.unwrap();
+    assert_logged_out(&layer, &org).await;
+    assert!(!is_good(&org, &session).await);
+}
+
+#[tokio::test]
+async fn r30_a_soap_session_is_ended_by_a_soap_logout() {
+    let org = Org::new();
+    let login_url = org.login_url().parse().unwrap();
+    let flow = SoapLogin::new(org.clone(), login_url, org.username(), org.password())
+        .security_token(org.security_token());
+    let layer = SalesforceAuthLayer::new(flow);
+    get_limits(&layer, &org).await.unwrap();
+    let session = (*layer.handle().current().unwrap()).clone();
+    let (client, log) = logged(org.clone());
+    layer.handle().logout(client.clone()).await.unwrap();
+    assert_logged_out(&layer, &org).await;
+    assert!(!is_good(&org, &session).await);
+    assert_eq!(
+        (org.counters().soap_logouts, org.counters().revoke_requests),
+        (1, 0)
+    );
+    let [request] = log.take().try_into().unwrap();
+    assert_eq!(request.uri().path(), "/services/Soap/u/64.0");
+
+    // One that has ended already has ended.
+    layer.handle().set(session);
+    layer.handle().logout_and_revoke(client).await.unwrap();
+    assert_logged_out(&layer, &org).await;
+}
+
+#[tokio::test]
+async fn r30_here_it_is_over_even_if_the_server_cannot_be_told() {
+    let org = Org::new();
+    for (fault, kind) in [
+        (
+            Fault::refuse(StatusCode::BAD_REQUEST, "unsupported_token_type", ""),
+            RefreshErrorKind::Refused,
+        ),
+        (Fault::Maintenance, RefreshErrorKind::InvalidResponse),
+        (Fault::LoseAnswer, RefreshErrorKind::Transport),
+    ] {
+        for revoke in [false, true] {
+            org.on_revoke(fault.clone());
+            let layer = layer(&org);
+            let handle = layer.handle();
+            let error = if revoke {
+                handle.logout_and_revoke(org.clone()).await.unwrap_err()
+            } else {
+                handle.logout(org.clone()).await.unwrap_err()
+            };
+            assert_eq!(error.kind(), ErrorKind::Logout);
+            assert_eq!(error.refresh_error().unwrap().kind(), kind);
+            assert_logged_out(&layer, &org).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r30_a_refresh_that_is_under_way_is_discarded_and_what_it_brings_is_revoked() {
+    for revoke in [false, true] {
+        let org = Org::new();
+        let layer = layer(&org);
+        org.expire_sessions();
+        org.on_token(Fault::Hang);
+        let waiting = join_all((0..50).map(|_| {
+            let (layer, org) = (layer.clone(), org.clone());
+            tokio::spawn(async move { get_limits(&layer, &org).await.map(drop) })
+        }));
+        while org.counters().token_requests == 0 {
+            tokio::task::yield_now().await;
+        }
+        let handle = layer.handle();
+        let logout = tokio::spawn({
+            let (handle, org) = (handle.clone(), org.clone());
+            async move {
+                if revoke {
+                    handle.logout_and_revoke(org).await
+                } else {
+                    handle.logout(org).await
+                }
+            }
+        });
+        // Nobody waits for the exchange any more; only the logout does.
+        for waiter in waiting.await {
+            let error = waiter.unwrap().unwrap_err();
+            let error: &Error = error.downcast_ref().unwrap();
+            assert_eq!(error.kind(), ErrorKind::LoggedOut);
+        }
+        assert_logged_out(&layer, &org).await;
+        assert_eq!(org.counters().revoke_requests, 0);
+        org.on_token(Fault::None);
+        logout.await.unwrap().unwrap();
+        assert_logged_out(&layer, &org).await;
+        let counters = org.counters();
+        assert_eq!((counters.token_requests, counters.tokens_issued), (1, 1));
+        assert_eq!(counters.refresh_token_reuses, 0);
+        // The old access token was dead already; the grant ends with one call.
+        assert_eq!(counters.revoke_requests, if revoke { 1 } else { 2 });
+        assert_eq!(counters.tokens_revoked, 1);
+    }
+}
+
+/// Wherever the caller stops waiting, both ends are reached.
+#[tokio::test]
+async fn r30_a_logout_that_is_dropped_goes_on() {
+    for polls in 1..6 {
+        let org = Org::new();
+        let layer = layer(&org);
+        let session = (*layer.handle().current().unwrap()).clone();
+        let handle = layer.handle();
+        {
+            let mut logout = pin!(handle.logout_and_revoke(org.clone()));
+            for _ in 0..polls {
+                let polled = poll_fn(|cx| Poll::Ready(logout.as_mut().poll(cx))).await;
+                if polled.is_ready() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_logged_out(&layer, &org).await;
+        while org.counters().tokens_revoked == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!is_good(&org, &session).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r30_a_refresh_that_hangs_is_waited_for_as_long_as_any() {
+    let org = Org::new();
+    let layer = layer(&org);
+    org.expire_sessions();
+    org.on_token(Fault::Hang);
+    let request = tokio::spawn({
+        let (layer, org) = (layer.clone(), org.clone());
+        async move { get_limits(&layer, &org).await.map(drop) }
+    });
+    while org.counters().token_requests == 0 {
+        tokio::task::yield_now().await;
+    }
+    let started = tokio::time::Instant::now();
+    layer.handle().logout_and_revoke(org.clone()).await.unwrap();
+    assert!(started.elapsed() <= Duration::from_secs(30));
+    request.await.unwrap().unwrap_err();
+    assert_eq!(org.counters().tokens_revoked, 1);
+}
+
+#[tokio::test]
+async fn r30_a_session_or_a_reset_begins_again() {
+    let org = Org::new();
+    let layer = SalesforceAuthLayer::new(ClientCredentials::new(org.clone(), app(&org)));
+    get_limits(&layer, &org).await.unwrap();
+    layer.handle().logout(org.clone()).await.unwrap();
+    assert_logged_out(&layer, &org).await;
+    layer.handle().reset();
+    assert!(matches!(
+        layer.handle().subscribe().state(),
+        SessionState::Empty
+    ));
+    assert_eq!(get_limits(&layer, &org).await.unwrap().0, StatusCode::OK);
+    assert_eq!(org.counters().token_requests, 2);
+
+    layer.handle().logout(org.clone()).await.unwrap();
+    let grant = org.authorize();
+    layer
+        .handle()
+        .set(Session::new(grant.access_token(), grant.instance_url()).unwrap());
+    assert_eq!(get_limits(&layer, &org).await.unwrap().0, StatusCode::OK);
+    assert_eq!(org.counters().token_requests, 2);
+}
+
+#[tokio::test]
+async fn r30_a_session_that_nothing_renews_is_logged_out_too() {
+    let org = Org::new();
+    let grant = org.authorize();
+    let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
+    let layer = SalesforceAuthLayer::with_session(session.clone());
+    // Nobody knows where it was obtained; the instance revokes as well.
+    layer.handle().logout(org.clone()).await.unwrap();
+    assert_logged_out(&layer, &org).await;
+    assert!(!is_good(&org, &session).await);
+}
+
+#[tokio::test]
+async fn dropping_everything_logs_nobody_out() {
+    let org = Org::new();
+    let layer = layer(&org);
+    let session = (*layer.handle().current().unwrap()).clone();
+    drop(layer);
+    tokio::task::yield_now().await;
+    assert_eq!(org.counters().revoke_requests, 0);
+    assert!(is_good(&org, &session).await);
+}
+
+#[test]
+fn r30_outside_of_a_runtime_it_is_over_here_at_least() {
+    let org = Org::new();
+    let layer = layer(&org);
+    let logout = layer.handle();
+    let logout = logout.logout(org.clone());
+    let error = futures_util::FutureExt::now_or_never(logout)
+        .unwrap()
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoRuntime);
+    assert!(layer.handle().current().is_none());
+}
+
+/// It would wait for itself.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_fn_may_log_out() {
+    use std::sync::{Arc, OnceLock};
+    use tower_salesforce_auth::{RefreshContext, RefreshError, SessionHandle};
+
+    let org = Org::new();
+    let known: Arc<OnceLock<SessionHandle>> = Arc::default();
+    let handle = SessionHandle::new({
+        let (known, org) = (Arc::clone(&known), org.clone());
+        move |_: RefreshContext| {
+            let (known, org) = (Arc::clone(&known), org.clone());
+            async move {
+                known
+                    .get()
+                    .unwrap()
+                    .logout(org)
+                    .await
+                    .map_err(RefreshError::terminal)?;
+                Err(RefreshError::terminal("enough"))
+            }
+        }
+    });
+    known.set(handle.clone()).unwrap();
+    let started = tokio::time::Instant::now();
+    assert_eq!(
+        handle.token().await.unwrap_err().kind(),
+        ErrorKind::LoggedOut
+    );
+    assert_eq!(started.elapsed(), Duration::ZERO);
+}
