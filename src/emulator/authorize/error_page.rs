@@ -8,6 +8,9 @@ use crate::emulator::form::Duplicate;
 ///
 /// From [`Org::approve`] and [`Org::deny`]: the authorization request is of the kind that must not
 /// be answered with a redirect (RFC 6749 §4.1.2.1), or the org does not let the app have it.
+///
+/// [`Org::approve`]: crate::emulator::Org::approve
+/// [`Org::deny`]: crate::emulator::Org::deny
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorPage {
     error: &'static str,
