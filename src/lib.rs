@@ -27,6 +27,9 @@
 //! # }
 //! ```
 //!
+//! [`flow`] has every way to log in to Salesforce, and says which one is for whom; [`oauth`] has the calls that they are
+//! made of. [`SessionHandle::logout`] ends a session.
+//!
 //! # What it does
 //!
 //! - A request with a relative URI goes to the session's instance. One with an absolute URI gets the token if it goes
@@ -64,6 +67,7 @@
 //! |---|---|---|
 //! | `emulator` | no | [`emulator`]: an in-process Salesforce org to test against |
 //! | `follow-redirect` | no | 401s of foreign hosts that `FollowRedirect`, inside the layer, was led to cost no refresh |
+//! | `jwt` | no | assertions that are signed with a private key, by aws-lc-rs: [`JwtBearer`](flow::JwtBearer)`::new`, `ClientAuthentication::private_key_jwt` |
 //!
 //! # Requirements
 //!

@@ -18,24 +18,29 @@ use crate::{
 /// 2. When the user comes back to the redirect URI, [`exchange`](Self::exchange) the URL of the callback for a session.
 /// 3. Give the session to a layer or handle that is made with the flow: the flow renews it with its refresh token.
 ///
-/// ```no_run
+/// ```
 /// use bytes::Bytes;
 /// use http_body_util::Full;
 /// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-/// use tower_salesforce_auth::{BoxError, LoginUrl, SalesforceAuthLayer, flow::AuthorizationCode, oauth::App};
+/// use tower_salesforce_auth::{BoxError, SalesforceAuthLayer, flow::AuthorizationCode, oauth::App};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
+/// # let org = tower_salesforce_auth::emulator::Org::new();
+/// # let served = org.serve().await?;
 /// # let https = hyper_util::client::legacy::connect::HttpConnector::new();
+/// # let (login_url, redirect_uri) = (org.login_url().parse()?, org.redirect_uri());
+/// # let (client_id, client_secret) = (org.client_id(), org.client_secret());
 /// let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(https);
-/// let app = App::new(LoginUrl::production(), "3MVG9…").client_secret("1955…");
-/// let flow = AuthorizationCode::new(client, app, "https://app.example.com/callback").scope("api refresh_token");
+/// // `login_url` is `LoginUrl::production()`, and `redirect_uri` "https://app.example.com/callback".
+/// let app = App::new(login_url, client_id).client_secret(client_secret);
+/// let flow = AuthorizationCode::new(client, app, redirect_uri).scope("api refresh_token");
 ///
 /// let request = flow.authorization_url().build()?;
 /// let pending = request.pending().clone();
-/// // Redirect the browser to `request.url()`. It comes back with:
-/// let callback_url = "https://app.example.com/callback?code=aPrx…&state=…";
-/// let session = flow.exchange(&pending, callback_url).await?;
+/// // Redirect the browser to `request.url()`. It comes back to "https://app.example.com/callback?code=aPrx…&state=…".
+/// # let callback_url = org.approve(request.url())?;
+/// let session = flow.exchange(&pending, &callback_url).await?;
 /// println!("user {:?} of org {:?}", session.user_id(), session.organization_id());
 ///
 /// let layer = SalesforceAuthLayer::new(flow).session(session);

@@ -1,0 +1,159 @@
+//! The authorization code flow from a terminal: the browser logs in, and brings the code back to a loopback address.
+//!
+//! ```sh
+//! cargo run --example login_browser
+//! ```
+//!
+//! Without more, the org is an emulated one, whose login page has a user to try. For a real one, set `SF_LOGIN_URL`,
+//! `SF_CLIENT_ID`, `SF_CLIENT_SECRET` if the app requires it, and `SF_REDIRECT_URI` if the app's callback URL is not
+//! `http://localhost:1717/OauthRedirect`.
+
+use std::{convert::Infallible, env};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Uri, header::CONTENT_TYPE};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
+};
+use tokio::{net::TcpListener, sync::mpsc};
+use tower::{Layer, ServiceExt};
+use tower_salesforce_auth::{
+    BoxError, SalesforceAuthLayer,
+    emulator::{Org, Served},
+    flow::AuthorizationCode,
+    oauth::{self, App},
+};
+
+const REDIRECT_URI: &str = "http://localhost:1717/OauthRedirect";
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let login = Login::from_env().await?;
+    let redirect_uri: Uri = login.redirect_uri.parse()?;
+    let port = redirect_uri.port_u16().unwrap_or(80);
+    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+
+    let flow = AuthorizationCode::new(http_client(), login.app, &login.redirect_uri)
+        .scope("api refresh_token");
+    let request = flow.authorization_url().build()?;
+    println!("Open this in a browser:\n\n{}\n", request.url());
+
+    let callback = receive_callback(listener, redirect_uri.path()).await?;
+    let session = flow.exchange(request.pending(), &callback).await?;
+    let user = oauth::userinfo(http_client(), &session).await?;
+    println!(
+        "{} of org {} is logged in at {}.",
+        user.preferred_username.as_deref().unwrap_or("Somebody"),
+        user.organization_id,
+        session.instance_url()
+    );
+
+    // The flow renews the session. What it has now is as good as expired: ask for another.
+    let layer = SalesforceAuthLayer::new(flow).session(session);
+    layer.handle().refresh().await?;
+    let client = layer.layer(http_client_for_data());
+    let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
+    println!("A request: {}", client.oneshot(request).await?.status());
+
+    layer.handle().logout_and_revoke(http_client()).await?;
+    println!("Logged out, and the grant is revoked.");
+    Ok(())
+}
+
+/// Where to log in, and as what.
+struct Login {
+    app: App,
+    redirect_uri: String,
+    /// The emulated org, for as long as this lives.
+    _served: Option<Served>,
+}
+
+impl Login {
+    async fn from_env() -> Result<Self, BoxError> {
+        let redirect_uri = env::var("SF_REDIRECT_URI").unwrap_or_else(|_| REDIRECT_URI.to_owned());
+        if let Ok(login_url) = env::var("SF_LOGIN_URL") {
+            let client_id = env::var("SF_CLIENT_ID").map_err(|_| "SF_CLIENT_ID is not set")?;
+            let mut app = App::new(login_url.parse()?, client_id);
+            if let Ok(client_secret) = env::var("SF_CLIENT_SECRET") {
+                app = app.client_secret(client_secret);
+            }
+            return Ok(Self {
+                app,
+                redirect_uri,
+                _served: None,
+            });
+        }
+        let org = Org::new();
+        org.set_redirect_uri(&redirect_uri);
+        let served = org.serve().await?;
+        println!(
+            "This org is emulated. Its user is {}, with the password {}.",
+            org.username(),
+            org.password()
+        );
+        let app =
+            App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
+        Ok(Self {
+            app,
+            redirect_uri,
+            _served: Some(served),
+        })
+    }
+}
+
+/// Waits until the browser comes to `path`, and returns what it asked for.
+///
+/// Browsers connect more often than they ask, and ask for more than this.
+async fn receive_callback(listener: TcpListener, path: &str) -> Result<String, BoxError> {
+    let (sender, mut receiver) = mpsc::channel(1);
+    let path = path.to_owned();
+    let accepting = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (sender, path) = (sender.clone(), path.clone());
+            let answer = service_fn(move |request: Request<Incoming>| {
+                let (sender, path) = (sender.clone(), path.clone());
+                async move {
+                    if request.uri().path() != path {
+                        let mut nothing = Response::new(Full::<Bytes>::default());
+                        *nothing.status_mut() = StatusCode::NOT_FOUND;
+                        return Ok::<_, Infallible>(nothing);
+                    }
+                    let _ = sender.send(request.uri().to_string()).await;
+                    let mut page =
+                        Response::new(Full::from("You can close this, and go on in the terminal."));
+                    page.headers_mut()
+                        .insert(CONTENT_TYPE, http::HeaderValue::from_static("text/plain"));
+                    Ok(page)
+                }
+            });
+            // A connection that breaks is the browser's to mend.
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+        }
+    });
+    let callback = receiver.recv().await;
+    accepting.abort();
+    callback.ok_or_else(|| "nobody came back from the browser".into())
+}
+
+type HttpClient<B> = Client<HttpsConnector<HttpConnector>, B>;
+
+fn http_client() -> HttpClient<Full<Bytes>> {
+    Client::builder(TokioExecutor::new()).build(connector())
+}
+
+fn http_client_for_data() -> HttpClient<tower_salesforce_auth::ReplayBody<Full<Bytes>>> {
+    Client::builder(TokioExecutor::new()).build(connector())
+}
+
+/// TLS, and plain HTTP for the emulated org.
+fn connector() -> HttpsConnector<HttpConnector> {
+    HttpsConnectorBuilder::new()
+        .with_webpki_roots()
+        .https_or_http()
+        .enable_http1()
+        .build()
+}

@@ -1,0 +1,46 @@
+//! Client credentials: a server logs in as the app itself.
+//!
+//! ```sh
+//! cargo run --example login_client_credentials
+//! ```
+//!
+//! In Salesforce: enable the flow for the app, choose a Run As user in its policies, and log in at the org's My Domain.
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tower::{Layer, ServiceExt};
+use tower_salesforce_auth::{
+    BoxError, SalesforceAuthLayer,
+    emulator::Org,
+    flow::ClientCredentials,
+    oauth::{App, ClientAuthentication},
+};
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    // A real org has its own of all this, and a client that speaks TLS.
+    let org = Org::new();
+    let served = org.serve().await?;
+    let http = Client::builder(TokioExecutor::new());
+
+    // The secret in a header, as Salesforce prefers it. `.client_secret(…)` sends it in the form.
+    let app = App::new(org.login_url().parse()?, org.client_id())
+        .client_authentication(ClientAuthentication::secret_basic(org.client_secret()));
+    let login = ClientCredentials::new(http.build_http(), app);
+
+    let layer = SalesforceAuthLayer::new(login);
+    let client = layer.layer(http.build_http());
+    for _ in 0..2 {
+        let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
+        let response = client.clone().oneshot(request).await?;
+        println!("{}", response.status());
+        // The second request is turned down at first. It does not notice.
+        org.expire_sessions();
+    }
+
+    println!("{} token requests", org.counters().token_requests);
+    served.shutdown().await;
+    Ok(())
+}

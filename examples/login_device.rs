@@ -1,0 +1,56 @@
+//! The device flow: a program without a browser, and a user who has one elsewhere.
+//!
+//! ```sh
+//! cargo run --example login_device
+//! ```
+//!
+//! In Salesforce: enable the device flow for the app. Here the emulated user enters the code after the first asking.
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tower::{Layer, ServiceExt};
+use tower_salesforce_auth::{
+    BoxError, SalesforceAuthLayer, emulator::Org, flow::DeviceFlow, oauth::App,
+};
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    // A real org has its own of all this, and a client that speaks TLS.
+    let org = Org::new();
+    let served = org.serve().await?;
+    let http = Client::builder(TokioExecutor::new());
+
+    let app =
+        App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
+    let flow = DeviceFlow::new(http.build_http(), app).scope("api refresh_token");
+    let code = flow.begin().await?;
+    println!(
+        "Go to {} and enter {}.",
+        code.verification_uri(),
+        code.user_code()
+    );
+    println!("(or open {})", code.verification_uri_complete());
+    let user = tokio::spawn({
+        let (org, code) = (org.clone(), code.user_code().to_owned());
+        async move { org.approve_device(&code) }
+    });
+    println!(
+        "Waiting, and asking every {} s …",
+        code.interval().as_secs()
+    );
+    let session = flow.wait(&code).await?;
+    println!("The user entered the code: {}", user.await?);
+
+    // From here on the flow renews the session with the refresh token that came with it.
+    let layer = SalesforceAuthLayer::new(flow).session(session);
+    let client = layer.layer(http.build_http());
+    org.expire_sessions();
+    let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
+    let response = client.oneshot(request).await?;
+    println!("{}, after one renewal", response.status());
+
+    served.shutdown().await;
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! A user's password, over SOAP without an app, and over OAuth with one; and how to log out.
+//!
+//! ```sh
+//! cargo run --example login_password
+//! ```
+//!
+//! Salesforce is withdrawing both: they are here for what exists. In new orgs they have to be enabled (Setup, OAuth and
+//! OpenID Connect Settings; Setup, User Interface).
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tower::{Layer, ServiceExt};
+use tower_salesforce_auth::{
+    BoxError, RefreshFn, SalesforceAuthLayer,
+    emulator::Org,
+    flow::{SoapLogin, UsernamePassword},
+    oauth::{self, App},
+};
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    // A real org has its own of all this, and a client that speaks TLS.
+    let org = Org::new();
+    let served = org.serve().await?;
+    let http = || Client::builder(TokioExecutor::new()).build_http();
+
+    let soap = SoapLogin::new(
+        http(),
+        org.login_url().parse()?,
+        org.username(),
+        org.password(),
+    )
+    .security_token(org.security_token());
+    use_session("SOAP login", soap, http()).await?;
+
+    let app =
+        App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
+    let password = UsernamePassword::new(http(), app, org.username(), org.password())
+        .security_token(org.security_token());
+    use_session("username-password", password, http()).await?;
+
+    served.shutdown().await;
+    Ok(())
+}
+
+async fn use_session(
+    name: &str,
+    login: impl RefreshFn,
+    http: Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>,
+) -> Result<(), BoxError> {
+    let layer = SalesforceAuthLayer::new(login);
+    let client = layer.layer(Client::builder(TokioExecutor::new()).build_http());
+    let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
+    let response = client.clone().oneshot(request).await?;
+
+    let handle = layer.handle();
+    let live = handle.token().await?;
+    let user = oauth::userinfo(http.clone(), &live).await?;
+    println!(
+        "{name}: {}, as {:?}",
+        response.status(),
+        user.preferred_username
+    );
+    if let Some(timeout) = live.lifetime() {
+        println!(
+            "  the session ends after {} s without a request",
+            timeout.as_secs()
+        );
+    }
+
+    // The session is over here and at the server. Whoever sends a request now gets an error, and no new login.
+    handle.logout(http).await?;
+    let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
+    if let Err(error) = client.oneshot(request).await {
+        println!("  after logout: {error}");
+    }
+    Ok(())
+}
