@@ -199,6 +199,7 @@ fn hint(code: &str, description: &str) -> Option<&'static str> {
             "the audience has to be https://login.salesforce.com, https://test.salesforce.com for a sandbox, or the \
              site's own login URL"
         }
+        _ if has("data not available") => "the org is gone, a scratch org that has expired for one",
         "invalid_grant" if has("inactive user") => "the user was deactivated",
         "invalid_grant" if has("login hours") => "the profile's login hours exclude this time",
         "invalid_app_access" => {

@@ -151,6 +151,21 @@ pub struct UserInfo {
 /// Asks the userinfo endpoint of the session's instance (OpenID Connect Core 1.0 §5.3; Salesforce Help, "Query for User
 /// Information"). It works for every kind of session, SOAP ones included.
 ///
+/// ```no_run
+/// # use bytes::Bytes;
+/// # use http_body_util::Full;
+/// # use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+/// use tower_salesforce_auth::{SessionHandle, oauth};
+///
+/// # async fn example(handle: SessionHandle) -> Result<(), tower_salesforce_auth::BoxError> {
+/// # let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+/// let session = handle.token().await?;
+/// let user = oauth::userinfo(client, &session).await?;
+/// println!("{:?} of {}", user.preferred_username, user.organization_id);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// If the server refuses, cannot be reached, or answers something else; the token may have expired, which it tells by

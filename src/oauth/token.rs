@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{Uri, header::AUTHORIZATION};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::{app::App, error_response, signature};
 use crate::{
@@ -181,7 +181,10 @@ fn unless_refused(answer: Answer, secrets: &[&str], what: &str) -> Result<Answer
 ///
 /// Only the access token and the instance URL are in all of them, and even they are looked for last, by
 /// [`into_session`](Self::into_session): an answer without them may still bring the one refresh token that works.
+///
+/// A field of an unexpected type counts as missing, for the same reason.
 #[derive(Clone, Deserialize)]
+#[serde(from = "Fields")]
 pub struct TokenResponse {
     access_token: Option<Secret>,
     instance_url: Option<String>,
@@ -190,18 +193,44 @@ pub struct TokenResponse {
     id_token: Option<Secret>,
     id: Option<String>,
     scope: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
     issued_at: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
     expires_in: Option<String>,
     signature: Option<String>,
     token_format: Option<String>,
     api_instance_url: Option<String>,
-    // Renamed by Salesforce; both names are met.
     sfdc_site_url: Option<String>,
-    sfdc_community_url: Option<String>,
     sfdc_site_id: Option<String>,
-    sfdc_community_id: Option<String>,
+}
+
+/// The fields of a response, whatever they are.
+type Fields = serde_json::Map<String, serde_json::Value>;
+
+impl From<Fields> for TokenResponse {
+    fn from(mut fields: Fields) -> Self {
+        // A number counts as its text: `issued_at` comes in a string, and has been met without.
+        let mut take = |name: &str| match fields.remove(name)? {
+            serde_json::Value::String(text) => Some(text),
+            serde_json::Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        };
+        Self {
+            access_token: take("access_token").map(Secret::from),
+            instance_url: take("instance_url"),
+            token_type: take("token_type"),
+            refresh_token: take("refresh_token").map(Secret::from),
+            id_token: take("id_token").map(Secret::from),
+            id: take("id"),
+            scope: take("scope"),
+            issued_at: take("issued_at"),
+            expires_in: take("expires_in"),
+            signature: take("signature"),
+            token_format: take("token_format"),
+            api_instance_url: take("api_instance_url"),
+            // Renamed by Salesforce; both names are met.
+            sfdc_site_url: take("sfdc_site_url").or_else(|| take("sfdc_community_url")),
+            sfdc_site_id: take("sfdc_site_id").or_else(|| take("sfdc_community_id")),
+        }
+    }
 }
 
 impl TokenResponse {
@@ -269,17 +298,13 @@ impl TokenResponse {
     /// The Experience Cloud site of a user who is a member of one.
     #[doc(alias = "sfdc_community_url")]
     pub fn sfdc_site_url(&self) -> Option<&str> {
-        self.sfdc_site_url
-            .as_deref()
-            .or(self.sfdc_community_url.as_deref())
+        self.sfdc_site_url.as_deref()
     }
 
     /// The id of the Experience Cloud site.
     #[doc(alias = "sfdc_community_id")]
     pub fn sfdc_site_id(&self) -> Option<&str> {
-        self.sfdc_site_id
-            .as_deref()
-            .or(self.sfdc_community_id.as_deref())
+        self.sfdc_site_id.as_deref()
     }
 
     /// Whether the signature, if there is one and what it is over, was made with this secret.
@@ -373,13 +398,4 @@ impl fmt::Debug for TokenResponse {
             .field("issued_at", &self.issued_at)
             .finish_non_exhaustive()
     }
-}
-
-/// A number, in a string or not. Anything else is not worth failing a login for.
-fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(match serde_json::Value::deserialize(deserializer)? {
-        serde_json::Value::String(text) => Some(text),
-        serde_json::Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    })
 }

@@ -87,7 +87,7 @@ async fn an_observer_is_told_of_every_session_before_anybody_uses_it() {
 /// It is told although no session came of it: there may be no other that still works.
 #[tokio::test]
 async fn r03_an_observer_is_told_of_a_refresh_token_that_came_without_a_session() {
-    let body = r#"{"access_token":"A1","refresh_token":"R1","instance_url":"https://x.lightning.force.com"}"#;
+    let body = r#"{"access_token":["A1"],"refresh_token":"R1","instance_url":"https://example.my.salesforce.com"}"#;
     let client = crate::support::answering(200, &[], body);
     let org = Org::new();
     let kept = Kept::default();

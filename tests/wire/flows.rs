@@ -214,7 +214,6 @@ async fn answers_that_are_no_token_response_are_told_apart_and_quote_nothing() {
         r#"{"access_token":"TOKEN-hush"}"#,
         r#"{"instance_url":"https://example.my.salesforce.com"}"#,
         r#"{"access_token":{"TOKEN-hush":1},"instance_url":"https://example.my.salesforce.com"}"#,
-        r#"{"access_token":"a","access_token":"TOKEN-hush","instance_url":"https://example.my.salesforce.com"}"#,
         r#"["TOKEN-hush"]"#,
         r#"{"access_token":"TOKEN-hush","instance_url":"https://user:TOKEN-hush@example.my.salesforce.com"}"#,
         r#"{"access_token":"TOKEN-hush","instance_url":"http://example.my.salesforce.com"}"#,
@@ -243,7 +242,15 @@ async fn answers_that_are_no_token_response_are_told_apart_and_quote_nothing() {
         .unwrap_err();
     assert_eq!(error.kind(), RefreshErrorKind::Transport);
 
-    // What is more than we need, or not worth a failure, is no failure.
+    // What is more than we need, or not worth a failure, is no failure. Of two fields of a name the last one counts.
+    let body = r#"{"access_token":"a","access_token":"T1","instance_url":"https://example.my.salesforce.com",
+        "scope":["api"],"id":{},"signature":7,"token_type":null,"expires_in":"soon"}"#;
+    let session = answering(200, &[("content-type", "text/plain")], body)
+        .refresh(first_login())
+        .await
+        .unwrap();
+    assert_eq!(session.access_token().expose(), "T1");
+    assert_eq!((session.scope(), session.lifetime()), (None, None));
     let body = r#"{"access_token":"T1","instance_url":"https://example.my.salesforce.com/","issued_at":1750000000123,
         "sfdc_site_id":null,"id":"https://login.salesforce.com/id/00Dxx/005xx","token_type":"bearer"}"#;
     let session = answering(200, &[], body)
