@@ -92,7 +92,9 @@ impl ClientAuthentication {
     pub(super) fn client_secret(&self) -> Option<&Secret> {
         match &self.0 {
             Method::SecretPost(secret) | Method::SecretBasic(secret) => Some(secret),
-            _ => None,
+            Method::None => None,
+            #[cfg(feature = "jwt")]
+            Method::PrivateKeyJwt { .. } => None,
         }
     }
 
