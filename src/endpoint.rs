@@ -381,6 +381,11 @@ impl LoginUrl {
         &self.origin
     }
 
+    /// Whether both are the same place to log in, wherever their endpoints are.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        self.origin == other.origin && self.path == other.path
+    }
+
     /// Who assertions are for (`aud`, RFC 7523 §3), which Salesforce compares with the class of the org: the shared
     /// login host of its class, or, for a site or a host of one's own, the login URL itself.
     #[cfg(feature = "jwt")]
@@ -389,6 +394,8 @@ impl LoginUrl {
         if host == "test.salesforce.com"
             || is_within(host, "sandbox.my.salesforce.com")
             || is_within(host, "scratch.my.salesforce.com")
+            // A sandbox without enhanced domains: MyDomainName--SandboxName.my.salesforce.com.
+            || (is_within(host, "my.salesforce.com") && host.contains("--"))
         {
             "https://test.salesforce.com".to_owned()
         } else if host == "login.salesforce.com" || is_within(host, "my.salesforce.com") {
@@ -430,7 +437,7 @@ impl FromStr for LoginUrl {
                 origin.host()
             )));
         }
-        if path.path().contains("/services/") {
+        if format!("{}/", path.path()).contains("/services/") {
             return Err(invalid(format!(
                 "the login URL for host {} names an endpoint: leave out everything from /services on",
                 origin.host()

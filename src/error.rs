@@ -283,11 +283,24 @@ impl RefreshError {
         }
     }
 
-    /// Says how long to wait before the next try. For whoever sees the error: the layer itself does not wait yet.
+    /// Says how long to wait before the next try, at least.
     #[must_use]
     pub fn with_retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);
         self
+    }
+
+    /// Whether it failed because it came back through its own layer.
+    pub(crate) fn is_reentrant(&self) -> bool {
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let error_of_ours = error.downcast_ref::<Error>();
+            if error_of_ours.is_some_and(|error| error.kind == ErrorKind::Reentrant) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
     }
 
     /// What the failure is about.

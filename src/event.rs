@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::session::LiveSession;
+use crate::{error::RefreshError, secret::Secret, session::LiveSession};
 
 /// What a [`SessionHandle`](crate::SessionHandle) is doing, as a [`Subscription`] shows it.
 #[derive(Clone, Debug)]
@@ -14,6 +14,11 @@ pub enum SessionState {
     Empty,
     /// A session is being obtained.
     Refreshing,
+    /// Obtaining one failed, in a way that may pass, and the next attempt waits.
+    BackingOff(RefreshError),
+    /// Obtaining one failed for good. Nothing is tried before a session is [set](crate::SessionHandle::set) or the handle
+    /// is [reset](crate::SessionHandle::reset); requests fail with the cause.
+    ReauthenticationRequired(RefreshError),
     /// Requests are sent with this session.
     Ready(LiveSession),
     /// The session was ended by [`SessionHandle::logout`](crate::SessionHandle::logout). Requests fail.
@@ -101,6 +106,20 @@ pub trait Observer: Send + Sync + 'static {
     #[doc(alias = "on_refresh")]
     fn session_changed(&self, session: &LiveSession) {
         let _ = session;
+    }
+
+    /// A refresh brought a new refresh token and nothing else that could be used. The one before must not be presented any
+    /// more: keep this one in its place.
+    ///
+    /// It is told also if the session was logged out meanwhile, and lives on at the server.
+    fn refresh_token_changed(&self, refresh_token: &Secret) {
+        let _ = refresh_token;
+    }
+
+    /// A refresh failed for good: nothing is tried before a session is [set](crate::SessionHandle::set) or the handle is
+    /// [reset](crate::SessionHandle::reset). Told once.
+    fn reauthentication_required(&self, failure: &RefreshError) {
+        let _ = failure;
     }
 }
 

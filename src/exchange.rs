@@ -8,7 +8,7 @@ use crate::{
     error::{BoxError, Error, ErrorKind},
     handle::SessionHandle,
     opt_out::{NoRefresh, NoReplay},
-    outcome::{AuthOutcome, ReplaySkipped},
+    outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
     request::{self, Head, Target},
     session::{Generation, LiveSession, Published},
 };
@@ -18,6 +18,7 @@ use crate::{
 pub(crate) struct Limits {
     pub(crate) max_refreshes: u32,
     pub(crate) replay_limit: usize,
+    pub(crate) on_refresh_failure: OnRefreshFailure,
 }
 
 /// What is remembered of a request while its answer is awaited.
@@ -29,6 +30,7 @@ pub(crate) struct Exchange<S, B> {
     pub(crate) attempts: u32,
     /// How often it may still be rejected, wait and be sent again.
     pub(crate) refreshes_left: u32,
+    pub(crate) on_refresh_failure: OnRefreshFailure,
     pub(crate) kept: Result<Kept<S, B>, ReplaySkipped>,
 }
 
@@ -107,6 +109,7 @@ where
         generation: published.generation,
         attempts: 1,
         refreshes_left: limits.max_refreshes,
+        on_refresh_failure: limits.on_refresh_failure,
         kept,
     };
     Ok((request, Some(exchange)))
@@ -123,7 +126,9 @@ fn other_org() -> Error {
 impl<S, B> Exchange<S, B> {
     /// Why it would be of no use, or do harm, to send the request again with this session.
     pub(crate) fn reason_to_stop(&self, live: &LiveSession) -> Option<ReplaySkipped> {
-        if !live.cures(self.generation) {
+        if live.generation() == self.generation {
+            Some(ReplaySkipped::Fruitless)
+        } else if !live.cures(self.generation) {
             Some(ReplaySkipped::Unchanged)
         } else if !live.0.succeeds(self.generation) {
             Some(ReplaySkipped::OtherOrg)
@@ -160,13 +165,17 @@ pub(crate) struct Rejected<S, B, ResBody: Body> {
 }
 
 impl<S, B, ResBody: Body> Rejected<S, B, ResBody> {
-    /// Returns the rejection after all, although there was a refresh.
+    /// Returns the rejection after all.
     pub(crate) fn into_response(
         mut self,
         replay_skipped: ReplaySkipped,
     ) -> Response<ResponseBody<ResBody>> {
+        let is_refreshed = match replay_skipped {
+            ReplaySkipped::RefreshFailed | ReplaySkipped::Fruitless => self.exchange.is_refreshed(),
+            _ => true,
+        };
         self.exchange
-            .note(&mut self.response, true, Some(replay_skipped));
+            .note(&mut self.response, is_refreshed, Some(replay_skipped));
         self.response.map(ResponseBody::from)
     }
 }
@@ -199,6 +208,7 @@ where
             handle,
             attempts,
             refreshes_left,
+            on_refresh_failure,
             ..
         } = rejected.exchange;
         let refreshes_left = refreshes_left.saturating_sub(1);
@@ -215,6 +225,7 @@ where
             generation: published.generation,
             attempts: attempts.saturating_add(1),
             refreshes_left,
+            on_refresh_failure,
             kept: kept.map(|body| Kept {
                 not_ready_inner: clone_inner(),
                 head,

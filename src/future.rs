@@ -19,7 +19,7 @@ use crate::{
     error::{BoxError, Error},
     exchange::{Exchange, Kept, Limits, Rejected, Replay, first_attempt},
     handle::{self, Acquired, SessionHandle, Waiting},
-    outcome::ReplaySkipped,
+    outcome::{OnRefreshFailure, ReplaySkipped},
     redirect,
     request::Head,
     session::{Generation, LiveSession},
@@ -237,6 +237,23 @@ where
     }
 }
 
+/// What a rejected request gets whose session cannot be renewed.
+fn give_up<S, ReqBody, ResBody>(
+    rejected: Rejected<S, ReqBody, ResBody>,
+    error: Error,
+) -> Result<Step<S, ReqBody, ResBody>, Error>
+where
+    S: Service<Request<ReplayBody<ReqBody>>>,
+    ResBody: Body,
+{
+    match rejected.exchange.on_refresh_failure {
+        OnRefreshFailure::Fail => Err(error),
+        OnRefreshFailure::Respond => Ok(Step::Respond(
+            rejected.into_response(ReplaySkipped::RefreshFailed),
+        )),
+    }
+}
+
 /// Sends the request of a rejection again.
 fn replay<S, ReqBody, ResBody>(
     rejected: Rejected<S, ReqBody, ResBody>,
@@ -341,22 +358,22 @@ where
                         ready!(deadline.poll(cx));
                     }
                     let rejected = taken(rejected);
-                    let Exchange {
-                        handle, generation, ..
-                    } = &rejected.exchange;
-                    match handle.reject(*generation)? {
-                        Acquired::Ready(live) => recover(rejected, &live),
-                        Acquired::Wait(waiting) => Step::Wait(State::Refreshing {
+                    let exchange = &rejected.exchange;
+                    let is_first = !exchange.is_refreshed();
+                    match exchange.handle.reject(exchange.generation, is_first) {
+                        Ok(Acquired::Ready(live)) => recover(rejected, &live),
+                        Ok(Acquired::Wait(waiting)) => Step::Wait(State::Refreshing {
                             waiting,
                             rejected: Some(rejected),
                         }),
+                        Err(error) => give_up(*rejected, error)?,
                     }
                 }
 
-                StateProj::Refreshing { waiting, rejected } => {
-                    let live = ready!(waiting.poll(cx))?;
-                    recover(taken(rejected), &live)
-                }
+                StateProj::Refreshing { waiting, rejected } => match ready!(waiting.poll(cx)) {
+                    Ok(live) => recover(taken(rejected), &live),
+                    Err(error) => give_up(*taken(rejected), error)?,
+                },
 
                 StateProj::Reclaiming {
                     reclaim,
@@ -411,6 +428,13 @@ where
             }));
         }
     };
+    if exchange.is_refreshed() {
+        if is_rejected {
+            exchange.handle.judge(exchange.generation);
+        } else {
+            exchange.handle.prove(exchange.generation);
+        }
+    }
     if is_rejected || exchange.is_refreshed() {
         exchange.note(&mut response, exchange.is_refreshed(), skipped);
     }

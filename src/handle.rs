@@ -11,15 +11,16 @@ use std::{
 
 use http::Uri;
 use pin_project_lite::pin_project;
-use tokio::runtime;
+use tokio::{runtime, time::Instant};
 
 use crate::{
     endpoint::Origin,
-    error::{self, Error, ErrorKind, RefreshErrorKind},
+    error::{self, Error, ErrorKind, RefreshError, RefreshErrorKind},
     event::{SessionState, SharedObserver, Subscription},
-    life::{Landed, Life, Settings, Shared},
+    life::{Departure, Landed, Life, News, Settings, Shared},
     refresh::{
         RefreshFn, RefreshReason, SharedRefreshFn,
+        policy::Permit,
         single_flight::{Flight, Landing},
     },
     secret::Secret,
@@ -103,8 +104,16 @@ impl SessionHandle {
     pub async fn token(&self) -> Result<LiveSession, Error> {
         match self.acquire()? {
             Acquired::Ready(live) => Ok(live),
-            Acquired::Wait(waiting) => waiting.await,
+            Acquired::Wait(waiting) => self.unless_logged_out(waiting.await?),
         }
+    }
+
+    /// The session, unless it was over before whoever waited for it came to see it.
+    fn unless_logged_out(&self, live: LiveSession) -> Result<LiveSession, Error> {
+        if self.shared.lock().is_logged_out {
+            return Err(error::logged_out());
+        }
+        Ok(live)
     }
 
     /// Obtains a new session now, or waits for the one that is being obtained.
@@ -121,15 +130,19 @@ impl SessionHandle {
             self.check_obtainable(&life)?;
             self.join(life, RefreshReason::Manual)?
         };
-        waiting.await
+        self.unless_logged_out(waiting.await?)
     }
 
     /// Reports that the session of this generation was rejected: nothing is sent with it any more.
     ///
-    /// The next request, or [`token`](Self::token), obtains a new one. Does nothing if a newer session is there
-    /// already.
+    /// The next request, or [`token`](Self::token), obtains a new one. Does nothing if a newer session is there already,
+    /// or if the last refreshes brought sessions that were rejected at once: then it stays for a while.
     pub fn invalidate(&self, generation: Generation) {
-        let life = self.shared.lock();
+        let mut life = self.shared.lock();
+        life.judge(generation);
+        if life.policy.is_broken(Instant::now()) {
+            return;
+        }
         if self.shared.take_out(generation) && life.flight.is_none() {
             self.shared.state.send_replace(SessionState::Empty);
         }
@@ -140,24 +153,33 @@ impl SessionHandle {
     /// Whoever waits for a refresh goes on with this session. What such a refresh brings afterwards is dropped, except
     /// for a rotated refresh token, which is kept for the next refresh.
     ///
-    /// A session without a refresh token leaves the newest one known in place. If it is of another org, as the identity
-    /// URLs tell, or else the instances, requests that were meant for the one before are not sent to it.
+    /// A session without a refresh token leaves the newest one known in place. If it is of another org or user, as the
+    /// identity URLs tell, or else the instances, requests that were meant for the one before are not sent with it, and
+    /// the refresh token of the one before is forgotten.
     pub fn set(&self, session: Session) -> Generation {
         let mut life = self.shared.lock();
         life.epoch += 1;
         let known = life.refresh_token.clone();
         let live = self.shared.publish(&mut life, session, Published::replaced);
-        if life.refresh_token != known || live.0.is_first_of_its_org() {
+        if life.refresh_token != known || live.0.is_first_of_its_user() {
             life.grant += 1;
         }
-        if let Some(superseded) = life.flight.take() {
-            superseded.land(Ok(live.clone()));
+        life.policy.reset();
+        let superseded = life.flight.take();
+        if let Some(superseded) = &superseded {
             // One that was superseded earlier is waited for by this one.
-            life.superseded = Some(superseded);
+            life.superseded = Some(Arc::clone(superseded));
         }
         drop(life);
-        self.shared.announce(&live);
-        live.generation()
+        let generation = live.generation();
+        if let Some(superseded) = superseded {
+            superseded.land(Ok(live.clone()));
+        }
+        self.shared.announce(&News {
+            session: Some(live),
+            ..News::default()
+        });
+        generation
     }
 
     /// Forgets that the last refresh failed for good, or that the session was logged out: the next request logs in again.
@@ -167,8 +189,9 @@ impl SessionHandle {
     pub fn reset(&self) {
         let mut life = self.shared.lock();
         life.failure = None;
-        life.attempts = 0;
-        if std::mem::take(&mut life.is_logged_out) {
+        life.policy.reset();
+        life.is_logged_out = false;
+        if life.flight.is_none() && self.shared.current.load().is_none() {
             self.shared.state.send_replace(SessionState::Empty);
         }
     }
@@ -197,8 +220,10 @@ impl SessionHandle {
     pub(crate) fn allow_origin(&self, origin: &Origin) {
         let mut life = self.shared.lock();
         // A refresh that failed for want of it is worth another try.
-        life.failure
-            .take_if(|failure| failure.kind() == RefreshErrorKind::UntrustedInstance);
+        let is_cured =
+            |failure: &RefreshError| failure.kind() == RefreshErrorKind::UntrustedInstance;
+        life.failure.take_if(|failure| is_cured(failure));
+        life.policy.unlatch_if(is_cured);
         self.change_settings(|settings| {
             if !settings.allowed_origins.contains(origin) {
                 settings.allowed_origins.push(origin.clone());
@@ -265,11 +290,8 @@ impl SessionHandle {
             return Ok(Acquired::Ready(live));
         }
         self.check_obtainable(&life)?;
-        // Each try may count towards a lockout, and none can help.
-        if let (None, Some(failure)) = (&life.flight, &life.failure)
-            && failure.is_terminal()
-        {
-            return Err(failure.clone().into());
+        if life.flight.is_none() {
+            self.check_permitted(&life)?;
         }
         let reason = match life.latest {
             None => RefreshReason::FirstLogin,
@@ -280,10 +302,17 @@ impl SessionHandle {
 
     /// Reports that a request was rejected which was sent with this generation.
     ///
-    /// A newer session answers at once; whether it is worth another try, [`LiveSession::cures`] tells.
-    pub(crate) fn reject(&self, generation: Generation) -> Result<Acquired, Error> {
-        let life = self.shared.lock();
-        self.shared.take_out(generation);
+    /// A newer session answers at once; whether it is worth another try, [`LiveSession::cures`] tells. So does the very
+    /// session that was rejected, if the last refreshes were fruitless and `is_first` of its request's attempts: one that
+    /// was let through has all the refreshes that it may have.
+    pub(crate) fn reject(&self, generation: Generation, is_first: bool) -> Result<Acquired, Error> {
+        let mut life = self.shared.lock();
+        if is_first {
+            life.judge(generation);
+        }
+        if !is_first || !life.policy.is_broken(Instant::now()) {
+            self.shared.take_out(generation);
+        }
         if let Some(live) = self.current() {
             return Ok(Acquired::Ready(live));
         }
@@ -294,6 +323,28 @@ impl SessionHandle {
             return Err(failure.clone().into());
         }
         self.join(life, RefreshReason::Rejected).map(Acquired::Wait)
+    }
+
+    /// Reports that a request was rejected for the last time with this generation.
+    pub(crate) fn judge(&self, generation: Generation) {
+        self.shared.lock().judge(generation);
+    }
+
+    /// Reports that a request that had been rejected before was accepted with this generation.
+    pub(crate) fn prove(&self, generation: Generation) {
+        self.shared.prove(generation);
+    }
+
+    /// Fails at once where nobody would wait for long enough, or nothing can help.
+    fn check_permitted(&self, life: &Life) -> Result<(), Error> {
+        let now = Instant::now();
+        let limit = self.shared.settings.load().refresh_timeout;
+        match life.policy.permit(now) {
+            // Each try may count towards a lockout.
+            Permit::Never(failure) => Err(failure.clone().into()),
+            Permit::NotBefore(until, failure) if until - now > limit => Err(failure.clone().into()),
+            _ => Ok(()),
+        }
     }
 
     fn check_obtainable(&self, life: &Life) -> Result<(), Error> {
@@ -348,18 +399,23 @@ impl SessionHandle {
         reason: RefreshReason,
     ) -> Arc<Flight<Landed>> {
         life.epoch += 1;
-        let epoch = life.epoch;
+        let departure = Departure {
+            epoch: life.epoch,
+            grant: life.grant,
+            reason,
+            limit: self.shared.settings.load().refresh_timeout,
+        };
         let operation = {
             let shared = Arc::clone(&self.shared);
-            move || async move { shared.call_refresh_fn(epoch, reason).await }
+            move || async move { shared.call_refresh_fn(departure).await }
         };
         let land = {
             let shared = Arc::clone(&self.shared);
-            move |outcome| shared.land(epoch, outcome)
+            move |outcome| shared.land(departure, outcome)
         };
         let (flight, task) = Flight::prepare(
             self.shared.owner,
-            self.shared.settings.load().refresh_timeout,
+            departure.limit,
             // One exchange at a time: a flight that was superseded may be about to use up the refresh token that this
             // one would present.
             life.superseded.take(),

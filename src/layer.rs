@@ -10,6 +10,7 @@ use crate::{
     event::{Observer, SharedObserver},
     exchange::Limits,
     handle::SessionHandle,
+    outcome::OnRefreshFailure,
     refresh::RefreshFn,
     service::SalesforceAuth,
     session::{AuthorizationScheme, Session},
@@ -51,6 +52,7 @@ impl SalesforceAuthLayer {
             limits: Limits {
                 max_refreshes: 1,
                 replay_limit: 64 * 1024,
+                on_refresh_failure: OnRefreshFailure::Fail,
             },
         }
     }
@@ -75,6 +77,12 @@ impl SalesforceAuthLayer {
     /// memory anyway: those are kept without a copy, whatever their size.
     pub fn replay_limit(mut self, bytes: usize) -> Self {
         self.limits.replay_limit = bytes;
+        self
+    }
+
+    /// What a request gets that was rejected, if its session cannot be renewed. [`OnRefreshFailure::Fail`] by default.
+    pub fn on_refresh_failure(mut self, on_refresh_failure: OnRefreshFailure) -> Self {
+        self.limits.on_refresh_failure = on_refresh_failure;
         self
     }
 

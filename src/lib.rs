@@ -97,6 +97,7 @@ mod future;
 mod handle;
 mod jwt;
 mod layer;
+mod legible;
 mod life;
 mod logout;
 pub mod oauth;
@@ -122,7 +123,7 @@ pub use self::{
     handle::SessionHandle,
     layer::SalesforceAuthLayer,
     opt_out::{NoRefresh, NoReplay, SkipAuth},
-    outcome::{AuthOutcome, ReplaySkipped},
+    outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
     refresh::{FromService, RefreshContext, RefreshFn, RefreshReason, from_service},
     secret::Secret,
     service::SalesforceAuth,

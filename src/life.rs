@@ -11,14 +11,19 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     endpoint::Origin,
     error::{RefreshError, RefreshErrorKind},
     event::{SessionState, SharedObserver},
+    legible::legible,
     refresh::{
         RefreshContext, RefreshReason, SharedRefreshFn,
+        policy::{Permit, Policy},
         single_flight::{Flight, Outcome, Owner},
     },
     secret::Secret,
@@ -26,6 +31,10 @@ use crate::{
 };
 
 const DEFAULT_REFRESH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How soon a new session has to be rejected for the refresh that brought it to count as fruitless. Later than that, it
+/// has expired.
+const YOUNG: Duration = Duration::from_secs(10);
 
 /// What a flight lands with: the session that it brought, or the failure that all its waiters share.
 pub(crate) type Landed = Result<LiveSession, RefreshError>;
@@ -50,17 +59,41 @@ pub(crate) struct Settings {
     pub(crate) observer: Option<SharedObserver>,
 }
 
+/// A flight, as it departs.
+#[derive(Clone, Copy)]
+pub(crate) struct Departure {
+    pub(crate) epoch: u64,
+    /// The grant that it exchanges. Whoever changes the grant begins another epoch.
+    pub(crate) grant: u64,
+    pub(crate) reason: RefreshReason,
+    /// How long its operation may take.
+    pub(crate) limit: Duration,
+}
+
+/// What an observer has to be told.
+#[derive(Default)]
+pub(crate) struct News {
+    /// One that came without a session that could be used.
+    pub(crate) refresh_token: Option<Secret>,
+    pub(crate) session: Option<LiveSession>,
+    pub(crate) failure: Option<RefreshError>,
+}
+
 /// What is looked at and changed under the lock.
 pub(crate) struct Life {
-    /// The session that was published last, whether it is still current or was rejected since.
+    /// The session that was published last, whether it is still current or was rejected since. None after a logout.
     pub(crate) latest: Option<LiveSession>,
+    /// The generation that was published last, of all. It only grows, so that nothing that was said of a session is ever
+    /// held against a later one.
+    last_generation: Option<Generation>,
     /// The newest refresh token that any session came with. It outlives a session that came without one, because
     /// under rotation every older token is poison.
     pub(crate) refresh_token: Option<Secret>,
     /// Grows when the refresh token is replaced by one that did not come of it: with another login, or another org.
     pub(crate) grant: u64,
-    /// The grant that the last exchange was made with.
-    exchanged: u64,
+    /// Whether a refresh token was rotated out, or revoked, since the beginning. One that was known before is not to be
+    /// presented then, for want of another.
+    pub(crate) has_spent_refresh_token: bool,
     /// The flight to wait for.
     pub(crate) flight: Option<Arc<Flight<Landed>>>,
     /// A flight that nobody waits for any more, since a session was set, and whose exchange may not have ended.
@@ -69,24 +102,41 @@ pub(crate) struct Life {
     /// published.
     pub(crate) epoch: u64,
     /// Refreshes since the last success.
-    pub(crate) attempts: u32,
-    /// The refresh that failed to replace the latest session: for those who were rejected before it failed, and, if
-    /// trying again cannot help, for everybody.
+    attempts: u32,
+    /// The refresh that failed to replace the latest session, for those who were rejected before it failed.
     pub(crate) failure: Option<RefreshError>,
+    /// Whether and when to try again.
+    pub(crate) policy: Policy<RefreshError>,
+    /// The session that replaced the last rejected one, until it is known what it is worth, and since when it is there.
+    unproven: Option<(Generation, Instant)>,
     /// Whether the session was logged out. Nothing is obtained until a session is set, or the handle is reset.
     pub(crate) is_logged_out: bool,
-    /// The logouts that wait for flights to end.
+    /// What was logged out here and has not been ended at the server.
     pub(crate) logouts: Vec<Logout>,
 }
 
-/// A logout while flights were under way. What they bring has to be ended at the server too.
+/// What a logout has to end at the server: what was known, and what the flights bring that were under way.
 pub(crate) struct Logout {
     /// Flights that departed in an earlier epoch concern it.
     pub(crate) epoch: u64,
     /// The grant that was logged out.
     pub(crate) grant: u64,
+    /// The newest last.
     pub(crate) sessions: Vec<Session>,
     pub(crate) refresh_token: Option<Secret>,
+}
+
+impl Life {
+    /// Takes note that a session was rejected: one that replaced a rejected one, just now, was not worth its refresh.
+    pub(crate) fn judge(&mut self, generation: Generation) {
+        let now = Instant::now();
+        let judged = self
+            .unproven
+            .take_if(|(unproven, _)| *unproven == generation);
+        if judged.is_some_and(|(_, since)| now.saturating_duration_since(since) < YOUNG) {
+            self.policy.find_fruitless(now);
+        }
+    }
 }
 
 impl Shared {
@@ -103,14 +153,17 @@ impl Shared {
             }),
             life: Mutex::new(Life {
                 latest: None,
+                last_generation: None,
                 refresh_token: None,
                 grant: 0,
-                exchanged: 0,
+                has_spent_refresh_token: false,
                 flight: None,
                 superseded: None,
                 epoch: 0,
                 attempts: 0,
                 failure: None,
+                policy: Policy::new(),
+                unproven: None,
                 is_logged_out: false,
                 logouts: Vec::new(),
             }),
@@ -136,11 +189,11 @@ impl Shared {
         rejected
     }
 
-    /// The operation of the flight that departed in `epoch`.
+    /// The operation of a flight: calls the [`RefreshFn`](crate::RefreshFn), and again while it fails in a way that may
+    /// pass and there is time for another attempt.
     pub(crate) async fn call_refresh_fn(
         &self,
-        epoch: u64,
-        reason: RefreshReason,
+        departure: Departure,
     ) -> Result<Session, RefreshError> {
         let Some(refresh_fn) = &self.refresh_fn else {
             // Nothing departs without one.
@@ -150,26 +203,89 @@ impl Shared {
                 "there is no RefreshFn",
             ));
         };
-        let context = {
-            let mut life = self.lock();
-            if life.epoch != epoch {
-                // Nobody would hear of the session, and its exchange could use up the token of the one that was set.
-                return Err(superseded());
+        let deadline = Instant::now().checked_add(departure.limit);
+        // Whoever asks for a refresh by hand does not have to wait for what failed before.
+        let mut is_patient = departure.reason != RefreshReason::Manual;
+        loop {
+            if is_patient && let Some(until) = self.pause(departure, deadline)? {
+                sleep_until(until).await;
             }
-            life.attempts = life.attempts.saturating_add(1);
-            life.exchanged = life.grant;
-            RefreshContext::new(reason)
-                .with_previous(life.latest.clone())
-                .with_refresh_token(life.refresh_token.clone())
-                .with_attempt(life.attempts)
-        };
-        refresh_fn.refresh_boxed(context).await
+            is_patient = true;
+            let context = self.begin_attempt(departure)?;
+            match refresh_fn.refresh_boxed(context).await {
+                Err(error) if !error.is_terminal() => self.note_transient(departure, error)?,
+                ended => return ended,
+            }
+        }
     }
 
-    /// The landing procedure of the flight that departed in `epoch`.
+    /// Until when the next attempt has to wait, if it has to; the failure that it has to wait for, if that is too long.
+    fn pause(
+        &self,
+        departure: Departure,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Instant>, RefreshError> {
+        let life = self.lock();
+        match life.policy.permit(Instant::now()) {
+            _ if life.epoch != departure.epoch => Err(superseded()),
+            Permit::Now => Ok(None),
+            Permit::NotBefore(until, failure) => {
+                if deadline.is_some_and(|deadline| deadline <= until) {
+                    return Err(failure.clone());
+                }
+                Ok(Some(until))
+            }
+            Permit::Never(failure) => Err(failure.clone()),
+        }
+    }
+
+    fn begin_attempt(&self, departure: Departure) -> Result<RefreshContext, RefreshError> {
+        let mut life = self.lock();
+        if life.epoch != departure.epoch {
+            // Nobody would hear of the session, and its exchange could use up the token of the one that was set.
+            return Err(superseded());
+        }
+        life.attempts = life.attempts.saturating_add(1);
+        Ok(RefreshContext::new(departure.reason)
+            .with_previous(life.latest.clone())
+            .with_refresh_token(life.refresh_token.clone())
+            .with_spent_refresh_token(life.has_spent_refresh_token)
+            .with_attempt(life.attempts))
+    }
+
+    /// Notes a failure that may pass. It is the flight's, if there is to be no other attempt.
+    fn note_transient(
+        &self,
+        departure: Departure,
+        error: RefreshError,
+    ) -> Result<(), RefreshError> {
+        let mut life = self.lock();
+        if life.epoch != departure.epoch {
+            return Err(error);
+        }
+        if let Some(rotated) = error.rotated_refresh_token() {
+            // The next attempt has to present it.
+            life.has_spent_refresh_token = true;
+            self.keep_rotated(&mut life, departure, rotated);
+        }
+        back_off(&mut life, error.clone());
+        if error.is_reentrant() {
+            // It would be so again.
+            return Err(error);
+        }
+        if self.current.load().is_some() {
+            // There is no hurry, and the exchange may have gone through: the session that is in use would end with its
+            // grant if the same refresh token were presented twice.
+            return Err(error);
+        }
+        self.state.send_replace(SessionState::BackingOff(error));
+        Ok(())
+    }
+
+    /// The landing procedure of a flight.
     pub(crate) fn land(
         &self,
-        epoch: u64,
+        departure: Departure,
         outcome: Outcome<Result<Session, RefreshError>>,
     ) -> Landed {
         let result = match outcome {
@@ -192,10 +308,16 @@ impl Shared {
         }
         .cloned();
         let mut life = self.lock();
-        let is_superseded = life.epoch != epoch;
+        life.has_spent_refresh_token |= match &result {
+            Ok(session) => session.is_rotated(),
+            Err(error) => error.rotated_refresh_token().is_some(),
+        };
+        let is_superseded = life.epoch != departure.epoch;
+        let mut news = News::default();
         let result = if is_superseded {
-            let exchanged = life.exchanged;
-            let concerns = |logout: &&mut Logout| epoch < logout.epoch && exchanged == logout.grant;
+            let concerns = |logout: &&mut Logout| {
+                departure.epoch < logout.epoch && departure.grant == logout.grant
+            };
             if let Some(logout) = life.logouts.iter_mut().find(concerns) {
                 logout.refresh_token = rotated.clone().or(logout.refresh_token.take());
                 logout.sessions.extend(result.ok());
@@ -209,42 +331,94 @@ impl Shared {
         let result = result
             .and_then(|session| self.check_instance(&life, session))
             .map(|session| self.publish(&mut life, session, Published::renewed));
-        let news = match &result {
-            Ok(live) => Some(live.clone()),
-            Err(error) => {
-                let amended = rotated.and_then(|rotated| self.keep_rotated(&mut life, rotated));
-                if !is_superseded {
-                    self.fail(&mut life, error);
+        match &result {
+            Ok(live) => {
+                life.policy.succeed();
+                life.unproven = None;
+                if live.is_unchanged() {
+                    life.policy.find_fruitless(Instant::now());
+                } else if departure.reason == RefreshReason::Rejected {
+                    life.unproven = Some((live.generation(), Instant::now()));
                 }
-                amended
+                news.session = Some(live.clone());
             }
-        };
-        drop(life);
-        if let Some(live) = news {
-            self.announce(&live);
+            Err(error) => {
+                if let Some(rotated) = rotated {
+                    news.session = self.keep_rotated(&mut life, departure, &rotated);
+                    news.refresh_token = Some(rotated);
+                }
+                if !is_superseded {
+                    news.failure = self.fail(&mut life, error);
+                }
+            }
         }
+        drop(life);
+        self.announce(&news);
         result
     }
 
-    /// Tells the observer of a session. Not to be called under the lock, which the observer may take.
-    pub(crate) fn announce(&self, live: &LiveSession) {
-        if let Some(observer) = &self.settings.load_full().observer {
-            // Whoever waits for the session is not to suffer for it. The message went to the panic hook.
-            let _ = catch_unwind(AssertUnwindSafe(|| observer.session_changed(live)));
-        }
+    /// Tells the observer what happened. Not to be called under the lock, which the observer may take.
+    pub(crate) fn announce(&self, news: &News) {
+        let settings = self.settings.load_full();
+        let Some(observer) = &settings.observer else {
+            return;
+        };
+        // Whoever waits for the session is not to suffer for it. The message went to the panic hook.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(refresh_token) = &news.refresh_token {
+                observer.refresh_token_changed(refresh_token);
+            }
+            if let Some(session) = &news.session {
+                observer.session_changed(session);
+            }
+            if let Some(failure) = &news.failure {
+                observer.reauthentication_required(failure);
+            }
+        }));
     }
 
-    /// Notes that the flight under way failed. To be called under the lock.
-    fn fail(&self, life: &mut Life, error: &RefreshError) {
+    /// Notes that the flight under way failed, and returns the failure if it is news that nothing more will be tried. To be
+    /// called under the lock.
+    fn fail(&self, life: &mut Life, error: &RefreshError) -> Option<RefreshError> {
+        let mut latched = None;
+        if error.is_terminal() {
+            if !matches!(life.policy.permit(Instant::now()), Permit::Never(_)) {
+                latched = Some(error.clone());
+            }
+            life.policy.latch(error.clone());
+        } else if matches!(
+            error.kind(),
+            RefreshErrorKind::TimedOut | RefreshErrorKind::Panicked
+        ) {
+            // It ended the attempt from outside. What the attempt itself reported is noted already.
+            back_off(life, error.clone());
+        }
         let state = match self.current.load_full() {
-            // A refresh by hand: the session that it would have replaced is as good as before.
+            // Nobody was waiting for it: the session that it would have replaced is as good as before.
             Some(current) => SessionState::Ready(LiveSession(current)),
             None => {
                 life.failure = Some(error.clone());
-                SessionState::Empty
+                if error.is_terminal() {
+                    SessionState::ReauthenticationRequired(error.clone())
+                } else {
+                    SessionState::BackingOff(error.clone())
+                }
             }
         };
         self.state.send_replace(state);
+        latched
+    }
+
+    /// Takes note that a request was accepted with this session after it was rejected with another.
+    pub(crate) fn prove(&self, generation: Generation) {
+        let mut life = self.lock();
+        if life
+            .unproven
+            .take_if(|(unproven, _)| *unproven == generation)
+            .is_some()
+        {
+            life.policy.find_fruitful();
+        }
     }
 
     /// Lands a flight that nobody drives any more.
@@ -260,6 +434,7 @@ impl Shared {
             // Should its runtime be driven again, it must not exchange anything beside its successor.
             flight.abort();
             let error = timed_out();
+            // It is not terminal, and so no news.
             self.fail(&mut life, &error);
             flight.land(Err(error));
         }
@@ -270,12 +445,17 @@ impl Shared {
     ///
     /// The latest session gets it too, so that whoever keeps sessions for the next start keeps this. To be called under
     /// the lock.
-    fn keep_rotated(&self, life: &mut Life, rotated: Secret) -> Option<LiveSession> {
-        if life.exchanged != life.grant {
+    fn keep_rotated(
+        &self,
+        life: &mut Life,
+        departure: Departure,
+        rotated: &Secret,
+    ) -> Option<LiveSession> {
+        if departure.grant != life.grant {
             return None;
         }
         life.refresh_token = Some(rotated.clone());
-        self.amend(life, |latest| latest.with_refresh_token(rotated))
+        self.amend(life, |latest| latest.with_refresh_token(rotated.clone()))
     }
 
     /// Changes the latest session, which stays the same session. To be called under the lock.
@@ -305,6 +485,13 @@ impl Shared {
         {
             return Ok(session);
         }
+        let rotated = session.refresh_token().cloned();
+        // A host that somebody else chose.
+        let secrets: Vec<_> = std::iter::once(session.access_token())
+            .chain(&rotated)
+            .map(Secret::expose)
+            .collect();
+        let origin = legible(&origin.to_string(), &secrets);
         Err(RefreshError::new(
             RefreshErrorKind::UntrustedInstance,
             true,
@@ -312,7 +499,8 @@ impl Shared {
                 "the refresh brought a session for {origin}, which is neither a Salesforce host nor allowed: if it \
                  is the org's, allow it with SalesforceAuthLayer::allow_origin"
             ),
-        ))
+        )
+        .with_rotated_refresh_token(rotated))
     }
 
     /// Makes `session` the current one; `follow` says how it follows the one before. To be called under the lock.
@@ -324,16 +512,17 @@ impl Shared {
     ) -> LiveSession {
         let refresh_token = session.refresh_token().cloned();
         let published = match &life.latest {
-            None => Published::first(session),
+            None => Published::first(session, life.last_generation),
             Some(latest) => follow(&latest.0, session),
         };
         let scheme = self.settings.load().authorization_scheme;
         let live = LiveSession(Arc::new(published.with_scheme(scheme)));
-        let is_other_org = life.latest.is_some() && live.0.is_first_of_its_org();
-        if is_other_org || refresh_token.is_some() {
+        let is_other_user = life.latest.is_some() && live.0.is_first_of_its_user();
+        if is_other_user || refresh_token.is_some() {
             life.refresh_token = refresh_token;
         }
         life.latest = Some(live.clone());
+        life.last_generation = Some(live.generation());
         life.attempts = 0;
         life.failure = None;
         life.is_logged_out = false;
@@ -341,6 +530,15 @@ impl Shared {
         self.state.send_replace(SessionState::Ready(live.clone()));
         live
     }
+}
+
+/// Keeps the next attempt waiting.
+fn back_off(life: &mut Life, error: RefreshError) {
+    let retry_after = error.retry_after();
+    // Without randomness, clients that failed together come back together, and no worse.
+    let jitter = getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
+    life.policy
+        .back_off(error, retry_after, jitter, Instant::now());
 }
 
 fn superseded() -> RefreshError {

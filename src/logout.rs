@@ -26,8 +26,12 @@ impl SessionHandle {
     /// server, for whoever kept it: [`logout_and_revoke`](Self::logout_and_revoke) ends that as well.
     /// [`set`](Self::set) and [`reset`](Self::reset) begin again.
     ///
-    /// Here the session is over at once, whatever becomes of the rest. What happens at the server is a task of its own:
-    /// dropping the future does not stop it. Dropping the last handle, on the other hand, logs nobody out.
+    /// Here the session is over as soon as the future is first polled, whatever becomes of the rest. What happens at the
+    /// server is a task of its own: dropping the future does not stop it. Dropping the last handle, on the other hand, logs
+    /// nobody out.
+    ///
+    /// It ends what the handle knows of: the session in use, not one that a refresh replaced before it was over, and not a
+    /// refresh token that a flow was made with and that was never presented.
     ///
     /// A session id may be shared: SOAP logins of the same user can be given the same one, and it ends for all of them.
     ///
@@ -44,7 +48,8 @@ impl SessionHandle {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Logout`] if the server refused or could not be reached: the tokens may live on there.
+    /// [`ErrorKind::Logout`] if the server refused, could not be reached, or did not answer within the refresh timeout: the
+    /// tokens may live on there. Log out once more to try again.
     /// [`ErrorKind::NoRuntime`] outside of a tokio runtime. Here the session is over in either case.
     pub async fn logout(&self, client: impl HttpClient) -> Result<(), Error> {
         self.log_out(client, Extent::Session).await
@@ -61,14 +66,9 @@ impl SessionHandle {
     }
 
     async fn log_out(&self, client: impl HttpClient, extent: Extent) -> Result<(), Error> {
-        let ending = self.leave();
+        let left = self.leave(extent);
         let handle = self.clone();
-        let task = runtime()?.spawn(async move {
-            match handle.remains(ending).await {
-                Some(remains) => end(client, remains, extent).await,
-                None => Ok(()),
-            }
-        });
+        let task = runtime()?.spawn(async move { handle.end(client, extent, left).await });
         let ended = task.await.unwrap_or_else(|error| {
             Err(RefreshError::new(
                 RefreshErrorKind::Cancelled,
@@ -80,36 +80,33 @@ impl SessionHandle {
         ended.map_err(|error| {
             Error::new(
                 ErrorKind::Logout,
-                "the session is over here, but may live on at the server",
+                "the session is over here, but may live on at the server: log out once more to try again",
             )
             .with_source(error)
         })
     }
 
     /// Ends the session here.
-    fn leave(&self) -> Ending {
+    fn leave(&self, extent: Extent) -> Left {
         let mut life = self.shared.lock();
         life.epoch += 1;
-        let epoch = life.epoch;
-        let grant = life.grant;
+        let (epoch, grant) = (life.epoch, life.grant);
         // Whatever comes back from the exchange under way is of a grant that is none of ours any more.
         life.grant += 1;
         life.is_logged_out = true;
+        life.has_spent_refresh_token |= extent == Extent::Grant;
         life.failure = None;
+        life.policy.reset();
         let session = life.latest.take().map(|live| live.0.session.clone());
         let refresh_token = life.refresh_token.take();
         self.shared.current.store(None);
         self.shared.state.send_replace(SessionState::LoggedOut);
         let mut flights: Vec<_> = life.superseded.iter().cloned().collect();
-        if let Some(flight) = life.flight.take() {
-            flight.land(Err(RefreshError::new(
-                RefreshErrorKind::LoggedOut,
-                true,
-                "the session was logged out",
-            )));
+        let flight = life.flight.take();
+        if let Some(flight) = &flight {
             // The next login waits until its exchange is over.
-            life.superseded = Some(Arc::clone(&flight));
-            flights.push(flight);
+            life.superseded = Some(Arc::clone(flight));
+            flights.push(Arc::clone(flight));
         }
         life.logouts.push(Logout {
             epoch,
@@ -117,27 +114,61 @@ impl SessionHandle {
             sessions: session.into_iter().collect(),
             refresh_token,
         });
+        drop(life);
+        if let Some(flight) = flight {
+            flight.land(Err(RefreshError::new(
+                RefreshErrorKind::LoggedOut,
+                true,
+                "the session was logged out",
+            )));
+        }
         if self.shared.owner.is_aboard() {
             // In the middle of the refresh: it would wait for itself.
             flights.clear();
         }
-        Ending { epoch, flights }
+        Left { epoch, flights }
     }
 
-    /// What there is to be ended at the server, once nothing more can come.
-    async fn remains(&self, ending: Ending) -> Option<Logout> {
-        let limit = self.shared.settings.load().refresh_timeout;
-        for flight in ending.flights {
-            // Later than that it brings nothing any more.
-            let _ = timeout(limit, flight.ended()).await;
+    /// Ends at the server whatever was logged out here, once nothing more can come of it. What could not be ended is kept
+    /// for the next time.
+    async fn end(
+        &self,
+        client: impl HttpClient,
+        extent: Extent,
+        left: Left,
+    ) -> Result<(), RefreshError> {
+        let mut outcome = Ok(());
+        for flight in left.flights {
+            if !flight.ended_in_time().await {
+                outcome = Err(unanswered("a refresh that was under way has not ended"));
+            }
         }
-        let mut life = self.shared.lock();
-        let position = life
-            .logouts
-            .iter()
-            .position(|logout| logout.epoch == ending.epoch)?;
-        Some(life.logouts.swap_remove(position))
+        let is_settled = outcome.is_ok();
+        let limit = self.shared.settings.load().refresh_timeout;
+        // The flights of all logouts before this one have ended too: each waits for those before it.
+        let logouts: Vec<_> = {
+            let mut life = self.shared.lock();
+            let concerns = |logout: &mut Logout| logout.epoch <= left.epoch;
+            life.logouts.extract_if(.., concerns).collect()
+        };
+        for mut logout in logouts {
+            let ending = end_logout(client.clone(), &mut logout, extent);
+            let ended = timeout(limit, ending)
+                .await
+                .unwrap_or_else(|_elapsed| Err(unanswered("the server did not answer in time")));
+            if ended.is_err() || !is_settled {
+                self.shared.lock().logouts.push(logout);
+            }
+            outcome = outcome.and(ended);
+        }
+        outcome
     }
+}
+
+/// Which logout it is, and the flights whose exchange may not be over.
+struct Left {
+    epoch: u64,
+    flights: Vec<Arc<Flight<Landed>>>,
 }
 
 /// How much is ended.
@@ -147,38 +178,53 @@ enum Extent {
     Grant,
 }
 
-/// Which logout it is, and what it has to wait for.
-struct Ending {
-    epoch: u64,
-    flights: Vec<Arc<Flight<Landed>>>,
-}
-
-/// Ends what lives on at the server. A failure does not keep the rest from being tried.
-async fn end(client: impl HttpClient, remains: Logout, extent: Extent) -> Result<(), RefreshError> {
-    if let (Extent::Grant, Some(refresh_token)) = (extent, &remains.refresh_token) {
-        let Some(newest) = remains.sessions.last() else {
-            return Err(RefreshError::configuration(
-                "there is a refresh token, and no session that would tell where to revoke it",
-            ));
-        };
-        // Its access tokens end with it.
-        return oauth::revoke(client, &revocation_url(newest), refresh_token).await;
-    }
+/// Ends the tokens of a logout at the server, and forgets each that has ended. A failure does not keep the rest from being
+/// tried.
+async fn end_logout(
+    client: impl HttpClient,
+    logout: &mut Logout,
+    extent: Extent,
+) -> Result<(), RefreshError> {
     let mut outcome = Ok(());
-    for session in &remains.sessions {
-        let ended = if session.is_soap() {
-            soap::logout(client.clone(), session).await
-        } else {
-            oauth::revoke(
-                client.clone(),
-                &revocation_url(session),
-                session.access_token(),
-            )
-            .await
+    let url = logout.sessions.last().map(revocation_url);
+    if let (Extent::Grant, Some(refresh_token)) = (extent, &logout.refresh_token) {
+        let ended = match &url {
+            Some(url) => oauth::revoke(client.clone(), url, refresh_token).await,
+            None => Err(RefreshError::configuration(
+                "there is a refresh token, and no session that would tell where to revoke it",
+            )),
         };
+        match ended {
+            Ok(()) => {
+                // Its access tokens end with it; others may be of another login.
+                let revoked = logout.refresh_token.take();
+                logout
+                    .sessions
+                    .retain(|session| session.refresh_token() != revoked.as_ref());
+            }
+            failed => outcome = failed,
+        }
+    }
+    let mut remaining = Vec::new();
+    for session in std::mem::take(&mut logout.sessions) {
+        let ended = if session.is_soap() && !session.is_jwt() {
+            soap::logout(client.clone(), &session).await
+        } else {
+            let url = revocation_url(&session);
+            oauth::revoke(client.clone(), &url, session.access_token()).await
+        };
+        if ended.is_err() || outcome.is_err() {
+            // It also tells where to revoke the refresh token.
+            remaining.push(session);
+        }
         outcome = outcome.and(ended);
     }
+    logout.sessions = remaining;
     outcome
+}
+
+fn unanswered(message: &'static str) -> RefreshError {
+    RefreshError::new(RefreshErrorKind::TimedOut, false, message)
 }
 
 /// Where the session was obtained, or, if nobody knows, its instance, which revokes as well.

@@ -45,7 +45,12 @@ pub enum ReplaySkipped {
     NotWanted,
     /// The refresh brought the very token that was rejected.
     Unchanged,
-    /// A session of another org was [set](crate::SessionHandle::set) meanwhile.
+    /// The last refreshes brought sessions that were rejected at once, as this one was. There is none for a while, since
+    /// each is a login.
+    Fruitless,
+    /// The refresh failed, and [`OnRefreshFailure::Respond`](crate::OnRefreshFailure::Respond) is set.
+    RefreshFailed,
+    /// A session of another org or user was [set](crate::SessionHandle::set) meanwhile.
     OtherOrg,
     /// Nothing can renew the session: the layer was made [with a session](crate::SalesforceAuthLayer::with_session)
     /// alone.
@@ -75,4 +80,17 @@ impl AuthOutcome {
     pub fn replay_skipped(&self) -> Option<ReplaySkipped> {
         self.replay_skipped
     }
+}
+
+/// What a request gets that was rejected, if its session cannot be renewed.
+///
+/// A request that waited for a session before it was ever sent gets the error in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnRefreshFailure {
+    /// The [`Error`](crate::Error), whose source says why.
+    #[default]
+    Fail,
+    /// The answer that rejected it, with the outcome [`ReplaySkipped::RefreshFailed`].
+    Respond,
 }

@@ -32,7 +32,7 @@ impl PrivateKey {
     /// Reads an unencrypted RSA key of 2048 bits or more from PEM, in PKCS #1 (`BEGIN RSA PRIVATE KEY`, RFC 8017)
     /// or PKCS #8 (`BEGIN PRIVATE KEY`, RFC 5208). What else is in the file is skipped.
     ///
-    /// What was given is wiped from memory.
+    /// A `Vec` or `String` that is given is wiped from memory; what is borrowed stays the caller's.
     ///
     /// # Errors
     ///

@@ -46,6 +46,8 @@ pub struct Session {
     lifetime: Option<Duration>,
     /// The org and the user, where no identity URL tells them.
     ids: Option<(String, String)>,
+    /// Whether the refresh token replaced one that must not be used any more.
+    is_rotated: bool,
     /// Whether it came of a SOAP `login()`, and ends with a SOAP `logout()`.
     is_soap: bool,
 }
@@ -98,6 +100,7 @@ impl Session {
             issued_at: None,
             lifetime: None,
             ids: None,
+            is_rotated: false,
             is_soap: false,
         })
     }
@@ -202,13 +205,15 @@ impl Session {
         self.identity_url.as_deref().and_then(of_url).or_else(ids)
     }
 
-    /// Whether both are of the same org, if both are known. An id may have 15 characters, or three more that check them.
-    fn is_of_same_org(&self, other: &Self) -> Option<bool> {
-        fn id(session: &Session) -> Option<&str> {
-            let id = session.organization_id()?;
-            Some(id.get(..15).unwrap_or(id))
+    /// Whether both are of the same user of the same org, if both are known. An id may have 15 characters, or three more
+    /// that check them.
+    fn is_of_same_user(&self, other: &Self) -> Option<bool> {
+        fn ids(session: &Session) -> Option<(&str, &str)> {
+            let (organization, user) = session.identity()?;
+            let short = |id| str::get(id, ..15).unwrap_or(id);
+            Some((short(organization), short(user)))
         }
-        Some(id(self)? == id(other)?)
+        Some(ids(self)? == ids(other)?)
     }
 
     /// The granted scope, space-separated, if known.
@@ -253,6 +258,16 @@ impl Session {
     pub fn expires_at(&self) -> Option<SystemTime> {
         jwt::expiry(self.access_token.expose())
             .or_else(|| self.issued_at?.checked_add(self.lifetime?))
+    }
+
+    /// Says that the refresh token replaced one that must not be used any more.
+    pub(crate) fn rotated(mut self) -> Self {
+        self.is_rotated = true;
+        self
+    }
+
+    pub(crate) fn is_rotated(&self) -> bool {
+        self.is_rotated
     }
 
     pub(crate) fn is_soap(&self) -> bool {
@@ -347,8 +362,9 @@ pub(crate) struct Published {
     /// The generation that first had this access token. A refresh that brings the same token again makes a new
     /// generation since this one, so that whoever was rejected in between knows that there is nothing new to try.
     pub(crate) since: Generation,
-    /// The first generation of this org, for all that is known. What was meant for the org before it stays away from it.
-    pub(crate) since_org: Generation,
+    /// The first generation of this org and user, for all that is known. What was meant for those before it stays away
+    /// from it.
+    pub(crate) since_user: Generation,
     /// Where this org's instance was before, the latest first. Requests that still go there are sent on.
     former_instances: Vec<Origin>,
 }
@@ -357,39 +373,40 @@ pub(crate) struct Published {
 const FORMER_INSTANCES: usize = 4;
 
 impl Published {
-    pub(crate) fn first(session: Session) -> Self {
-        let generation = Generation(1);
+    /// A session that follows none, or none that it has anything to do with. `last` is the generation before it.
+    pub(crate) fn first(session: Session, last: Option<Generation>) -> Self {
+        let generation = Generation(last.map_or(1, |last| last.0 + 1));
         Self {
             authorization: session.authorization.clone(),
             session,
             generation,
             since: generation,
-            since_org: generation,
+            since_user: generation,
             former_instances: Vec::new(),
         }
     }
 
-    /// The session that a refresh brought in place of this one: of the same org, unless both say otherwise.
+    /// The session that a refresh brought in place of this one: of the same org and user, unless both say otherwise.
     pub(crate) fn renewed(&self, session: Session) -> Self {
-        let is_same_org = self.session.is_of_same_org(&session).unwrap_or(true);
-        self.followed_by(session, is_same_org)
+        let is_same_user = self.session.is_of_same_user(&session).unwrap_or(true);
+        self.followed_by(session, is_same_user)
     }
 
-    /// A session that the user set in place of this one: of the same org if both say so, or share the instance.
+    /// A session that was set in place of this one: of the same org and user if both say so, or share the instance.
     pub(crate) fn replaced(&self, session: Session) -> Self {
         let is_same_instance = self.session.instance_url == session.instance_url;
-        let is_same_org = self
+        let is_same_user = self
             .session
-            .is_of_same_org(&session)
+            .is_of_same_user(&session)
             .unwrap_or(is_same_instance);
-        self.followed_by(session, is_same_org)
+        self.followed_by(session, is_same_user)
     }
 
-    fn followed_by(&self, session: Session, is_same_org: bool) -> Self {
+    fn followed_by(&self, session: Session, is_same_user: bool) -> Self {
         let generation = Generation(self.generation.0 + 1);
         let is_unchanged = session.access_token == self.session.access_token;
         let mut former_instances = Vec::new();
-        if is_same_org {
+        if is_same_user {
             let instances = std::iter::once(self.session.instance_url.origin());
             former_instances.extend(
                 instances
@@ -404,8 +421,8 @@ impl Published {
             session,
             generation,
             since: if is_unchanged { self.since } else { generation },
-            since_org: if is_same_org {
-                self.since_org
+            since_user: if is_same_user {
+                self.since_user
             } else {
                 generation
             },
@@ -436,13 +453,13 @@ impl Published {
         instance.is_of(uri) || self.former_instances.iter().any(|former| former.is_of(uri))
     }
 
-    pub(crate) fn is_first_of_its_org(&self) -> bool {
-        self.since_org == self.generation
+    pub(crate) fn is_first_of_its_user(&self) -> bool {
+        self.since_user == self.generation
     }
 
     /// Whether a request that was meant for the session of `generation` is as well meant for this one.
     pub(crate) fn succeeds(&self, generation: Generation) -> bool {
-        generation >= self.since_org
+        generation >= self.since_user
     }
 }
 
@@ -450,6 +467,11 @@ impl LiveSession {
     /// The generation of this session, to [`invalidate`](crate::SessionHandle::invalidate) it by.
     pub fn generation(&self) -> Generation {
         self.0.generation
+    }
+
+    /// Whether it has the token of the session before it.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.0.since != self.0.generation
     }
 
     /// Whether its token is another than the one that `generation` was rejected with.

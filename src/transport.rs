@@ -21,6 +21,9 @@ use crate::error::{BoxError, RefreshError, RefreshErrorKind};
 /// How much of an answer is read. A token response has a few hundred bytes, a maintenance page some thousand.
 const ANSWER_LIMIT: usize = 64 * 1024;
 
+/// No server has to be left alone for longer than it takes somebody to look at it.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// An HTTP client that a flow can send its own requests with: any tower service of requests with a [`Full`] body.
 ///
 /// hyper-util's client is one, and so is a stack of tower layers around it. It should be another than the one that
@@ -184,7 +187,8 @@ pub(crate) struct Answer {
 impl Answer {
     /// Reads the JSON of a good answer; `expected` says what it should have been.
     pub(crate) fn json<T: DeserializeOwned>(&self, expected: &str) -> Result<T, RefreshError> {
-        serde_json::from_slice(&self.body).map_err(|error| {
+        // What follows it is no reason to lose it.
+        T::deserialize(&mut serde_json::Deserializer::from_slice(&self.body)).map_err(|error| {
             // Its message may quote what it stumbled over, which may be a token.
             RefreshError::new(
                 RefreshErrorKind::InvalidResponse,
@@ -222,5 +226,6 @@ fn redirected(host: &str, status: StatusCode, headers: &HeaderMap) -> RefreshErr
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    seconds.parse().ok().map(Duration::from_secs)
+    let delay = seconds.parse().ok().map(Duration::from_secs)?;
+    Some(delay.min(LONGEST_RETRY_AFTER))
 }

@@ -72,7 +72,8 @@ impl<C: HttpClient> AuthorizationCode<C> {
 
     /// The scopes to ask for, space-separated. All that the app has, by default.
     ///
-    /// With `refresh_token`, or `offline_access`, a session that comes without a refresh token is an error.
+    /// With `refresh_token`, or `offline_access`, a session that comes without a refresh token is an error. To be so, they
+    /// have to be asked for here, not on a single [`authorization_url`](Self::authorization_url).
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = Some(scope.into());
         self

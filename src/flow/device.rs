@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tokio::time::sleep;
 
 use super::refresh_token;
@@ -67,8 +67,19 @@ pub struct DeviceCode {
     device_code: Secret,
     user_code: String,
     verification_uri: String,
-    interval: Option<u64>,
-    expires_in: Option<u64>,
+    #[serde(default, deserialize_with = "seconds")]
+    interval: Option<Duration>,
+    #[serde(default, deserialize_with = "seconds")]
+    expires_in: Option<Duration>,
+}
+
+/// A number of seconds, in a string or not. Anything else counts as not said.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    let seconds = value
+        .as_u64()
+        .or_else(|| value.as_str().and_then(|text| text.parse().ok()));
+    Ok(seconds.map(Duration::from_secs))
 }
 
 impl DeviceCode {
@@ -99,12 +110,14 @@ impl DeviceCode {
 
     /// How often the server wants to be asked at most. 5 s, unless it said otherwise.
     pub fn interval(&self) -> Duration {
-        self.interval.map_or(INTERVAL, Duration::from_secs)
+        self.interval
+            .filter(|interval| !interval.is_zero())
+            .unwrap_or(INTERVAL)
     }
 
     /// How long the code is good for. 10 minutes, unless the server said otherwise.
     pub fn expires_in(&self) -> Duration {
-        self.expires_in.map_or(LIFETIME, Duration::from_secs)
+        self.expires_in.unwrap_or(LIFETIME)
     }
 }
 
@@ -178,10 +191,13 @@ impl<C: HttpClient> DeviceFlow<C> {
                 match asked {
                     Ok(response) => return response.into_session(self.app.login_url()),
                     Err(error) if error.error_code() == Some("authorization_pending") => {}
-                    Err(error) if error.error_code() == Some("slow_down") => interval += SLOW_DOWN,
+                    Err(error) if error.error_code() == Some("slow_down") => {
+                        interval = interval.saturating_add(SLOW_DOWN);
+                    }
                     Err(error) if !error.is_terminal() => {
-                        interval =
-                            interval.max(error.retry_after().unwrap_or_default()) + SLOW_DOWN;
+                        interval = interval
+                            .max(error.retry_after().unwrap_or_default())
+                            .saturating_add(SLOW_DOWN);
                     }
                     Err(error) => return Err(error),
                 }

@@ -40,6 +40,10 @@ pub struct ExtensionGrant<C> {
     pub(super) app: App,
     grant_type: String,
     parameters: Vec<(String, Secret)>,
+    /// What is no secret by itself, and so may be told by a server.
+    open_parameters: Vec<(&'static str, String)>,
+    /// What is sent in another form.
+    hidden: Option<Secret>,
     has_client_id: bool,
 }
 
@@ -51,6 +55,8 @@ impl<C: HttpClient> ExtensionGrant<C> {
             app,
             grant_type: grant_type.into(),
             parameters: Vec::new(),
+            open_parameters: Vec::new(),
+            hidden: None,
             has_client_id: true,
         }
     }
@@ -58,6 +64,16 @@ impl<C: HttpClient> ExtensionGrant<C> {
     /// Adds a parameter. Its value is kept out of errors and debug output.
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.parameters.push((name.into(), value.into()));
+        self
+    }
+
+    pub(super) fn open_parameter(mut self, name: &'static str, value: &str) -> Self {
+        self.open_parameters.push((name, value.to_owned()));
+        self
+    }
+
+    pub(super) fn hide(mut self, secret: Secret) -> Self {
+        self.hidden = Some(secret);
         self
     }
 
@@ -70,7 +86,10 @@ impl<C: HttpClient> ExtensionGrant<C> {
 
 impl<C: HttpClient> RefreshFn for ExtensionGrant<C> {
     async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
-        let mut grant = Grant::new(&self.app, &self.grant_type);
+        let mut grant = Grant::new(&self.app, &self.grant_type).hide(&self.hidden);
+        for (name, value) in &self.open_parameters {
+            grant = grant.parameter(name, value);
+        }
         if !self.has_client_id {
             grant = grant.unauthenticated();
         }

@@ -68,7 +68,8 @@ struct Signed {
 impl<C: HttpClient> JwtBearer<C> {
     /// Logs in at `login_url` with an assertion that was signed elsewhere.
     ///
-    /// It is presented each time, and so is good for as long as it says: some minutes. For a signer of your own, in an
+    /// It is presented each time, and so is good for as long as it says: some minutes. The settings of assertions that are
+    /// signed here do not concern it. For a signer of your own, in an
     /// HSM for one, make a new one of these in a [`RefreshFn`] of your own, and call its
     /// [`refresh`](RefreshFn::refresh):
     ///

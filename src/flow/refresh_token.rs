@@ -22,6 +22,8 @@ use crate::{
 /// new session, which [`SalesforceAuthLayer::observer`](crate::SalesforceAuthLayer::observer) and
 /// [`SessionHandle::subscribe`](crate::SessionHandle::subscribe) show, and begin with the last.
 ///
+/// So one refresh token belongs into one handle: clones of this flow in two of them would each present it.
+///
 /// ```
 /// use bytes::Bytes;
 /// use http_body_util::Full;
@@ -56,8 +58,10 @@ impl<C: HttpClient> RefreshToken<C> {
 
 impl<C: HttpClient> RefreshFn for RefreshToken<C> {
     async fn refresh(&self, context: RefreshContext) -> Result<Session, RefreshError> {
-        let presented = context.refresh_token().unwrap_or(&self.refresh_token);
-        exchange(self.client.clone(), &self.app, presented).await
+        if context.refresh_token().is_none() && !context.has_spent_refresh_token() {
+            return exchange(self.client.clone(), &self.app, &self.refresh_token).await;
+        }
+        renew(self.client.clone(), &self.app, &context).await
     }
 }
 

@@ -41,16 +41,19 @@ impl<C: HttpClient> SamlBearer<C> {
     /// Logs in at `login_url` with this assertion: its XML, or the base64url of that.
     pub fn new(client: C, login_url: LoginUrl, assertion: impl Into<Secret>) -> Self {
         const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:saml2-bearer";
-        let mut assertion = assertion.into();
-        if assertion.expose().trim_start().starts_with('<') {
-            assertion = Secret::from(URL_SAFE_NO_PAD.encode(assertion.expose()));
-        }
+        let given = assertion.into();
+        let assertion = if given.expose().trim_start().starts_with('<') {
+            Secret::from(URL_SAFE_NO_PAD.encode(given.expose()))
+        } else {
+            given.clone()
+        };
         // The assertion names the app.
         let app = App::new(login_url, "");
         Self(
             ExtensionGrant::new(client, app, GRANT_TYPE)
                 .without_client_id()
-                .parameter("assertion", assertion),
+                .parameter("assertion", assertion)
+                .hide(given),
         )
     }
 }

@@ -16,8 +16,8 @@ use crate::{
 /// Flow").
 ///
 /// It works on the org's My Domain, or a site, and needs an Apex token exchange handler there, which says whose session
-/// it is to be. If the answer brings a refresh token, the session is renewed with that; if not, the same subject token is
-/// presented again.
+/// it is to be. If the answer brings a refresh token, or a session with one is set, the session is renewed with that; if
+/// not, the same subject token is presented again. Once the refresh token is dead, make a new one of these.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -77,18 +77,18 @@ impl<C: HttpClient> TokenExchange<C> {
         Self(
             ExtensionGrant::new(client, app, GRANT_TYPE)
                 .parameter("subject_token", subject_token)
-                .parameter("subject_token_type", subject_token_type.urn()),
+                .open_parameter("subject_token_type", subject_token_type.urn()),
         )
     }
 
     /// The scopes to ask for, space-separated. All that the app has, by default.
     pub fn scope(self, scope: &str) -> Self {
-        Self(self.0.parameter("scope", scope))
+        Self(self.0.open_parameter("scope", scope))
     }
 
     /// The name of the Apex handler to use. The app's default one, by default.
     pub fn token_handler(self, name: &str) -> Self {
-        Self(self.0.parameter("token_handler", name))
+        Self(self.0.open_parameter("token_handler", name))
     }
 }
 

@@ -61,6 +61,7 @@ impl Callback {
                 )));
             }
         }
+        callback.code.take_if(|code| code.expose().is_empty());
         if callback.code.is_none() && callback.error.is_none() {
             return Err(invalid(
                 "the callback has neither a `code` nor an `error`: give the URL that the browser requested, query \
@@ -94,10 +95,14 @@ impl Callback {
         }
         match (&self.error, &self.code) {
             (None, Some(code)) => Ok(code),
-            (error, _) => Err(error_response::authorization_refusal(
-                error.as_deref().unwrap_or_default(),
-                self.error_description.as_deref().unwrap_or_default(),
-            )),
+            (error, code) => {
+                let secrets = code.iter().chain(&self.state).map(Secret::expose);
+                Err(error_response::authorization_refusal(
+                    error.as_deref().unwrap_or_default(),
+                    self.error_description.as_deref().unwrap_or_default(),
+                    &secrets.collect::<Vec<_>>(),
+                ))
+            }
         }
     }
 }

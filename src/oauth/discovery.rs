@@ -77,8 +77,8 @@ impl Discovery {
 ///
 /// # Errors
 ///
-/// [`RefreshErrorKind::InvalidResponse`] if the document is of another issuer (§4.3), or names an endpoint on a host
-/// that is neither the issuer's nor Salesforce's: secrets would go there. Otherwise if the server cannot be reached or
+/// [`RefreshErrorKind::InvalidResponse`] if the document is of another issuer (§4.3), or names an endpoint on another host
+/// than the issuer's: secrets would go there. Otherwise if the server cannot be reached or
 /// answers something else.
 pub async fn discover(
     client: impl HttpClient,
@@ -108,7 +108,7 @@ pub async fn discover(
         ))
         .with_source(error)
     })?;
-    if issuer.origin() != login_url.origin() {
+    if !issuer.is_same_place(login_url) {
         return Err(unusable(format!(
             "{host} answered with the metadata of another issuer, {issuer}: if that is the org's, make it the login URL"
         )));
@@ -127,9 +127,9 @@ pub async fn discover(
             ))
             .with_source(error)
         })?;
-        if origin != *issuer.origin() && !origin.is_salesforce() {
+        if origin != *issuer.origin() {
             return Err(unusable(format!(
-                "{host} names an endpoint at {origin}, which is neither its own nor Salesforce's"
+                "{host} names an endpoint at {origin}, which is not its own"
             )));
         }
     }

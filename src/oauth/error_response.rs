@@ -6,14 +6,12 @@ use serde::Deserialize;
 
 use crate::{
     error::{RefreshError, RefreshErrorKind},
+    legible::{legible, legible_code},
     transport::Answer,
 };
 
 /// Salesforce counts logins by the hour.
 const LOGIN_RATE_PAUSE: Duration = Duration::from_secs(60 * 60);
-
-/// Longer texts are cut: an error is read by people.
-const MAX_DESCRIPTION: usize = 200;
 
 #[derive(Deserialize)]
 struct ErrorResponse {
@@ -46,6 +44,11 @@ impl ErrorResponse {
     }
 }
 
+/// Whether an answer is a refusal, whatever its status.
+pub(super) fn is_refusal(answer: &Answer) -> bool {
+    ErrorResponse::parse(&answer.body).is_some()
+}
+
 /// Reads a refusal to do `what` was asked. `secrets` are kept out of what it says.
 pub(super) fn refusal(what: &str, answer: &Answer, secrets: &[&str]) -> RefreshError {
     let Answer { host, status, .. } = answer;
@@ -60,16 +63,17 @@ pub(super) fn refusal(what: &str, answer: &Answer, secrets: &[&str]) -> RefreshE
         );
         return with_retry_after(error, answer.retry_after);
     };
-    let code = legible(&response.error, secrets);
-    let description = legible(
-        response.error_description.as_deref().unwrap_or_default(),
-        secrets,
-    );
+    let refusal = Refusal {
+        host,
+        what,
+        code: &response.error,
+        description: response.error_description.as_deref().unwrap_or_default(),
+    };
     let is_in_trouble = status.is_server_error() || status.as_u16() == 429;
     let is_transient =
-        is_transient(&code, &description) || (is_in_trouble && !is_known_to_be_terminal(&code));
-    let error = refused(host, what, &code, &description, !is_transient);
-    let rate_pause = (code == "rate_limit_exceeded").then_some(LOGIN_RATE_PAUSE);
+        refusal.is_transient() || (is_in_trouble && !refusal.is_known_to_be_terminal());
+    let error = refusal.into_error(!is_transient, secrets);
+    let rate_pause = (response.error == "rate_limit_exceeded").then_some(LOGIN_RATE_PAUSE);
     with_retry_after(error, answer.retry_after.or(rate_pause))
 }
 
@@ -83,43 +87,182 @@ pub(super) fn plain_refusal(what: &str, answer: &Answer, secrets: &[&str]) -> Re
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
     if answer.status.is_client_error() && is_word(text) {
-        return refused(&answer.host, what, &legible(text, secrets), "", true);
+        let refusal = Refusal {
+            host: &answer.host,
+            what,
+            code: text,
+            description: "",
+        };
+        return refusal.into_error(true, secrets);
     }
     refusal(what, answer, secrets)
 }
 
 /// Reads a refusal that was handed on by the user's browser (RFC 6749 §4.1.2.1).
-pub(super) fn authorization_refusal(error: &str, description: &str) -> RefreshError {
-    // As Salesforce's documentation prints it, in places.
-    let code = legible(&error.replace('-', "_"), &[]);
-    let is_terminal = !is_transient(&code, "");
-    refused(
-        "Salesforce",
-        "authorization",
-        &code,
-        &legible(description, &[]),
-        is_terminal,
-    )
+pub(super) fn authorization_refusal(
+    error: &str,
+    description: &str,
+    secrets: &[&str],
+) -> RefreshError {
+    let refusal = Refusal {
+        host: "Salesforce",
+        what: "authorization",
+        // As Salesforce's documentation prints it, in places.
+        code: &error.replace('-', "_"),
+        description,
+    };
+    let is_terminal = !refusal.is_transient();
+    refusal.into_error(is_terminal, secrets)
 }
 
-fn refused(
-    host: &str,
-    what: &str,
-    code: &str,
-    description: &str,
-    is_terminal: bool,
-) -> RefreshError {
-    let mut message = format!("{host} refused the {what}: {code}");
-    if !description.is_empty() {
-        message += " (";
-        message += description;
-        message += ")";
+/// What a server said, word by word: what it means does not depend on what of it can be shown.
+struct Refusal<'a> {
+    host: &'a str,
+    what: &'a str,
+    code: &'a str,
+    description: &'a str,
+}
+
+impl Refusal<'_> {
+    fn into_error(self, is_terminal: bool, secrets: &[&str]) -> RefreshError {
+        let Self { host, what, .. } = self;
+        let code = legible_code(self.code, secrets);
+        let description = legible(self.description, secrets);
+        let mut message = format!("{host} refused the {what}: {code}");
+        if !description.is_empty() {
+            message += " (";
+            message += &description;
+            message += ")";
+        }
+        if let Some(hint) = self.hint() {
+            message += ": ";
+            message += hint;
+        }
+        RefreshError::new(RefreshErrorKind::Refused, is_terminal, message).with_error_code(&code)
     }
-    if let Some(hint) = hint(code, description) {
-        message += ": ";
-        message += hint;
+
+    /// Whether the same request may be accepted later.
+    fn is_transient(&self) -> bool {
+        match self.code {
+            "invalid_grant" => {
+                contains(self.description, "token request is already being processed")
+            }
+            "unknown_error"
+            | "server_error"
+            | "service_unavailable"
+            | "system_down"
+            | "login_error"
+            | "temporarily_unavailable"
+            | "rate_limit_exceeded" => true,
+            _ => false,
+        }
     }
-    RefreshError::new(RefreshErrorKind::Refused, is_terminal, message).with_error_code(code)
+
+    /// Codes that mean the same whatever the status.
+    fn is_known_to_be_terminal(&self) -> bool {
+        matches!(
+            self.code,
+            "invalid_grant"
+                | "invalid_client"
+                | "invalid_client_id"
+                | "inactive_user"
+                | "inactive_org"
+                | "unauthorized_client"
+                | "unsupported_grant_type"
+                | "unsupported_response_type"
+                | "invalid_request"
+                | "invalid_scope"
+                | "invalid_app_access"
+                | "invalid_assertion_type"
+                | "invalid_basic_auth_header"
+                | "invalid_token"
+                | "unsupported_token_type"
+                | "access_denied"
+                | "redirect_uri_mismatch"
+                | "redirect_uri_missing"
+                | "app_not_found"
+                | "app_blocked"
+                | "oauth_flow_disabled"
+                | "bad_jti_claim"
+        )
+    }
+
+    /// What to do about the refusals that people meet.
+    fn hint(&self) -> Option<&'static str> {
+        let has = |text| contains(self.description, text);
+        Some(match self.code {
+            "invalid_grant" if has("request not supported on this domain") => {
+                "client credentials and token exchange work on the org's My Domain only, \
+             https://<MyDomainName>.my.salesforce.com, not on login or test.salesforce.com"
+            }
+            "invalid_grant" if has("no client credentials user enabled") => {
+                "choose a Run As user in the app's client credentials flow policy"
+            }
+            "invalid_grant" if has("expired access/refresh token") => {
+                "the refresh token was revoked, has expired, was used twice, or is of another login host; a new \
+             authorization is needed"
+            }
+            "invalid_grant" if has("authorization code") => {
+                "a code is good once and for some minutes; begin a new authorization"
+            }
+            "invalid_grant" if has("code verifier") => {
+                "the code is of an authorization that was begun with another verifier: keep each verifier with the `state` \
+             of its authorization"
+            }
+            "invalid_grant" if has("ip restricted") => {
+                "the app's or the profile's IP policy excludes this address"
+            }
+            "invalid_grant" if has("authentication failure") => {
+                "wrong user name, password or security token, a locked user, or a blocked flow (Setup > OAuth and OpenID \
+             Connect Settings); do not repeat it, since each try counts towards a lockout"
+            }
+            "invalid_grant" if has("hasn't approved this consumer") => {
+                "pre-authorize the user (the app's policies: Admin approved users, and a profile or permission set), or have \
+             the user authorize the app once, with the scope refresh_token; check that the login URL is of the user's \
+             org"
+            }
+            "invalid_grant" if has("invalid assertion") => {
+                "check that the app has the certificate of the key, and that this machine's clock is right"
+            }
+            "invalid_grant" if has("audience") => {
+                "the audience has to be https://login.salesforce.com, https://test.salesforce.com for a sandbox, or the \
+             site's own login URL"
+            }
+            _ if has("data not available") => {
+                "the org is gone, a scratch org that has expired for one"
+            }
+            "invalid_grant" if has("inactive user") => "the user was deactivated",
+            "invalid_grant" if has("login hours") => "the profile's login hours exclude this time",
+            "invalid_app_access" => {
+                "assign the app to the user's profile or permission set (the app's policies: Admin approved users)"
+            }
+            "invalid_client_id" => {
+                "there is no such app on this host: check the consumer key and the login URL; a new app may need ten minutes"
+            }
+            "invalid_client" => "check the consumer secret",
+            "invalid_request" if has("refresh_token") => "add the scope refresh_token to the app",
+            "invalid_scope" => "ask for scopes that the app has",
+            "unsupported_grant_type" | "oauth_flow_disabled" => {
+                "enable the flow in the app's OAuth settings"
+            }
+            "redirect_uri_mismatch" => {
+                "the redirect URI has to be one of the app's callback URLs, to the letter"
+            }
+            "Bad_OAuth_Token" => "the session has expired, or was ended",
+            "access_denied" => "the user did not allow it",
+            "immediate_unsuccessful" => {
+                "the user has to log in or consent: ask again without `immediate`"
+            }
+            "app_not_found" | "app_blocked" => {
+                "have an administrator install or unblock the app (Setup > Connected Apps OAuth Usage)"
+            }
+            "inactive_org" => "the org is locked, closed or suspended",
+            "rate_limit_exceeded" => {
+                "a user may log in 3,600 times an hour: keep sessions longer, and wait an hour"
+            }
+            _ => return None,
+        })
+    }
 }
 
 fn with_retry_after(error: RefreshError, retry_after: Option<Duration>) -> RefreshError {
@@ -129,133 +272,6 @@ fn with_retry_after(error: RefreshError, retry_after: Option<Duration>) -> Refre
     }
 }
 
-/// Whether the same request may be accepted later.
-fn is_transient(code: &str, description: &str) -> bool {
-    match code {
-        "invalid_grant" => contains(description, "token request is already being processed"),
-        "unknown_error"
-        | "server_error"
-        | "service_unavailable"
-        | "system_down"
-        | "login_error"
-        | "temporarily_unavailable"
-        | "rate_limit_exceeded" => true,
-        _ => false,
-    }
-}
-
-/// Codes that mean the same whatever the status.
-fn is_known_to_be_terminal(code: &str) -> bool {
-    matches!(
-        code,
-        "invalid_grant"
-            | "invalid_client"
-            | "invalid_client_id"
-            | "inactive_user"
-            | "inactive_org"
-            | "unauthorized_client"
-            | "unsupported_grant_type"
-    )
-}
-
-/// What to do about the refusals that people meet.
-fn hint(code: &str, description: &str) -> Option<&'static str> {
-    let has = |text| contains(description, text);
-    Some(match code {
-        "invalid_grant" if has("request not supported on this domain") => {
-            "client credentials and token exchange work on the org's My Domain only, \
-             https://<MyDomainName>.my.salesforce.com, not on login or test.salesforce.com"
-        }
-        "invalid_grant" if has("no client credentials user enabled") => {
-            "choose a Run As user in the app's client credentials flow policy"
-        }
-        "invalid_grant" if has("expired access/refresh token") => {
-            "the refresh token was revoked, has expired, was used twice, or is of another login host; a new \
-             authorization is needed"
-        }
-        "invalid_grant" if has("authorization code") => {
-            "a code is good once and for some minutes; begin a new authorization"
-        }
-        "invalid_grant" if has("code verifier") => {
-            "the code is of an authorization that was begun with another verifier: keep each verifier with the `state` \
-             of its authorization"
-        }
-        "invalid_grant" if has("ip restricted") => {
-            "the app's or the profile's IP policy excludes this address"
-        }
-        "invalid_grant" if has("authentication failure") => {
-            "wrong user name, password or security token, a locked user, or a blocked flow (Setup > OAuth and OpenID \
-             Connect Settings); do not repeat it, since each try counts towards a lockout"
-        }
-        "invalid_grant" if has("hasn't approved this consumer") => {
-            "pre-authorize the user (the app's policies: Admin approved users, and a profile or permission set), or have \
-             the user authorize the app once, with the scope refresh_token; check that the login URL is of the user's \
-             org"
-        }
-        "invalid_grant" if has("invalid assertion") => {
-            "check that the app has the certificate of the key, and that this machine's clock is right"
-        }
-        "invalid_grant" if has("audience") => {
-            "the audience has to be https://login.salesforce.com, https://test.salesforce.com for a sandbox, or the \
-             site's own login URL"
-        }
-        _ if has("data not available") => "the org is gone, a scratch org that has expired for one",
-        "invalid_grant" if has("inactive user") => "the user was deactivated",
-        "invalid_grant" if has("login hours") => "the profile's login hours exclude this time",
-        "invalid_app_access" => {
-            "assign the app to the user's profile or permission set (the app's policies: Admin approved users)"
-        }
-        "invalid_client_id" => {
-            "there is no such app on this host: check the consumer key and the login URL; a new app may need ten minutes"
-        }
-        "invalid_client" => "check the consumer secret",
-        "invalid_request" if has("refresh_token") => "add the scope refresh_token to the app",
-        "invalid_scope" => "ask for scopes that the app has",
-        "unsupported_grant_type" | "oauth_flow_disabled" => {
-            "enable the flow in the app's OAuth settings"
-        }
-        "redirect_uri_mismatch" => {
-            "the redirect URI has to be one of the app's callback URLs, to the letter"
-        }
-        "Bad_OAuth_Token" => "the session has expired, or was ended",
-        "access_denied" => "the user did not allow it",
-        "immediate_unsuccessful" => {
-            "the user has to log in or consent: ask again without `immediate`"
-        }
-        "app_not_found" | "app_blocked" => {
-            "have an administrator install or unblock the app (Setup > Connected Apps OAuth Usage)"
-        }
-        "inactive_org" => "the org is locked, closed or suspended",
-        "rate_limit_exceeded" => {
-            "a user may log in 3,600 times an hour: keep sessions longer, and wait an hour"
-        }
-        _ => return None,
-    })
-}
-
 fn contains(text: &str, part: &str) -> bool {
     text.to_ascii_lowercase().contains(part)
-}
-
-/// What a server wrote, on one line, without secrets, and not too long.
-pub(crate) fn legible(text: &str, secrets: &[&str]) -> String {
-    // As they are, and as they were sent. The longest first: one may be the beginning of another.
-    let mut secrets: Vec<String> = secrets
-        .iter()
-        .flat_map(|secret| [(*secret).to_owned(), form_encoded(secret)])
-        .filter(|secret| !secret.is_empty())
-        .collect();
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    let mut text = text.to_owned();
-    for secret in &secrets {
-        text = text.replace(secret, "[redacted]");
-    }
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MAX_DESCRIPTION)
-        .collect()
-}
-
-fn form_encoded(text: &str) -> String {
-    form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }

@@ -46,4 +46,4 @@ pub use self::{
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub use crate::private_key::PrivateKey;
 
-pub(crate) use self::{error_response::legible, token::Grant};
+pub(crate) use self::token::Grant;

@@ -47,7 +47,7 @@ pub async fn revoke(
     }
     let refusal = error_response::refusal("token revocation", &answer, &[token.expose()]);
     match refusal.error_code() {
-        Some("invalid_token") => Ok(()),
+        Some("invalid_token") if answer.status.is_client_error() => Ok(()),
         _ => Err(refusal),
     }
 }

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use super::{app::App, error_response, signature};
 use crate::{
     endpoint::LoginUrl,
-    error::{RefreshError, RefreshErrorKind},
+    error::{Error, RefreshError, RefreshErrorKind},
+    legible::legible,
     secret::Secret,
     session::Session,
     transport::{Answer, Call, HttpClient},
@@ -105,9 +106,15 @@ impl<'a> Grant<'a> {
     /// Sends the request, once. Whether it can be repeated is for the caller to know.
     pub(crate) async fn send(self, client: impl HttpClient) -> Result<TokenResponse, RefreshError> {
         let app = self.app;
+        let what = format!("{} grant", self.name);
+        let secrets = self.secrets.clone();
         let answer = self.answer(client).await?;
         let response: TokenResponse =
             answer.json("a token response in JSON, with `access_token` and `instance_url`")?;
+        if response.access_token.is_none() && error_response::is_refusal(&answer) {
+            // A server in trouble has been seen to say so with a good status.
+            return Err(error_response::refusal(&what, &answer, &secrets));
+        }
         match app.authentication().client_secret() {
             Some(client_secret) if !response.is_signed_with(client_secret) => {
                 Err(RefreshError::new(
@@ -338,10 +345,16 @@ impl TokenResponse {
         let refresh_token = rotated.as_ref().or(presented).cloned();
         let session = self
             .describe(login_url)
-            .map_err(|error| error.with_rotated_refresh_token(rotated))?;
-        Ok(match refresh_token {
+            .map_err(|error| error.with_rotated_refresh_token(rotated.clone()))?;
+        let session = match refresh_token {
             Some(refresh_token) => session.with_refresh_token(refresh_token),
             None => session,
+        };
+        let is_rotated = rotated.is_some() && presented.is_some() && rotated.as_ref() != presented;
+        Ok(if is_rotated {
+            session.rotated()
+        } else {
+            session
         })
     }
 
@@ -363,9 +376,12 @@ impl TokenResponse {
                 "{host} issued a token that is no bearer token: turn off DPoP for the app"
             )));
         }
-        let mut session = Session::new(access_token, &instance_url)
+        let mut session = Session::new(access_token.clone(), &instance_url)
             .map_err(|error| {
-                unusable(format!("{host} issued a session that cannot be used")).with_source(error)
+                let unusable = unusable(format!("{host} issued a session that cannot be used"));
+                // It names a host that the server chose.
+                let cause = legible(&error.to_string(), &[access_token.expose()]);
+                unusable.with_source(Error::new(error.kind(), cause))
             })?
             .with_login_url(login_url.clone());
         if let Some(id) = self.id {

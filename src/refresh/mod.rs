@@ -1,5 +1,6 @@
 //! How a session is renewed: the user's hook, and the one flight that calls it for everybody.
 
+pub(crate) mod policy;
 mod refresh_fn;
 pub(crate) mod single_flight;
 

@@ -61,7 +61,9 @@ pub trait RefreshFn: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`RefreshError::terminal`] if trying again cannot help, [`RefreshError::transient`] if it can.
+    /// [`RefreshError::terminal`] if trying again cannot help, [`RefreshError::transient`] if it can. After the latter it is
+    /// called again, as long as somebody waits and the refresh timeout lasts; after the former not before a session is set
+    /// or the handle is [reset](crate::SessionHandle::reset).
     fn refresh(
         &self,
         context: RefreshContext,
@@ -105,6 +107,7 @@ pub struct RefreshContext {
     reason: RefreshReason,
     previous: Option<LiveSession>,
     refresh_token: Option<Secret>,
+    has_spent_refresh_token: bool,
     attempt: u32,
 }
 
@@ -118,6 +121,8 @@ pub enum RefreshReason {
     Rejected,
     /// [`SessionHandle::refresh`](crate::SessionHandle::refresh) was called.
     Manual,
+    /// The session is still good, and about to end.
+    Proactive,
 }
 
 impl RefreshContext {
@@ -127,12 +132,18 @@ impl RefreshContext {
             reason,
             previous: None,
             refresh_token: None,
+            has_spent_refresh_token: false,
             attempt: 1,
         }
     }
 
     pub(crate) fn with_previous(mut self, previous: Option<LiveSession>) -> Self {
         self.previous = previous;
+        self
+    }
+
+    pub(crate) fn with_spent_refresh_token(mut self, has_spent_refresh_token: bool) -> Self {
+        self.has_spent_refresh_token = has_spent_refresh_token;
         self
     }
 
@@ -163,6 +174,12 @@ impl RefreshContext {
     /// Under rotation an older one must never be used again, so prefer this to one that was configured.
     pub fn refresh_token(&self) -> Option<&Secret> {
         self.refresh_token.as_ref()
+    }
+
+    /// Whether a refresh token of this handle was rotated out or revoked. If there is [none](Self::refresh_token) to
+    /// present then, one that was configured must not be presented either.
+    pub fn has_spent_refresh_token(&self) -> bool {
+        self.has_spent_refresh_token
     }
 
     /// Which attempt since the last success this is, from 1.

@@ -31,7 +31,7 @@ use tokio::{
     runtime,
     sync::{Notify, futures::OwnedNotified, watch},
     task::AbortHandle,
-    time::{Instant, Sleep, sleep_until, timeout},
+    time::{Instant, Sleep, sleep_until, timeout, timeout_at},
 };
 
 /// How long after its deadline a flight counts as stopped. A waiter that notices gives the driver as long again: after
@@ -190,8 +190,22 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         }
     }
 
+    /// Waits until the operation has ended, however, and says whether it did before it was overdue.
+    pub(crate) async fn ended_in_time(&self) -> bool {
+        let overdue = self
+            .deadline
+            .and_then(|deadline| deadline.checked_add(OVERDUE_AFTER));
+        match overdue {
+            Some(overdue) => timeout_at(overdue, self.ended()).await.is_ok(),
+            None => {
+                self.ended().await;
+                true
+            }
+        }
+    }
+
     /// Waits until the operation has ended, however.
-    pub(crate) async fn ended(&self) {
+    async fn ended(&self) {
         let mut ended = self.ended.clone();
         // Nothing is ever sent: the sender goes with the driver.
         while ended.changed().await.is_ok() {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::envelope::Elements;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    oauth::legible,
+    legible::{legible, legible_code},
     transport::Answer,
 };
 
@@ -48,21 +48,23 @@ pub(super) fn unless_fault(
 fn refused(host: &str, what: &str, code: &str, message: &str, secrets: &[&str]) -> RefreshError {
     // `sf:INVALID_LOGIN`, or without the prefix.
     let code = code.rsplit_once(':').map_or(code, |(_, code)| code);
-    let code = legible(code, secrets);
-    let message = legible(message, secrets);
+    let hint = hint(code, message);
     let is_rate = code == "LOGIN_RATE_EXCEEDED";
     let is_transient = is_rate
         || matches!(
-            &*code,
-            "SERVER_UNAVAILABLE" | "ORG_IN_MAINTENANCE" | "UNKNOWN_EXCEPTION"
+            code,
+            // SOAP 1.1 §4.4.1: the message could succeed at a later point in time.
+            "Server" | "SERVER_UNAVAILABLE" | "ORG_IN_MAINTENANCE" | "UNKNOWN_EXCEPTION"
         );
+    let code = legible_code(code, secrets);
+    let message = legible(message, secrets);
     let mut text = format!("{host} refused the {what}: {code}");
     if !message.is_empty() {
         text += " (";
         text += &message;
         text += ")";
     }
-    if let Some(hint) = hint(&code, &message) {
+    if let Some(hint) = hint {
         text += ": ";
         text += hint;
     }

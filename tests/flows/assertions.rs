@@ -115,6 +115,10 @@ async fn the_audience_is_that_of_the_host_unless_it_is_given() {
             "https://MyDomainName.my.site.com/partners",
             "https://mydomainname.my.site.com/partners",
         ),
+        (
+            "https://MyDomainName--uat.my.salesforce.com",
+            "https://test.salesforce.com",
+        ),
         ("https://login.example.com", "https://login.example.com"),
         (
             "https://notmy.salesforce.com.example.com",

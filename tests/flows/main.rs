@@ -4,6 +4,7 @@ mod assertions;
 mod authorization;
 mod calls;
 mod device;
+mod hardening;
 mod logins;
 mod logout;
 mod secrets;

@@ -5,6 +5,7 @@ mod bad_input;
 mod cancellation;
 mod handle;
 mod origin;
+mod policy;
 mod refresh;
 mod replay;
 mod replay_model;

@@ -1,0 +1,286 @@
+//! When to stop: failures for good, failures that may pass, and refreshes that bring nothing.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::StatusCode;
+use tokio::time::{Instant, advance};
+use tower::Layer;
+use tower_salesforce_auth::{
+    AuthOutcome, Error, ErrorKind, Observer, OnRefreshFailure, RefreshContext, RefreshError,
+    ReplaySkipped, SalesforceAuthLayer, SessionState,
+};
+
+use crate::support::{Api, get, send, session};
+
+#[derive(Clone, Default)]
+struct Announced(Arc<AtomicUsize>);
+
+impl Observer for Announced {
+    fn reauthentication_required(&self, failure: &RefreshError) {
+        assert!(failure.is_terminal());
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A layer whose refreshes end as `plan` says, and the times at which they began.
+fn planned(
+    plan: impl Fn(usize) -> Result<&'static str, RefreshError> + Send + Sync + 'static,
+) -> (SalesforceAuthLayer, Arc<Mutex<Vec<Instant>>>) {
+    let began = Arc::new(Mutex::new(Vec::new()));
+    let layer = {
+        let began = Arc::clone(&began);
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let mut began = began.lock().unwrap();
+            let ended = plan(began.len()).map(session);
+            began.push(Instant::now());
+            async { ended }
+        })
+    };
+    (layer, began)
+}
+
+#[tokio::test(start_paused = true)]
+async fn r10_a_failure_for_good_is_the_last_until_something_changes() {
+    let api = Api::accepting("T1");
+    let (layer, began) = planned(|_| Err(RefreshError::terminal("the grant is dead")));
+    let announced = Announced::default();
+    let layer = layer.session(session("T0")).observer(announced.clone());
+    let service = layer.layer(api.clone());
+    let handle = layer.handle();
+
+    for _ in 0..1_000 {
+        let before = Instant::now();
+        let error = send(&service, get("/")).await.unwrap_err();
+        let error: &Error = error.downcast_ref().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Refresh);
+        let cause = std::error::Error::source(error.refresh_error().unwrap()).unwrap();
+        assert_eq!(cause.to_string(), "the grant is dead");
+        assert_eq!(before.elapsed(), Duration::ZERO);
+        advance(Duration::from_millis(600)).await;
+    }
+    assert_eq!(began.lock().unwrap().len(), 1);
+    assert_eq!(announced.0.load(Ordering::SeqCst), 1);
+    let state = handle.subscribe().state();
+    assert!(matches!(state, SessionState::ReauthenticationRequired(_)));
+
+    // Reset: one more.
+    handle.reset();
+    assert!(matches!(handle.subscribe().state(), SessionState::Empty));
+    for _ in 0..10 {
+        send(&service, get("/")).await.unwrap_err();
+    }
+    assert_eq!(began.lock().unwrap().len(), 2);
+    assert_eq!(announced.0.load(Ordering::SeqCst), 2);
+
+    // A session: as before, until it is over.
+    handle.set(session("T1"));
+    let response = send(&service, get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    api.accept("nothing");
+    send(&service, get("/")).await.unwrap_err();
+    assert_eq!(began.lock().unwrap().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r10_a_refresh_by_hand_may_try_and_changes_nothing_if_it_fails() {
+    let api = Api::accepting("T1");
+    let (layer, began) = planned(|n| match n {
+        0 => Err(RefreshError::terminal("wrong password")),
+        1 => Err(RefreshError::transient("unplugged")),
+        _ => Ok("T1"),
+    });
+    let service = layer.layer(api);
+    let handle = layer.handle();
+    handle.set(session("T0"));
+    send(&service, get("/")).await.unwrap_err();
+    handle.refresh().await.unwrap_err();
+    let tried = began.lock().unwrap().len();
+    send(&service, get("/")).await.unwrap_err();
+    assert_eq!(began.lock().unwrap().len(), tried, "it is still latched");
+    handle.refresh().await.unwrap();
+    let response = send(&service, get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r11_failures_that_may_pass_are_spaced_and_the_third_attempt_serves_all_who_wait() {
+    for retry_after in [None, Some(Duration::from_secs(7))] {
+        let api = Api::accepting("T1");
+        let (layer, began) = planned(move |n| {
+            if n == 2 {
+                return Ok("T1");
+            }
+            let failure = RefreshError::transient("busy");
+            Err(match retry_after {
+                Some(delay) => failure.with_retry_after(delay),
+                None => failure,
+            })
+        });
+        let layer = layer.session(session("T0").with_refresh_token("R0"));
+        let service = layer.layer(api);
+        let requests = (0..50).map(|_| send(&service, get("/")));
+        for response in futures_util::future::join_all(requests).await {
+            assert_eq!(response.unwrap().status(), StatusCode::OK);
+        }
+        let began = began.lock().unwrap();
+        let [first, second, third] = began[..] else {
+            panic!("{} attempts", began.len());
+        };
+        let spaces = [second - first, third - second];
+        match retry_after {
+            // To the second: tokio's clock ticks by the millisecond.
+            Some(delay) => assert!(
+                spaces
+                    .iter()
+                    .all(|space| space.as_secs() == delay.as_secs())
+            ),
+            None => {
+                assert!(spaces[0] >= Duration::from_millis(250), "{spaces:?}");
+                assert!(spaces[1] >= Duration::from_millis(500), "{spaces:?}");
+                assert!(spaces[1] <= Duration::from_millis(1_010), "{spaces:?}");
+            }
+        }
+        assert_eq!(layer.handle().refresh_token().unwrap().expose(), "R0");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r11_a_server_that_asks_for_longer_than_anybody_waits_is_left_alone() {
+    let hour = Duration::from_secs(3_600);
+    let api = Api::accepting("T1");
+    let (layer, began) = planned(move |n| match n {
+        0 => Err(RefreshError::transient("login rate exceeded").with_retry_after(hour)),
+        _ => Ok("T1"),
+    });
+    let service = layer.session(session("T0")).layer(api);
+    for _ in 0..100 {
+        let before = Instant::now();
+        send(&service, get("/")).await.unwrap_err();
+        assert_eq!(before.elapsed(), Duration::ZERO);
+        advance(Duration::from_secs(35)).await;
+    }
+    assert_eq!(began.lock().unwrap().len(), 1);
+    // What is left of the hour is short enough to wait.
+    advance(Duration::from_secs(80)).await;
+    let response = send(&service, get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let began = began.lock().unwrap();
+    assert!(began[1] - began[0] >= hour);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r12_refreshes_that_bring_rejected_tokens_become_rare() {
+    const TOKENS: [&str; 14] = [
+        "T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8", "T9", "T10", "T11", "T12", "T13", "T14",
+    ];
+    let api = Api::accepting("nothing");
+    let (layer, began) = planned(|n| Ok(TOKENS[n]));
+    let service = layer.session(session("T0")).layer(api.clone());
+    let started = Instant::now();
+    for _ in 0..1_000 {
+        let before = Instant::now();
+        let response = send(&service, get("/")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(before.elapsed(), Duration::ZERO);
+        let outcome = response.extensions().get::<AuthOutcome>().unwrap();
+        assert!(matches!(
+            outcome.replay_skipped(),
+            Some(ReplaySkipped::RefreshesExhausted | ReplaySkipped::Fruitless)
+        ));
+        advance(Duration::from_millis(600)).await;
+    }
+    assert!(started.elapsed() >= Duration::from_secs(600));
+    let refreshes = began.lock().unwrap().len();
+    assert!((5..=10).contains(&refreshes), "{refreshes}");
+
+    // One success, and it is as if nothing had been.
+    api.accept(TOKENS[refreshes]);
+    advance(Duration::from_secs(300)).await;
+    for expected in [refreshes + 1, refreshes + 2] {
+        let response = send(&service, get("/")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(began.lock().unwrap().len(), expected);
+        api.accept(TOKENS[expected]);
+        advance(Duration::from_millis(1)).await;
+    }
+}
+
+/// The other endpoints go on with a token that is good.
+#[tokio::test(start_paused = true)]
+async fn r12_an_endpoint_that_refuses_a_good_token_does_not_cost_a_login_per_request() {
+    let tokens: Arc<Mutex<Vec<String>>> = Arc::default();
+    let layer = {
+        let tokens = Arc::clone(&tokens);
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let mut tokens = tokens.lock().unwrap();
+            let token = format!("T{}", tokens.len() + 1);
+            tokens.push(token.clone());
+            async move { Ok(session(&token)) }
+        })
+    };
+    let service = layer.session(session("T0")).layer(tower::service_fn(
+        async |request: http::Request<tower_salesforce_auth::ReplayBody<_>>| {
+            let _: &tower_salesforce_auth::ReplayBody<http_body_util::Full<bytes::Bytes>> =
+                request.body();
+            let mut response = http::Response::new(http_body_util::Full::<bytes::Bytes>::default());
+            if request.uri().path() == "/refused" {
+                *response.status_mut() = StatusCode::UNAUTHORIZED;
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        },
+    ));
+    for n in 0..1_000 {
+        let path = if n % 2 == 0 { "/refused" } else { "/" };
+        let response = send(&service, get(path)).await.unwrap();
+        assert_eq!(response.status() == StatusCode::OK, n % 2 == 1);
+        advance(Duration::from_millis(100)).await;
+    }
+    let logins = tokens.lock().unwrap().len();
+    assert!(logins <= 8, "{logins}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r19_a_refresh_that_brings_the_same_token_counts_as_fruitless() {
+    let api = Api::accepting("nothing");
+    let (layer, began) = planned(|_| Ok("T0"));
+    let service = layer.session(session("T0")).layer(api);
+    let mut outcomes = Vec::new();
+    for _ in 0..10 {
+        let response = send(&service, get("/")).await.unwrap();
+        let outcome = response.extensions().get::<AuthOutcome>().unwrap();
+        outcomes.push(outcome.replay_skipped().unwrap());
+    }
+    assert_eq!(began.lock().unwrap().len(), 1);
+    assert_eq!(outcomes[0], ReplaySkipped::Unchanged);
+    assert!(
+        outcomes[1..]
+            .iter()
+            .all(|skipped| *skipped == ReplaySkipped::Fruitless)
+    );
+}
+
+#[tokio::test]
+async fn a_rejected_request_gets_the_error_or_the_rejection_as_it_is_set() {
+    let api = Api::accepting("T1");
+    let (layer, _) = planned(|_| Err(RefreshError::terminal("the grant is dead")));
+    let layer = layer.session(session("T0"));
+    let respond = layer
+        .clone()
+        .on_refresh_failure(OnRefreshFailure::Respond)
+        .layer(api.clone());
+    let fail = layer.layer(api);
+    let response = send(&respond, get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let outcome = response.extensions().get::<AuthOutcome>().unwrap();
+    assert_eq!(outcome.replay_skipped(), Some(ReplaySkipped::RefreshFailed));
+    assert!(!outcome.refreshed());
+    assert!(send(&fail, get("/")).await.is_err());
+    // Nothing was sent that could be answered.
+    assert!(send(&respond, get("/")).await.is_err());
+}
