@@ -63,11 +63,16 @@ pub(super) fn token_error(status: StatusCode, error: &str, description: &str) ->
     answer
 }
 
-/// The 401 of a session that is not good, for the request numbered `request`.
+/// The 401 of a session that is not good, and why, for the request numbered `request`.
 ///
 /// The headers are those of a recorded answer, `WWW-Authenticate: Token` included; what belongs to
 /// the transport (`Date`, `Connection`, `Transfer-Encoding`) is left to it.
-pub(super) fn session_expired(request: u64, xml: bool, least_body_size: usize) -> Answer {
+pub(super) fn invalid_session(
+    request: u64,
+    xml: bool,
+    message: &str,
+    least_body_size: usize,
+) -> Answer {
     const HEADERS: [(&str, &str); 6] = [
         (
             "cache-control",
@@ -85,17 +90,21 @@ pub(super) fn session_expired(request: u64, xml: bool, least_body_size: usize) -
     let (content_type, mut body) = if xml {
         (
             HeaderValue::from_static("application/xml;charset=UTF-8"),
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Errors><Error>\
-             <errorCode>INVALID_SESSION_ID</errorCode>\
-             <message>Session expired or invalid</message></Error></Errors>"
-                .to_owned(),
+            format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Errors><Error>\
+                 <errorCode>INVALID_SESSION_ID</errorCode>\
+                 <message>{}</message></Error></Errors>",
+                quick_xml::escape::escape(message)
+            ),
         )
     } else {
         // Written out, because the order of the members is part of what was recorded.
         (
             JSON_UTF8,
-            r#"[{"message":"Session expired or invalid","errorCode":"INVALID_SESSION_ID"}]"#
-                .to_owned(),
+            format!(
+                r#"[{{"message":{},"errorCode":"INVALID_SESSION_ID"}}]"#,
+                Value::from(message)
+            ),
         )
     };
     // White space after the value is part of a JSON text (RFC 8259 §2) and of an XML document.

@@ -51,11 +51,11 @@ pub struct Counters {
     /// Requests to userinfo and to identity URLs, refused ones included.
     pub identity_requests: u64,
 
-    /// Requests below `/services/data/vNN.0/`, rejected ones included.
+    /// Requests below `/services/data/vNN.0/`, `/services/apexrest/` and `/services/async/`, rejected ones included.
     pub data_requests: u64,
     /// Data requests whose session was good. What the resource answered does not matter: a 404 counts.
     pub data_accepted: u64,
-    /// Data requests that were answered with the 401 of a session or a token that is not good.
+    /// Data requests that were answered with the 401, or 400, of a session or a token that is not good.
     pub data_rejected: u64,
     /// Data requests that a fault refused before the session was looked at.
     pub data_refused: u64,

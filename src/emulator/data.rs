@@ -73,7 +73,9 @@ fn turn_away(org: &Org, headers: &HeaderMap, fault: &Fault) -> Option<Refusal> {
             counters.data_refused += 1;
             answer::maintenance()
         }
-        _ if access_token(headers).is_some_and(|token| state.sessions.spend_call(token, now)) => {
+        _ if state.refusal_of_sessions.is_none()
+            && access_token(headers).is_some_and(|token| state.sessions.spend_call(token, now)) =>
+        {
             counters.data_accepted += 1;
             return None;
         }
@@ -84,7 +86,9 @@ fn turn_away(org: &Org, headers: &HeaderMap, fault: &Fault) -> Option<Refusal> {
         _ => {
             counters.data_rejected += 1;
             let number = counters.requests;
-            answer::session_expired(number, wants_xml(headers), state.error_body_size)
+            let message = state.refusal_of_sessions.as_deref();
+            let message = message.unwrap_or("Session expired or invalid");
+            answer::invalid_session(number, wants_xml(headers), message, state.error_body_size)
         }
     };
     Some(Refusal {

@@ -19,6 +19,8 @@
 //! | `GET /services/data/vNN.0/query?q=` | `SELECT` fields `FROM` `Account` or `Contact`, with or without `LIMIT` |
 //! | `POST /services/data/vNN.0/sobjects/{type}` | creates a record |
 //! | `GET /services/data/vNN.0/sobjects/{type}/{id}` | one record |
+//! | anything below `/services/apexrest/` | 404 `NOT_FOUND`, after a look at the session |
+//! | `POST /services/async/NN.0/job` | Bulk API 1.0, in XML or JSON: a job. Its session is in `X-SFDC-Session`, and one that has ended is told by 400 `InvalidSessionId` |
 //! | any method, `/services/data/vNN.0/echo` | what the org received: see [below](#the-echo) |
 //! | `POST /services/Soap/u/NN.0` (partner), `…/c/NN.0` (enterprise), with or without the org id | SOAP `login`, `logout`, `getUserInfo` |
 //! | anything else | 404 `NOT_FOUND` |
@@ -123,6 +125,7 @@
 //! | `lock-out-after` | `{"wrong_passwords": 3}` or `null` |
 //! | `move-instance` | `{"url": "https://moved.example.com"}` |
 //! | `preauthorize` | `{"preauthorize": false}` |
+//! | `refuse-sessions` | `{"message": "…"}` or `null` |
 //! | `require-pkce`, `require-secret`, `require-security-token` | `{"required": false}` |
 //! | `rotate-refresh-tokens` | `{"rotate": true}` |
 //! | `trust-subject-token` | `{"subject_token": "…"}` |
@@ -184,6 +187,7 @@
 mod answer;
 mod app;
 mod authorize;
+mod bulk;
 mod clock;
 mod codes;
 mod connect;

@@ -197,6 +197,22 @@ impl Org {
         self.state().error_body_size = bytes.into().unwrap_or(0);
     }
 
+    /// Refuses every session, however fresh, with this message: 401 `INVALID_SESSION_ID` of a data call, the same as a
+    /// SOAP fault, and `InvalidSessionId` of Bulk API 1.0. The default is `None`: sessions are good until they end.
+    ///
+    /// Salesforce does so to a user whom a policy keeps from the API, and a refresh does not help:
+    ///
+    /// ```
+    /// use tower_salesforce_auth::emulator::Org;
+    ///
+    /// let org = Org::new();
+    /// org.refuse_sessions("This session is not valid for use with the REST API".to_owned());
+    /// org.refuse_sessions(None);
+    /// ```
+    pub fn refuse_sessions(&self, message: impl Into<Option<String>>) {
+        self.state().refusal_of_sessions = message.into();
+    }
+
     /// What the org has seen until now.
     pub fn counters(&self) -> Counters {
         self.state().counters

@@ -15,7 +15,8 @@ use super::answer::{self, Answer};
 use super::org::Org;
 use super::receive::collect;
 use super::{
-    authorize, connect, controls, data, discovery, identity, introspect, rest, revoke, soap, token,
+    authorize, bulk, connect, controls, data, discovery, identity, introspect, rest, revoke, soap,
+    token,
 };
 use crate::error::BoxError;
 
@@ -78,6 +79,7 @@ where
         Route::Token => token::answer(&org, &parts, body).await,
         Route::Revoke => revoke::answer(&org, &parts, body).await,
         Route::Data(path) => data::answer(&org, &parts, path, body).await,
+        Route::Bulk(path) => bulk::answer(&org, &parts, path, body).await,
         Route::Soap(endpoint) => soap::answer(&org, &parts, &endpoint, body).await,
         route => {
             let body = collect(body).await?;
@@ -112,6 +114,8 @@ enum Route<'a> {
     Versions,
     /// A data call, and what follows `/services/data/` in its path.
     Data(&'a str),
+    /// What follows `/services/async/`.
+    Bulk(&'a str),
     Soap(soap::Endpoint<'a>),
     Nowhere,
 }
@@ -127,6 +131,11 @@ impl<'a> Route<'a> {
         }
         if let Some(path) = path.strip_prefix("/services/data/") {
             Self::Data(path)
+        } else if path.starts_with("/services/apexrest/") {
+            // No class is there: once the session was looked at, it is found to be nothing.
+            Self::Data("")
+        } else if let Some(path) = path.strip_prefix("/services/async/") {
+            Self::Bulk(path)
         } else if let Some(path) = path.strip_prefix("/id/") {
             Self::Identity(path)
         } else if let Some(path) = path.strip_prefix("/services/Soap/") {

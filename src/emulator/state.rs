@@ -21,6 +21,8 @@ pub(super) struct State {
     pub(super) answer_early: Option<usize>,
     /// The least number of bytes in the body of a 401.
     pub(super) error_body_size: usize,
+    /// What every session is refused with, if it is refused.
+    pub(super) refusal_of_sessions: Option<String>,
     pub(super) controls_exposed: bool,
     pub(super) clock: Clock,
     pub(super) app: App,
@@ -41,6 +43,7 @@ impl State {
             rotate_refresh_tokens: true,
             answer_early: None,
             error_body_size: 0,
+            refusal_of_sessions: None,
             controls_exposed: false,
             clock: Clock::system(),
             app: App::new(),
@@ -52,6 +55,7 @@ impl State {
             counters: Counters::default(),
         }
     }
+
     /// How access tokens issued `now` are made.
     pub(super) fn mint(&self, now: u64) -> Mint {
         Mint {

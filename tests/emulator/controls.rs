@@ -74,6 +74,7 @@ async fn levers_are_pulled_from_outside() {
         ("limit-logins", r#"{"logins": 3}"#),
         ("lock-out-after", r#"{"wrong_passwords": 3}"#),
         ("preauthorize", r#"{"preauthorize": false}"#),
+        ("refuse-sessions", r#"{"message": null}"#),
         ("require-pkce", r#"{"required": true}"#),
         ("require-secret", r#"{"required": false}"#),
         ("require-security-token", r#"{"required": false}"#),

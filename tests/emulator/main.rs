@@ -1,5 +1,6 @@
 //! The emulated org, seen through its public surface: without a socket, and over loopback.
 
+mod bulk;
 mod controls;
 mod device;
 mod grants;

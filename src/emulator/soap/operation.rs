@@ -167,10 +167,15 @@ fn log_out(org: &Org, endpoint: &Endpoint<'_>, call: &Call) -> Answer {
 fn get_user_info(org: &Org, endpoint: &Endpoint<'_>, call: &Call) -> Answer {
     let now = org.now();
     let mut state = org.state();
-    if session_id(call).is_some_and(|id| state.sessions.spend_call(id, now)) {
+    if state.refusal_of_sessions.is_none()
+        && session_id(call).is_some_and(|id| state.sessions.spend_call(id, now))
+    {
         return soap::success(endpoint, "getUserInfo", &user_info(org));
     }
     state.counters.soap_rejected += 1;
+    if let Some(message) = &state.refusal_of_sessions {
+        return soap::unexpected_error(endpoint, "INVALID_SESSION_ID", message);
+    }
     drop(state);
     reject(endpoint, call)
 }

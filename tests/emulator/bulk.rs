@@ -1,0 +1,146 @@
+//! Bulk API 1.0, and sessions that are refused.
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
+use tower::ServiceExt;
+use tower_salesforce_auth::emulator::{Fault, Org};
+
+use super::{bytes_of, get_limits};
+
+const XML: &str = "application/xml; charset=UTF-8";
+const JSON: &str = "application/json";
+const XML_JOB: &str = r#"<?xml version="1.0" encoding="UTF-8"?><jobInfo xmlns="http://www.force.com/2009/06/asyncapi/dataload"><operation>insert</operation><object>Account</object><contentType>CSV</contentType></jobInfo>"#;
+const JSON_JOB: &str = r#"{"operation":"insert","object":"Account","contentType":"CSV"}"#;
+
+async fn create(org: &Org, session: &str, form: &str, job: &str) -> (StatusCode, String) {
+    let request = Request::post("/services/async/64.0/job")
+        .header("x-sfdc-session", session)
+        .header("content-type", form);
+    send(org, request.body(Full::from(job.to_owned())).unwrap()).await
+}
+
+async fn send(org: &Org, request: Request<Full<Bytes>>) -> (StatusCode, String) {
+    let response = org.clone().oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = bytes_of(response).await;
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_job_is_created_in_the_form_of_the_request() {
+    let org = Org::new();
+    let grant = org.authorize();
+    let (status, job) = create(&org, grant.access_token(), XML, XML_JOB).await;
+    assert_eq!(status, StatusCode::CREATED, "{job}");
+    assert!(job.contains("<operation>insert</operation><object>Account</object>"));
+    let (status, job) = create(&org, grant.access_token(), JSON, JSON_JOB).await;
+    assert_eq!(status, StatusCode::CREATED, "{job}");
+    let job: serde_json::Value = serde_json::from_str(&job).unwrap();
+    assert_eq!(job["operation"], "insert");
+    assert_eq!(job["state"], "Open");
+    assert_eq!(org.counters().data_accepted, 2);
+
+    for (form, broken) in [(XML, "<jobInfo/>"), (XML, "<jobInfo>"), (JSON, "{}")] {
+        let (status, error) = create(&org, grant.access_token(), form, broken).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(error.contains("InvalidJob"), "{error}");
+    }
+    let elsewhere = Request::builder()
+        .method(Method::GET)
+        .uri("/services/async/64.0/job/750")
+        .header("x-sfdc-session", grant.access_token());
+    let (status, error) = send(&org, elsewhere.body(Full::default()).unwrap()).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(error.contains("<exceptionCode>InvalidUrl</exceptionCode>"));
+}
+
+#[tokio::test]
+async fn a_session_that_has_ended_is_told_by_400() {
+    let org = Org::new();
+    let grant = org.authorize();
+    org.expire_sessions();
+    let (status, error) = create(&org, grant.access_token(), XML, XML_JOB).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(
+        error.contains("<exceptionCode>InvalidSessionId</exceptionCode>"),
+        "{error}"
+    );
+    let (status, error) = create(&org, grant.access_token(), JSON, JSON_JOB).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        error,
+        r#"{"exceptionCode":"InvalidSessionId","exceptionMessage":"Invalid session id"}"#
+    );
+    // `Authorization` is not asked.
+    let good = org.authorize();
+    let request = Request::post("/services/async/64.0/job")
+        .header("authorization", format!("Bearer {}", good.access_token()));
+    let (status, _) = send(&org, request.body(Full::default()).unwrap()).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(org.counters().data_rejected, 3);
+
+    org.on_data(Fault::refuse(StatusCode::BAD_REQUEST, "ExceededQuota", "x"));
+    let (_, error) = create(&org, good.access_token(), XML, XML_JOB).await;
+    assert!(error.contains("ExceededQuota"));
+    org.on_data(Fault::Maintenance);
+    let (status, _) = create(&org, good.access_token(), XML, XML_JOB).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(org.counters().data_refused, 2);
+}
+
+#[tokio::test]
+async fn a_refused_session_is_refused_by_every_api_until_it_is_not() {
+    let message = "This session is not valid for use with the API \"<&\"";
+    let org = Org::new();
+    let grant = org.authorize();
+    org.refuse_sessions(message.to_owned());
+    let rest = |accept: &str| {
+        Request::get("/services/data/v66.0/limits")
+            .header("authorization", format!("Bearer {}", grant.access_token()))
+            .header("accept", accept)
+            .body(Full::default())
+            .unwrap()
+    };
+    let (status, body) = send(&org, rest("application/json")).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let error: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(error[0]["message"], message);
+    assert_eq!(error[0]["errorCode"], "INVALID_SESSION_ID");
+    let (_, body) = send(&org, rest("application/xml")).await;
+    assert!(body.contains("use with the API &quot;&lt;&amp;&quot;</message>"));
+
+    let envelope = format!(
+        "<Envelope><Header><SessionHeader><sessionId>{}</sessionId></SessionHeader></Header>\
+         <Body><getUserInfo xmlns=\"urn:partner.soap.sforce.com\"/></Body></Envelope>",
+        grant.access_token()
+    );
+    let soap = Request::post("/services/Soap/u/64.0").header("soapaction", "\"\"");
+    let (status, body) = send(&org, soap.body(Full::from(envelope)).unwrap()).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(body.contains("<faultcode>sf:INVALID_SESSION_ID</faultcode>"));
+    assert!(body.contains("use with the API"), "{body}");
+
+    let (status, body) = create(&org, grant.access_token(), JSON, JSON_JOB).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(body.contains("InvalidSessionId") && body.contains("use with the API"));
+
+    org.refuse_sessions(None);
+    let status = get_limits(&org, grant.access_token()).await;
+    assert_eq!(status, StatusCode::OK, "the session had not ended");
+}
+
+#[tokio::test]
+async fn apex_rest_looks_at_the_session_first() {
+    let org = Org::new();
+    let grant = org.authorize();
+    for (token, expected) in [
+        (grant.access_token(), StatusCode::NOT_FOUND),
+        ("unknown", StatusCode::UNAUTHORIZED),
+    ] {
+        let request = Request::get("/services/apexrest/mine")
+            .header("authorization", format!("Bearer {token}"));
+        let (status, _) = send(&org, request.body(Full::default()).unwrap()).await;
+        assert_eq!(status, expected);
+    }
+}
