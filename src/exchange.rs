@@ -1,9 +1,11 @@
 //! One request and its answer, over all attempts: how the first is sent, and what is remembered for the next.
 
-use http::{Request, Response};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 
 use crate::{
+    api::Api,
     body::{KeptBody, Peeked, ReplayBody, Replayable, ResponseBody},
     error::{BoxError, Error, ErrorKind},
     handle::SessionHandle,
@@ -11,14 +13,17 @@ use crate::{
     outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
     request::{self, Head, Target},
     session::{Generation, LiveSession, Published},
+    soap::session_header::{self, Written},
+    verdict::{Classifier, ResponseHead, Verdict},
 };
 
-/// How much may be done for one request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+/// When a request is sent again, and how much may be done for that.
+#[derive(Clone, Debug)]
+pub(crate) struct ReplayPolicy {
     pub(crate) max_refreshes: u32,
     pub(crate) replay_limit: usize,
     pub(crate) on_refresh_failure: OnRefreshFailure,
+    pub(crate) classifier: Classifier,
 }
 
 /// What is remembered of a request while its answer is awaited.
@@ -31,6 +36,11 @@ pub(crate) struct Exchange<S, B> {
     /// How often it may still be rejected, wait and be sent again.
     pub(crate) refreshes_left: u32,
     pub(crate) on_refresh_failure: OnRefreshFailure,
+    /// Whose request it is.
+    pub(crate) api: Api,
+    /// Whether the token that it was sent with last is a JWT.
+    pub(crate) has_jwt: bool,
+    pub(crate) classifier: Classifier,
     pub(crate) kept: Result<Kept<S, B>, ReplaySkipped>,
 }
 
@@ -55,14 +65,15 @@ pub(crate) fn first_attempt<S, B>(
     meant_for: Option<Generation>,
     published: &Published,
     handle: &SessionHandle,
-    limits: Limits,
+    policy: &ReplayPolicy,
     clone_inner: impl FnOnce() -> S,
 ) -> Result<Attempt<S, B>, Error>
 where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
-    if request::is_left_alone(&request) {
+    let api = Api::of(&request);
+    if request::is_left_alone(&request, api) {
         if request::is_relative(request.uri()) {
             request::send_to_instance(&mut request, published)?;
         }
@@ -79,23 +90,19 @@ where
     if target == Target::Instance {
         request::send_to_instance(&mut request, published)?;
     }
-    if limits.max_refreshes == 0 || request.extensions().get::<NoRefresh>().is_some() {
-        request::authorize(&mut request, published);
-        return Ok((request.map(ReplayBody::once), None));
+    if policy.max_refreshes == 0 || request.extensions().get::<NoRefresh>().is_some() {
+        let mut request = send_once(request, api, published);
+        request::authorize(&mut request, api, published);
+        return Ok((request, None));
     }
     let (mut request, kept) = if !handle.is_renewable() {
-        let request = request.map(ReplayBody::once);
+        let request = send_once(request, api, published);
         (request, Err(ReplaySkipped::NotConfigured))
     } else if request.extensions().get::<NoReplay>().is_some() {
-        let request = request.map(ReplayBody::once);
+        let request = send_once(request, api, published);
         (request, Err(ReplaySkipped::NotWanted))
     } else {
-        let mut kept_body = None;
-        let request = request.map(|body| {
-            let (body, kept) = ReplayBody::keep(body, limits.replay_limit);
-            kept_body = kept;
-            body
-        });
+        let (request, kept_body) = keep_body(request, api, published, policy.replay_limit);
         let kept = kept_body.map(|body| Kept {
             not_ready_inner: clone_inner(),
             head: Head::keep(&request, target, published),
@@ -103,16 +110,71 @@ where
         });
         (request, kept.ok_or(ReplaySkipped::BodyNotReplayable))
     };
-    request::authorize(&mut request, published);
+    request::authorize(&mut request, api, published);
     let exchange = Exchange {
         handle: handle.clone(),
         generation: published.generation,
         attempts: 1,
-        refreshes_left: limits.max_refreshes,
-        on_refresh_failure: limits.on_refresh_failure,
+        refreshes_left: policy.max_refreshes,
+        on_refresh_failure: policy.on_refresh_failure,
+        api,
+        has_jwt: published.has_jwt,
+        classifier: policy.classifier.clone(),
         kept,
     };
     Ok((request, Some(exchange)))
+}
+
+/// Keeps nothing of the body.
+fn send_once<B>(request: Request<B>, api: Api, published: &Published) -> Request<ReplayBody<B>>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    match api {
+        Api::Soap => keep_body(request, api, published, 0).0,
+        _ => request.map(ReplayBody::once),
+    }
+}
+
+/// Keeps the body, and writes the session into an envelope that is in memory.
+///
+/// Envelopes are made before anybody knows which session they are going to be sent with. A stale one, sent as it is,
+/// would be held against a session that is not in it.
+fn keep_body<B>(
+    request: Request<B>,
+    api: Api,
+    published: &Published,
+    limit: usize,
+) -> (Request<ReplayBody<B>>, Option<KeptBody<B>>)
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let mut kept = None;
+    let mut request = request.map(|body| {
+        let (body, kept_body) = ReplayBody::keep(body, limit);
+        kept = kept_body;
+        body
+    });
+    if api == Api::Soap
+        && let Some(KeptBody::InMemory(memory)) = &mut kept
+        && let Written::Envelope(envelope) = write_session(memory.data(), published)
+    {
+        request::correct_length(&mut request, growth(memory.data(), &envelope));
+        memory.replace_data(Bytes::from(envelope));
+        *request.body_mut() = memory.clone().send();
+    }
+    (request, kept)
+}
+
+fn write_session(envelope: &[u8], published: &Published) -> Written {
+    session_header::write(envelope, published.session.access_token().expose())
+}
+
+fn growth(before: &[u8], after: &[u8]) -> i64 {
+    let len = |bytes: &[u8]| i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+    len(after) - len(before)
 }
 
 fn other_org() -> Error {
@@ -137,8 +199,52 @@ impl<S, B> Exchange<S, B> {
         }
     }
 
+    /// What there is to be classified of an answer.
+    pub(crate) fn head_of<'a, R>(&self, response: &'a Response<R>) -> ResponseHead<'a> {
+        let head = ResponseHead::new(self.api, response);
+        if self.has_jwt { head.with_jwt() } else { head }
+    }
+
+    /// Whether a rejection would be followed by a refresh.
+    pub(crate) fn may_refresh(&self) -> bool {
+        let is_renewable = !matches!(self.kept, Err(ReplaySkipped::NotConfigured));
+        is_renewable && self.refreshes_left > 0
+    }
+
+    /// The verdict on an answer that nothing can be done about, as far as it is to be had without its body.
+    pub(crate) fn known_by(&self, status: StatusCode) -> Option<Verdict> {
+        match &self.kept {
+            _ if status == StatusCode::UNAUTHORIZED => Some(Verdict::Expired),
+            Err(ReplaySkipped::NotConfigured) => Some(Verdict::Pass),
+            _ => None,
+        }
+    }
+
+    /// Notes on a response that is returned what was done for it, if it was rejected, at first or for good.
+    pub(crate) fn conclude<R>(&self, response: &mut Response<R>, verdict: Verdict) {
+        let replay_skipped = match (verdict, &self.kept) {
+            (Verdict::Pass, _) => None,
+            (Verdict::Incurable, _) => Some(ReplaySkipped::Incurable),
+            (Verdict::Expired, Err(ReplaySkipped::NotConfigured)) => {
+                Some(ReplaySkipped::NotConfigured)
+            }
+            (Verdict::Expired, _) => Some(ReplaySkipped::RefreshesExhausted),
+        };
+        if self.is_refreshed() {
+            match verdict {
+                Verdict::Pass => self.handle.prove(self.generation),
+                Verdict::Expired => self.handle.judge(self.generation),
+                // The session is not to blame.
+                Verdict::Incurable => {}
+            }
+        }
+        if replay_skipped.is_some() || self.is_refreshed() {
+            self.note(response, self.is_refreshed(), replay_skipped);
+        }
+    }
+
     /// Notes on a response what was done for it.
-    pub(crate) fn note<R>(
+    fn note<R>(
         &self,
         response: &mut Response<R>,
         refreshed: bool,
@@ -193,6 +299,24 @@ where
     B::Error: Into<BoxError>,
     ResBody: Body,
 {
+    /// Writes the session into an envelope. If it cannot be told where in it, says why the request is not sent again.
+    pub(crate) fn write_session(&mut self, published: &Published) -> Option<ReplaySkipped> {
+        if self.rejected.exchange.api != Api::Soap {
+            return None;
+        }
+        match write_session(self.body.data(), published) {
+            Written::Envelope(envelope) => {
+                self.head.grow_body(growth(self.body.data(), &envelope));
+                self.body.replace_data(Bytes::from(envelope));
+                None
+            }
+            // Not well-formed: let the server say so.
+            Written::Unfinished if self.body.is_whole() => None,
+            Written::Unfinished => Some(ReplaySkipped::BodyNotReplayable),
+            Written::AsItIs => None,
+        }
+    }
+
     /// Drops the rejection, and prepares the next attempt.
     pub(crate) fn attempt(
         self,
@@ -209,6 +333,8 @@ where
             attempts,
             refreshes_left,
             on_refresh_failure,
+            api,
+            classifier,
             ..
         } = rejected.exchange;
         let refreshes_left = refreshes_left.saturating_sub(1);
@@ -219,13 +345,16 @@ where
             let (body, kept) = body.keep();
             (body, kept.ok_or(ReplaySkipped::BodyNotReplayable))
         };
-        let request = head.rebuild(published, body)?;
+        let request = head.rebuild(api, published, body)?;
         let exchange = Exchange {
             handle,
             generation: published.generation,
             attempts: attempts.saturating_add(1),
             refreshes_left,
             on_refresh_failure,
+            api,
+            has_jwt: published.has_jwt,
+            classifier,
             kept: kept.map(|body| Kept {
                 not_ready_inner: clone_inner(),
                 head,

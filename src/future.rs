@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, Timeout, sleep, timeout};
@@ -17,15 +17,16 @@ use tower_service::Service;
 use crate::{
     body::{KeptBody, Peeked, Reclaim, ReplayBody, Replayable, ResponseBody},
     error::{BoxError, Error},
-    exchange::{Exchange, Kept, Limits, Rejected, Replay, first_attempt},
+    exchange::{Exchange, Kept, Rejected, Replay, ReplayPolicy, first_attempt},
     handle::{self, Acquired, SessionHandle, Waiting},
     outcome::{OnRefreshFailure, ReplaySkipped},
     redirect,
     request::Head,
     session::{Generation, LiveSession},
+    verdict::{Extent, Verdict},
 };
 
-/// How much of the body of a rejection is read: enough to give the connection back.
+/// How much of the body of what may be a rejection is read: enough to tell, and to give the connection back.
 const PEEK_LIMIT: usize = 64 * 1024;
 
 /// How long that may take. What is not there by then stays unread.
@@ -82,9 +83,11 @@ pin_project! {
             future: S::Future,
             exchange: Option<Exchange<S, ReqBody>>,
         },
-        /// For the body of a rejection.
+        /// For the body of a rejection, or of what may be one.
         Peeking {
             rejected: Option<Box<Rejected<S, ReqBody, ResBody>>>,
+            // None: the body decides.
+            verdict: Option<Verdict>,
             #[pin]
             deadline: Sleep,
         },
@@ -120,7 +123,7 @@ enum OutgoingRequest<S, B, ResBody: Body> {
         request: Request<B>,
         /// The session whose instance it goes to, as far as that is known.
         meant_for: Option<Generation>,
-        limits: Limits,
+        policy: ReplayPolicy,
     },
     Again(Replay<S, B, ResBody>),
 }
@@ -145,13 +148,19 @@ where
             OutgoingRequest::First {
                 request,
                 meant_for,
-                limits,
-            } => first_attempt(request, meant_for, &live.0, &handle, limits, clone_inner)?,
+                policy,
+            } => first_attempt(request, meant_for, &live.0, &handle, &policy, clone_inner)?,
             // The session may be another than the one that the rejection was held against.
-            OutgoingRequest::Again(replay) => match replay.rejected.exchange.reason_to_stop(live) {
-                Some(reason) => return Ok(Step::Respond(replay.rejected.into_response(reason))),
-                None => replay.attempt(&live.0, clone_inner)?,
-            },
+            OutgoingRequest::Again(mut replay) => {
+                let exchange = &replay.rejected.exchange;
+                let reason = exchange.reason_to_stop(live);
+                match reason.or_else(|| replay.write_session(&live.0)) {
+                    Some(reason) => {
+                        return Ok(Step::Respond(replay.rejected.into_response(reason)));
+                    }
+                    None => replay.attempt(&live.0, clone_inner)?,
+                }
+            }
         };
         Ok(Step::Wait(State::Calling {
             future: ready_inner.call(request),
@@ -178,7 +187,7 @@ where
         handle: SessionHandle,
         request: Request<ReqBody>,
         meant_for: Option<Generation>,
-        limits: Limits,
+        policy: ReplayPolicy,
     ) -> Self {
         Self {
             state: State::Acquiring {
@@ -189,7 +198,7 @@ where
                     request: OutgoingRequest::First {
                         request,
                         meant_for,
-                        limits,
+                        policy,
                     },
                 })),
             },
@@ -352,22 +361,13 @@ where
                     }
                 }
 
-                StateProj::Peeking { rejected, deadline } => {
-                    let peeked = taken_mut(rejected).response.body_mut();
-                    if peeked.poll_read(cx, PEEK_LIMIT).is_pending() {
-                        ready!(deadline.poll(cx));
-                    }
-                    let rejected = taken(rejected);
-                    let exchange = &rejected.exchange;
-                    let is_first = !exchange.is_refreshed();
-                    match exchange.handle.reject(exchange.generation, is_first) {
-                        Ok(Acquired::Ready(live)) => recover(rejected, &live),
-                        Ok(Acquired::Wait(waiting)) => Step::Wait(State::Refreshing {
-                            waiting,
-                            rejected: Some(rejected),
-                        }),
-                        Err(error) => give_up(*rejected, error)?,
-                    }
+                StateProj::Peeking {
+                    rejected,
+                    verdict,
+                    deadline,
+                } => {
+                    let verdict = ready!(peek(cx, &mut *taken_mut(rejected), verdict, deadline));
+                    judged(taken(rejected), verdict)?
                 }
 
                 StateProj::Refreshing { waiting, rejected } => match ready!(waiting.poll(cx)) {
@@ -401,6 +401,72 @@ where
     }
 }
 
+/// Reads the body of what may be a rejection, no further than it takes to know that it is none, and to its end if it is
+/// one.
+fn peek<S, ReqBody, ResBody: Body>(
+    cx: &mut Context<'_>,
+    rejected: &mut Rejected<S, ReqBody, ResBody>,
+    verdict: &mut Option<Verdict>,
+    deadline: Pin<&mut Sleep>,
+) -> Poll<Verdict> {
+    let Rejected { response, exchange } = rejected;
+    let is_read = response.body_mut().poll_read(cx, PEEK_LIMIT).is_ready();
+    let classify = |extent| {
+        let seen = response.body().seen();
+        exchange
+            .classifier
+            .body(&exchange.head_of(response), seen, extent)
+    };
+    if is_read {
+        let extent = if response.body().is_whole() {
+            Extent::Whole
+        } else {
+            Extent::CutOff
+        };
+        return Poll::Ready(
+            verdict
+                .or_else(|| classify(extent))
+                .unwrap_or(Verdict::Pass),
+        );
+    }
+    if verdict.is_none() {
+        *verdict = classify(Extent::Beginning);
+    }
+    match *verdict {
+        Some(verdict) if verdict != Verdict::Expired => Poll::Ready(verdict),
+        undecided => {
+            ready!(deadline.poll(cx));
+            let verdict = undecided.or_else(|| classify(Extent::CutOff));
+            Poll::Ready(verdict.unwrap_or(Verdict::Pass))
+        }
+    }
+}
+
+/// What to do with an answer whose body was looked into.
+fn judged<S, ReqBody, ResBody>(
+    mut rejected: Box<Rejected<S, ReqBody, ResBody>>,
+    verdict: Verdict,
+) -> Result<Step<S, ReqBody, ResBody>, Error>
+where
+    S: Service<Request<ReplayBody<ReqBody>>>,
+    ResBody: Body,
+{
+    let Rejected { response, exchange } = &mut *rejected;
+    if verdict == Verdict::Expired && exchange.may_refresh() {
+        let is_first = !exchange.is_refreshed();
+        return match exchange.handle.reject(exchange.generation, is_first) {
+            Ok(Acquired::Ready(live)) => Ok(recover(rejected, &live)),
+            Ok(Acquired::Wait(waiting)) => Ok(Step::Wait(State::Refreshing {
+                waiting,
+                rejected: Some(rejected),
+            })),
+            Err(error) => give_up(*rejected, error),
+        };
+    }
+    exchange.conclude(response, verdict);
+    Ok(Step::Respond(rejected.response.map(ResponseBody::from)))
+}
+
 /// What to do with an answer. A good one is returned as it is.
 fn answered<S, ReqBody, ResBody>(
     mut response: Response<ResBody>,
@@ -410,35 +476,28 @@ where
     S: Service<Request<ReplayBody<ReqBody>>>,
     ResBody: Body,
 {
-    let is_rejected = response.status() == StatusCode::UNAUTHORIZED
-        && !redirect::led_astray(&response, &exchange.handle);
-    let skipped = match &exchange.kept {
-        _ if !is_rejected => None,
-        Err(ReplaySkipped::NotConfigured) => Some(ReplaySkipped::NotConfigured),
-        _ if exchange.refreshes_left == 0 => Some(ReplaySkipped::RefreshesExhausted),
-        _ => {
-            // Reading with a deadline, and a refresh if it comes to that, need a runtime.
-            handle::runtime()?;
-            return Ok(Step::Wait(State::Peeking {
-                rejected: Some(Box::new(Rejected {
-                    response: response.map(Peeked::new),
-                    exchange,
-                })),
-                deadline: sleep(PEEK_TIMEOUT),
-            }));
-        }
+    let verdict = match exchange.classifier.head(&exchange.head_of(&response)) {
+        Some(Verdict::Pass) => Some(Verdict::Pass),
+        _ if redirect::led_astray(&response, &exchange.handle) => Some(Verdict::Pass),
+        None if !exchange.may_refresh() => exchange.known_by(response.status()),
+        suspected => suspected,
     };
-    if exchange.is_refreshed() {
-        if is_rejected {
-            exchange.handle.judge(exchange.generation);
-        } else {
-            exchange.handle.prove(exchange.generation);
-        }
+    if let Some(verdict) = verdict
+        && (verdict != Verdict::Expired || !exchange.may_refresh())
+    {
+        exchange.conclude(&mut response, verdict);
+        return Ok(Step::Respond(response.map(ResponseBody::new)));
     }
-    if is_rejected || exchange.is_refreshed() {
-        exchange.note(&mut response, exchange.is_refreshed(), skipped);
-    }
-    Ok(Step::Respond(response.map(ResponseBody::new)))
+    // Reading with a deadline, and a refresh if it comes to that, need a runtime.
+    handle::runtime()?;
+    Ok(Step::Wait(State::Peeking {
+        rejected: Some(Box::new(Rejected {
+            response: response.map(Peeked::new),
+            exchange,
+        })),
+        verdict,
+        deadline: sleep(PEEK_TIMEOUT),
+    }))
 }
 
 const COMPLETED: &str = "`ResponseFuture` polled after completion";

@@ -8,12 +8,13 @@ use crate::{
     endpoint::Origin,
     error::Error,
     event::{Observer, SharedObserver},
-    exchange::Limits,
+    exchange::ReplayPolicy,
     handle::SessionHandle,
     outcome::OnRefreshFailure,
     refresh::RefreshFn,
     service::SalesforceAuth,
     session::{AuthorizationScheme, Session},
+    verdict::{Classifier, Classify},
 };
 
 /// Adds a live Salesforce session to every request of an HTTP client service, and renews it when it is rejected.
@@ -29,7 +30,7 @@ use crate::{
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct SalesforceAuthLayer {
     handle: SessionHandle,
-    limits: Limits,
+    policy: ReplayPolicy,
 }
 
 impl SalesforceAuthLayer {
@@ -49,10 +50,11 @@ impl SalesforceAuthLayer {
     pub fn with_handle(handle: SessionHandle) -> Self {
         Self {
             handle,
-            limits: Limits {
+            policy: ReplayPolicy {
                 max_refreshes: 1,
                 replay_limit: 64 * 1024,
                 on_refresh_failure: OnRefreshFailure::Fail,
+                classifier: Classifier::default(),
             },
         }
     }
@@ -67,7 +69,7 @@ impl SalesforceAuthLayer {
     ///
     /// With 0 the session is added and nothing else is done; no request is kept for a replay, and none costs a refresh.
     pub fn max_refreshes(mut self, max_refreshes: u32) -> Self {
-        self.limits.max_refreshes = max_refreshes;
+        self.policy.max_refreshes = max_refreshes;
         self
     }
 
@@ -76,13 +78,20 @@ impl SalesforceAuthLayer {
     /// A stream that is longer is sent all the same, and not sent again. The limit does not concern bodies that are in
     /// memory anyway: those are kept without a copy, whatever their size.
     pub fn replay_limit(mut self, bytes: usize) -> Self {
-        self.limits.replay_limit = bytes;
+        self.policy.replay_limit = bytes;
+        self
+    }
+
+    /// What tells the end of a session from any other answer. A
+    /// [`SalesforceClassifier`](crate::verdict::SalesforceClassifier) by default.
+    pub fn classifier(mut self, classifier: impl Classify) -> Self {
+        self.policy.classifier = Classifier::custom(classifier);
         self
     }
 
     /// What a request gets that was rejected, if its session cannot be renewed. [`OnRefreshFailure::Fail`] by default.
     pub fn on_refresh_failure(mut self, on_refresh_failure: OnRefreshFailure) -> Self {
-        self.limits.on_refresh_failure = on_refresh_failure;
+        self.policy.on_refresh_failure = on_refresh_failure;
         self
     }
 
@@ -136,6 +145,6 @@ impl<S> Layer<S> for SalesforceAuthLayer {
     type Service = SalesforceAuth<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SalesforceAuth::new(inner, self.handle.clone(), self.limits)
+        SalesforceAuth::new(inner, self.handle.clone(), self.policy.clone())
     }
 }

@@ -36,7 +36,9 @@
 //!   to the instance or to an origin that was [allowed](SalesforceAuthLayer::allow_origin), and passes untouched if not.
 //!   Before the first login nobody knows the instance, and whatever goes to a Salesforce or a loopback host waits.
 //! - Before the first request there is no session: it logs in, once for all that come meanwhile.
-//! - On a 401 the layer names the [generation](Generation) of the session that was turned down. Unless a newer one is
+//! - What ends a session differs from API to API: mostly a 401, and a 400, 403 or 500 of some; [`verdict`] has the table.
+//!   A 401 that no refresh cures is returned as it is.
+//! - On such an answer the layer names the [generation](Generation) of the session that was turned down. Unless a newer one is
 //!   there already, the [`RefreshFn`] is called, once, on a task of its own, and whoever comes meanwhile waits for it.
 //!   Then the request is sent again with the new session, [once](SalesforceAuthLayer::max_refreshes).
 //! - A good answer is returned as it is. The response to a request that was rejected, at first or for good, carries an
@@ -48,7 +50,19 @@
 //! |---|---|
 //! | in memory, whatever its size | the very same bytes, not copied |
 //! | a stream of up to 64 KiB ([`replay_limit`]) | recorded while it is sent |
-//! | a longer stream | none: the session is renewed, and the 401 is returned, [`BodyNotReplayable`] |
+//! | a longer stream | none: the session is renewed, and the rejection is returned, [`BodyNotReplayable`] |
+//!
+//! # Where the session is
+//!
+//! In the `Authorization` header, but for Bulk API 1.0 (`X-SFDC-Session`), the Pub/Sub API (`accesstoken`, `instanceurl`
+//! and `tenantid`; its origin has to be [allowed](SalesforceAuthLayer::allow_origin)) and SOAP. [`verdict::Api`] says what
+//! they are known by. A request that brings the header for its API is left alone.
+//!
+//! A SOAP call carries it in its body too: in the `sessionId` of the `SessionHeader`, if the caller put one there. The
+//! layer writes the session of the attempt into it, whatever was there, empty included, and corrects the
+//! `Content-Length`. It does so for every attempt if the body is in memory, and for a replay if it is a stream. A call
+//! with another session than the layer's, a `logout()` of another for one, is marked [`SkipAuth`]. A body without such an
+//! element is sent as it is.
 //!
 //! Salesforce turns a dead session down before it does anything, so requests are replayed whatever their method;
 //! [`NoReplay`], [`NoRefresh`] and [`SkipAuth`] opt single requests out.
@@ -59,7 +73,9 @@
 //! request outside: retry, so that each of its attempts gets the session of its time;
 //! timeout, so that it covers the wait for a refresh, which it does not stop. The client that a flow sends its own
 //! requests with has to be another than the one that is wrapped, and must not share a concurrency limit with it. If
-//! `tower_http`'s `FollowRedirect` is inside, the feature `follow-redirect` lets the layer see whose 401 it is.
+//! `tower_http`'s `FollowRedirect` is inside, the feature `follow-redirect` lets the layer see whose 401 it is. It takes
+//! `Authorization` out of what it sends to another origin, and no more: leave Bulk API 1.0, SOAP and gRPC to a client
+//! that follows no redirects.
 //!
 //! # Features
 //!
@@ -82,6 +98,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
+mod api;
 mod body;
 #[cfg(feature = "jwt")]
 mod clock;
@@ -113,6 +130,7 @@ mod service;
 mod session;
 mod soap;
 mod transport;
+pub mod verdict;
 
 pub use self::{
     body::{ReplayBody, ResponseBody},

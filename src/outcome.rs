@@ -53,8 +53,11 @@ pub enum ReplaySkipped {
     /// A session of another org or user was [set](crate::SessionHandle::set) meanwhile.
     OtherOrg,
     /// Nothing can renew the session: the layer was made [with a session](crate::SalesforceAuthLayer::with_session)
-    /// alone.
+    /// alone. Its answers are not looked into, so that only those that are rejections by their heads are known: all 401s.
     NotConfigured,
+    /// The answer says that another session would be of no use either: an
+    /// [`Incurable`](crate::verdict::Verdict::Incurable) one. Nothing was refreshed for it.
+    Incurable,
 }
 
 impl AuthOutcome {

@@ -5,25 +5,40 @@
 
 use http::{
     Extensions, HeaderName, HeaderValue, Method, Request, Uri, Version,
-    header::{AUTHORIZATION, HOST},
+    header::{AUTHORIZATION, CONTENT_LENGTH, HOST},
     uri::PathAndQuery,
 };
 
 use crate::{
+    api::Api,
     endpoint::{self, Origin},
     error::{BoxError, Error, ErrorKind},
     handle::SessionHandle,
     opt_out::SkipAuth,
-    session::Published,
+    session::{Metadata, Published},
 };
 
 /// Enough for the path and a dozen headers, so that the buffer is hardly ever moved.
 const PACKED_CAPACITY: usize = 512;
 
+/// Where Bulk API 1.0 wants the session (Bulk API Developer Guide, "Set a Session Header").
+const SESSION: HeaderName = HeaderName::from_static("x-sfdc-session");
+
+/// Where the Pub/Sub API wants it, the instance and the org (Pub/Sub API, "Authentication").
+const ACCESS_TOKEN: HeaderName = HeaderName::from_static("accesstoken");
+const INSTANCE_URL: HeaderName = HeaderName::from_static("instanceurl");
+const TENANT_ID: HeaderName = HeaderName::from_static("tenantid");
+
 /// Whether the layer has no business with this request: its caller authenticates it, or wants it sent without.
-pub(crate) fn is_left_alone<B>(request: &Request<B>) -> bool {
-    request.headers().contains_key(AUTHORIZATION)
-        || request.extensions().get::<SkipAuth>().is_some()
+pub(crate) fn is_left_alone<B>(request: &Request<B>, api: Api) -> bool {
+    let headers = request.headers();
+    let is_authenticated = headers.contains_key(AUTHORIZATION)
+        || match api {
+            Api::Bulk => headers.contains_key(SESSION),
+            Api::Grpc => headers.contains_key(ACCESS_TOKEN),
+            Api::Rest | Api::Soap | Api::Identity => false,
+        };
+    is_authenticated || request.extensions().get::<SkipAuth>().is_some()
 }
 
 /// Whether a URI says nothing about where it goes.
@@ -80,10 +95,40 @@ pub(crate) fn send_to_instance<B>(
     Ok(())
 }
 
-/// Adds the session. There is one `Authorization` header afterwards.
-pub(crate) fn authorize<B>(request: &mut Request<B>, published: &Published) {
-    let authorization = published.authorization.clone();
-    request.headers_mut().insert(AUTHORIZATION, authorization);
+/// Adds the session. It is in the headers once afterwards.
+pub(crate) fn authorize<B>(request: &mut Request<B>, api: Api, published: &Published) {
+    let headers = request.headers_mut();
+    match api {
+        Api::Bulk => {
+            headers.insert(SESSION, published.session.bare_token().clone());
+        }
+        Api::Grpc => {
+            headers.insert(ACCESS_TOKEN, published.session.bare_token().clone());
+            let Metadata {
+                instance_url,
+                tenant_id,
+            } = published.metadata.clone();
+            for (name, value) in [(INSTANCE_URL, instance_url), (TENANT_ID, tenant_id)] {
+                if let Some(value) = value {
+                    headers.insert(name, value);
+                }
+            }
+        }
+        Api::Rest | Api::Soap | Api::Identity => {
+            headers.insert(AUTHORIZATION, published.authorization.clone());
+        }
+    }
+}
+
+/// Corrects the length that the caller said the body has, if it was said, by how much longer the body became.
+pub(crate) fn correct_length<B>(request: &mut Request<B>, growth: i64) {
+    let length = request.headers().get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if growth != 0
+        && let Some(length) = length.and_then(|length| length.checked_add_signed(growth))
+    {
+        request.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
 }
 
 fn join(origin: &Origin, path: PathAndQuery) -> Result<Uri, Error> {
@@ -118,6 +163,8 @@ pub(crate) struct Head {
     uri: Option<Uri>,
     /// Whether the caller named the instance in a `Host` header, which then follows the instance.
     names_instance: bool,
+    /// How much longer the body is by now than when the length was packed.
+    body_growth: i64,
     path_len: usize,
     /// The path, and then for each header [`HeaderFrame::LEN`] bytes, the name and the value.
     packed: Vec<u8>,
@@ -193,13 +240,24 @@ impl Head {
             extensions: request.extensions().clone(),
             uri,
             names_instance,
+            body_growth: 0,
             path_len,
             packed,
         }
     }
 
+    /// Says that the body became so much longer.
+    pub(crate) fn grow_body(&mut self, growth: i64) {
+        self.body_growth = self.body_growth.saturating_add(growth);
+    }
+
     /// The same request again, with this session, sent to its instance.
-    pub(crate) fn rebuild<B>(&self, published: &Published, body: B) -> Result<Request<B>, Error> {
+    pub(crate) fn rebuild<B>(
+        &self,
+        api: Api,
+        published: &Published,
+        body: B,
+    ) -> Result<Request<B>, Error> {
         let origin = published.session.instance_url().origin();
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
@@ -235,7 +293,8 @@ impl Head {
                 .map_err(|error| unsendable("the instance cannot stand in a header", error))?;
             request.headers_mut().insert(HOST, host);
         }
-        authorize(&mut request, published);
+        correct_length(&mut request, self.body_growth);
+        authorize(&mut request, api, published);
         Ok(request)
     }
 }

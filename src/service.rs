@@ -10,9 +10,10 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::{
+    api::Api,
     body::{ReplayBody, ResponseBody},
     error::{BoxError, Error, ErrorKind},
-    exchange::{self, Limits},
+    exchange::{self, ReplayPolicy},
     future::ResponseFuture,
     handle::SessionHandle,
     request::{self, Target},
@@ -26,15 +27,15 @@ use crate::{
 pub struct SalesforceAuth<S> {
     inner: S,
     handle: SessionHandle,
-    limits: Limits,
+    policy: ReplayPolicy,
 }
 
 impl<S> SalesforceAuth<S> {
-    pub(crate) fn new(inner: S, handle: SessionHandle, limits: Limits) -> Self {
+    pub(crate) fn new(inner: S, handle: SessionHandle, policy: ReplayPolicy) -> Self {
         Self {
             inner,
             handle,
-            limits,
+            policy,
         }
     }
 
@@ -84,7 +85,7 @@ where
                 None,
                 published,
                 &self.handle,
-                self.limits,
+                &self.policy,
                 || self.inner.clone(),
             );
             return match attempt {
@@ -110,7 +111,7 @@ impl<S: Clone> SalesforceAuth<S> {
     {
         // Where the instance is, a session that was rejected tells as well as any.
         let latest = self.handle.latest();
-        if request::is_left_alone(&request) {
+        if request::is_left_alone(&request, Api::of(&request)) {
             if request::is_relative(request.uri()) {
                 let sent = match &latest {
                     Some(latest) => request::send_to_instance(&mut request, &latest.0),
@@ -138,7 +139,13 @@ impl<S: Clone> SalesforceAuth<S> {
         // The login that it waits for may need the permit.
         let not_ready_inner = self.give_up_readiness();
         let handle = self.handle.clone();
-        ResponseFuture::acquiring(not_ready_inner, handle, request, meant_for, self.limits)
+        ResponseFuture::acquiring(
+            not_ready_inner,
+            handle,
+            request,
+            meant_for,
+            self.policy.clone(),
+        )
     }
 
     fn pass<ReqBody, ResBody>(
@@ -175,7 +182,7 @@ impl<S: fmt::Debug> fmt::Debug for SalesforceAuth<S> {
         f.debug_struct("SalesforceAuth")
             .field("inner", &self.inner)
             .field("handle", &self.handle)
-            .field("limits", &self.limits)
+            .field("policy", &self.policy)
             .finish()
     }
 }

@@ -37,6 +37,8 @@ pub struct Session {
     access_token: Secret,
     /// `Bearer <access token>` (RFC 6750 §2.1), rendered once and marked sensitive.
     authorization: HeaderValue,
+    /// The access token alone, likewise.
+    bare_token: HeaderValue,
     instance_url: InstanceUrl,
     login_url: Option<LoginUrl>,
     refresh_token: Option<Secret>,
@@ -91,6 +93,7 @@ impl Session {
     fn from_parts(access_token: Secret, instance_url: InstanceUrl) -> Result<Self, Error> {
         Ok(Self {
             authorization: authorization(AuthorizationScheme::Bearer, &access_token)?,
+            bare_token: sensitive(access_token.expose())?,
             access_token,
             instance_url,
             login_url: None,
@@ -277,6 +280,10 @@ impl Session {
     pub(crate) fn authorization(&self) -> &HeaderValue {
         &self.authorization
     }
+
+    pub(crate) fn bare_token(&self) -> &HeaderValue {
+        &self.bare_token
+    }
 }
 
 /// The word before the token in an `Authorization` header.
@@ -312,7 +319,11 @@ fn authorization(scheme: AuthorizationScheme, access_token: &Secret) -> Result<H
         AuthorizationScheme::OAuth => "OAuth",
     };
     let rendered = zeroize::Zeroizing::new(format!("{scheme} {token}"));
-    let mut value = HeaderValue::from_str(&rendered).map_err(|error| {
+    sensitive(&rendered)
+}
+
+fn sensitive(value: &str) -> Result<HeaderValue, Error> {
+    let mut value = HeaderValue::from_str(value).map_err(|error| {
         Error::new(
             ErrorKind::InvalidToken,
             "the access token cannot stand in a header",
@@ -358,6 +369,9 @@ pub(crate) struct Published {
     pub(crate) session: Session,
     /// What requests carry: rendered once, in the scheme that is set.
     pub(crate) authorization: HeaderValue,
+    /// What gRPC requests carry beside the token.
+    pub(crate) metadata: Metadata,
+    pub(crate) has_jwt: bool,
     pub(crate) generation: Generation,
     /// The generation that first had this access token. A refresh that brings the same token again makes a new
     /// generation since this one, so that whoever was rejected in between knows that there is nothing new to try.
@@ -369,6 +383,23 @@ pub(crate) struct Published {
     former_instances: Vec<Origin>,
 }
 
+/// `instanceurl` and `tenantid` (Pub/Sub API, "Authentication"), as far as they are known and can stand in a header.
+#[derive(Clone)]
+pub(crate) struct Metadata {
+    pub(crate) instance_url: Option<HeaderValue>,
+    pub(crate) tenant_id: Option<HeaderValue>,
+}
+
+impl Metadata {
+    fn of(session: &Session) -> Self {
+        let instance_url = session.instance_url.to_string();
+        Self {
+            instance_url: sensitive(&instance_url).ok(),
+            tenant_id: session.organization_id().and_then(|id| sensitive(id).ok()),
+        }
+    }
+}
+
 /// Orgs move now and then; nobody is still under way to where one was many moves ago.
 const FORMER_INSTANCES: usize = 4;
 
@@ -378,6 +409,8 @@ impl Published {
         let generation = Generation(last.map_or(1, |last| last.0 + 1));
         Self {
             authorization: session.authorization.clone(),
+            metadata: Metadata::of(&session),
+            has_jwt: session.is_jwt(),
             session,
             generation,
             since: generation,
@@ -418,6 +451,8 @@ impl Published {
         }
         Self {
             authorization: session.authorization.clone(),
+            metadata: Metadata::of(&session),
+            has_jwt: session.is_jwt(),
             session,
             generation,
             since: if is_unchanged { self.since } else { generation },

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     fmt,
+    io::IoSlice,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -14,10 +15,13 @@ use pin_project_lite::pin_project;
 /// Frames may be empty, and come without end.
 const MAX_FRAMES: usize = 4096;
 
+/// The data of a frame are in one piece, or in a few.
+const MAX_PIECES: usize = 16;
+
 pin_project! {
     /// The body of a response: the wrapped service's own.
     ///
-    /// Of an answer that turned the session down, the beginning may have been read already. It is handed on first, byte
+    /// Of an answer that may turn the session down, the beginning may have been read already. It is handed on first, byte
     /// for byte.
     pub struct ResponseBody<B: Body> {
         #[pin]
@@ -45,6 +49,8 @@ pub(crate) struct Peeked<B: Body> {
     frames: VecDeque<Item<B>>,
     /// How many bytes were read.
     read: usize,
+    /// A copy of the first of them, as many as could be looked at.
+    seen: Vec<u8>,
     /// None: it was read to its end, or to an error.
     rest: Option<Pin<Box<B>>>,
 }
@@ -70,6 +76,7 @@ impl<B: Body> Peeked<B> {
         Self {
             frames: VecDeque::new(),
             read: 0,
+            seen: Vec::new(),
             rest: Some(Box::pin(body)),
         }
     }
@@ -84,8 +91,9 @@ impl<B: Body> Peeked<B> {
             };
             match ready!(rest.as_mut().poll_frame(cx)) {
                 Some(Ok(frame)) => {
-                    let len = frame.data_ref().map_or(0, Buf::remaining);
-                    self.read = self.read.saturating_add(len);
+                    if let Some(data) = frame.data_ref() {
+                        self.look_at(data, limit);
+                    }
                     self.frames.push_back(Ok(frame));
                 }
                 Some(Err(error)) => {
@@ -96,6 +104,31 @@ impl<B: Body> Peeked<B> {
             }
         }
         Poll::Ready(())
+    }
+
+    /// Copies what a reader would get, up to `limit` in all.
+    fn look_at(&mut self, data: &B::Data, limit: usize) {
+        // What comes after data that could not be looked at does not follow what was.
+        if self.seen.len() == self.read {
+            let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
+            let count = data.chunks_vectored(&mut pieces);
+            for piece in pieces.iter().take(count) {
+                let room = limit.saturating_sub(self.seen.len());
+                self.seen.extend(piece.iter().take(room));
+            }
+        }
+        self.read = self.read.saturating_add(data.remaining());
+    }
+
+    /// The bytes that were read, from the first on.
+    pub(crate) fn seen(&self) -> &[u8] {
+        &self.seen
+    }
+
+    /// Whether these are all that there are.
+    pub(crate) fn is_whole(&self) -> bool {
+        let is_read = self.rest.is_none() && self.frames.iter().all(Result::is_ok);
+        is_read && self.seen.len() == self.read
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item<B>>> {

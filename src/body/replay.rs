@@ -352,7 +352,21 @@ pub(crate) struct InMemory {
 }
 
 impl InMemory {
-    fn send<B>(self) -> ReplayBody<B> {
+    pub(crate) fn data(&self) -> &[u8] {
+        self.data.as_deref().unwrap_or_default()
+    }
+
+    /// Puts other data in their place. What was said of the size is said of them.
+    pub(crate) fn replace_data(&mut self, data: Bytes) {
+        if let Size::Exact(size) = &mut self.size {
+            let others = size.saturating_sub(self.data.as_ref().map_or(0, Bytes::len) as u64);
+            *size = others.saturating_add(data.len() as u64);
+        }
+        self.data = (!data.is_empty()).then_some(data);
+    }
+
+    /// Sends the body from its beginning.
+    pub(crate) fn send<B>(self) -> ReplayBody<B> {
         ReplayBody {
             ahead: self.data,
             then: self
@@ -388,6 +402,21 @@ where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
+    /// What is known of the data, from the beginning on.
+    pub(crate) fn data(&self) -> &[u8] {
+        self.memory.data()
+    }
+
+    /// Whether that is all.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.rest.is_none()
+    }
+
+    /// Puts other data in the place of those that are known.
+    pub(crate) fn replace_data(&mut self, data: Bytes) {
+        self.memory.replace_data(data);
+    }
+
     /// Sends the body again, for the last time.
     pub(crate) fn send(self) -> ReplayBody<B> {
         let Self { memory, rest } = self;

@@ -12,3 +12,4 @@ mod replay_model;
 mod runtimes;
 mod support;
 mod tower_contract;
+mod verdict;

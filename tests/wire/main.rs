@@ -6,3 +6,4 @@ mod connections;
 mod early_answers;
 mod flows;
 mod support;
+mod verdicts;

@@ -1,0 +1,122 @@
+//! The APIs, told apart by how they carry a session and how they turn it down.
+
+use http::{
+    HeaderMap, Method, Request,
+    header::{CONTENT_TYPE, HeaderName},
+};
+
+/// Whose request it is, and so how it carries the session and how an end of the session is answered.
+///
+/// | variant | a request is one of it by | it carries the session as |
+/// |---|---|---|
+/// | `Rest` | being none of the others | `Authorization` |
+/// | `Bulk` | its path, `/services/async/` | `X-SFDC-Session` |
+/// | `Soap` | its path, `/services/Soap/`, or a `SOAPAction` | `<sessionId>` in the envelope, and `Authorization` |
+/// | `Identity` | its path, `/id/` or `/services/oauth2/` | `Authorization` |
+/// | `Grpc` | its content type, `application/grpc` | metadata `accesstoken`, `instanceurl`, `tenantid` |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Api {
+    /// REST, Tooling, Composite, Connect, UI, GraphQL, Apex REST and Bulk API 2.0, and whatever is not known.
+    Rest,
+    /// Bulk API 1.0.
+    Bulk,
+    /// SOAP: the partner, enterprise, Metadata, Tooling and Apex APIs, and web services in Apex.
+    Soap,
+    /// The identity URL, userinfo, and what else there is beside the token endpoint.
+    Identity,
+    /// gRPC: the Pub/Sub API.
+    Grpc,
+}
+
+const SOAP_ACTION: HeaderName = HeaderName::from_static("soapaction");
+
+impl Api {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        let path = request.uri().path();
+        // Nearly every request is told by its first bytes, and no header of it is looked up.
+        if let Some(service) = after(path, "/services/") {
+            return Self::of_service(service);
+        }
+        if after(path, "/id/").is_some() {
+            return Self::Identity;
+        }
+        if request.method() == Method::POST && is_grpc(request.headers()) {
+            return Self::Grpc;
+        }
+        if request.headers().contains_key(SOAP_ACTION) {
+            return Self::Soap;
+        }
+        // Of an Experience Cloud site, below its own path.
+        match path.split_once("/services/") {
+            Some((_, service)) => Self::of_service(service),
+            None => Self::Rest,
+        }
+    }
+
+    fn of_service(service: &str) -> Self {
+        if after(service, "data/").is_some() {
+            Self::Rest
+        } else if after(service, "async/").is_some() {
+            Self::Bulk
+        } else if after(service, "Soap/").is_some() {
+            Self::Soap
+        } else if after(service, "oauth2/").is_some() {
+            Self::Identity
+        } else {
+            Self::Rest
+        }
+    }
+}
+
+/// What follows `prefix`. Salesforce does not tell upper from lower case in a path.
+fn after<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    let (start, rest) = path.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|content_type| content_type.as_bytes().starts_with(b"application/grpc"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_is_told_by_path_then_by_header() {
+        let grpc = [("content-type", "application/grpc+proto")];
+        let action = [("soapaction", "\"\"")];
+        for (path, headers, api) in [
+            ("/services/data/v66.0/limits", &[][..], Api::Rest),
+            ("/services/data/v66.0/jobs/query", &[], Api::Rest),
+            ("/services/apexrest/x", &[], Api::Rest),
+            ("/services/data/v66.0/x", &grpc, Api::Rest),
+            ("/services/async/66.0/job", &[], Api::Bulk),
+            ("/services/async", &[], Api::Rest),
+            ("/services/Soap/u/64.0", &[], Api::Soap),
+            ("/services/soap/class/Mine", &[], Api::Soap),
+            ("/partners/services/Soap/u/64.0", &[], Api::Soap),
+            ("/partners/services/async/64.0/job", &[], Api::Bulk),
+            ("/gateway", &action, Api::Soap),
+            ("/services/oauth2/userinfo", &[], Api::Identity),
+            (
+                "/id/00Dxx0000001gEFEAY/005xx000001SwiUAAS",
+                &[],
+                Api::Identity,
+            ),
+            ("/eventbus.v1.PubSub/Publish", &grpc, Api::Grpc),
+            ("/eventbus.v1.PubSub/Publish", &[], Api::Rest),
+            ("/idé", &[], Api::Rest),
+            ("/", &[], Api::Rest),
+        ] {
+            let mut request = Request::post(path);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            assert_eq!(Api::of(&request.body(()).unwrap()), api, "{path}");
+        }
+    }
+}
