@@ -264,7 +264,7 @@ impl<S, B> Exchange<S, B> {
     }
 }
 
-/// A request that was answered with a rejection, and the answer.
+/// A request that was answered with a rejection, or with what may be one, and the answer.
 pub(crate) struct Rejected<S, B, ResBody: Body> {
     pub(crate) response: Response<Peeked<ResBody>>,
     pub(crate) exchange: Exchange<S, B>,

@@ -88,8 +88,9 @@ pin_project! {
             rejected: Option<Box<Rejected<S, ReqBody, ResBody>>>,
             // None: the body decides.
             verdict: Option<Verdict>,
+            // None: there is no runtime to wait on, and what is not there at once stays unread.
             #[pin]
-            deadline: Sleep,
+            deadline: Option<Sleep>,
         },
         /// For a new session, in place of the one that was rejected.
         Refreshing {
@@ -357,7 +358,7 @@ where
                     let response = ready!(future.poll(cx)).map_err(Into::into)?;
                     match exchange.take() {
                         None => Step::Respond(response.map(ResponseBody::new)),
-                        Some(exchange) => answered(response, exchange)?,
+                        Some(exchange) => answered(response, exchange),
                     }
                 }
 
@@ -407,7 +408,7 @@ fn peek<S, ReqBody, ResBody: Body>(
     cx: &mut Context<'_>,
     rejected: &mut Rejected<S, ReqBody, ResBody>,
     verdict: &mut Option<Verdict>,
-    deadline: Pin<&mut Sleep>,
+    deadline: Pin<&mut Option<Sleep>>,
 ) -> Poll<Verdict> {
     let Rejected { response, exchange } = rejected;
     let is_read = response.body_mut().poll_read(cx, PEEK_LIMIT).is_ready();
@@ -435,7 +436,9 @@ fn peek<S, ReqBody, ResBody: Body>(
     match *verdict {
         Some(verdict) if verdict != Verdict::Expired => Poll::Ready(verdict),
         undecided => {
-            ready!(deadline.poll(cx));
+            if let Some(deadline) = deadline.as_pin_mut() {
+                ready!(deadline.poll(cx));
+            }
             let verdict = undecided.or_else(|| classify(Extent::CutOff));
             Poll::Ready(verdict.unwrap_or(Verdict::Pass))
         }
@@ -453,6 +456,8 @@ where
 {
     let Rejected { response, exchange } = &mut *rejected;
     if verdict == Verdict::Expired && exchange.may_refresh() {
+        // The session stays for those who can renew it.
+        handle::runtime()?;
         let is_first = !exchange.is_refreshed();
         return match exchange.handle.reject(exchange.generation, is_first) {
             Ok(Acquired::Ready(live)) => Ok(recover(rejected, &live)),
@@ -471,7 +476,7 @@ where
 fn answered<S, ReqBody, ResBody>(
     mut response: Response<ResBody>,
     exchange: Exchange<S, ReqBody>,
-) -> Result<Step<S, ReqBody, ResBody>, Error>
+) -> Step<S, ReqBody, ResBody>
 where
     S: Service<Request<ReplayBody<ReqBody>>>,
     ResBody: Body,
@@ -486,18 +491,16 @@ where
         && (verdict != Verdict::Expired || !exchange.may_refresh())
     {
         exchange.conclude(&mut response, verdict);
-        return Ok(Step::Respond(response.map(ResponseBody::new)));
+        return Step::Respond(response.map(ResponseBody::new));
     }
-    // Reading with a deadline, and a refresh if it comes to that, need a runtime.
-    handle::runtime()?;
-    Ok(Step::Wait(State::Peeking {
+    Step::Wait(State::Peeking {
         rejected: Some(Box::new(Rejected {
             response: response.map(Peeked::new),
             exchange,
         })),
         verdict,
-        deadline: sleep(PEEK_TIMEOUT),
-    }))
+        deadline: handle::runtime().is_ok().then(|| sleep(PEEK_TIMEOUT)),
+    })
 }
 
 const COMPLETED: &str = "`ResponseFuture` polled after completion";

@@ -10,14 +10,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
 use proptest::prelude::*;
+use tokio_test::{assert_ready, task};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_salesforce_auth::{
-    AuthOutcome, BoxError, RefreshError, ReplaySkipped, SalesforceAuthLayer, Session, SkipAuth,
+    AuthOutcome, BoxError, Error, ErrorKind, RefreshError, ReplaySkipped, SalesforceAuthLayer,
+    Session, SkipAuth,
     verdict::{Api, Classify, Extent, ResponseHead, SalesforceClassifier, Verdict},
 };
 
@@ -585,6 +587,54 @@ async fn a_good_answer_is_never_looked_into() {
         assert_eq!(response.status(), status);
         assert!(response.extensions().get::<AuthOutcome>().is_none());
         assert_eq!(polls.load(Ordering::SeqCst), 0, "{path} {status}");
+    }
+}
+
+/// One frame may be of several pieces.
+#[tokio::test]
+async fn r21_a_text_is_found_across_the_pieces_of_a_frame() {
+    for at in [0, 1, NOT_FOR_REST.len() / 2, NOT_FOR_REST.len()] {
+        let (layer, refreshes) = renewing();
+        let api = service_fn(move |_: Request<_>| async move {
+            let body = Full::new(Bytes::from(NOT_FOR_REST)).map_frame(move |frame| {
+                frame.map_data(|data| data.slice(..at).chain(data.slice(at..)))
+            });
+            let response = Response::builder().status(401).body(body);
+            response.map_err(BoxError::from)
+        });
+        let response = layer.layer(api).oneshot(post(REST, "")).await.unwrap();
+        assert_eq!(refreshes.load(Ordering::SeqCst), 0, "{at}");
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), NOT_FOR_REST);
+    }
+}
+
+/// Only a refresh needs a runtime.
+#[test]
+fn what_is_no_rejection_needs_no_runtime() {
+    for (status, pieces, is_rejected) in [
+        (403, Pieces::whole("Wrong_Org"), false),
+        (403, Pieces::whole("Bad_OAuth_Token"), true),
+        (403, Pieces::new([Step::Stalled]), false),
+        (401, Pieces::whole(NOT_FOR_REST), false),
+        (401, Pieces::new([Step::Stalled]), true),
+    ] {
+        let (layer, _) = renewing();
+        let api = service_fn(move |_: Request<_>| {
+            let answer = answer(status, pieces.clone());
+            async { Ok::<_, BoxError>(answer) }
+        });
+        let mut answered = task::spawn(layer.layer(api).oneshot(post(IDENTITY, "")));
+        let answered = assert_ready!(answered.poll());
+        match answered {
+            Ok(response) => assert!(!is_rejected && response.status() == status),
+            Err(error) => {
+                assert!(is_rejected, "{error}");
+                let error: &Error = error.downcast_ref().unwrap();
+                assert_eq!(error.kind(), ErrorKind::NoRuntime);
+                assert!(layer.handle().current().is_some());
+            }
+        }
     }
 }
 

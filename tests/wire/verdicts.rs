@@ -1,6 +1,15 @@
 //! Sessions that end without a 401, over sockets.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_util::stream;
 use http::{HeaderValue, Request, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{StreamBody, combinators::UnsyncBoxBody};
 use tower_salesforce_auth::{AuthOutcome, ReplaySkipped, emulator::Org};
 
 use crate::support::{AnyBody, ECHO, LIMITS, Protocol, client, get, in_memory, layer, post, send};
@@ -15,19 +24,74 @@ fn bulk(form: &'static str, job: &'static str) -> Request<AnyBody> {
     request
 }
 
-fn soap(session_id: &str) -> Request<AnyBody> {
-    let envelope = format!(
+fn envelope(session_id: &str) -> String {
+    format!(
         "<s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\"><s:Header>\
          <SessionHeader xmlns=\"urn:partner.soap.sforce.com\"><sessionId>{session_id}</sessionId></SessionHeader>\
          </s:Header><s:Body><getUserInfo xmlns=\"urn:partner.soap.sforce.com\"/></s:Body></s:Envelope>"
-    );
-    let length = envelope.len();
-    let mut request = post(SOAP, in_memory(envelope));
+    )
+}
+
+fn soap_call(body: AnyBody) -> Request<AnyBody> {
+    let mut request = post(SOAP, body);
     let headers = request.headers_mut();
     headers.insert("soapaction", HeaderValue::from_static("\"\""));
     headers.insert("content-type", HeaderValue::from_static("text/xml"));
-    headers.insert("content-length", length.into());
     request
+}
+
+fn soap(session_id: &str) -> Request<AnyBody> {
+    let envelope = envelope(session_id);
+    let length = envelope.len();
+    let mut request = soap_call(in_memory(envelope));
+    request
+        .headers_mut()
+        .insert("content-length", length.into());
+    request
+}
+
+/// A body of a few frames, which says how long it is or does not.
+fn streamed(body: String, says_its_length: bool) -> AnyBody {
+    let length = body.len();
+    let frames: Vec<_> = body
+        .into_bytes()
+        .chunks(50)
+        .map(|data| Ok(Frame::data(Bytes::copy_from_slice(data))))
+        .collect();
+    let body = StreamBody::new(stream::iter(frames));
+    if says_its_length {
+        UnsyncBoxBody::new(Sized { body, left: length })
+    } else {
+        UnsyncBoxBody::new(body)
+    }
+}
+
+struct Sized<B> {
+    body: B,
+    left: usize,
+}
+
+impl<B> Body for Sized<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            self.left -= frame.data_ref().map_or(0, Bytes::len);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left as u64)
+    }
 }
 
 fn identity() -> Request<AnyBody> {
@@ -82,6 +146,35 @@ async fn r22_every_api_gets_a_session_back_with_one_refresh() {
         assert_eq!(counters.soap_rejected, 1);
         // One for the data, and one for the tokens: rejections give theirs back.
         assert_eq!(counters.connections, 2, "{protocol:?}");
+    }
+}
+
+/// Whether the caller says how long the envelope is, or the transport finds out.
+#[tokio::test]
+async fn r22_an_envelope_is_as_long_as_is_said_at_every_attempt() {
+    for protocol in [Protocol::Http1, Protocol::H2] {
+        let org = Org::new();
+        let _served = org.serve().await.unwrap();
+        let grant = org.authorize();
+        let client = client(&layer(&org, &grant), protocol);
+        for stale in ["", "short", &"long".repeat(100)] {
+            for (n, body) in [
+                in_memory(envelope(stale)),
+                streamed(envelope(stale), false),
+                streamed(envelope(stale), true),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                org.expire_sessions();
+                let before = org.counters().token_requests;
+                let (status, extensions, body) = send(&client, soap_call(body)).await.unwrap();
+                assert_eq!(status, StatusCode::OK, "{n} {stale}: {body:?}");
+                let outcome: &AuthOutcome = extensions.get().expect("an outcome");
+                assert_eq!(outcome.attempts(), 2);
+                assert_eq!(org.counters().token_requests, before + 1);
+            }
+        }
     }
 }
 
