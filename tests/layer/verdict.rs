@@ -904,6 +904,25 @@ async fn r22_grpc_calls_carry_metadata_and_are_judged_by_their_status() {
     assert!(told.outcome.is_none());
 }
 
+/// However the session is carried.
+#[tokio::test]
+async fn r16_no_session_goes_to_a_foreign_host_in_any_form() {
+    for (path, content_type) in [
+        (REST, "application/json"),
+        (BULK, "application/xml"),
+        (SOAP, "text/xml"),
+        (GRPC, "application/grpc"),
+    ] {
+        let mut request = post(&format!("https://example.com{path}"), envelope("own"));
+        let content_type = HeaderValue::from_static(content_type);
+        request.headers_mut().insert("content-type", content_type);
+        let told = ask_with(renewing(), request, [answer(401, Pieces::whole(EXPIRED))]).await;
+        told.assert_returned(path, None, EXPIRED);
+        assert_eq!(told.sent[0].headers().len(), 1, "{path}");
+        assert_eq!(told.sent[0].body(), &envelope("own"));
+    }
+}
+
 // === SOAP ===
 
 fn envelope(session_id: &str) -> String {
