@@ -17,12 +17,13 @@ use crate::{
     endpoint::Origin,
     error::{self, Error, ErrorKind, RefreshError, RefreshErrorKind},
     event::{SessionState, SharedObserver, Subscription},
-    life::{Departure, Landed, Life, News, Settings, Shared},
+    life::{self, Departure, Landed, Life, News, Settings, Shared},
     refresh::{
         RefreshFn, RefreshReason, SharedRefreshFn,
         policy::Permit,
         single_flight::{Flight, Landing},
     },
+    renewal::Renewal,
     secret::Secret,
     session::{AuthorizationScheme, Generation, LiveSession, Published, Session},
 };
@@ -103,7 +104,12 @@ impl SessionHandle {
     /// before for good.
     pub async fn token(&self) -> Result<LiveSession, Error> {
         match self.acquire()? {
-            Acquired::Ready(live) => Ok(live),
+            Acquired::Ready(live) => {
+                if live.0.is_due() {
+                    self.renew(&live.0);
+                }
+                Ok(live)
+            }
             Acquired::Wait(waiting) => self.unless_logged_out(waiting.await?),
         }
     }
@@ -239,6 +245,15 @@ impl SessionHandle {
             .amend(&mut life, |latest| latest.clone().with_scheme(scheme));
     }
 
+    /// When sessions are renewed before they end, never by default.
+    pub(crate) fn set_renewal(&self, renewal: Renewal) {
+        let mut life = self.shared.lock();
+        self.change_settings(|settings| settings.renewal = Some(renewal));
+        self.shared.amend(&mut life, |latest| {
+            latest.clone().with_renewal(Some(renewal), life::jitter())
+        });
+    }
+
     /// Who is told of new sessions, nobody by default.
     pub(crate) fn set_observer(&self, observer: &SharedObserver) {
         self.change_settings(|settings| settings.observer = Some(Arc::clone(observer)));
@@ -253,6 +268,35 @@ impl SessionHandle {
     }
 
     // === For the layer ===
+
+    /// Starts to renew a session that is due, unless that is under way, or has to wait. It goes on serving, and nothing
+    /// that comes of it harms whoever sends with it.
+    pub(crate) fn renew(&self, published: &Published) {
+        // Whoever is aboard a refresh renews nothing.
+        let (Ok(runtime), Some(due), false) =
+            (runtime(), &published.due, self.shared.owner.is_aboard())
+        else {
+            return;
+        };
+        let life = self.shared.lock();
+        let current = self.shared.current.load();
+        let is_current = current
+            .as_ref()
+            .is_some_and(|current| current.generation == published.generation);
+        if !is_current || life.flight.is_some() || !self.is_renewable() {
+            return;
+        }
+        let now = Instant::now();
+        match life.policy.permit(now) {
+            Permit::Never(_) => due.postpone(None),
+            Permit::NotBefore(until, _) => due.postpone(Some(until)),
+            Permit::Now => {
+                // Should it fail, another request tries again.
+                due.postpone(now.checked_add(self.shared.settings.load().refresh_timeout));
+                self.depart(life, &runtime, RefreshReason::Proactive);
+            }
+        }
+    }
 
     /// The current session, borrowed for as long as a request is prepared. Not to be held across an `await`.
     pub(crate) fn load(&self) -> arc_swap::Guard<Option<Arc<Published>>> {
@@ -423,7 +467,9 @@ impl SessionHandle {
             land,
         );
         life.flight = Some(Arc::clone(&flight));
-        self.shared.state.send_replace(SessionState::Refreshing);
+        if reason != RefreshReason::Proactive {
+            self.shared.state.send_replace(SessionState::Refreshing);
+        }
         // A runtime that is being shut down lands it at once, and that takes the lock.
         drop(life);
         flight.depart(runtime, task);

@@ -9,14 +9,25 @@ use serde::Deserialize;
 ///
 /// The signature is not checked: this is for planning, and decides nothing about trust.
 pub(crate) fn expiry(token: &str) -> Option<SystemTime> {
-    #[derive(Deserialize)]
-    struct Claims {
-        exp: f64,
-    }
-
-    let claims = URL_SAFE_NO_PAD.decode(payload(token)?).ok()?;
-    let Claims { exp } = serde_json::from_slice(&claims).ok()?;
+    let Claims { exp, .. } = claims(token)?;
     UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(exp).ok()?)
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    exp: f64,
+    iat: Option<f64>,
+}
+
+fn claims(token: &str) -> Option<Claims> {
+    let claims = URL_SAFE_NO_PAD.decode(payload(token)?).ok()?;
+    serde_json::from_slice(&claims).ok()
+}
+
+/// How long a token that has the form of a JWT is good for, by its own `iat` and `exp`.
+pub(crate) fn lifetime(token: &str) -> Option<Duration> {
+    let Claims { exp, iat } = claims(token)?;
+    Duration::try_from_secs_f64(exp - iat?).ok()
 }
 
 /// Whether a token has the form of a JWT: three parts, the first of which is a JSON object in base64.

@@ -12,6 +12,7 @@ use crate::{
     handle::SessionHandle,
     outcome::OnRefreshFailure,
     refresh::RefreshFn,
+    renewal::Renewal,
     service::SalesforceAuth,
     session::{AuthorizationScheme, Session},
     verdict::{Classifier, Classify},
@@ -108,6 +109,15 @@ impl SalesforceAuthLayer {
     /// A setting of the session, shared by all layers on its handle.
     pub fn authorization_scheme(self, scheme: AuthorizationScheme) -> Self {
         self.handle.set_authorization_scheme(scheme);
+        self
+    }
+
+    /// Renews sessions before they end, while they go on serving. Off by default: with refresh-token rotation each renewal
+    /// is a token that can be lost, and a session that was idle may outlive what was thought of it.
+    ///
+    /// A setting of the session, shared by all layers on its handle.
+    pub fn renewal(self, renewal: Renewal) -> Self {
+        self.handle.set_renewal(renewal);
         self
     }
 

@@ -124,6 +124,7 @@ mod outcome;
 mod private_key;
 mod redirect;
 mod refresh;
+mod renewal;
 mod request;
 mod secret;
 mod service;
@@ -143,6 +144,7 @@ pub use self::{
     opt_out::{NoRefresh, NoReplay, SkipAuth},
     outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
     refresh::{FromService, RefreshContext, RefreshFn, RefreshReason, from_service},
+    renewal::Renewal,
     secret::Secret,
     service::SalesforceAuth,
     session::{AuthorizationScheme, Generation, LiveSession, Session},

@@ -26,6 +26,7 @@ use crate::{
         policy::{Permit, Policy},
         single_flight::{Flight, Outcome, Owner},
     },
+    renewal::Renewal,
     secret::Secret,
     session::{AuthorizationScheme, Generation, LiveSession, Published, Session},
 };
@@ -56,6 +57,7 @@ pub(crate) struct Settings {
     pub(crate) refresh_timeout: Duration,
     pub(crate) allowed_origins: Vec<Origin>,
     pub(crate) authorization_scheme: AuthorizationScheme,
+    pub(crate) renewal: Option<Renewal>,
     pub(crate) observer: Option<SharedObserver>,
 }
 
@@ -149,6 +151,7 @@ impl Shared {
                 refresh_timeout: DEFAULT_REFRESH_TIMEOUT,
                 allowed_origins: Vec::new(),
                 authorization_scheme: AuthorizationScheme::default(),
+                renewal: None,
                 observer: None,
             }),
             life: Mutex::new(Life {
@@ -393,7 +396,7 @@ impl Shared {
             // It ended the attempt from outside. What the attempt itself reported is noted already.
             back_off(life, error.clone());
         }
-        let state = match self.current.load_full() {
+        let failed = match self.current.load_full() {
             // Nobody was waiting for it: the session that it would have replaced is as good as before.
             Some(current) => SessionState::Ready(LiveSession(current)),
             None => {
@@ -405,7 +408,15 @@ impl Shared {
                 }
             }
         };
-        self.state.send_replace(state);
+        self.state.send_if_modified(|state| {
+            // A renewal leaves no trace.
+            let is_news = !matches!(
+                (&*state, &failed),
+                (SessionState::Ready(_), SessionState::Ready(_))
+            );
+            *state = failed;
+            is_news
+        });
         latched
     }
 
@@ -515,8 +526,11 @@ impl Shared {
             None => Published::first(session, life.last_generation),
             Some(latest) => follow(&latest.0, session),
         };
-        let scheme = self.settings.load().authorization_scheme;
-        let live = LiveSession(Arc::new(published.with_scheme(scheme)));
+        let settings = self.settings.load();
+        let published = published
+            .with_scheme(settings.authorization_scheme)
+            .with_renewal(settings.renewal, jitter());
+        let live = LiveSession(Arc::new(published));
         let is_other_user = life.latest.is_some() && live.0.is_first_of_its_user();
         if is_other_user || refresh_token.is_some() {
             life.refresh_token = refresh_token;
@@ -535,10 +549,13 @@ impl Shared {
 /// Keeps the next attempt waiting.
 fn back_off(life: &mut Life, error: RefreshError) {
     let retry_after = error.retry_after();
-    // Without randomness, clients that failed together come back together, and no worse.
-    let jitter = getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
     life.policy
-        .back_off(error, retry_after, jitter, Instant::now());
+        .back_off(error, retry_after, jitter(), Instant::now());
+}
+
+/// A random number from 0 to 1. Without randomness, what began together happens together, and no worse.
+pub(crate) fn jitter() -> f64 {
+    getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
 }
 
 fn superseded() -> RefreshError {

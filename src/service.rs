@@ -78,6 +78,9 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         if let Some(published) = &*self.handle.load() {
+            if published.is_due() {
+                self.handle.renew(published);
+            }
             // The inner service is called where it is, since it is this one that is ready. A clone, which is not, is
             // kept for the second attempt: NOTE in future.rs, `State::Readying`.
             let attempt = exchange::first_attempt(

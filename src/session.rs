@@ -8,11 +8,13 @@ use std::{
 };
 
 use http::{HeaderValue, Uri};
+use tokio::time::Instant;
 
 use crate::{
     endpoint::{InstanceUrl, LoginUrl, Origin},
     error::{Error, ErrorKind},
     jwt,
+    renewal::{Due, Renewal},
     secret::Secret,
 };
 
@@ -263,6 +265,11 @@ impl Session {
             .or_else(|| self.issued_at?.checked_add(self.lifetime?))
     }
 
+    /// How long it is good for, as far as anything it came with tells.
+    pub(crate) fn told_lifetime(&self) -> Option<Duration> {
+        jwt::lifetime(self.access_token.expose()).or(self.lifetime)
+    }
+
     /// Says that the refresh token replaced one that must not be used any more.
     pub(crate) fn rotated(mut self) -> Self {
         self.is_rotated = true;
@@ -372,6 +379,8 @@ pub(crate) struct Published {
     /// What gRPC requests carry beside the token.
     pub(crate) metadata: Metadata,
     pub(crate) has_jwt: bool,
+    /// When it is to be renewed, if it is before it ends.
+    pub(crate) due: Option<Arc<Due>>,
     pub(crate) generation: Generation,
     /// The generation that first had this access token. A refresh that brings the same token again makes a new
     /// generation since this one, so that whoever was rejected in between knows that there is nothing new to try.
@@ -411,6 +420,7 @@ impl Published {
             authorization: session.authorization.clone(),
             metadata: Metadata::of(&session),
             has_jwt: session.is_jwt(),
+            due: None,
             session,
             generation,
             since: generation,
@@ -453,6 +463,7 @@ impl Published {
             authorization: session.authorization.clone(),
             metadata: Metadata::of(&session),
             has_jwt: session.is_jwt(),
+            due: None,
             session,
             generation,
             since: if is_unchanged { self.since } else { generation },
@@ -471,6 +482,21 @@ impl Published {
             session: self.session.clone().with_refresh_token(refresh_token),
             ..self.clone()
         }
+    }
+
+    /// The same session, renewed as it is set from now on.
+    pub(crate) fn with_renewal(mut self, renewal: Option<Renewal>, jitter: f64) -> Self {
+        let told = self.session.told_lifetime();
+        let due = renewal.and_then(|renewal| renewal.due(told, Instant::now(), jitter));
+        self.due = due.map(Arc::new);
+        self
+    }
+
+    /// Whether it is to be renewed by now, while it goes on serving.
+    pub(crate) fn is_due(&self) -> bool {
+        self.due
+            .as_ref()
+            .is_some_and(|due| due.is_over(Instant::now()))
     }
 
     /// The same session, sent in this scheme.

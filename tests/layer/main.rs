@@ -7,6 +7,7 @@ mod handle;
 mod origin;
 mod policy;
 mod refresh;
+mod renewal;
 mod replay;
 mod replay_model;
 mod runtimes;

@@ -1,0 +1,231 @@
+//! Renewing a session before it ends.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::StatusCode;
+use tokio::{sync::Notify, time::advance};
+use tower::Layer;
+use tower_salesforce_auth::{
+    AuthOutcome, Observer, RefreshContext, RefreshError, RefreshReason, Renewal,
+    SalesforceAuthLayer, Session, SessionState,
+};
+
+use crate::support::{Api, get, send, session};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// A layer whose nth refresh brings `T<n>`, or fails with what `fail` says; and the reasons of its refreshes.
+fn layer(
+    fail: impl Fn(usize) -> Option<RefreshError> + Send + Sync + 'static,
+) -> (SalesforceAuthLayer, Arc<Mutex<Vec<RefreshReason>>>) {
+    let reasons = Arc::new(Mutex::new(Vec::new()));
+    let layer = {
+        let reasons = Arc::clone(&reasons);
+        SalesforceAuthLayer::new(move |context: RefreshContext| {
+            let mut reasons = reasons.lock().unwrap();
+            reasons.push(context.reason());
+            let n = reasons.len();
+            let ended = fail(n).map_or_else(|| Ok(session(&format!("T{n}"))), Err);
+            async { ended }
+        })
+    };
+    (layer.session(session("T0")), reasons)
+}
+
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_renewed_by_traffic_and_by_no_timer() {
+    let api = Api::accepting("T0");
+    let (layer, reasons) = layer(|_| None);
+    let service = layer
+        .renewal(Renewal::at(0.5).lifetime(HOUR))
+        .layer(api.clone());
+    advance(Duration::from_secs(1_700)).await;
+    send(&service, get("/")).await.unwrap();
+    settle().await;
+    assert!(
+        reasons.lock().unwrap().is_empty(),
+        "a twentieth earlier at most"
+    );
+    advance(10 * HOUR).await;
+    settle().await;
+    assert!(
+        reasons.lock().unwrap().is_empty(),
+        "nobody asked for anything"
+    );
+
+    let response = send(&service, get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(response.extensions().get::<AuthOutcome>().is_none());
+    settle().await;
+    api.accept("T1");
+    send(&service, get("/")).await.unwrap();
+    assert_eq!(api.tokens(), ["T0", "T0", "T1"]);
+    assert_eq!(*reasons.lock().unwrap(), [RefreshReason::Proactive]);
+
+    // The new one has a lifetime of its own.
+    advance(Duration::from_secs(1_810)).await;
+    send(&service, get("/")).await.unwrap();
+    settle().await;
+    assert_eq!(reasons.lock().unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r23_requests_during_a_renewal_go_at_once_with_the_old_session() {
+    let api = Api::accepting("T0");
+    let (begun, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let refreshes = Arc::new(AtomicUsize::new(0));
+    let layer = {
+        let (begun, finish, refreshes) = (begun.clone(), finish.clone(), refreshes.clone());
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let (begun, finish, refreshes) = (begun.clone(), finish.clone(), refreshes.clone());
+            async move {
+                refreshes.fetch_add(1, Ordering::SeqCst);
+                begun.notify_one();
+                finish.notified().await;
+                Ok(session("T1"))
+            }
+        })
+    };
+    let layer = layer
+        .session(session("T0"))
+        .renewal(Renewal::at(1.0).lifetime(Duration::ZERO));
+    let service = layer.layer(api.clone());
+    send(&service, get("/")).await.unwrap();
+    begun.notified().await;
+    let requests = (0..50).map(|_| {
+        let service = service.clone();
+        tokio::spawn(async move { send(&service, get("/")).await.unwrap().status() })
+    });
+    for status in futures_util::future::join_all(requests).await {
+        assert_eq!(status.unwrap(), StatusCode::OK);
+    }
+    assert_eq!(api.tokens(), vec!["T0"; 51]);
+    assert!(matches!(
+        layer.handle().subscribe().state(),
+        SessionState::Ready(_)
+    ));
+    let layer = layer.renewal(Renewal::at(1.0).lifetime(HOUR));
+    let mut states = layer.handle().subscribe();
+    finish.notify_one();
+    while layer.handle().current().unwrap().access_token().expose() != "T1" {
+        states.changed().await;
+    }
+    assert_eq!(refreshes.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_fails_harms_no_request_and_is_tried_again_later() {
+    let api = Api::accepting("T0");
+    let (layer, reasons) = layer(|n| (n <= 2).then(|| RefreshError::transient("busy")));
+    let layer = layer.renewal(Renewal::at(0.5).lifetime(HOUR));
+    let service = layer.layer(api.clone());
+    advance(HOUR / 2).await;
+    for n in 1..=30 {
+        let response = send(&service, get("/")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        settle().await;
+        assert_eq!(reasons.lock().unwrap().len(), 1 + (n - 1) / 30);
+        advance(Duration::from_secs(1)).await;
+    }
+    advance(Duration::from_secs(60)).await;
+    send(&service, get("/")).await.unwrap();
+    settle().await;
+    advance(Duration::from_secs(60)).await;
+    send(&service, get("/")).await.unwrap();
+    settle().await;
+    assert_eq!(*reasons.lock().unwrap(), [RefreshReason::Proactive; 3]);
+    assert_eq!(
+        layer.handle().current().unwrap().access_token().expose(),
+        "T3"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn r10_a_renewal_that_fails_for_good_is_announced_while_the_session_serves() {
+    #[derive(Clone, Default)]
+    struct Announced(Arc<AtomicUsize>);
+
+    impl Observer for Announced {
+        fn reauthentication_required(&self, _: &RefreshError) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    let announced = Announced::default();
+    let api = Api::accepting("T0");
+    let (layer, reasons) = layer(|_| Some(RefreshError::terminal("the grant is dead")));
+    let layer = layer
+        .renewal(Renewal::at(0.5).lifetime(HOUR))
+        .observer(announced.clone());
+    let service = layer.layer(api.clone());
+    for _ in 0..10 {
+        advance(HOUR).await;
+        let response = send(&service, get("/")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        settle().await;
+    }
+    api.accept("nothing");
+    for _ in 0..10 {
+        send(&service, get("/")).await.unwrap_err();
+    }
+    assert_eq!(*reasons.lock().unwrap(), [RefreshReason::Proactive]);
+    assert_eq!(announced.0.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lifetime_that_the_session_tells_goes_before_the_one_that_is_given() {
+    let jwt = |lifetime: u64| {
+        let claims = format!(r#"{{"iat":1750000000,"exp":{}}}"#, 1_750_000_000 + lifetime);
+        format!(
+            "eyJhbGciOiJSUzI1NiJ9.{}.c2ln",
+            URL_SAFE_NO_PAD.encode(claims)
+        )
+    };
+    let instance = crate::support::INSTANCE;
+    let given = Renewal::at(0.5).lifetime(HOUR);
+    for (session, renewal, seconds) in [
+        (Session::new(jwt(600), instance).unwrap(), given, Some(300)),
+        (
+            session("T0").with_lifetime(Duration::from_secs(900)),
+            given,
+            Some(450),
+        ),
+        (session("T0"), given, Some(1_800)),
+        (session("T0"), Renewal::at(0.5), None),
+        (
+            session("T0"),
+            Renewal::at(f64::NAN).lifetime(HOUR),
+            Some(3_600),
+        ),
+        (session("T0"), Renewal::at(-1.0).lifetime(HOUR), Some(360)),
+    ] {
+        let (layer, reasons) = layer(|_| None);
+        let layer = layer.session(session).renewal(renewal);
+        let due = Duration::from_secs(seconds.unwrap_or(1_000_000));
+        let handle = layer.handle();
+        advance(due.mul_f64(0.94)).await;
+        handle.token().await.unwrap();
+        settle().await;
+        assert!(reasons.lock().unwrap().is_empty());
+        advance(due.mul_f64(0.07)).await;
+        handle.token().await.unwrap();
+        settle().await;
+        assert_eq!(
+            reasons.lock().unwrap().len(),
+            usize::from(seconds.is_some())
+        );
+    }
+}
