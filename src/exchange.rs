@@ -1,5 +1,7 @@
 //! One request and its answer, over all attempts: how the first is sent, and what is remembered for the next.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
@@ -12,7 +14,7 @@ use crate::{
     opt_out::{NoRefresh, NoReplay},
     outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
     request::{self, Head, Target},
-    session::{Generation, LiveSession, Published},
+    session::{Generation, LiveSession, Published, Trial},
     soap::session_header::{self, Written},
     verdict::{Classifier, ResponseHead, Verdict},
 };
@@ -41,6 +43,8 @@ pub(crate) struct Exchange<S, B> {
     /// Whether the token that it was sent with last is a JWT.
     pub(crate) has_jwt: bool,
     pub(crate) classifier: Classifier,
+    /// Where it is noted that the session was accepted, if anybody wants to know.
+    pub(crate) trial: Option<Arc<Trial>>,
     pub(crate) kept: Result<Kept<S, B>, ReplaySkipped>,
 }
 
@@ -120,6 +124,7 @@ where
         api,
         has_jwt: published.has_jwt,
         classifier: policy.classifier.clone(),
+        trial: published.trial.clone(),
         kept,
     };
     Ok((request, Some(exchange)))
@@ -230,6 +235,9 @@ impl<S, B> Exchange<S, B> {
             }
             (Verdict::Expired, _) => Some(ReplaySkipped::RefreshesExhausted),
         };
+        if let (Verdict::Pass, Some(trial)) = (verdict, &self.trial) {
+            trial.accept();
+        }
         if self.is_refreshed() {
             match verdict {
                 Verdict::Pass => self.handle.prove(self.generation),
@@ -355,6 +363,7 @@ where
             api,
             has_jwt: published.has_jwt,
             classifier,
+            trial: published.trial.clone(),
             kept: kept.map(|body| Kept {
                 not_ready_inner: clone_inner(),
                 head,

@@ -354,7 +354,12 @@ impl SessionHandle {
         if is_first {
             life.judge(generation);
         }
-        if !is_first || !life.policy.is_broken(Instant::now()) {
+        // One that served others for a while has ended, whatever an endpoint made of those before it.
+        let has_served = || {
+            let current = self.shared.current.load();
+            current.as_ref().is_some_and(|current| current.has_served())
+        };
+        if !is_first || !life.policy.is_broken(Instant::now()) || has_served() {
             self.shared.take_out(generation);
         }
         if let Some(live) = self.current() {

@@ -61,6 +61,15 @@ pub(crate) struct Settings {
     pub(crate) observer: Option<SharedObserver>,
 }
 
+/// A session that may not have been worth its refresh.
+#[derive(Clone, Copy)]
+struct Unproven {
+    generation: Generation,
+    since: Instant,
+    /// Whether it was rejected, too.
+    is_judged: bool,
+}
+
 /// A flight, as it departs.
 #[derive(Clone, Copy)]
 pub(crate) struct Departure {
@@ -109,8 +118,8 @@ pub(crate) struct Life {
     pub(crate) failure: Option<RefreshError>,
     /// Whether and when to try again.
     pub(crate) policy: Policy<RefreshError>,
-    /// The session that replaced the last rejected one, until it is known what it is worth, and since when it is there.
-    unproven: Option<(Generation, Instant)>,
+    /// The session that replaced the last rejected one, until a request that was rejected before it is accepted with it.
+    unproven: Option<Unproven>,
     /// Whether the session was logged out. Nothing is obtained until a session is set, or the handle is reset.
     pub(crate) is_logged_out: bool,
     /// What was logged out here and has not been ended at the server.
@@ -132,10 +141,11 @@ impl Life {
     /// Takes note that a session was rejected: one that replaced a rejected one, just now, was not worth its refresh.
     pub(crate) fn judge(&mut self, generation: Generation) {
         let now = Instant::now();
-        let judged = self
-            .unproven
-            .take_if(|(unproven, _)| *unproven == generation);
-        if judged.is_some_and(|(_, since)| now.saturating_duration_since(since) < YOUNG) {
+        if let Some(unproven) = &mut self.unproven
+            && unproven.generation == generation
+            && !std::mem::replace(&mut unproven.is_judged, true)
+            && now.saturating_duration_since(unproven.since) < YOUNG
+        {
             self.policy.find_fruitless(now);
         }
     }
@@ -341,7 +351,11 @@ impl Shared {
                 if live.is_unchanged() {
                     life.policy.find_fruitless(Instant::now());
                 } else if departure.reason == RefreshReason::Rejected {
-                    life.unproven = Some((live.generation(), Instant::now()));
+                    life.unproven = Some(Unproven {
+                        generation: live.generation(),
+                        since: Instant::now(),
+                        is_judged: false,
+                    });
                 }
                 news.session = Some(live.clone());
             }
@@ -425,9 +439,10 @@ impl Shared {
         let mut life = self.lock();
         if life
             .unproven
-            .take_if(|(unproven, _)| *unproven == generation)
+            .take_if(|unproven| unproven.generation == generation)
             .is_some()
         {
+            // Whatever one endpoint made of it.
             life.policy.find_fruitful();
         }
     }
@@ -530,6 +545,11 @@ impl Shared {
         let published = published
             .with_scheme(settings.authorization_scheme)
             .with_renewal(settings.renewal, jitter());
+        let published = if life.policy.has_been_fruitless() {
+            published.on_trial()
+        } else {
+            published
+        };
         let live = LiveSession(Arc::new(published));
         let is_other_user = life.latest.is_some() && live.0.is_first_of_its_user();
         if is_other_user || refresh_token.is_some() {

@@ -3,7 +3,10 @@
 use std::{
     fmt,
     ops::Deref,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -381,6 +384,8 @@ pub(crate) struct Published {
     pub(crate) has_jwt: bool,
     /// When it is to be renewed, if it is before it ends.
     pub(crate) due: Option<Arc<Due>>,
+    /// Whether it was accepted by anybody: looked at only after fruitless refreshes.
+    pub(crate) trial: Option<Arc<Trial>>,
     pub(crate) generation: Generation,
     /// The generation that first had this access token. A refresh that brings the same token again makes a new
     /// generation since this one, so that whoever was rejected in between knows that there is nothing new to try.
@@ -390,6 +395,29 @@ pub(crate) struct Published {
     pub(crate) since_user: Generation,
     /// Where this org's instance was before, the latest first. Requests that still go there are sent on.
     former_instances: Vec<Origin>,
+}
+
+/// The shortest life that Salesforce gives to a session is a minute.
+const SERVED: Duration = Duration::from_secs(45);
+
+/// What becomes of a session that came after fruitless refreshes.
+pub(crate) struct Trial {
+    since: Instant,
+    is_accepted: AtomicBool,
+}
+
+impl Trial {
+    /// Takes note that somebody accepted the session.
+    pub(crate) fn accept(&self) {
+        // It is read far more often than written.
+        if !self.is_accepted() {
+            self.is_accepted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn is_accepted(&self) -> bool {
+        self.is_accepted.load(Ordering::Relaxed)
+    }
 }
 
 /// `instanceurl` and `tenantid` (Pub/Sub API, "Authentication"), as far as they are known and can stand in a header.
@@ -421,6 +449,7 @@ impl Published {
             metadata: Metadata::of(&session),
             has_jwt: session.is_jwt(),
             due: None,
+            trial: None,
             session,
             generation,
             since: generation,
@@ -464,6 +493,7 @@ impl Published {
             metadata: Metadata::of(&session),
             has_jwt: session.is_jwt(),
             due: None,
+            trial: None,
             session,
             generation,
             since: if is_unchanged { self.since } else { generation },
@@ -482,6 +512,22 @@ impl Published {
             session: self.session.clone().with_refresh_token(refresh_token),
             ..self.clone()
         }
+    }
+
+    /// The same session, of which it will be known whether anybody accepts it.
+    pub(crate) fn on_trial(mut self) -> Self {
+        self.trial = Some(Arc::new(Trial {
+            since: Instant::now(),
+            is_accepted: AtomicBool::new(false),
+        }));
+        self
+    }
+
+    /// Whether it was accepted, and is there for so long that a rejection means that it has ended.
+    pub(crate) fn has_served(&self) -> bool {
+        self.trial
+            .as_ref()
+            .is_some_and(|trial| trial.is_accepted() && trial.since.elapsed() >= SERVED)
     }
 
     /// The same session, renewed as it is set from now on.

@@ -116,6 +116,11 @@ impl<E> Policy<E> {
         self.broken_until = Some(now + pause);
     }
 
+    /// Whether the last refresh was fruitless, for all that is known.
+    pub(crate) fn has_been_fruitless(&self) -> bool {
+        self.fruitless > 0
+    }
+
     /// What a refresh brought was accepted.
     pub(crate) fn find_fruitful(&mut self) {
         self.fruitless = 0;

@@ -8,12 +8,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::StatusCode;
+use http_body_util::Full;
 use tokio::time::{Instant, advance};
 use tower::Layer;
 use tower_salesforce_auth::{
     AuthOutcome, Error, ErrorKind, Observer, OnRefreshFailure, RefreshContext, RefreshError,
-    ReplaySkipped, SalesforceAuthLayer, SessionState,
+    ReplayBody, ReplaySkipped, SalesforceAuthLayer, SessionState,
 };
 
 use crate::support::{Api, get, send, session};
@@ -225,10 +227,8 @@ async fn r12_an_endpoint_that_refuses_a_good_token_does_not_cost_a_login_per_req
         })
     };
     let service = layer.session(session("T0")).layer(tower::service_fn(
-        async |request: http::Request<tower_salesforce_auth::ReplayBody<_>>| {
-            let _: &tower_salesforce_auth::ReplayBody<http_body_util::Full<bytes::Bytes>> =
-                request.body();
-            let mut response = http::Response::new(http_body_util::Full::<bytes::Bytes>::default());
+        async |request: http::Request<ReplayBody<Full<Bytes>>>| {
+            let mut response = http::Response::new(Full::<Bytes>::default());
             if request.uri().path() == "/refused" {
                 *response.status_mut() = StatusCode::UNAUTHORIZED;
             }
@@ -243,6 +243,53 @@ async fn r12_an_endpoint_that_refuses_a_good_token_does_not_cost_a_login_per_req
     }
     let logins = tokens.lock().unwrap().len();
     assert!(logins <= 8, "{logins}");
+}
+
+/// One endpoint refuses every token, the others a token after a minute, as it is with the shortest of JWTs.
+#[tokio::test(start_paused = true)]
+async fn r12_an_endpoint_that_refuses_all_tokens_does_not_keep_others_from_being_renewed() {
+    let issued = Arc::new(Mutex::new(Vec::new()));
+    let layer = {
+        let issued = Arc::clone(&issued);
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let mut issued = issued.lock().unwrap();
+            issued.push(Instant::now());
+            let token = format!("T{}", issued.len());
+            async move { Ok(session(&token)) }
+        })
+    };
+    let api = {
+        let issued = Arc::clone(&issued);
+        tower::service_fn(move |request: http::Request<ReplayBody<Full<Bytes>>>| {
+            let issued = issued.lock().unwrap();
+            let token = request.headers()["authorization"].to_str().unwrap();
+            let is_latest = token == format!("Bearer T{}", issued.len());
+            let is_young = issued
+                .last()
+                .is_some_and(|at| at.elapsed() < Duration::from_secs(60));
+            let mut response = http::Response::new(Full::<Bytes>::default());
+            if request.uri().path() == "/refused" || !is_latest || !is_young {
+                *response.status_mut() = StatusCode::UNAUTHORIZED;
+            }
+            async { Ok::<_, std::convert::Infallible>(response) }
+        })
+    };
+    let service = layer.session(session("T0")).layer(api);
+    let mut rejected = 0;
+    for _ in 0..600 {
+        // Both were in the air when the session ended.
+        let [refused, good] = futures_util::future::join_all(
+            [get("/refused"), get("/")].map(|request| send(&service, request)),
+        )
+        .await
+        .try_into()
+        .unwrap();
+        assert_eq!(refused.unwrap().status(), StatusCode::UNAUTHORIZED);
+        rejected += usize::from(good.unwrap().status() != StatusCode::OK);
+        advance(Duration::from_secs(1)).await;
+    }
+    // Now and then it is out for as long as the breaker was open for the one endpoint.
+    assert!(rejected <= 60, "{rejected}");
 }
 
 #[tokio::test(start_paused = true)]
