@@ -73,6 +73,8 @@ pub enum ErrorKind {
     Reentrant,
     /// The refresh failed. The source is the [`RefreshError`].
     Refresh,
+    /// [`Sessions`](crate::Sessions) are full, and none of them can be given up.
+    RegistryFull,
     /// The session was logged out here, but may live on at the server. The source is the [`RefreshError`].
     Logout,
 }

@@ -35,6 +35,22 @@ use crate::{
 ///
 /// Clones share the session. Dropping them neither logs out nor stops a refresh that is under way.
 ///
+/// # Many orgs, one client
+///
+/// A request with a handle among its extensions is sent with the session of that handle, to its instance, renewed by
+/// its [`RefreshFn`] and with its settings, in place of the layer's; so one client serves many orgs. What a layer sets
+/// of replays and answers stays. The layer takes the handle out of the request before it is sent on.
+/// [`Sessions`](crate::Sessions) keeps the handles of many orgs.
+///
+/// ```
+/// use tower_salesforce_auth::{Session, SessionHandle};
+///
+/// let session = Session::new("00Dyy!AQEAQ", "https://OtherDomainName.my.salesforce.com")?;
+/// let other_org = SessionHandle::with_session(session);
+/// let request = http::Request::get("/services/data/v66.0/limits").extension(other_org).body(())?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # The runtime
 ///
 /// A refresh runs as a task on the tokio runtime, current-thread or multi-thread, of the request that caused it, with
@@ -166,6 +182,10 @@ impl SessionHandle {
         let mut life = self.shared.lock();
         life.epoch += 1;
         let known = life.refresh_token.clone();
+        if let Some(refresh_token) = session.refresh_token() {
+            // Whoever sets it has it.
+            life.saved_refresh_token = Some(refresh_token.clone());
+        }
         let live = self.shared.publish(&mut life, session, Published::replaced);
         if life.refresh_token != known || live.0.is_first_of_its_user() {
             life.grant += 1;

@@ -145,7 +145,7 @@ impl SalesforceAuthLayer {
         Ok(self)
     }
 
-    /// The session, to look at it, to set it, or to use it elsewhere.
+    /// The session of all requests that do not choose [another](SessionHandle#many-orgs-one-client), to look at it, to set it, or to use it elsewhere.
     pub fn handle(&self) -> SessionHandle {
         self.handle.clone()
     }

@@ -67,6 +67,11 @@
 //! Salesforce turns a dead session down before it does anything, so requests are replayed whatever their method;
 //! [`NoReplay`], [`NoRefresh`] and [`SkipAuth`] opt single requests out.
 //!
+//! # Many orgs
+//!
+//! A [`SessionHandle`] among the extensions of a request takes the place of the layer's for that request, so that one
+//! client, with one pool of connections, serves many orgs. [`Sessions`] keeps the handles, as many as it may.
+//!
 //! # How to order a stack
 //!
 //! Put layers that should see each attempt as it is on the wire inside, tracing for one, and layers that should see one
@@ -129,6 +134,7 @@ mod request;
 mod secret;
 mod service;
 mod session;
+mod sessions;
 mod soap;
 mod transport;
 pub mod verdict;
@@ -148,6 +154,7 @@ pub use self::{
     secret::Secret,
     service::SalesforceAuth,
     session::{AuthorizationScheme, Generation, LiveSession, Session},
+    sessions::Sessions,
 };
 
 /// Compiles what the README shows.

@@ -100,6 +100,8 @@ pub(crate) struct Life {
     /// The newest refresh token that any session came with. It outlives a session that came without one, because
     /// under rotation every older token is poison.
     pub(crate) refresh_token: Option<Secret>,
+    /// The newest refresh token that is known to be kept elsewhere too.
+    pub(crate) saved_refresh_token: Option<Secret>,
     /// Grows when the refresh token is replaced by one that did not come of it: with another login, or another org.
     pub(crate) grant: u64,
     /// Whether a refresh token was rotated out, or revoked, since the beginning. One that was known before is not to be
@@ -168,6 +170,7 @@ impl Shared {
                 latest: None,
                 last_generation: None,
                 refresh_token: None,
+                saved_refresh_token: None,
                 grant: 0,
                 has_spent_refresh_token: false,
                 flight: None,
@@ -325,6 +328,13 @@ impl Shared {
             Ok(session) => session.is_rotated(),
             Err(error) => error.rotated_refresh_token().is_some(),
         };
+        if let Ok(session) = &result
+            && session.keeps_refresh_token()
+            && life.refresh_token.is_none()
+        {
+            // The flow was made with it.
+            life.saved_refresh_token = session.refresh_token().cloned();
+        }
         let is_superseded = life.epoch != departure.epoch;
         let mut news = News::default();
         let result = if is_superseded {

@@ -39,7 +39,7 @@ impl<S> SalesforceAuth<S> {
         }
     }
 
-    /// The session.
+    /// The session of all requests that do not choose [another](SessionHandle#many-orgs-one-client).
     pub fn handle(&self) -> SessionHandle {
         self.handle.clone()
     }
@@ -76,21 +76,20 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        if let Some(published) = &*self.handle.load() {
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        // Taken out, not looked at: the wrapped service gets a session for one request, and not what renews it.
+        let chosen = request.extensions_mut().remove::<SessionHandle>();
+        let handle = chosen.as_ref().unwrap_or(&self.handle);
+        if let Some(published) = &*handle.load() {
             if published.is_due() {
-                self.handle.renew(published);
+                handle.renew(published);
             }
             // The inner service is called where it is, since it is this one that is ready. A clone, which is not, is
             // kept for the second attempt: NOTE in future.rs, `State::Readying`.
-            let attempt = exchange::first_attempt(
-                request,
-                None,
-                published,
-                &self.handle,
-                &self.policy,
-                || self.inner.clone(),
-            );
+            let attempt =
+                exchange::first_attempt(request, None, published, handle, &self.policy, || {
+                    self.inner.clone()
+                });
             return match attempt {
                 Ok((request, exchange)) => {
                     ResponseFuture::calling(self.inner.call(request), exchange)
@@ -98,7 +97,8 @@ where
                 Err(error) => self.fail(error),
             };
         }
-        self.call_without_session(request)
+        let handle = handle.clone();
+        self.call_without_session(handle, request)
     }
 }
 
@@ -106,6 +106,7 @@ impl<S: Clone> SalesforceAuth<S> {
     /// The cold path of `call`: there is no session to send with.
     fn call_without_session<ReqBody, ResBody>(
         &mut self,
+        handle: SessionHandle,
         mut request: Request<ReqBody>,
     ) -> ResponseFuture<S, ReqBody, ResBody>
     where
@@ -113,7 +114,7 @@ impl<S: Clone> SalesforceAuth<S> {
         ResBody: Body,
     {
         // Where the instance is, a session that was rejected tells as well as any.
-        let latest = self.handle.latest();
+        let latest = handle.latest();
         if request::is_left_alone(&request, Api::of(&request)) {
             if request::is_relative(request.uri()) {
                 let sent = match &latest {
@@ -131,8 +132,8 @@ impl<S: Clone> SalesforceAuth<S> {
             return self.pass(request);
         }
         let target = match &latest {
-            Some(latest) => Target::of(request.uri(), &latest.0, &self.handle),
-            None => Target::before_login(request.uri(), &self.handle),
+            Some(latest) => Target::of(request.uri(), &latest.0, &handle),
+            None => Target::before_login(request.uri(), &handle),
         };
         let meant_for = match (target, &latest) {
             (None, _) => return self.pass(request),
@@ -141,7 +142,6 @@ impl<S: Clone> SalesforceAuth<S> {
         };
         // The login that it waits for may need the permit.
         let not_ready_inner = self.give_up_readiness();
-        let handle = self.handle.clone();
         ResponseFuture::acquiring(
             not_ready_inner,
             handle,

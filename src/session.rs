@@ -55,6 +55,8 @@ pub struct Session {
     ids: Option<(String, String)>,
     /// Whether the refresh token replaced one that must not be used any more.
     is_rotated: bool,
+    /// Whether the refresh token is the very one that the session was obtained with.
+    keeps_refresh_token: bool,
     /// Whether it came of a SOAP `login()`, and ends with a SOAP `logout()`.
     is_soap: bool,
 }
@@ -109,6 +111,7 @@ impl Session {
             lifetime: None,
             ids: None,
             is_rotated: false,
+            keeps_refresh_token: false,
             is_soap: false,
         })
     }
@@ -117,6 +120,7 @@ impl Session {
     #[must_use]
     pub fn with_refresh_token(mut self, refresh_token: impl Into<Secret>) -> Self {
         self.refresh_token = Some(refresh_token.into());
+        self.keeps_refresh_token = false;
         self
     }
 
@@ -281,6 +285,16 @@ impl Session {
 
     pub(crate) fn is_rotated(&self) -> bool {
         self.is_rotated
+    }
+
+    /// Says that the refresh token is the very one that the session was obtained with.
+    pub(crate) fn keeping_refresh_token(mut self) -> Self {
+        self.keeps_refresh_token = true;
+        self
+    }
+
+    pub(crate) fn keeps_refresh_token(&self) -> bool {
+        self.keeps_refresh_token
     }
 
     pub(crate) fn is_soap(&self) -> bool {

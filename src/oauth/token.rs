@@ -350,11 +350,10 @@ impl TokenResponse {
             Some(refresh_token) => session.with_refresh_token(refresh_token),
             None => session,
         };
-        let is_rotated = rotated.is_some() && presented.is_some() && rotated.as_ref() != presented;
-        Ok(if is_rotated {
-            session.rotated()
-        } else {
-            session
+        Ok(match (rotated, presented) {
+            (_, None) => session,
+            (Some(rotated), Some(presented)) if rotated != *presented => session.rotated(),
+            _ => session.keeping_refresh_token(),
         })
     }
 

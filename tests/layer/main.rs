@@ -4,6 +4,7 @@
 mod bad_input;
 mod cancellation;
 mod handle;
+mod many_orgs;
 mod origin;
 mod policy;
 mod refresh;
@@ -11,6 +12,7 @@ mod renewal;
 mod replay;
 mod replay_model;
 mod runtimes;
+mod sessions;
 mod support;
 mod tower_contract;
 mod verdict;

@@ -1,0 +1,341 @@
+//! The registry of sessions: what it keeps, and what it may give up.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Barrier, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio::sync::Notify;
+use tower_salesforce_auth::{
+    ErrorKind, LoginUrl, RefreshContext, RefreshError, Secret, Session, SessionHandle,
+    SessionState, Sessions, flow::RefreshToken, oauth::App,
+};
+
+use crate::support::{Answering, INSTANCE, session};
+
+/// Hands out `T1` with `R1` and so on, each time another refresh token.
+fn rotating() -> SessionHandle {
+    let refreshes = AtomicUsize::new(0);
+    SessionHandle::new(move |_: RefreshContext| {
+        let n = refreshes.fetch_add(1, Ordering::SeqCst) + 1;
+        let session = session(&format!("T{n}")).with_refresh_token(format!("R{n}"));
+        std::future::ready(Ok(session))
+    })
+}
+
+/// A registry whose handles begin with a session, and a count of those that were made.
+fn counted(capacity: usize) -> (Sessions<u32>, Arc<AtomicUsize>) {
+    let made = Arc::new(AtomicUsize::new(0));
+    let sessions = {
+        let made = made.clone();
+        Sessions::new(capacity, move |_: &u32| {
+            made.fetch_add(1, Ordering::SeqCst);
+            let handle = rotating();
+            handle.set(session("T0").with_refresh_token("R0"));
+            handle
+        })
+    };
+    (sessions, made)
+}
+
+/// Whether two handles share their session.
+fn is_same(one: &SessionHandle, other: &SessionHandle) -> bool {
+    let generation = one.set(session("same"));
+    let current = other.current().unwrap();
+    current.generation() == generation && current.access_token().expose() == "same"
+}
+
+#[test]
+fn it_stays_within_its_bound_and_evicts_what_was_unused_the_longest() {
+    let (sessions, made) = counted(3);
+    assert!(sessions.is_empty());
+    for key in [1, 2, 3] {
+        sessions.get(&key).unwrap();
+    }
+    sessions.get(&1).unwrap();
+    assert_eq!((sessions.len(), made.load(Ordering::SeqCst)), (3, 3));
+    sessions.get(&4).unwrap();
+    assert_eq!(sessions.len(), 3);
+    assert!(sessions.find(&2).is_none());
+    // To look is not to use.
+    assert!(sessions.find(&3).is_some());
+    sessions.get(&5).unwrap();
+    assert!(sessions.find(&3).is_none());
+    for key in 0..1_000 {
+        sessions.get(&key).unwrap();
+        assert_eq!(sessions.len(), 3);
+    }
+    assert_eq!(
+        format!("{sessions:?}"),
+        "Sessions { len: 3, capacity: 3, .. }"
+    );
+}
+
+#[test]
+fn one_that_is_in_use_is_not_evicted() {
+    let (sessions, _) = counted(2);
+    let first = sessions.get(&1).unwrap();
+    sessions.get(&2).unwrap();
+    let third = sessions.get(&3).unwrap();
+    assert!(is_same(&first, &sessions.get(&1).unwrap()));
+    let error = sessions.get(&4).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RegistryFull);
+    assert_eq!(sessions.len(), 2);
+    // Those that are there are still to be had, and one that is let go makes room.
+    assert!(is_same(&third, &sessions.get(&3).unwrap()));
+    drop(first);
+    sessions.get(&4).unwrap();
+    assert!(sessions.find(&1).is_none());
+    assert!(sessions.find(&3).is_some());
+    assert_eq!(
+        Sessions::<u32>::new(0, |_| rotating())
+            .get(&1)
+            .unwrap_err()
+            .kind(),
+        ErrorKind::RegistryFull
+    );
+}
+
+#[tokio::test]
+async fn one_with_a_request_under_way_is_in_use() {
+    let (sessions, _) = counted(1);
+    let mut request = Request::new(());
+    request.extensions_mut().insert(sessions.get(&1).unwrap());
+    assert_eq!(
+        sessions.get(&2).unwrap_err().kind(),
+        ErrorKind::RegistryFull
+    );
+    drop(request);
+    sessions.get(&2).unwrap();
+}
+
+#[tokio::test]
+async fn one_with_a_refresh_under_way_is_not_evicted() {
+    let (started, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let sessions = {
+        let (started, finish) = (started.clone(), finish.clone());
+        Sessions::new(1, move |_: &u32| {
+            let (started, finish) = (started.clone(), finish.clone());
+            SessionHandle::new(move |_: RefreshContext| {
+                let (started, finish) = (started.clone(), finish.clone());
+                async move {
+                    started.notify_one();
+                    finish.notified().await;
+                    Ok(session("T1").with_refresh_token("R1"))
+                }
+            })
+        })
+    };
+    let handle = sessions.get(&1).unwrap();
+    let mut states = handle.subscribe();
+    let caller = tokio::spawn(async move { handle.token().await });
+    started.notified().await;
+    // Whoever wanted it gives up.
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    assert_eq!(
+        sessions.get(&2).unwrap_err().kind(),
+        ErrorKind::RegistryFull
+    );
+    finish.notify_one();
+    while !matches!(states.state(), SessionState::Ready(_)) {
+        states.changed().await.unwrap();
+    }
+    // It has landed, with a refresh token that nobody has seen.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        sessions.get(&2).unwrap_err().kind(),
+        ErrorKind::RegistryFull
+    );
+    sessions.find(&1).unwrap().mark_saved(&Secret::from("R1"));
+    sessions.get(&2).unwrap();
+    assert!(sessions.find(&1).is_none());
+}
+
+#[tokio::test]
+async fn r27_one_with_an_unsaved_refresh_token_is_never_evicted() {
+    let (sessions, _) = counted(3);
+    for key in [1, 2] {
+        let handle = sessions.get(&key).unwrap();
+        assert!(!handle.has_unsaved_refresh_token(), "it was set");
+        handle.refresh().await.unwrap();
+        assert!(handle.has_unsaved_refresh_token());
+    }
+    for key in 3..1_000 {
+        sessions.get(&key).unwrap();
+    }
+    assert_eq!(sessions.len(), 3);
+    let first = sessions.get(&1).unwrap();
+    assert_eq!(first.refresh_token(), Some(Secret::from("R1")));
+    // What is out of date was not saved.
+    first.refresh().await.unwrap();
+    first.mark_saved(&Secret::from("R1"));
+    assert!(first.has_unsaved_refresh_token());
+    first.mark_saved(&Secret::from("R2"));
+    assert!(!first.has_unsaved_refresh_token());
+    drop(first);
+    for key in 3..1_000 {
+        sessions.get(&key).unwrap();
+    }
+    assert!(sessions.find(&1).is_none());
+    let second = sessions.find(&2).unwrap();
+    assert!(second.has_unsaved_refresh_token());
+}
+
+#[tokio::test]
+async fn if_nothing_is_saved_it_is_full_and_loses_nothing() {
+    let (sessions, _) = counted(10);
+    for key in 0..10 {
+        sessions.get(&key).unwrap().refresh().await.unwrap();
+    }
+    for key in 10..100 {
+        let error = sessions.get(&key).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RegistryFull);
+        assert!(error.to_string().contains("mark_saved"));
+    }
+    for key in 0..10 {
+        let token = sessions.get(&key).unwrap().refresh_token();
+        assert_eq!(token, Some(Secret::from("R1")));
+    }
+    // Whoever takes one out gets its token.
+    let removed = sessions.remove(&0).unwrap();
+    assert!(removed.has_unsaved_refresh_token());
+    assert!(sessions.remove(&0).is_none());
+    assert_eq!(sessions.len(), 9);
+    assert!(!is_same(&removed, &sessions.get(&0).unwrap()));
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_unsaved_until_somebody_has_it() {
+    let handle = rotating();
+    assert!(!handle.has_unsaved_refresh_token());
+    handle.token().await.unwrap();
+    assert!(handle.has_unsaved_refresh_token(), "a login brought it");
+    handle.set(session("T8"));
+    assert!(handle.has_unsaved_refresh_token(), "it is still the newest");
+    handle.set(session("T9").with_refresh_token("R9"));
+    assert!(!handle.has_unsaved_refresh_token());
+    handle.refresh().await.unwrap();
+    assert!(handle.has_unsaved_refresh_token());
+
+    // A rotated one whose session could not be used.
+    let handle = SessionHandle::new(|_: RefreshContext| async {
+        let session = Session::new("T1", "https://example.com").map_err(RefreshError::terminal)?;
+        Ok(session.with_refresh_token("R1"))
+    });
+    handle.set(session("T0").with_refresh_token("R0"));
+    handle.refresh().await.unwrap_err();
+    assert_eq!(handle.refresh_token(), Some(Secret::from("R1")));
+    assert!(handle.has_unsaved_refresh_token());
+
+    // The same as before is nothing new.
+    let handle = SessionHandle::new(|context: RefreshContext| async move {
+        let token = context.refresh_token().unwrap().clone();
+        Ok(session("T1").with_refresh_token(token))
+    });
+    handle.set(session("T0").with_refresh_token("R0"));
+    handle.refresh().await.unwrap();
+    assert!(!handle.has_unsaved_refresh_token());
+}
+
+#[tokio::test]
+async fn the_refresh_token_that_a_flow_was_made_with_is_saved_until_it_is_rotated() {
+    let exchanges = Arc::new(AtomicUsize::new(0));
+    let server = Answering(move |_: Request<Full<Bytes>>| {
+        let n = exchanges.fetch_add(1, Ordering::SeqCst) + 1;
+        let rotated = if n == 2 {
+            r#""refresh_token":"R1","#
+        } else {
+            ""
+        };
+        Response::new(Full::<Bytes>::from(format!(
+            r#"{{"access_token":"T{n}",{rotated}"instance_url":"{INSTANCE}","token_type":"Bearer"}}"#
+        )))
+    });
+    let app = App::new(LoginUrl::production(), "client").client_secret("secret");
+    let handle = SessionHandle::new(RefreshToken::new(server, app, "R0"));
+    handle.token().await.unwrap();
+    assert_eq!(handle.refresh_token(), Some(Secret::from("R0")));
+    assert!(!handle.has_unsaved_refresh_token());
+    for _ in 0..2 {
+        // It does not become saved by being presented.
+        handle.refresh().await.unwrap();
+        assert_eq!(handle.refresh_token(), Some(Secret::from("R1")));
+        assert!(handle.has_unsaved_refresh_token());
+    }
+}
+
+#[test]
+fn callers_who_come_at_the_same_moment_get_the_same_handle() {
+    const CALLERS: usize = 8;
+    let barrier = Arc::new(Barrier::new(CALLERS));
+    let sessions = {
+        let barrier = barrier.clone();
+        // All of them are making one before any is kept.
+        Sessions::new(1, move |_: &u32| {
+            barrier.wait();
+            rotating()
+        })
+    };
+    let handles: Vec<_> = std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|_| scope.spawn(|| sessions.get(&1).unwrap()))
+            .collect();
+        callers
+            .into_iter()
+            .map(|caller| caller.join().unwrap())
+            .collect()
+    });
+    assert_eq!(sessions.len(), 1);
+    assert!(handles.iter().all(|handle| is_same(&handles[0], handle)));
+}
+
+#[test]
+fn one_that_panics_while_it_is_made_changes_nothing() {
+    let sessions = Sessions::new(1, |key: &u32| {
+        assert_ne!(*key, 2, "there is no such tenant");
+        rotating()
+    });
+    sessions.get(&1).unwrap();
+    let get = AssertUnwindSafe(|| sessions.get(&2));
+    assert!(catch_unwind(get).is_err());
+    assert_eq!(sessions.len(), 1);
+    assert!(sessions.find(&1).is_some());
+    sessions.get(&3).unwrap();
+}
+
+#[test]
+fn one_may_ask_for_others_while_it_is_made() {
+    let own: Arc<OnceLock<Sessions<u32>>> = Arc::default();
+    let sessions = {
+        let own = own.clone();
+        Sessions::new(3, move |key: &u32| match key {
+            0 => rotating(),
+            // One that asks for itself is kept once.
+            3 if own.get().unwrap().len() < 3 => own
+                .get()
+                .unwrap()
+                .get(&2)
+                .and_then(|_| own.get().unwrap().get(&3))
+                .unwrap(),
+            key => own
+                .get()
+                .unwrap()
+                .get(&(key - 1))
+                .map(|_| rotating())
+                .unwrap(),
+        })
+    };
+    let sessions = own.get_or_init(|| sessions);
+    let handle = sessions.get(&3).unwrap();
+    assert!(is_same(&handle, &sessions.find(&3).unwrap()));
+    assert_eq!(sessions.len(), 3);
+}
