@@ -21,7 +21,7 @@ use crate::{
 /// token](SessionHandle::has_unsaved_refresh_token) is never evicted: that token may be the only one that still works.
 /// If nothing can be evicted, [`get`](Self::get) fails.
 ///
-/// Give it to many tasks in an [`Arc`](std::sync::Arc).
+/// Give it to many tasks in an [`Arc`].
 ///
 /// # What is forgotten with a handle
 ///
@@ -37,26 +37,25 @@ use crate::{
 /// use http::Request;
 /// use tower::{Service, ServiceExt};
 /// use tower_salesforce_auth::{
-///     BoxError, LiveSession, Observer, SalesforceAuthLayer, SessionHandle, Sessions, flow::{HttpClient, RefreshToken},
-///     oauth::App,
+///     BoxError, LiveSession, Observer, SalesforceAuthLayer, Secret, Sessions, flow::{HttpClient, RefreshToken}, oauth::App,
 /// };
 ///
 /// type Tenant = String;
 ///
-/// /// Passes new refresh tokens to whoever writes them down.
-/// struct Keeper(Tenant, mpsc::Sender<(Tenant, LiveSession)>);
+/// /// Says whose refresh token may be another.
+/// struct Keeper(Tenant, mpsc::Sender<Tenant>);
 ///
 /// impl Observer for Keeper {
-///     fn session_changed(&self, session: &LiveSession) {
-///         let _ = self.1.send((self.0.clone(), session.clone()));
+///     fn session_changed(&self, _: &LiveSession) {
+///         let _ = self.1.send(self.0.clone());
+///     }
+///
+///     fn refresh_token_changed(&self, _: &Secret) {
+///         let _ = self.1.send(self.0.clone());
 ///     }
 /// }
 ///
-/// fn sessions(
-///     http: impl HttpClient,
-///     app: App,
-///     changes: mpsc::Sender<(Tenant, LiveSession)>,
-/// ) -> Arc<Sessions<Tenant>> {
+/// fn sessions(http: impl HttpClient, app: App, changes: mpsc::Sender<Tenant>) -> Arc<Sessions<Tenant>> {
 ///     Arc::new(Sessions::new(1_000, move |tenant: &Tenant| {
 ///         let login = RefreshToken::new(http.clone(), app.clone(), refresh_token_of(tenant));
 ///         let keeper = Keeper(tenant.clone(), changes.clone());
@@ -64,14 +63,13 @@ use crate::{
 ///     }))
 /// }
 ///
-/// /// On a thread of its own.
-/// fn keep(sessions: &Sessions<Tenant>, changes: mpsc::Receiver<(Tenant, LiveSession)>) {
-///     for (tenant, live) in changes {
-///         if let Some(refresh_token) = live.refresh_token() {
-///             write_down(&tenant, refresh_token.expose());
-///             if let Some(handle) = sessions.find(&tenant) {
-///                 handle.mark_saved(refresh_token);
-///             }
+/// /// Keeps the newest refresh tokens, on a thread of its own.
+/// fn keep(sessions: &Sessions<Tenant>, changes: mpsc::Receiver<Tenant>) {
+///     for tenant in changes {
+///         let Some(handle) = sessions.find(&tenant) else { continue };
+///         if let Some(newest) = handle.refresh_token() {
+///             write_down(&tenant, newest.expose());
+///             handle.mark_saved(&newest);
 ///         }
 ///     }
 /// }
