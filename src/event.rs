@@ -1,10 +1,8 @@
-//! What becomes of a session, for whoever wants to know.
-
-use std::sync::Arc;
+//! What a session is doing, for whoever watches it.
 
 use tokio::sync::watch;
 
-use crate::{error::RefreshError, secret::Secret, session::LiveSession};
+use crate::{error::RefreshError, session::LiveSession};
 
 /// What a [`SessionHandle`](crate::SessionHandle) is doing, as a [`Subscription`] shows it.
 #[derive(Clone, Debug)]
@@ -69,58 +67,3 @@ impl Subscription {
         Some(self.states.borrow_and_update().clone())
     }
 }
-
-// === Observer ===
-
-/// Is told of what happens to a session, at once and of every time: what an event listener is in other languages.
-///
-/// Set by [`SalesforceAuthLayer::observer`](crate::SalesforceAuthLayer::observer). Its methods are called on whichever task
-/// or thread changed the session, a new session's before anybody who waited for it goes on. They must not block; a panic
-/// is caught, and changes nothing.
-///
-/// ```
-/// use tower_salesforce_auth::{LiveSession, Observer, SalesforceAuthLayer, Session};
-///
-/// struct Keeper(std::sync::mpsc::Sender<LiveSession>);
-///
-/// impl Observer for Keeper {
-///     fn session_changed(&self, session: &LiveSession) {
-///         // Hand it to whoever writes it down, refresh token and all.
-///         let _ = self.0.send(session.clone());
-///     }
-/// }
-///
-/// let (keeper, kept) = std::sync::mpsc::channel();
-/// let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
-/// let layer = SalesforceAuthLayer::with_session(session.clone()).observer(Keeper(keeper));
-///
-/// layer.handle().set(session.with_refresh_token("5Aep861"));
-/// assert!(kept.try_recv().is_ok_and(|live| live.refresh_token().is_some()));
-/// # Ok::<_, tower_salesforce_auth::Error>(())
-/// ```
-pub trait Observer: Send + Sync + 'static {
-    /// There is a new session, or the same one with a new refresh token. It carries everything that is known of it.
-    ///
-    /// Two changes at the same moment may be told in either order: the session with the higher
-    /// [generation](LiveSession::generation) is the newer one.
-    #[doc(alias = "on_refresh")]
-    fn session_changed(&self, session: &LiveSession) {
-        let _ = session;
-    }
-
-    /// A refresh brought a new refresh token and nothing else that could be used. The one before must not be presented any
-    /// more: keep this one in its place.
-    ///
-    /// It is told also if the session was logged out meanwhile, and lives on at the server.
-    fn refresh_token_changed(&self, refresh_token: &Secret) {
-        let _ = refresh_token;
-    }
-
-    /// A refresh failed for good: nothing is tried before a session is [set](crate::SessionHandle::set) or the handle is
-    /// [reset](crate::SessionHandle::reset). Told once.
-    fn reauthentication_required(&self, failure: &RefreshError) {
-        let _ = failure;
-    }
-}
-
-pub(crate) type SharedObserver = Arc<dyn Observer>;

@@ -11,6 +11,7 @@ use crate::{
     body::{KeptBody, Peeked, ReplayBody, Replayable, ResponseBody},
     error::{BoxError, Error, ErrorKind},
     handle::SessionHandle,
+    observer::{News, Replayed},
     opt_out::{NoRefresh, NoReplay},
     outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
     request::{self, Head, Target},
@@ -258,12 +259,17 @@ impl<S, B> Exchange<S, B> {
         refreshed: bool,
         replay_skipped: Option<ReplaySkipped>,
     ) {
-        response.extensions_mut().insert(AuthOutcome {
+        let outcome = AuthOutcome {
             attempts: self.attempts,
             generation: self.generation,
             refreshed,
             replay_skipped,
-        });
+        };
+        if let Some(reason) = replay_skipped {
+            let news = News::ReplaySkipped(reason, outcome.clone());
+            self.handle.shared.announce(&[news]);
+        }
+        response.extensions_mut().insert(outcome);
     }
 
     /// Whether the session was renewed since the first attempt, for all that this exchange has seen.
@@ -370,6 +376,11 @@ where
                 body,
             }),
         };
+        let news = News::Replayed(Replayed {
+            attempt: exchange.attempts,
+            generation: exchange.generation,
+        });
+        exchange.handle.shared.announce(&[news]);
         Ok((request, Some(exchange)))
     }
 }

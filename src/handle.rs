@@ -16,8 +16,9 @@ use tokio::{runtime, time::Instant};
 use crate::{
     endpoint::Origin,
     error::{self, Error, ErrorKind, RefreshError, RefreshErrorKind},
-    event::{SessionState, SharedObserver, Subscription},
-    life::{self, Departure, Landed, Life, News, Settings, Shared},
+    event::{SessionState, Subscription},
+    life::{self, Departure, Landed, Life, Settings, Shared},
+    observer::{News, SharedObserver},
     refresh::{
         RefreshFn, RefreshReason, SharedRefreshFn,
         policy::Permit,
@@ -26,6 +27,7 @@ use crate::{
     renewal::Renewal,
     secret::Secret,
     session::{AuthorizationScheme, Generation, LiveSession, Published, Session},
+    trace::RefreshSpan,
 };
 
 // === SessionHandle ===
@@ -201,10 +203,7 @@ impl SessionHandle {
         if let Some(superseded) = superseded {
             superseded.land(Ok(live.clone()));
         }
-        self.shared.announce(&News {
-            session: Some(live),
-            ..News::default()
-        });
+        self.shared.announce(&[News::SessionChanged(live)]);
         generation
     }
 
@@ -274,7 +273,7 @@ impl SessionHandle {
         });
     }
 
-    /// Who is told of new sessions, nobody by default.
+    /// Who is told of what happens, nobody by default.
     pub(crate) fn set_observer(&self, observer: &SharedObserver) {
         self.change_settings(|settings| settings.observer = Some(Arc::clone(observer)));
     }
@@ -440,14 +439,14 @@ impl SessionHandle {
     fn join(&self, life: MutexGuard<'_, Life>, reason: RefreshReason) -> Result<Waiting, Error> {
         // To wait with a deadline needs a runtime, and so does a flight.
         let runtime = runtime()?;
-        let flight = match &life.flight {
-            Some(flight) => Arc::clone(flight),
+        let landing = match &life.flight {
+            Some(flight) => flight.landing(),
             None => self.depart(life, &runtime, reason),
         };
         Ok(Waiting {
-            landing: flight.landing(),
+            late: landing.flight().is_overdue().then_some(reason),
+            landing,
             handle: self.clone(),
-            late: flight.is_overdue().then_some(reason),
         })
     }
 
@@ -466,7 +465,7 @@ impl SessionHandle {
         mut life: MutexGuard<'_, Life>,
         runtime: &runtime::Handle,
         reason: RefreshReason,
-    ) -> Arc<Flight<Landed>> {
+    ) -> Landing<Landed> {
         life.epoch += 1;
         let departure = Departure {
             epoch: life.epoch,
@@ -474,9 +473,10 @@ impl SessionHandle {
             reason,
             limit: self.shared.settings.load().refresh_timeout,
         };
+        let span = RefreshSpan::new(reason);
         let operation = {
-            let shared = Arc::clone(&self.shared);
-            move || async move { shared.call_refresh_fn(departure).await }
+            let (shared, span) = (Arc::clone(&self.shared), span.clone());
+            move || async move { shared.call_refresh_fn(departure, span).await }
         };
         let land = {
             let shared = Arc::clone(&self.shared);
@@ -497,8 +497,10 @@ impl SessionHandle {
         }
         // A runtime that is being shut down lands it at once, and that takes the lock.
         drop(life);
-        flight.depart(runtime, task);
-        flight
+        // Whoever asked for it is the first to wait for it, however soon it lands.
+        let landing = flight.landing();
+        flight.depart(runtime, span.instrument(task));
+        landing
     }
 }
 

@@ -7,9 +7,9 @@ use tower_layer::Layer;
 use crate::{
     endpoint::Origin,
     error::Error,
-    event::{Observer, SharedObserver},
     exchange::ReplayPolicy,
     handle::SessionHandle,
+    observer::{Observer, SharedObserver},
     outcome::OnRefreshFailure,
     refresh::RefreshFn,
     renewal::Renewal,
@@ -121,7 +121,7 @@ impl SalesforceAuthLayer {
         self
     }
 
-    /// Who is told of new sessions. Nobody by default; one that was set before is replaced.
+    /// Who is told of new sessions, refreshes and replays. Nobody by default; one that was set before is replaced.
     ///
     /// A setting of the session, shared by all layers on its handle.
     pub fn observer(self, observer: impl Observer) -> Self {

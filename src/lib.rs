@@ -89,6 +89,7 @@
 //! | `emulator` | no | [`emulator`]: an in-process Salesforce org to test against |
 //! | `follow-redirect` | no | 401s of foreign hosts that `FollowRedirect`, inside the layer, was led to cost no refresh |
 //! | `jwt` | no | assertions that are signed with a private key, by aws-lc-rs: [`JwtBearer`](flow::JwtBearer)`::new`, `ClientAuthentication::private_key_jwt` |
+//! | `tracing` | no | each refresh in a span `salesforce.refresh`, within that of the request that caused it, and an event for whatever an [`Observer`] is told |
 //!
 //! # Requirements
 //!
@@ -123,6 +124,7 @@ mod legible;
 mod life;
 mod logout;
 pub mod oauth;
+mod observer;
 mod opt_out;
 mod outcome;
 #[cfg(feature = "jwt")]
@@ -136,6 +138,7 @@ mod service;
 mod session;
 mod sessions;
 mod soap;
+mod trace;
 mod transport;
 pub mod verdict;
 
@@ -143,13 +146,16 @@ pub use self::{
     body::{ReplayBody, ResponseBody},
     endpoint::{InstanceUrl, LoginUrl},
     error::{BoxError, Error, ErrorKind, RefreshError, RefreshErrorKind},
-    event::{Observer, SessionState, Subscription},
+    event::{SessionState, Subscription},
     future::ResponseFuture,
     handle::SessionHandle,
     layer::SalesforceAuthLayer,
+    observer::{Observer, RefreshFailed, RefreshStarted, RefreshSucceeded, Replayed},
     opt_out::{NoRefresh, NoReplay, SkipAuth},
     outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
-    refresh::{FromService, RefreshContext, RefreshFn, RefreshReason, from_service},
+    refresh::{
+        FromService, RefreshContext, RefreshDescription, RefreshFn, RefreshReason, from_service,
+    },
     renewal::Renewal,
     secret::Secret,
     service::SalesforceAuth,

@@ -19,16 +19,19 @@ use tokio::{
 use crate::{
     endpoint::Origin,
     error::{RefreshError, RefreshErrorKind},
-    event::{SessionState, SharedObserver},
+    event::SessionState,
     legible::legible,
+    observer::{News, SharedObserver},
     refresh::{
         RefreshContext, RefreshReason, SharedRefreshFn,
+        attempt::Attempt,
         policy::{Permit, Policy},
         single_flight::{Flight, Outcome, Owner},
     },
     renewal::Renewal,
     secret::Secret,
     session::{AuthorizationScheme, Generation, LiveSession, Published, Session},
+    trace::{self, RefreshSpan},
 };
 
 const DEFAULT_REFRESH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -81,15 +84,6 @@ pub(crate) struct Departure {
     pub(crate) limit: Duration,
 }
 
-/// What an observer has to be told.
-#[derive(Default)]
-pub(crate) struct News {
-    /// One that came without a session that could be used.
-    pub(crate) refresh_token: Option<Secret>,
-    pub(crate) session: Option<LiveSession>,
-    pub(crate) failure: Option<RefreshError>,
-}
-
 /// What is looked at and changed under the lock.
 pub(crate) struct Life {
     /// The session that was published last, whether it is still current or was rejected since. None after a logout.
@@ -116,6 +110,8 @@ pub(crate) struct Life {
     pub(crate) epoch: u64,
     /// Refreshes since the last success.
     attempts: u32,
+    /// Those that have not ended. More than one only if one does not stop in time.
+    under_way: Vec<Attempt>,
     /// The refresh that failed to replace the latest session, for those who were rejected before it failed.
     pub(crate) failure: Option<RefreshError>,
     /// Whether and when to try again.
@@ -177,6 +173,7 @@ impl Shared {
                 superseded: None,
                 epoch: 0,
                 attempts: 0,
+                under_way: Vec::new(),
                 failure: None,
                 policy: Policy::new(),
                 unproven: None,
@@ -210,6 +207,7 @@ impl Shared {
     pub(crate) async fn call_refresh_fn(
         &self,
         departure: Departure,
+        span: RefreshSpan,
     ) -> Result<Session, RefreshError> {
         let Some(refresh_fn) = &self.refresh_fn else {
             // Nothing departs without one.
@@ -221,15 +219,26 @@ impl Shared {
         };
         let deadline = Instant::now().checked_add(departure.limit);
         // Whoever asks for a refresh by hand does not have to wait for what failed before.
-        let mut is_patient = departure.reason != RefreshReason::Manual;
+        let mut pause = match departure.reason {
+            RefreshReason::Manual => None,
+            _ => self.pause(departure, deadline)?,
+        };
         loop {
-            if is_patient && let Some(until) = self.pause(departure, deadline)? {
+            if let Some(until) = pause {
                 sleep_until(until).await;
             }
-            is_patient = true;
             let context = self.begin_attempt(departure)?;
+            let description = refresh_fn.describe(&context);
+            let attempt = Attempt::new(departure.epoch, &context, description, span.clone());
+            let news = attempt.started();
+            self.lock().under_way.push(attempt);
+            self.announce_in(&span, &[news]);
             match refresh_fn.refresh_boxed(context).await {
-                Err(error) if !error.is_terminal() => self.note_transient(departure, error)?,
+                Err(error) if !error.is_terminal() => {
+                    self.note_transient(departure, error.clone())?;
+                    pause = self.pause(departure, deadline)?;
+                    self.announce_retry(departure, &error);
+                }
                 ended => return ended,
             }
         }
@@ -267,6 +276,14 @@ impl Shared {
             .with_refresh_token(life.refresh_token.clone())
             .with_spent_refresh_token(life.has_spent_refresh_token)
             .with_attempt(life.attempts))
+    }
+
+    /// Tells of a failed attempt that is going to be followed by another.
+    fn announce_retry(&self, departure: Departure, error: &RefreshError) {
+        let attempt = Attempt::take(&mut self.lock().under_way, departure.epoch);
+        if let Some(attempt) = attempt {
+            self.announce_in(&attempt.span, &[attempt.failed(error, true)]);
+        }
     }
 
     /// Notes a failure that may pass. It is the flight's, if there is to be no other attempt.
@@ -336,7 +353,9 @@ impl Shared {
             life.saved_refresh_token = session.refresh_token().cloned();
         }
         let is_superseded = life.epoch != departure.epoch;
-        let mut news = News::default();
+        let attempt = Attempt::take(&mut life.under_way, departure.epoch);
+        let mut waiters = 0;
+        let mut news = Vec::new();
         let result = if is_superseded {
             let concerns = |logout: &&mut Logout| {
                 departure.epoch < logout.epoch && departure.grant == logout.grant
@@ -348,7 +367,7 @@ impl Shared {
             // Nobody hears this: whoever waited was sent on when the flight was superseded.
             Err(superseded())
         } else {
-            life.flight = None;
+            waiters = life.flight.take().map_or(0, |flight| flight.waiters());
             result
         };
         let result = result
@@ -367,41 +386,50 @@ impl Shared {
                         is_judged: false,
                     });
                 }
-                news.session = Some(live.clone());
+                news.push(News::SessionChanged(live.clone()));
+                news.extend(
+                    attempt
+                        .as_ref()
+                        .map(|attempt| attempt.succeeded(waiters, live.generation())),
+                );
             }
             Err(error) => {
                 if let Some(rotated) = rotated {
-                    news.session = self.keep_rotated(&mut life, departure, &rotated);
-                    news.refresh_token = Some(rotated);
+                    let amended = self.keep_rotated(&mut life, departure, &rotated);
+                    news.push(News::RefreshTokenChanged(rotated));
+                    news.extend(amended.map(News::SessionChanged));
                 }
+                news.extend(attempt.as_ref().map(|attempt| attempt.failed(error, false)));
                 if !is_superseded {
-                    news.failure = self.fail(&mut life, error);
+                    let latched = self.fail(&mut life, error);
+                    news.extend(latched.map(News::ReauthenticationRequired));
                 }
             }
         }
         drop(life);
-        self.announce(&news);
+        match &attempt {
+            Some(attempt) => self.announce_in(&attempt.span, &news),
+            None => self.announce(&news),
+        }
         result
     }
 
     /// Tells the observer what happened. Not to be called under the lock, which the observer may take.
-    pub(crate) fn announce(&self, news: &News) {
+    pub(crate) fn announce(&self, news: &[News]) {
         let settings = self.settings.load_full();
-        let Some(observer) = &settings.observer else {
-            return;
-        };
-        // Whoever waits for the session is not to suffer for it. The message went to the panic hook.
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            if let Some(refresh_token) = &news.refresh_token {
-                observer.refresh_token_changed(refresh_token);
+        for news in news {
+            trace::event(news);
+            if let Some(observer) = &settings.observer {
+                // Whoever waits for the session is not to suffer for it. The message went to the panic hook.
+                let _ = catch_unwind(AssertUnwindSafe(|| news.tell(&**observer)));
             }
-            if let Some(session) = &news.session {
-                observer.session_changed(session);
-            }
-            if let Some(failure) = &news.failure {
-                observer.reauthentication_required(failure);
-            }
-        }));
+        }
+    }
+
+    /// Tells what happened in a refresh.
+    fn announce_in(&self, span: &RefreshSpan, news: &[News]) {
+        span.record(news);
+        span.in_scope(|| self.announce(news));
     }
 
     /// Notes that the flight under way failed, and returns the failure if it is news that nothing more will be tried. To be
@@ -466,13 +494,19 @@ impl Shared {
             .is_some_and(|under_way| Arc::ptr_eq(under_way, flight));
         if is_under_way {
             life.flight = None;
+            let departed = life.epoch;
             life.epoch += 1;
             // Should its runtime be driven again, it must not exchange anything beside its successor.
             flight.abort();
             let error = timed_out();
-            // It is not terminal, and so no news.
+            let attempt = Attempt::take(&mut life.under_way, departed);
+            // It is not terminal, and so nobody has to authenticate.
             self.fail(&mut life, &error);
-            flight.land(Err(error));
+            flight.land(Err(error.clone()));
+            drop(life);
+            if let Some(attempt) = attempt {
+                self.announce_in(&attempt.span, &[attempt.failed(&error, false)]);
+            }
         }
     }
 
@@ -592,7 +626,7 @@ fn superseded() -> RefreshError {
     RefreshError::new(
         RefreshErrorKind::Cancelled,
         false,
-        "the refresh was superseded by a session that was set",
+        "the refresh was superseded, by a session that was set or by a logout",
     )
 }
 

@@ -11,6 +11,7 @@ use crate::{
     handle::{SessionHandle, runtime},
     life::{Landed, Logout},
     oauth,
+    observer::News,
     refresh::single_flight::Flight,
     session::Session,
     soap,
@@ -93,7 +94,7 @@ impl SessionHandle {
         let (epoch, grant) = (life.epoch, life.grant);
         // Whatever comes back from the exchange under way is of a grant that is none of ours any more.
         life.grant += 1;
-        life.is_logged_out = true;
+        let was_logged_out = std::mem::replace(&mut life.is_logged_out, true);
         life.has_spent_refresh_token |= extent == Extent::Grant;
         life.failure = None;
         life.policy.reset();
@@ -115,6 +116,9 @@ impl SessionHandle {
             refresh_token,
         });
         drop(life);
+        if !was_logged_out {
+            self.shared.announce(&[News::LoggedOut]);
+        }
         if let Some(flight) = flight {
             flight.land(Err(RefreshError::new(
                 RefreshErrorKind::LoggedOut,

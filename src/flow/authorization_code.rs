@@ -6,7 +6,7 @@ use super::refresh_token;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
     oauth::{App, AuthorizationUrl, Callback, Grant, PendingAuthorization},
-    refresh::{RefreshContext, RefreshFn},
+    refresh::{RefreshContext, RefreshDescription, RefreshFn},
     session::Session,
     transport::HttpClient,
 };
@@ -134,6 +134,11 @@ impl<C: HttpClient> AuthorizationCode<C> {
 impl<C: HttpClient> RefreshFn for AuthorizationCode<C> {
     async fn refresh(&self, context: RefreshContext) -> Result<Session, RefreshError> {
         refresh_token::renew(self.client.clone(), &self.app, &context).await
+    }
+
+    fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
+        let host = self.app.login_url().host().to_owned();
+        Some(RefreshDescription::new("refresh_token", host))
     }
 }
 

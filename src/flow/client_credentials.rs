@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{
     error::RefreshError,
     oauth::{App, Grant},
-    refresh::{RefreshContext, RefreshFn},
+    refresh::{RefreshContext, RefreshDescription, RefreshFn},
     session::Session,
     transport::HttpClient,
 };
@@ -51,6 +51,11 @@ impl<C: HttpClient> RefreshFn for ClientCredentials<C> {
             .send(self.client.clone())
             .await?
             .into_session(self.app.login_url())
+    }
+
+    fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
+        let host = self.app.login_url().host().to_owned();
+        Some(RefreshDescription::new("client_credentials", host))
     }
 }
 

@@ -9,7 +9,7 @@ use super::refresh_token;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
     oauth::{App, Grant},
-    refresh::{RefreshContext, RefreshFn},
+    refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
     session::Session,
     transport::HttpClient,
@@ -219,6 +219,11 @@ impl<C: HttpClient> DeviceFlow<C> {
 impl<C: HttpClient> RefreshFn for DeviceFlow<C> {
     async fn refresh(&self, context: RefreshContext) -> Result<Session, RefreshError> {
         refresh_token::renew(self.client.clone(), &self.app, &context).await
+    }
+
+    fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
+        let host = self.app.login_url().host().to_owned();
+        Some(RefreshDescription::new("refresh_token", host))
     }
 }
 

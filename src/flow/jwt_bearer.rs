@@ -6,7 +6,7 @@ use crate::{
     endpoint::LoginUrl,
     error::RefreshError,
     oauth::{App, Grant},
-    refresh::{RefreshContext, RefreshFn},
+    refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
     session::Session,
     transport::HttpClient,
@@ -181,6 +181,11 @@ impl<C: HttpClient> RefreshFn for JwtBearer<C> {
             .send(self.client.clone())
             .await?
             .into_session(self.app.login_url())
+    }
+
+    fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
+        let host = self.app.login_url().host().to_owned();
+        Some(RefreshDescription::new(GRANT_TYPE, host))
     }
 }
 

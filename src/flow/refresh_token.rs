@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
     oauth::{self, App},
-    refresh::{RefreshContext, RefreshFn},
+    refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
     session::Session,
     transport::HttpClient,
@@ -62,6 +62,11 @@ impl<C: HttpClient> RefreshFn for RefreshToken<C> {
             return exchange(self.client.clone(), &self.app, &self.refresh_token).await;
         }
         renew(self.client.clone(), &self.app, &context).await
+    }
+
+    fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
+        let host = self.app.login_url().host().to_owned();
+        Some(RefreshDescription::new("refresh_token", host))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     endpoint::LoginUrl,
     error::RefreshError,
     oauth::App,
-    refresh::{RefreshContext, RefreshFn},
+    refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
     session::Session,
     transport::HttpClient,
@@ -61,6 +61,10 @@ impl<C: HttpClient> SamlBearer<C> {
 impl<C: HttpClient> RefreshFn for SamlBearer<C> {
     async fn refresh(&self, context: RefreshContext) -> Result<Session, RefreshError> {
         self.0.refresh(context).await
+    }
+
+    fn describe(&self, context: &RefreshContext) -> Option<RefreshDescription> {
+        self.0.describe(context)
     }
 }
 

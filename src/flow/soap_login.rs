@@ -6,7 +6,7 @@ use super::username_password::Password;
 use crate::{
     endpoint::LoginUrl,
     error::RefreshError,
-    refresh::{RefreshContext, RefreshFn},
+    refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
     session::Session,
     soap,
@@ -127,6 +127,11 @@ impl<C: HttpClient> RefreshFn for SoapLogin<C> {
             .send(self.client.clone())
             .await?;
         login.session(&self.login_url, &answer)
+    }
+
+    fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
+        let host = self.login_url.host().to_owned();
+        Some(RefreshDescription::new("soap_login", host))
     }
 }
 

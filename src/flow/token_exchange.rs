@@ -6,7 +6,7 @@ use super::{extension_grant::ExtensionGrant, refresh_token};
 use crate::{
     error::RefreshError,
     oauth::App,
-    refresh::{RefreshContext, RefreshFn},
+    refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
     session::Session,
     transport::HttpClient,
@@ -98,6 +98,15 @@ impl<C: HttpClient> RefreshFn for TokenExchange<C> {
             refresh_token::renew(self.0.client.clone(), &self.0.app, &context).await
         } else {
             self.0.refresh(context).await
+        }
+    }
+
+    fn describe(&self, context: &RefreshContext) -> Option<RefreshDescription> {
+        if context.refresh_token().is_some() {
+            let host = self.0.app.login_url().host().to_owned();
+            Some(RefreshDescription::new("refresh_token", host))
+        } else {
+            self.0.describe(context)
         }
     }
 }

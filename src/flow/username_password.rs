@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::{
     error::RefreshError,
     oauth::{App, Grant},
-    refresh::{RefreshContext, RefreshFn},
+    refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
     session::Session,
     transport::HttpClient,
@@ -82,6 +82,11 @@ impl<C: HttpClient> RefreshFn for UsernamePassword<C> {
             .send(self.client.clone())
             .await?
             .into_session(self.app.login_url())
+    }
+
+    fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
+        let host = self.app.login_url().host().to_owned();
+        Some(RefreshDescription::new("password", host))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The user's hook, and its adapters.
 
 use std::{
+    borrow::Cow,
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
@@ -68,6 +69,15 @@ pub trait RefreshFn: Send + Sync + 'static {
         &self,
         context: RefreshContext,
     ) -> impl Future<Output = Result<Session, RefreshError>> + Send;
+
+    /// What a call with this context does, and where: for an [`Observer`](crate::Observer) and for `tracing`. It is asked
+    /// before each call.
+    ///
+    /// None by default, and of functions and closures. Every flow says it.
+    fn describe(&self, context: &RefreshContext) -> Option<RefreshDescription> {
+        let _ = context;
+        None
+    }
 }
 
 impl<F, Fut> RefreshFn for F
@@ -88,6 +98,8 @@ pub(crate) trait ErasedRefreshFn: Send + Sync {
         &self,
         context: RefreshContext,
     ) -> Pin<Box<dyn Future<Output = Result<Session, RefreshError>> + Send + '_>>;
+
+    fn describe(&self, context: &RefreshContext) -> Option<RefreshDescription>;
 }
 
 impl<R: RefreshFn> ErasedRefreshFn for R {
@@ -96,6 +108,58 @@ impl<R: RefreshFn> ErasedRefreshFn for R {
         context: RefreshContext,
     ) -> Pin<Box<dyn Future<Output = Result<Session, RefreshError>> + Send + '_>> {
         Box::pin(self.refresh(context))
+    }
+
+    fn describe(&self, context: &RefreshContext) -> Option<RefreshDescription> {
+        RefreshFn::describe(self, context)
+    }
+}
+
+// === RefreshDescription ===
+
+/// What a [`RefreshFn`] is going to do, and where: two words to tell refreshes apart by, neither of them secret.
+///
+/// Both are fit for the label of a metric: there are as many as there are logins in a program.
+///
+/// ```
+/// use tower_salesforce_auth::{RefreshContext, RefreshDescription, RefreshError, RefreshFn, Session};
+///
+/// struct Vault;
+///
+/// impl RefreshFn for Vault {
+///     async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
+///         Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com").map_err(RefreshError::terminal)
+///     }
+///
+///     fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
+///         Some(RefreshDescription::new("vault", "vault.example.com"))
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RefreshDescription {
+    grant: Cow<'static, str>,
+    host: Cow<'static, str>,
+}
+
+impl RefreshDescription {
+    /// This grant is presented to this host.
+    pub fn new(grant: impl Into<Cow<'static, str>>, host: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            grant: grant.into(),
+            host: host.into(),
+        }
+    }
+
+    /// The OAuth grant type (RFC 6749), `refresh_token` for one, or `soap_login`, or whatever a [`RefreshFn`] of the user's
+    /// own calls it.
+    pub fn grant(&self) -> &str {
+        &self.grant
+    }
+
+    /// The host that is asked: of the login URL, for the flows.
+    pub fn host(&self) -> &str {
+        &self.host
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -90,6 +90,8 @@ pub(crate) enum Outcome<T> {
 pub(crate) struct Flight<T> {
     value: OnceLock<T>,
     landed: Arc<Notify>,
+    /// How many wait for the landing.
+    waiters: AtomicUsize,
     /// Closed when the driver is gone, which may be long after the landing.
     ended: watch::Receiver<()>,
     driver: OnceLock<AbortHandle>,
@@ -127,6 +129,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         let flight = Arc::new(Self {
             value: OnceLock::new(),
             landed: Arc::new(Notify::new()),
+            waiters: AtomicUsize::new(0),
             ended,
             driver: OnceLock::new(),
             deadline: Instant::now().checked_add(time),
@@ -173,6 +176,11 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         // The second of two landings changes nothing.
         let _ = self.value.set(value);
         self.landed.notify_waiters();
+    }
+
+    /// How many wait for the landing now.
+    pub(crate) fn waiters(&self) -> usize {
+        self.waiters.load(Ordering::Relaxed)
     }
 
     /// Whether the flight should have landed a while ago, and may have nobody to drive it.
@@ -222,11 +230,13 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
             let deadline = deadline.max(Instant::now());
             deadline.checked_add(OVERDUE_AFTER)
         });
+        let overdue = overdue.map(sleep_until);
+        self.waiters.fetch_add(1, Ordering::Relaxed);
         Landing {
             flight: Arc::clone(self),
             // It hears of every landing from here on, polled or not.
             landed: Arc::clone(&self.landed).notified_owned(),
-            overdue: overdue.map(sleep_until),
+            overdue,
             is_warned: false,
         }
     }
@@ -291,6 +301,12 @@ pin_project! {
         #[pin]
         overdue: Option<Sleep>,
         is_warned: bool,
+    }
+
+    impl<T> PinnedDrop for Landing<T> {
+        fn drop(this: Pin<&mut Self>) {
+            this.flight.waiters.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

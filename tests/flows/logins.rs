@@ -15,7 +15,7 @@ use crate::support::{app, first_login, get_limits, login_calls, public_app};
 
 const SAML: &str = r#"<saml:Assertion xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion"><saml:Subject><saml:NameID>USERNAME</saml:NameID></saml:Subject></saml:Assertion>"#;
 
-fn saml(org: &Org) -> String {
+pub(crate) fn saml(org: &Org) -> String {
     SAML.replace("USERNAME", org.username())
 }
 
@@ -33,7 +33,7 @@ fn soap(org: &Org) -> SoapLogin<Org> {
 }
 
 /// A layer for each way to log in without a user in front of it, by name.
-fn layers(org: &Org) -> Vec<(&'static str, SalesforceAuthLayer)> {
+pub(crate) fn layers(org: &Org) -> Vec<(&'static str, SalesforceAuthLayer)> {
     let grant = org.authorize();
     let client = || org.clone();
     let credentials = |authentication| {

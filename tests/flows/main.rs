@@ -11,3 +11,4 @@ mod secrets;
 mod settings;
 mod soap;
 mod support;
+mod tracing;

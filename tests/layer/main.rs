@@ -5,6 +5,7 @@ mod bad_input;
 mod cancellation;
 mod handle;
 mod many_orgs;
+mod observer;
 mod origin;
 mod policy;
 mod refresh;

@@ -1,0 +1,76 @@
+//! A client that does not go through the layer: the session, for whatever is not an HTTP service.
+//!
+//! ```sh
+//! cargo run --example own_client
+//! ```
+//!
+//! Two calls are enough: [`SessionHandle::token`] before each use, and [`SessionHandle::invalidate`] when the session was
+//! turned down. However many connections do so, there is one login for each session that dies.
+
+use std::io;
+
+use http::StatusCode;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+use tower_salesforce_auth::{
+    BoxError, LiveSession, SessionHandle, emulator::Org, flow::ClientCredentials, oauth::App,
+};
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let org = Org::new();
+    let served = org.serve().await?;
+    let http = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new());
+    let app =
+        App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
+    let handle = SessionHandle::new(ClientCredentials::new(http.build_http(), app));
+
+    for round in ["first login", "after an expiry"] {
+        let mut callers = JoinSet::new();
+        for _ in 0..20 {
+            callers.spawn(ask(handle.clone()));
+        }
+        for status in callers.join_all().await {
+            assert_eq!(status?, StatusCode::OK);
+        }
+        println!(
+            "{round}: 20 answers, {} logins",
+            org.counters().token_requests
+        );
+        org.expire_sessions();
+    }
+    served.shutdown().await;
+    Ok(())
+}
+
+/// Asks with the session, and once more with the next one if it was turned down.
+async fn ask(handle: SessionHandle) -> Result<StatusCode, BoxError> {
+    let session = handle.token().await?;
+    let status = exchange(&session).await?;
+    if status != StatusCode::UNAUTHORIZED {
+        return Ok(status);
+    }
+    // It names the session that was turned down. If another caller has renewed it meanwhile, this does nothing.
+    handle.invalidate(session.generation());
+    let session = handle.token().await?;
+    Ok(exchange(&session).await?)
+}
+
+/// Some protocol: a line of HTTP/1.1 by hand.
+async fn exchange(session: &LiveSession) -> io::Result<StatusCode> {
+    let instance = session.instance_url().to_string();
+    let authority = instance.trim_start_matches("http://").trim_end_matches('/');
+    let mut connection = TcpStream::connect(authority).await?;
+    let request = format!(
+        "GET /services/data/v66.0/limits HTTP/1.1\r\nHost: {authority}\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
+        session.access_token().expose(),
+    );
+    connection.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await?;
+    let status = answer.split(' ').nth(1).unwrap_or_default();
+    StatusCode::from_bytes(status.as_bytes()).map_err(io::Error::other)
+}

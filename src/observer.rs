@@ -1,0 +1,218 @@
+//! What happens to a session, told to whoever wants to know.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    error::RefreshError,
+    outcome::{AuthOutcome, ReplaySkipped},
+    refresh::{RefreshDescription, RefreshReason},
+    secret::Secret,
+    session::{Generation, LiveSession},
+};
+
+/// Is told of what happens to a session, at once and of every time: what an event listener is in other languages.
+///
+/// Set by [`SalesforceAuthLayer::observer`](crate::SalesforceAuthLayer::observer). Each method does nothing by default. They
+/// are called on whichever task or thread something happened: those of a refresh, and of the session that it brought, on
+/// the refresh's task before anybody who waited for it goes on; those of a request while its response future is polled.
+/// They must not block; a panic is caught, and changes nothing.
+///
+/// A request that is accepted at once is no event, and costs nothing. No event but
+/// [`session_changed`](Self::session_changed) and [`refresh_token_changed`](Self::refresh_token_changed) has a secret in it.
+///
+/// # Keep the session
+///
+/// ```
+/// use tower_salesforce_auth::{LiveSession, Observer, SalesforceAuthLayer, Session};
+///
+/// struct Keeper(std::sync::mpsc::Sender<LiveSession>);
+///
+/// impl Observer for Keeper {
+///     fn session_changed(&self, session: &LiveSession) {
+///         // Hand it to whoever writes it down, refresh token and all.
+///         let _ = self.0.send(session.clone());
+///     }
+/// }
+///
+/// let (keeper, kept) = std::sync::mpsc::channel();
+/// let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
+/// let layer = SalesforceAuthLayer::with_session(session.clone()).observer(Keeper(keeper));
+///
+/// layer.handle().set(session.with_refresh_token("5Aep861"));
+/// assert!(kept.try_recv().is_ok_and(|live| live.refresh_token().is_some()));
+/// # Ok::<_, tower_salesforce_auth::Error>(())
+/// ```
+///
+/// # Count
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use tower_salesforce_auth::{Observer, RefreshFailed, RefreshSucceeded};
+///
+/// #[derive(Default)]
+/// struct Counters {
+///     succeeded: AtomicU64,
+///     failed: AtomicU64,
+/// }
+///
+/// impl Observer for Counters {
+///     fn refresh_succeeded(&self, _event: &RefreshSucceeded) {
+///         self.succeeded.fetch_add(1, Ordering::Relaxed);
+///     }
+///
+///     fn refresh_failed(&self, _event: &RefreshFailed) {
+///         self.failed.fetch_add(1, Ordering::Relaxed);
+///     }
+/// }
+/// ```
+///
+/// The example `metrics` does so with the `metrics` crate.
+pub trait Observer: Send + Sync + 'static {
+    /// A [`RefreshFn`](crate::RefreshFn) is about to be called. [`refresh_succeeded`](Self::refresh_succeeded) or
+    /// [`refresh_failed`](Self::refresh_failed) follows, once.
+    fn refresh_started(&self, event: &RefreshStarted) {
+        let _ = event;
+    }
+
+    /// A refresh brought a session, which is in use.
+    fn refresh_succeeded(&self, event: &RefreshSucceeded) {
+        let _ = event;
+    }
+
+    /// A refresh failed, or brought nothing that could be used, or what it brought was not wanted any more.
+    fn refresh_failed(&self, event: &RefreshFailed) {
+        let _ = event;
+    }
+
+    /// A request that was rejected is sent again.
+    fn replayed(&self, event: &Replayed) {
+        let _ = event;
+    }
+
+    /// A request that was rejected is not sent again, and the rejection is returned. `outcome` is what the response carries.
+    ///
+    /// It is not told of a request that fails with an error instead.
+    fn replay_skipped(&self, reason: ReplaySkipped, outcome: &AuthOutcome) {
+        let _ = (reason, outcome);
+    }
+
+    /// There is a new session, or the same one with a new refresh token. It carries everything that is known of it.
+    ///
+    /// Two changes at the same moment may be told in either order: the session with the higher
+    /// [generation](LiveSession::generation) is the newer one.
+    #[doc(alias = "on_refresh")]
+    fn session_changed(&self, session: &LiveSession) {
+        let _ = session;
+    }
+
+    /// A refresh brought a new refresh token and nothing else that could be used. The one before must not be presented any
+    /// more: keep this one in its place.
+    ///
+    /// It is told also if the session was logged out meanwhile, and lives on at the server.
+    fn refresh_token_changed(&self, refresh_token: &Secret) {
+        let _ = refresh_token;
+    }
+
+    /// A refresh failed for good: nothing is tried before a session is [set](crate::SessionHandle::set) or the handle is
+    /// [reset](crate::SessionHandle::reset). Told once.
+    fn reauthentication_required(&self, failure: &RefreshError) {
+        let _ = failure;
+    }
+
+    /// The session was [logged out](crate::SessionHandle::logout) here. What becomes of it at the server is not known yet.
+    fn logged_out(&self) {}
+}
+
+pub(crate) type SharedObserver = Arc<dyn Observer>;
+
+// === Events ===
+
+/// A [`RefreshFn`](crate::RefreshFn) is about to be called.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RefreshStarted {
+    /// Why a session is wanted.
+    pub reason: RefreshReason,
+    /// Which attempt since the last success this is, from 1.
+    pub attempt: u32,
+    /// The grant and the host, if the [`RefreshFn`](crate::RefreshFn) tells them.
+    pub description: Option<RefreshDescription>,
+}
+
+/// A refresh brought a session.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RefreshSucceeded {
+    /// Which attempt since the last success this was, from 1.
+    pub attempt: u32,
+    /// The grant and the host, if the [`RefreshFn`](crate::RefreshFn) tells them.
+    pub description: Option<RefreshDescription>,
+    /// How long this attempt took, by tokio's clock.
+    pub duration: Duration,
+    /// How many requests, and calls of [`SessionHandle`](crate::SessionHandle), waited for it when it landed. Whoever had
+    /// given up does not count.
+    pub waiters: usize,
+    /// Of the session that it brought.
+    pub generation: Generation,
+}
+
+/// A refresh failed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RefreshFailed {
+    /// Which attempt since the last success this was, from 1.
+    pub attempt: u32,
+    /// The grant and the host, if the [`RefreshFn`](crate::RefreshFn) tells them.
+    pub description: Option<RefreshDescription>,
+    /// How long this attempt took, by tokio's clock.
+    pub duration: Duration,
+    /// Why: with the server's own [code](RefreshError::error_code), and whether it is for
+    /// [good](RefreshError::is_terminal). [`Cancelled`](crate::RefreshErrorKind::Cancelled) if a session was set, or the
+    /// session logged out, meanwhile.
+    pub error: RefreshError,
+    /// Whether there is another attempt for those who wait, without anybody asking for it.
+    pub will_retry: bool,
+}
+
+/// A request that was rejected is sent again.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Replayed {
+    /// Which attempt at the request this is, from 2.
+    pub attempt: u32,
+    /// Of the session that it is sent with.
+    pub generation: Generation,
+}
+
+// === News ===
+
+/// What an observer has to be told.
+pub(crate) enum News {
+    RefreshStarted(RefreshStarted),
+    RefreshSucceeded(RefreshSucceeded),
+    RefreshFailed(RefreshFailed),
+    Replayed(Replayed),
+    ReplaySkipped(ReplaySkipped, AuthOutcome),
+    SessionChanged(LiveSession),
+    RefreshTokenChanged(Secret),
+    ReauthenticationRequired(RefreshError),
+    LoggedOut,
+}
+
+impl News {
+    pub(crate) fn tell(&self, observer: &dyn Observer) {
+        match self {
+            Self::RefreshStarted(event) => observer.refresh_started(event),
+            Self::RefreshSucceeded(event) => observer.refresh_succeeded(event),
+            Self::RefreshFailed(event) => observer.refresh_failed(event),
+            Self::Replayed(event) => observer.replayed(event),
+            Self::ReplaySkipped(reason, outcome) => observer.replay_skipped(*reason, outcome),
+            Self::SessionChanged(session) => observer.session_changed(session),
+            Self::RefreshTokenChanged(refresh_token) => {
+                observer.refresh_token_changed(refresh_token);
+            }
+            Self::ReauthenticationRequired(failure) => observer.reauthentication_required(failure),
+            Self::LoggedOut => observer.logged_out(),
+        }
+    }
+}

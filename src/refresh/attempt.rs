@@ -1,0 +1,73 @@
+//! One call of a [`RefreshFn`](crate::RefreshFn), for those who want to hear of it.
+
+use tokio::time::Instant;
+
+use crate::{
+    error::RefreshError,
+    observer::{News, RefreshFailed, RefreshStarted, RefreshSucceeded},
+    refresh::{RefreshContext, RefreshDescription},
+    session::Generation,
+    trace::RefreshSpan,
+};
+
+/// An attempt to obtain a session that has not ended. Whoever [takes](Self::take) it tells how it did, so that it is told
+/// once.
+pub(crate) struct Attempt {
+    /// Of the flight that it is part of.
+    epoch: u64,
+    began: Instant,
+    event: RefreshStarted,
+    pub(crate) span: RefreshSpan,
+}
+
+impl Attempt {
+    pub(crate) fn new(
+        epoch: u64,
+        context: &RefreshContext,
+        description: Option<RefreshDescription>,
+        span: RefreshSpan,
+    ) -> Self {
+        Self {
+            epoch,
+            began: Instant::now(),
+            event: RefreshStarted {
+                reason: context.reason(),
+                attempt: context.attempt(),
+                description,
+            },
+            span,
+        }
+    }
+
+    /// Takes the attempt of the flight of this epoch out of those that are under way.
+    pub(crate) fn take(under_way: &mut Vec<Self>, epoch: u64) -> Option<Self> {
+        let place = under_way
+            .iter()
+            .position(|attempt| attempt.epoch == epoch)?;
+        Some(under_way.swap_remove(place))
+    }
+
+    pub(crate) fn started(&self) -> News {
+        News::RefreshStarted(self.event.clone())
+    }
+
+    pub(crate) fn succeeded(&self, waiters: usize, generation: Generation) -> News {
+        News::RefreshSucceeded(RefreshSucceeded {
+            attempt: self.event.attempt,
+            description: self.event.description.clone(),
+            duration: self.began.elapsed(),
+            waiters,
+            generation,
+        })
+    }
+
+    pub(crate) fn failed(&self, error: &RefreshError, will_retry: bool) -> News {
+        News::RefreshFailed(RefreshFailed {
+            attempt: self.event.attempt,
+            description: self.event.description.clone(),
+            duration: self.began.elapsed(),
+            error: error.clone(),
+            will_retry,
+        })
+    }
+}

@@ -1,0 +1,157 @@
+//! Spans and events for `tracing`: the one place that knows of it. Without the feature there is nothing to them.
+//!
+//! What is recorded is bounded and not secret: words of this crate, the grant, the host, the server's error code, and
+//! messages of [`RefreshError`](crate::RefreshError)s, not those of their sources.
+
+pub(crate) use implementation::{RefreshSpan, event};
+
+#[cfg(feature = "tracing")]
+mod implementation {
+    use std::future::Future;
+
+    use tracing::{Instrument, Span, debug, error, field::Empty, info, info_span, warn};
+
+    use crate::{observer::News, refresh::RefreshReason};
+
+    const TARGET: &str = "tower_salesforce_auth";
+
+    /// The span of a refresh, in the span of the request that caused it.
+    #[derive(Clone)]
+    pub(crate) struct RefreshSpan(Span);
+
+    impl RefreshSpan {
+        pub(crate) fn new(reason: RefreshReason) -> Self {
+            Self(info_span!(
+                target: TARGET,
+                "salesforce.refresh",
+                ?reason,
+                grant = Empty,
+                host = Empty,
+                attempt = Empty,
+                outcome = Empty,
+                error_code = Empty,
+            ))
+        }
+
+        pub(crate) fn instrument<F: Future>(
+            &self,
+            task: F,
+        ) -> impl Future<Output = F::Output> + use<F> {
+            task.instrument(self.0.clone())
+        }
+
+        pub(crate) fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
+            self.0.in_scope(work)
+        }
+
+        pub(crate) fn record(&self, news: &[News]) {
+            for news in news {
+                match news {
+                    News::RefreshStarted(started) => {
+                        self.0.record("attempt", started.attempt);
+                        if let Some(description) = &started.description {
+                            self.0.record("grant", description.grant());
+                            self.0.record("host", description.host());
+                        }
+                    }
+                    News::RefreshSucceeded(_) => {
+                        self.0.record("outcome", "succeeded");
+                    }
+                    News::RefreshFailed(failed) if !failed.will_retry => {
+                        self.0.record("outcome", "failed");
+                        if let Some(code) = failed.error.error_code() {
+                            self.0.record("error_code", code);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    pub(crate) fn event(news: &News) {
+        match news {
+            News::RefreshStarted(started) => debug!(
+                target: TARGET,
+                attempt = started.attempt,
+                "refresh started"
+            ),
+            News::RefreshSucceeded(succeeded) => info!(
+                target: TARGET,
+                attempt = succeeded.attempt,
+                duration = ?succeeded.duration,
+                waiters = succeeded.waiters,
+                generation = ?succeeded.generation,
+                "refresh succeeded"
+            ),
+            News::RefreshFailed(failed) => warn!(
+                target: TARGET,
+                attempt = failed.attempt,
+                duration = ?failed.duration,
+                error = %failed.error,
+                kind = ?failed.error.kind(),
+                error_code = failed.error.error_code(),
+                terminal = failed.error.is_terminal(),
+                will_retry = failed.will_retry,
+                "refresh failed"
+            ),
+            News::Replayed(replayed) => debug!(
+                target: TARGET,
+                attempt = replayed.attempt,
+                generation = ?replayed.generation,
+                "request replayed"
+            ),
+            News::ReplaySkipped(reason, outcome) => info!(
+                target: TARGET,
+                ?reason,
+                attempts = outcome.attempts(),
+                generation = ?outcome.generation(),
+                "replay skipped"
+            ),
+            News::SessionChanged(session) => debug!(
+                target: TARGET,
+                generation = ?session.generation(),
+                host = session.instance_url().host(),
+                "session changed"
+            ),
+            News::RefreshTokenChanged(_) => debug!(target: TARGET, "refresh token changed"),
+            News::ReauthenticationRequired(failure) => error!(
+                target: TARGET,
+                error = %failure,
+                kind = ?failure.kind(),
+                error_code = failure.error_code(),
+                "re-authentication required"
+            ),
+            News::LoggedOut => info!(target: TARGET, "logged out"),
+        }
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+mod implementation {
+    use std::future::Future;
+
+    use crate::{observer::News, refresh::RefreshReason};
+
+    #[derive(Clone)]
+    pub(crate) struct RefreshSpan;
+
+    #[expect(clippy::unused_self, reason = "it is something with the feature")]
+    impl RefreshSpan {
+        pub(crate) fn new(_reason: RefreshReason) -> Self {
+            Self
+        }
+
+        pub(crate) fn instrument<F: Future>(&self, task: F) -> F {
+            task
+        }
+
+        pub(crate) fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
+            work()
+        }
+
+        pub(crate) fn record(&self, _news: &[News]) {}
+    }
+
+    pub(crate) fn event(_news: &News) {}
+}

@@ -1,0 +1,242 @@
+//! What is traced of the flows and the layer: enough to see, and no secret (R17, R28).
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use tower::{Layer, ServiceExt};
+use tower_http::trace::{DefaultMakeSpan, DefaultOnRequest, DefaultOnResponse, TraceLayer};
+use tower_salesforce_auth::{
+    Observer, RefreshError, RefreshFailed, SalesforceAuthLayer, Session,
+    emulator::{Fault, Org},
+    flow::RefreshToken,
+};
+use tracing::{Instrument, Level, info_span, subscriber::DefaultGuard};
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use crate::{
+    logins::{layers, saml},
+    support::{LIMITS, app, get_limits},
+};
+
+/// Everything that is traced on this thread, as text.
+#[derive(Clone, Default)]
+struct Traced(Arc<Mutex<Vec<u8>>>);
+
+impl Traced {
+    fn begin() -> (Self, DefaultGuard) {
+        let traced = Self::default();
+        let writer = traced.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(Level::TRACE)
+            .with_span_events(FmtSpan::FULL)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (traced, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// The one line that has this in it, which is an event of ours.
+    fn line(&self, event: &str) -> String {
+        let text = self.text();
+        let mut lines = text.lines().filter(|line| line.contains(event));
+        let line = lines
+            .next()
+            .unwrap_or_else(|| panic!("no {event} in {text}"));
+        assert!(lines.next().is_none(), "several {event} in {text}");
+        line.to_owned()
+    }
+}
+
+impl io::Write for Traced {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A layer with a session that came with a refresh token.
+fn layer(org: &Org) -> SalesforceAuthLayer {
+    let grant = org.authorize();
+    let session = Session::new(grant.access_token(), grant.instance_url())
+        .unwrap()
+        .with_refresh_token(grant.refresh_token());
+    let flow = RefreshToken::new(org.clone(), app(org), grant.refresh_token());
+    SalesforceAuthLayer::new(flow).session(session)
+}
+
+#[tokio::test(start_paused = true)]
+async fn r17_no_secret_is_traced_of_any_flow() {
+    let (traced, _guard) = Traced::begin();
+    let org = Org::new();
+    org.rotate_refresh_tokens(true);
+    let mut secrets = vec![
+        org.client_secret().to_owned(),
+        org.password().to_owned(),
+        org.security_token().to_owned(),
+        saml(&org),
+        "eyJ.subject.token".to_owned(),
+        "PRIVATE KEY".to_owned(),
+    ];
+    let keep = |secrets: &mut Vec<String>, layer: &SalesforceAuthLayer| {
+        let handle = layer.handle();
+        let session = handle.current();
+        secrets.extend(session.map(|live| live.access_token().expose().to_owned()));
+        secrets.extend(
+            handle
+                .refresh_token()
+                .map(|token| token.expose().to_owned()),
+        );
+    };
+    let mut layers = layers(&org);
+    layers.push(("a session", layer(&org)));
+    let wire = TraceLayer::new_for_http()
+        .make_span_with(
+            DefaultMakeSpan::new()
+                .include_headers(true)
+                .level(Level::TRACE),
+        )
+        .on_request(DefaultOnRequest::new().level(Level::TRACE))
+        .on_response(
+            DefaultOnResponse::new()
+                .include_headers(true)
+                .level(Level::TRACE),
+        );
+    for (name, layer) in layers {
+        keep(&mut secrets, &layer);
+        for fault in [Fault::None, Fault::LoseAnswer, Fault::Maintenance] {
+            org.expire_sessions();
+            org.on_token(fault.clone());
+            org.on_soap_login(fault.clone());
+            let uri = format!("{}{LIMITS}", org.instance_url());
+            let request = Request::get(uri).body(Full::<Bytes>::default()).unwrap();
+            let client = layer.layer(wire.clone().layer(org.clone()));
+            let answer = client.oneshot(request).await;
+            if fault == Fault::None {
+                assert_eq!(answer.unwrap().status(), 200, "{name}");
+            }
+            keep(&mut secrets, &layer);
+        }
+        org.on_token(Fault::None);
+        org.on_soap_login(Fault::None);
+        layer.handle().reset();
+        org.expire_sessions();
+        // A rotated token whose answer was lost has been used up: some fail, and others do not.
+        let _ = get_limits(&layer, &org).await;
+        keep(&mut secrets, &layer);
+        let _ = layer.handle().logout_and_revoke(org.clone()).await;
+    }
+    let text = traced.text();
+    for event in [
+        "refresh started",
+        "refresh succeeded",
+        "refresh failed",
+        "request replayed",
+        "re-authentication required",
+        "logged out",
+        "session changed",
+        "authorization",
+    ] {
+        assert!(text.contains(event), "{event} in {text}");
+    }
+    secrets.retain(|secret| !secret.is_empty());
+    assert!(secrets.len() > 30, "{}", secrets.len());
+    for secret in secrets {
+        assert!(!text.contains(&secret), "{secret} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn r28_a_refresh_is_traced_in_the_span_of_the_request_that_caused_it() {
+    let org = Org::new();
+    let layer = layer(&org);
+    org.expire_sessions();
+    let (traced, _guard) = Traced::begin();
+    get_limits(&layer, &org)
+        .instrument(info_span!("request", id = 7))
+        .await
+        .unwrap();
+    let host = app(&org).login_url().host().to_owned();
+    let span = format!(
+        r#" request{{id=7}}:salesforce.refresh{{reason=Rejected attempt=1 grant="refresh_token" host="{host}""#
+    );
+    for event in ["refresh started", "session changed", "refresh succeeded"] {
+        let line = traced.line(event);
+        assert!(line.contains(&span), "{span} in {line}");
+    }
+    let succeeded = traced.line("refresh succeeded");
+    assert!(succeeded.contains(" INFO ") && succeeded.contains("waiters=1"));
+    assert!(succeeded.contains(r#"outcome="succeeded""#), "{succeeded}");
+    let replayed = traced.line("request replayed");
+    assert!(
+        replayed.contains(" request{id=7}: ") && replayed.contains("attempt=2"),
+        "{replayed}"
+    );
+}
+
+/// Keeps how the last refresh failed.
+#[derive(Clone, Default)]
+struct Failures(Arc<Mutex<Vec<RefreshFailed>>>);
+
+impl Observer for Failures {
+    fn refresh_failed(&self, event: &RefreshFailed) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+
+    fn reauthentication_required(&self, failure: &RefreshError) {
+        assert_eq!(failure.error_code(), Some("invalid_grant"));
+    }
+}
+
+#[tokio::test]
+async fn r28_a_failure_has_the_code_of_the_server() {
+    let org = Org::new();
+    let failures = Failures::default();
+    let layer = layer(&org).observer(failures.clone());
+    org.expire_sessions();
+    org.revoke_grants();
+    let (traced, _guard) = Traced::begin();
+    get_limits(&layer, &org).await.unwrap_err();
+    {
+        let failures = failures.0.lock().unwrap();
+        let [failed] = &failures[..] else {
+            panic!("{failures:?}");
+        };
+        assert_eq!(failed.error.error_code(), Some("invalid_grant"));
+        assert!(failed.error.is_terminal() && !failed.will_retry);
+        let description = failed.description.as_ref().unwrap();
+        assert_eq!(description.grant(), "refresh_token");
+        assert_eq!(description.host(), app(&org).login_url().host());
+    }
+    for event in ["refresh failed", "re-authentication required"] {
+        let line = traced.line(event);
+        assert!(line.contains(r#"error_code="invalid_grant""#), "{line}");
+    }
+    assert!(traced.line("re-authentication required").contains("ERROR"));
+}
+
+#[tokio::test]
+async fn r28_a_replay_that_is_skipped_and_a_logout_are_traced() {
+    let org = Org::new();
+    let grant = org.authorize();
+    let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
+    let layer = SalesforceAuthLayer::with_session(session);
+    org.expire_sessions();
+    let (traced, _guard) = Traced::begin();
+    get_limits(&layer, &org).await.unwrap();
+    assert!(traced.line("replay skipped").contains("NotConfigured"));
+    let _ = layer.handle().logout(org.clone()).await;
+    assert!(traced.line("logged out").contains("INFO"));
+}

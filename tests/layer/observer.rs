@@ -1,0 +1,421 @@
+//! What an observer is told, and what a watch shows (R28).
+
+use std::{
+    future::{pending, poll_fn},
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use tokio::{sync::Notify, task::JoinSet, time::advance};
+use tower::{Layer, Service, ServiceExt};
+use tower_salesforce_auth::{
+    AuthOutcome, BoxError, LiveSession, NoReplay, Observer, OnRefreshFailure, RefreshContext,
+    RefreshDescription, RefreshError, RefreshErrorKind, RefreshFailed, RefreshFn, RefreshReason,
+    RefreshStarted, RefreshSucceeded, ReplaySkipped, Replayed, SalesforceAuthLayer, Session,
+    SessionState,
+};
+
+use crate::support::{Api, Refresher, counting, get, send, session};
+
+#[derive(Clone, Debug)]
+enum Event {
+    Started(RefreshStarted),
+    Succeeded(RefreshSucceeded),
+    Failed(RefreshFailed),
+    Replayed(Replayed),
+    Skipped(ReplaySkipped, AuthOutcome),
+    Changed,
+    Reauthenticate,
+    LoggedOut,
+}
+
+/// Writes down what it is told.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<Event>>>);
+
+impl Told {
+    fn push(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+
+    fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Observer for Told {
+    fn refresh_started(&self, event: &RefreshStarted) {
+        self.push(Event::Started(event.clone()));
+    }
+
+    fn refresh_succeeded(&self, event: &RefreshSucceeded) {
+        self.push(Event::Succeeded(event.clone()));
+    }
+
+    fn refresh_failed(&self, event: &RefreshFailed) {
+        self.push(Event::Failed(event.clone()));
+    }
+
+    fn replayed(&self, event: &Replayed) {
+        self.push(Event::Replayed(event.clone()));
+    }
+
+    fn replay_skipped(&self, reason: ReplaySkipped, outcome: &AuthOutcome) {
+        self.push(Event::Skipped(reason, outcome.clone()));
+    }
+
+    fn session_changed(&self, _session: &LiveSession) {
+        self.push(Event::Changed);
+    }
+
+    fn reauthentication_required(&self, _failure: &RefreshError) {
+        self.push(Event::Reauthenticate);
+    }
+
+    fn logged_out(&self) {
+        self.push(Event::LoggedOut);
+    }
+}
+
+/// A refresh that finishes when it may, and says what it is.
+struct Gated {
+    refresher: Refresher,
+    started: Arc<Notify>,
+    finish: Arc<Notify>,
+}
+
+impl RefreshFn for Gated {
+    async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
+        let n = self.refresher.begin();
+        self.started.notify_one();
+        self.finish.notified().await;
+        self.refresher.complete(n)
+    }
+
+    fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
+        Some(RefreshDescription::new("vault", "vault.example.com"))
+    }
+}
+
+/// One expiry with 20 waiters. What the observer was told, with `pass` for the time that the refresh takes.
+async fn one_expiry(pass: impl AsyncFnOnce()) -> Vec<Event> {
+    let api = Api::accepting("T0");
+    let (started, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let told = Told::default();
+    let layer = SalesforceAuthLayer::new(Gated {
+        refresher: Refresher::of(&api),
+        started: Arc::clone(&started),
+        finish: Arc::clone(&finish),
+    })
+    .session(session("T0"))
+    .observer(told.clone());
+    let mut states = layer.handle().subscribe();
+    let service = layer.layer(api.clone());
+
+    assert_eq!(send(&service, get("/")).await.unwrap().status(), 200);
+    assert!(told.take().is_empty(), "a good answer is no event");
+    assert!(matches!(states.state(), SessionState::Ready(_)));
+
+    api.accept("none");
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        let mut service = service.clone();
+        let ready: Result<_, BoxError> =
+            ServiceExt::<Request<Full<Bytes>>>::ready(&mut service).await;
+        waiting.push(Box::pin(ready.unwrap().call(get("/"))));
+    }
+    for response in &mut waiting {
+        let is_pending = poll_fn(|cx| Poll::Ready(Pin::new(&mut *response).poll(cx).is_pending()));
+        assert!(is_pending.await);
+    }
+    let state = states.changed().await.unwrap();
+    assert!(matches!(state, SessionState::Refreshing));
+
+    started.notified().await;
+    pass().await;
+    finish.notify_one();
+    let mut callers: JoinSet<_> = waiting.into_iter().collect();
+    while let Some(response) = callers.join_next().await {
+        let response = response.unwrap().unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(
+            response
+                .extensions()
+                .get::<AuthOutcome>()
+                .unwrap()
+                .attempts(),
+            2
+        );
+    }
+    let state = states.changed().await.unwrap();
+    assert!(matches!(state, SessionState::Ready(_)));
+    told.take()
+}
+
+fn assert_one_refresh_and_20_replays(events: &[Event]) -> RefreshSucceeded {
+    let [
+        Event::Started(started),
+        Event::Changed,
+        Event::Succeeded(succeeded),
+        replays @ ..,
+    ] = events
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!(started.reason, RefreshReason::Rejected);
+    assert_eq!((started.attempt, succeeded.attempt), (1, 1));
+    assert_eq!(succeeded.waiters, 20);
+    for description in [&started.description, &succeeded.description] {
+        let description = description.as_ref().unwrap();
+        assert_eq!(description.grant(), "vault");
+        assert_eq!(description.host(), "vault.example.com");
+    }
+    assert_eq!(replays.len(), 20);
+    for replay in replays {
+        let Event::Replayed(replayed) = replay else {
+            panic!("{replay:?}");
+        };
+        assert_eq!(replayed.attempt, 2);
+        assert_eq!(replayed.generation, succeeded.generation);
+    }
+    let shown = format!("{events:?}");
+    assert!(!shown.contains("T0") && !shown.contains("T1"), "{shown}");
+    succeeded.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn r28_one_expiry_is_one_refresh_and_a_replay_for_each_waiter() {
+    let events = one_expiry(async || advance(Duration::from_secs(3)).await).await;
+    let succeeded = assert_one_refresh_and_20_replays(&events);
+    assert_eq!(succeeded.duration, Duration::from_secs(3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r28_so_it_is_on_many_threads() {
+    let events = one_expiry(async || ()).await;
+    assert_one_refresh_and_20_replays(&events);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r28_whoever_gave_up_does_not_count_as_a_waiter() {
+    let api = Api::accepting("T1");
+    let told = Told::default();
+    let (layer, started, finish) = Refresher::of(&api).gated_layer();
+    let layer = layer.observer(told.clone());
+    let handle = layer.handle();
+    let given_up = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.refresh().await.map(drop) }
+    });
+    started.notified().await;
+    given_up.abort();
+    assert!(given_up.await.unwrap_err().is_cancelled());
+    told.take();
+    let mut states = handle.subscribe();
+    finish.notify_one();
+    while !matches!(states.changed().await.unwrap(), SessionState::Ready(_)) {}
+    tokio::task::yield_now().await;
+    let events = told.take();
+    let [Event::Changed, Event::Succeeded(succeeded)] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert_eq!(succeeded.waiters, 0);
+    assert_eq!(succeeded.description, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r28_each_attempt_that_fails_is_told_with_whether_there_is_another() {
+    let api = Api::accepting("T2");
+    let told = Told::default();
+    let (layer, _) = counting(|n| async move {
+        match n {
+            1 => Err(RefreshError::transient("busy")),
+            _ => Ok(session("T2")),
+        }
+    });
+    let service = layer.observer(told.clone()).layer(api);
+    told.take();
+    assert_eq!(send(&service, get("/")).await.unwrap().status(), 200);
+    let events = told.take();
+    let [
+        Event::Started(first),
+        Event::Failed(failed),
+        Event::Started(second),
+        Event::Changed,
+        Event::Succeeded(succeeded),
+        Event::Replayed(_),
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert!(failed.will_retry && !failed.error.is_terminal());
+    assert_eq!((first.attempt, failed.attempt), (1, 1));
+    assert_eq!((second.attempt, succeeded.attempt), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r28_an_attempt_that_leaves_no_time_for_another_is_the_last() {
+    let told = Told::default();
+    let (layer, _) = counting(|_| async {
+        Err(RefreshError::transient("busy").with_retry_after(Duration::from_secs(60)))
+    });
+    let service = layer.observer(told.clone()).layer(Api::accepting("T1"));
+    told.take();
+    send(&service, get("/")).await.unwrap_err();
+    let events = told.take();
+    let [Event::Started(_), Event::Failed(failed)] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert!(!failed.will_retry && !failed.error.is_terminal());
+}
+
+#[tokio::test(start_paused = true)]
+async fn r28_a_failure_for_good_is_told_with_that_it_is() {
+    let told = Told::default();
+    let (layer, _) = counting(|_| async { Err(RefreshError::terminal("the grant is dead")) });
+    let layer = layer.on_refresh_failure(OnRefreshFailure::Respond);
+    let service = layer.observer(told.clone()).layer(Api::accepting("T1"));
+    told.take();
+    for n in 0..3 {
+        let answer: Result<_, BoxError> = send(&service, get("/")).await;
+        let events = told.take();
+        if n == 0 {
+            let [
+                Event::Started(_),
+                Event::Failed(failed),
+                Event::Reauthenticate,
+                Event::Skipped(ReplaySkipped::RefreshFailed, outcome),
+            ] = &events[..]
+            else {
+                panic!("{events:?}");
+            };
+            assert!(failed.error.is_terminal() && !failed.will_retry);
+            let response = answer.unwrap();
+            assert_eq!(response.extensions().get::<AuthOutcome>(), Some(outcome));
+        } else {
+            answer.unwrap_err();
+            assert!(events.is_empty(), "{events:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r28_a_refresh_that_takes_too_long_or_panics_has_failed() {
+    for kind in [RefreshErrorKind::TimedOut, RefreshErrorKind::Panicked] {
+        let told = Told::default();
+        let (layer, _) = counting(move |_| async move {
+            assert_eq!(kind, RefreshErrorKind::TimedOut);
+            pending().await
+        });
+        let service = layer.observer(told.clone()).layer(Api::accepting("T1"));
+        told.take();
+        send(&service, get("/")).await.unwrap_err();
+        let events = told.take();
+        let [Event::Started(_), Event::Failed(failed)] = &events[..] else {
+            panic!("{events:?}");
+        };
+        assert_eq!(failed.error.kind(), kind);
+        assert!(!failed.will_retry);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r28_a_replay_that_is_skipped_is_told_with_the_reason() {
+    let api = Api::accepting("T1");
+    let told = Told::default();
+    let layer = Refresher::of(&api).layer().observer(told.clone());
+    told.take();
+    let mut request = get("/");
+    request.extensions_mut().insert(NoReplay);
+    let response = send(&layer.layer(api), request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let events = told.take();
+    let [
+        Event::Started(_),
+        Event::Changed,
+        Event::Succeeded(_),
+        Event::Skipped(ReplaySkipped::NotWanted, outcome),
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!(response.extensions().get::<AuthOutcome>(), Some(outcome));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r28_a_logout_is_told_once_and_ends_the_refresh_under_way() {
+    let api = Api::accepting("T1");
+    let told = Told::default();
+    let (layer, started, finish) = Refresher::of(&api).gated_layer();
+    let handle = layer.observer(told.clone()).handle();
+    let refresh = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.refresh().await.map(drop) }
+    });
+    started.notified().await;
+    told.take();
+    finish.notify_one();
+    // Whether the instance knows how to revoke is not the question here.
+    let _ = handle.logout(api.clone()).await;
+    let _ = handle.logout(api).await;
+    refresh.await.unwrap().unwrap_err();
+    let events = told.take();
+    let [Event::LoggedOut, Event::Failed(failed)] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert_eq!(failed.error.kind(), RefreshErrorKind::Cancelled);
+}
+
+/// Panics whatever it is told.
+struct Panicking;
+
+impl Observer for Panicking {
+    fn refresh_started(&self, _event: &RefreshStarted) {
+        panic!("started");
+    }
+
+    fn refresh_succeeded(&self, _event: &RefreshSucceeded) {
+        panic!("succeeded");
+    }
+
+    fn replayed(&self, _event: &Replayed) {
+        panic!("replayed");
+    }
+
+    fn replay_skipped(&self, _reason: ReplaySkipped, _outcome: &AuthOutcome) {
+        panic!("skipped");
+    }
+
+    fn session_changed(&self, _session: &LiveSession) {
+        panic!("changed");
+    }
+
+    fn logged_out(&self) {
+        panic!("logged out");
+    }
+}
+
+#[tokio::test]
+async fn r28_an_observer_that_panics_changes_nothing() {
+    let api = Api::accepting("T1");
+    let refresher = Refresher::of(&api);
+    let layer = refresher.layer().observer(Panicking);
+    let service = layer.layer(api.clone());
+    assert_eq!(send(&service, get("/")).await.unwrap().status(), 200);
+    assert_eq!(refresher.count(), 1);
+    let mut request = get("/");
+    request.extensions_mut().insert(NoReplay);
+    api.accept("none");
+    let response = send(&service, request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let _ = layer.handle().logout(api).await;
+    assert!(matches!(
+        layer.handle().subscribe().state(),
+        SessionState::LoggedOut
+    ));
+}
