@@ -27,7 +27,7 @@ use crate::{
     renewal::Renewal,
     secret::Secret,
     session::{AuthorizationScheme, Generation, LiveSession, Published, Session},
-    trace::RefreshSpan,
+    trace,
 };
 
 // === SessionHandle ===
@@ -473,10 +473,9 @@ impl SessionHandle {
             reason,
             limit: self.shared.settings.load().refresh_timeout,
         };
-        let span = RefreshSpan::new(reason);
         let operation = {
-            let (shared, span) = (Arc::clone(&self.shared), span.clone());
-            move || async move { shared.call_refresh_fn(departure, span).await }
+            let shared = Arc::clone(&self.shared);
+            move || async move { shared.call_refresh_fn(departure).await }
         };
         let land = {
             let shared = Arc::clone(&self.shared);
@@ -499,7 +498,7 @@ impl SessionHandle {
         drop(life);
         // Whoever asked for it is the first to wait for it, however soon it lands.
         let landing = flight.landing();
-        flight.depart(runtime, span.instrument(task));
+        flight.depart(runtime, trace::in_refresh_span(reason, task));
         landing
     }
 }

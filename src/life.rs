@@ -207,7 +207,6 @@ impl Shared {
     pub(crate) async fn call_refresh_fn(
         &self,
         departure: Departure,
-        span: RefreshSpan,
     ) -> Result<Session, RefreshError> {
         let Some(refresh_fn) = &self.refresh_fn else {
             // Nothing departs without one.
@@ -217,6 +216,7 @@ impl Shared {
                 "there is no RefreshFn",
             ));
         };
+        let span = RefreshSpan::current();
         let deadline = Instant::now().checked_add(departure.limit);
         // Whoever asks for a refresh by hand does not have to wait for what failed before.
         let mut pause = match departure.reason {

@@ -3,7 +3,7 @@
 //! What is recorded is bounded and not secret: words of this crate, the grant, the host, the server's error code, and
 //! messages of [`RefreshError`](crate::RefreshError)s, not those of their sources.
 
-pub(crate) use implementation::{RefreshSpan, event};
+pub(crate) use implementation::{RefreshSpan, event, in_refresh_span};
 
 #[cfg(feature = "tracing")]
 mod implementation {
@@ -15,29 +15,39 @@ mod implementation {
 
     const TARGET: &str = "tower_salesforce_auth";
 
-    /// The span of a refresh, in the span of the request that caused it.
+    const REFRESH: &str = "salesforce.refresh";
+
+    /// Runs the task of a refresh in a span of its own, in the one that is current: of the request that caused it. Not to
+    /// be called under a lock, which whoever collects the spans may take.
+    pub(crate) fn in_refresh_span<F: Future>(
+        reason: RefreshReason,
+        task: F,
+    ) -> impl Future<Output = F::Output> {
+        task.instrument(info_span!(
+            target: TARGET,
+            REFRESH,
+            ?reason,
+            grant = Empty,
+            host = Empty,
+            attempt = Empty,
+            outcome = Empty,
+            error_code = Empty,
+        ))
+    }
+
+    /// The span of a refresh.
     #[derive(Clone)]
     pub(crate) struct RefreshSpan(Span);
 
     impl RefreshSpan {
-        pub(crate) fn new(reason: RefreshReason) -> Self {
-            Self(info_span!(
-                target: TARGET,
-                "salesforce.refresh",
-                ?reason,
-                grant = Empty,
-                host = Empty,
-                attempt = Empty,
-                outcome = Empty,
-                error_code = Empty,
-            ))
-        }
-
-        pub(crate) fn instrument<F: Future>(
-            &self,
-            task: F,
-        ) -> impl Future<Output = F::Output> + use<F> {
-            task.instrument(self.0.clone())
+        /// That of the running task.
+        pub(crate) fn current() -> Self {
+            let span = Span::current();
+            // If ours is filtered out, another may be there, of whoever drives the runtime.
+            let is_ours = span
+                .metadata()
+                .is_some_and(|metadata| metadata.name() == REFRESH && metadata.target() == TARGET);
+            Self(if is_ours { span } else { Span::none() })
         }
 
         pub(crate) fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
@@ -133,17 +143,17 @@ mod implementation {
 
     use crate::{observer::News, refresh::RefreshReason};
 
+    pub(crate) fn in_refresh_span<F: Future>(_reason: RefreshReason, task: F) -> F {
+        task
+    }
+
     #[derive(Clone)]
     pub(crate) struct RefreshSpan;
 
     #[expect(clippy::unused_self, reason = "it is something with the feature")]
     impl RefreshSpan {
-        pub(crate) fn new(_reason: RefreshReason) -> Self {
+        pub(crate) fn current() -> Self {
             Self
-        }
-
-        pub(crate) fn instrument<F: Future>(&self, task: F) -> F {
-            task
         }
 
         pub(crate) fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
