@@ -1,10 +1,9 @@
 //! What a classifier is asked, and what it may say.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use http::{HeaderMap, Response, StatusCode};
 
-use super::salesforce;
 use crate::api::Api;
 
 /// Tells the end of a session from any other answer: what [`SalesforceAuthLayer::classifier`] takes.
@@ -112,44 +111,5 @@ impl fmt::Debug for ResponseHead<'_> {
             .field("status", &self.status)
             .field("has_jwt", &self.has_jwt)
             .finish_non_exhaustive()
-    }
-}
-
-/// The classifier of a layer. The one that is built in costs no pointer to follow.
-#[derive(Clone, Default)]
-pub(crate) struct Classifier(Option<Arc<dyn Classify>>);
-
-impl Classifier {
-    pub(crate) fn custom(classify: impl Classify) -> Self {
-        Self(Some(Arc::new(classify)))
-    }
-
-    #[inline]
-    pub(crate) fn head(&self, head: &ResponseHead<'_>) -> Option<Verdict> {
-        match &self.0 {
-            None => salesforce::classify_head(head),
-            Some(custom) => custom.classify_head(head),
-        }
-    }
-
-    pub(crate) fn body(
-        &self,
-        head: &ResponseHead<'_>,
-        body: &[u8],
-        extent: Extent,
-    ) -> Option<Verdict> {
-        match &self.0 {
-            None => salesforce::classify_body(head, body, extent, &[]),
-            Some(custom) => custom.classify_body(head, body, extent),
-        }
-    }
-}
-
-impl fmt::Debug for Classifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            None => "Salesforce",
-            Some(_) => "Custom",
-        })
     }
 }

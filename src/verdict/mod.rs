@@ -69,11 +69,12 @@
 //! # Ok::<_, http::Error>(())
 //! ```
 
+mod classifier;
 mod classify;
 mod salesforce;
 mod xml;
 
-pub(crate) use classify::Classifier;
+pub(crate) use classifier::Classifier;
 pub use classify::{Classify, Extent, ResponseHead, Verdict};
 pub use salesforce::SalesforceClassifier;
 
