@@ -1,13 +1,19 @@
 //! The device flow and its polling rules.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::Full;
 use tokio::time::Instant;
+use tower::{ServiceExt, service_fn};
 use tower_salesforce_auth::{
     RefreshErrorKind,
     emulator::{Fault, Org},
-    flow::DeviceFlow,
+    flow::{DeviceFlow, HttpClient},
 };
 
 use crate::support::app;
@@ -24,61 +30,72 @@ async fn it_asks_at_the_interval_until_the_user_has_decided() {
         complete.ends_with(&format!("/setup/connect?user_code={}", code.user_code())),
         "{complete}"
     );
-    let started = Instant::now();
-    let before = org.counters().token_requests;
-    let waiting = tokio::spawn({
-        let (flow, code) = (flow.clone(), code.clone());
-        async move { flow.wait(&code).await }
-    });
-    tokio::time::sleep(Duration::from_secs(21)).await;
-    assert_eq!(org.counters().token_requests, before + 4);
-    assert!(org.approve_device(code.user_code()));
-    let session = waiting.await.unwrap().unwrap();
-    assert_eq!(started.elapsed().as_secs(), 25);
+    let asked_at = Arc::new(Mutex::new(Vec::new()));
+    let flow = {
+        let (org, code, asked_at) = (org.clone(), code.clone(), asked_at.clone());
+        asking(&org.clone(), asked_at, move |asked| {
+            // The user decides after the fourth time.
+            if asked == 4 {
+                assert!(org.approve_device(code.user_code()));
+            }
+        })
+    };
+    let session = flow.wait(&code).await.unwrap();
+    assert_eq!(*asked_at.lock().unwrap(), [5, 10, 15, 20, 25]);
     assert!(session.refresh_token().is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn it_asks_less_often_when_told_so_or_when_nobody_answers() {
     let org = Org::new();
-    let flow = DeviceFlow::new(org.clone(), app(&org));
-    let code = flow.begin().await.unwrap();
-    let refusals = [
-        Fault::refuse(StatusCode::BAD_REQUEST, "slow_down", "asked too often"),
-        Fault::Maintenance,
-        Fault::LoseAnswer,
-        Fault::None,
-    ];
+    let code = DeviceFlow::new(org.clone(), app(&org))
+        .begin()
+        .await
+        .unwrap();
     assert!(!org.approve_device("none"));
-    let mut asked_at = Vec::new();
-    let started = Instant::now();
-    let waiting = flow.wait(&code);
-    tokio::pin!(waiting);
-    for fault in refusals {
-        let before = org.counters().token_requests;
-        org.on_token(fault.clone());
-        if fault == Fault::None {
-            assert!(org.approve_device(code.user_code()));
-        }
-        // The first four askings meet a fault each.
-        loop {
-            tokio::select! {
-                biased;
-                session = &mut waiting => {
-                    session.unwrap();
-                    asked_at.push(started.elapsed().as_secs());
-                    break;
+    let asked_at = Arc::new(Mutex::new(Vec::new()));
+    let flow = {
+        let (org, code, asked_at) = (org.clone(), code.clone(), asked_at.clone());
+        let slow_down = Fault::refuse(StatusCode::BAD_REQUEST, "slow_down", "asked too often");
+        let faults = [Fault::Maintenance, Fault::LoseAnswer, Fault::None];
+        org.on_token(slow_down);
+        asking(&org.clone(), asked_at, move |asked| {
+            // The first four askings meet a fault each, the last of which is none.
+            if let Some(fault) = faults.get(asked - 1) {
+                if *fault == Fault::None {
+                    assert!(org.approve_device(code.user_code()));
                 }
-                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                org.on_token(fault.clone());
             }
-            if org.counters().token_requests > before {
-                asked_at.push(started.elapsed().as_secs());
-                break;
-            }
-        }
-    }
+        })
+    };
+    flow.wait(&code).await.unwrap();
     // Five more seconds each time: 5, +10, +15, +20.
-    assert_eq!(asked_at, [5, 15, 30, 50]);
+    assert_eq!(*asked_at.lock().unwrap(), [5, 15, 30, 50]);
+}
+
+/// A flow whose askings are noted, by the seconds since now, and told to `then` by their number once they are answered.
+fn asking(
+    org: &Org,
+    asked_at: Arc<Mutex<Vec<u64>>>,
+    then: impl Fn(usize) + Send + Sync + 'static,
+) -> DeviceFlow<impl HttpClient> {
+    let (client, then) = (org.clone(), Arc::new(then));
+    let started = Instant::now();
+    let client = service_fn(move |request: Request<Full<Bytes>>| {
+        let asked = {
+            let mut asked_at = asked_at.lock().unwrap();
+            asked_at.push(started.elapsed().as_secs());
+            asked_at.len()
+        };
+        let (client, then) = (client.clone(), Arc::clone(&then));
+        async move {
+            let answered = client.oneshot(request).await;
+            then(asked);
+            answered
+        }
+    });
+    DeviceFlow::new(client, app(org))
 }
 
 #[tokio::test(start_paused = true)]

@@ -711,7 +711,7 @@ async fn a_tower_service_is_a_refresh_function_and_its_layers_hold() {
     assert_eq!(readied.load(Ordering::SeqCst), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn errors_of_a_refresh_service_keep_what_they_are() {
     let terminal = service_fn(|_: RefreshContext| async {
         Err::<tower_salesforce_auth::Session, _>(RefreshError::terminal("locked"))
