@@ -209,21 +209,23 @@ async fn end_logout(
             failed => outcome = failed,
         }
     }
-    let mut remaining = Vec::new();
-    for session in std::mem::take(&mut logout.sessions) {
+    // Each is forgotten where it has ended: this may be cut off at any of them.
+    let mut remaining = 0;
+    while let Some(session) = logout.sessions.get(remaining) {
         let ended = if session.is_soap() && !session.is_jwt() {
-            soap::logout(client.clone(), &session).await
+            soap::logout(client.clone(), session).await
         } else {
-            let url = revocation_url(&session);
+            let url = revocation_url(session);
             oauth::revoke(client.clone(), &url, session.access_token()).await
         };
-        if ended.is_err() || outcome.is_err() {
-            // It also tells where to revoke the refresh token.
-            remaining.push(session);
-        }
         outcome = outcome.and(ended);
+        if outcome.is_ok() {
+            logout.sessions.remove(remaining);
+        } else {
+            // It also tells where to revoke the refresh token.
+            remaining += 1;
+        }
     }
-    logout.sessions = remaining;
     outcome
 }
 

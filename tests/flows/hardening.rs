@@ -261,7 +261,8 @@ async fn r30_a_logout_that_failed_can_be_repeated() {
 async fn r30_a_server_that_never_answers_is_not_waited_for_forever() {
     let org = Org::new();
     org.on_revoke(Fault::Hang);
-    let handle = SessionHandle::with_session(granted(&org));
+    let session = granted(&org);
+    let handle = SessionHandle::with_session(session.clone());
     let started = tokio::time::Instant::now();
     let error = handle.logout(org.clone()).await.unwrap_err();
     assert_eq!(
@@ -269,6 +270,11 @@ async fn r30_a_server_that_never_answers_is_not_waited_for_forever() {
         RefreshErrorKind::TimedOut
     );
     assert_eq!(started.elapsed(), Duration::from_secs(30));
+    // What was cut off is still there to be ended.
+    org.on_revoke(Fault::None);
+    assert!(is_good(&org, &session).await);
+    handle.logout(org.clone()).await.unwrap();
+    assert!(!is_good(&org, &session).await);
 }
 
 #[tokio::test]
