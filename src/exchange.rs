@@ -342,40 +342,25 @@ where
             head,
             body,
         } = self;
-        let Exchange {
-            handle,
-            attempts,
-            refreshes_left,
-            on_refresh_failure,
-            api,
-            classifier,
-            ..
-        } = rejected.exchange;
-        let refreshes_left = refreshes_left.saturating_sub(1);
-        let is_last = refreshes_left == 0;
+        let mut exchange = rejected.exchange;
+        exchange.generation = published.generation;
+        exchange.attempts = exchange.attempts.saturating_add(1);
+        exchange.refreshes_left = exchange.refreshes_left.saturating_sub(1);
+        exchange.has_jwt = published.has_jwt;
+        exchange.trial.clone_from(&published.trial);
+        let is_last = exchange.refreshes_left == 0;
         let (body, kept) = if is_last {
             (body.send(), Err(ReplaySkipped::RefreshesExhausted))
         } else {
             let (body, kept) = body.keep();
             (body, kept.ok_or(ReplaySkipped::BodyNotReplayable))
         };
-        let request = head.rebuild(api, published, body)?;
-        let exchange = Exchange {
-            handle,
-            generation: published.generation,
-            attempts: attempts.saturating_add(1),
-            refreshes_left,
-            on_refresh_failure,
-            api,
-            has_jwt: published.has_jwt,
-            classifier,
-            trial: published.trial.clone(),
-            kept: kept.map(|body| Kept {
-                not_ready_inner: clone_inner(),
-                head,
-                body,
-            }),
-        };
+        let request = head.rebuild(exchange.api, published, body)?;
+        exchange.kept = kept.map(|body| Kept {
+            not_ready_inner: clone_inner(),
+            head,
+            body,
+        });
         let news = News::Replayed(Replayed {
             attempt: exchange.attempts,
             generation: exchange.generation,

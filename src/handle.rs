@@ -400,7 +400,7 @@ impl SessionHandle {
 
     /// Reports that a request that had been rejected before was accepted with this generation.
     pub(crate) fn prove(&self, generation: Generation) {
-        self.shared.prove(generation);
+        self.shared.lock().prove(generation);
     }
 
     /// Fails at once where nobody would wait for long enough, or nothing can help.

@@ -131,6 +131,7 @@ mod outcome;
 mod private_key;
 mod redirect;
 mod refresh;
+mod refusal;
 mod renewal;
 mod request;
 mod secret;
@@ -141,6 +142,7 @@ mod soap;
 mod trace;
 mod transport;
 pub mod verdict;
+mod xml;
 
 pub use self::{
     body::{ReplayBody, ResponseBody},

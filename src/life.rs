@@ -147,6 +147,17 @@ impl Life {
             self.policy.find_fruitless(now);
         }
     }
+
+    /// Takes note that a request was accepted with this session after it was rejected with another.
+    pub(crate) fn prove(&mut self, generation: Generation) {
+        let proven = self
+            .unproven
+            .take_if(|unproven| unproven.generation == generation);
+        if proven.is_some() {
+            // Whatever one endpoint made of it.
+            self.policy.find_fruitful();
+        }
+    }
 }
 
 impl Shared {
@@ -472,19 +483,6 @@ impl Shared {
         latched
     }
 
-    /// Takes note that a request was accepted with this session after it was rejected with another.
-    pub(crate) fn prove(&self, generation: Generation) {
-        let mut life = self.lock();
-        if life
-            .unproven
-            .take_if(|unproven| unproven.generation == generation)
-            .is_some()
-        {
-            // Whatever one endpoint made of it.
-            life.policy.find_fruitful();
-        }
-    }
-
     /// Lands a flight that nobody drives any more.
     pub(crate) fn abandon(&self, flight: &Arc<Flight<Landed>>) {
         let mut life = self.lock();
@@ -502,8 +500,9 @@ impl Shared {
             let attempt = Attempt::take(&mut life.under_way, departed);
             // It is not terminal, and so nobody has to authenticate.
             self.fail(&mut life, &error);
-            flight.land(Err(error.clone()));
+            // Whoever is woken may take the lock.
             drop(life);
+            flight.land(Err(error.clone()));
             if let Some(attempt) = attempt {
                 self.announce_in(&attempt.span, &[attempt.failed(&error, false)]);
             }

@@ -184,23 +184,22 @@ impl<K: Eq + Hash + Clone> Sessions<K> {
         let removed = self.lock().by_key.remove_entry(key);
         removed.map(|(_, entry)| entry.handle)
     }
-
-    fn lock(&self) -> MutexGuard<'_, Kept<K>> {
-        // Of the user's code only `Eq`, `Hash` and `Clone` of the keys run under it, and leave it whole.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<K> Sessions<K> {
     /// How many sessions are kept now.
     pub fn len(&self) -> usize {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.by_key.len()
+        self.lock().by_key.len()
     }
 
     /// Whether no session is kept now.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept<K>> {
+        // Of the user's code only `Eq`, `Hash` and `Clone` of the keys run under it, and leave it whole.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

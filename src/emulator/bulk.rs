@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::answer::{self, Answer};
-use super::fault::Fault;
+use super::fault::MetFault;
 use super::org::Org;
 use super::receive::collect;
 use super::user::USER_ID;
@@ -35,7 +35,7 @@ where
 {
     let fault = org.data_fault().meet();
     let form = Form::of(&parts.headers);
-    let refusal = turn_away(org, &parts.headers, form, &fault.fault);
+    let refusal = turn_away(org, &parts.headers, form, &fault);
     let body = collect(body).await?;
     fault.wait(org.data_fault()).await;
     let answer = match refusal {
@@ -54,26 +54,16 @@ where
     fault.deliver(answer)
 }
 
-fn turn_away(org: &Org, headers: &HeaderMap, form: Form, fault: &Fault) -> Option<Answer> {
+fn turn_away(org: &Org, headers: &HeaderMap, form: Form, fault: &MetFault) -> Option<Answer> {
     let now = org.now();
     let mut state = org.state();
     let state = &mut *state;
     let counters = &mut state.counters;
     counters.data_requests += 1;
-    match fault {
-        Fault::Refuse {
-            status,
-            error,
-            description,
-        } => {
-            counters.data_refused += 1;
-            return Some(form.error(*status, error, description));
-        }
-        Fault::Maintenance => {
-            counters.data_refused += 1;
-            return Some(answer::maintenance());
-        }
-        _ => {}
+    let write = |status, error: &str, description: &str| form.error(status, error, description);
+    if let Some(refusal) = fault.refusal(write) {
+        counters.data_refused += 1;
+        return Some(refusal);
     }
     let session = headers.get("x-sfdc-session");
     let session = session.and_then(|session| session.to_str().ok());

@@ -7,7 +7,7 @@ use http_body::Body;
 
 use super::answer::{self, Answer};
 use super::echo;
-use super::fault::Fault;
+use super::fault::MetFault;
 use super::jwt;
 use super::keys::Key;
 use super::org::Org;
@@ -27,7 +27,7 @@ where
     B::Error: Into<BoxError>,
 {
     let fault = org.data_fault().meet();
-    if let Some(refusal) = turn_away(org, &parts.headers, &fault.fault) {
+    if let Some(refusal) = turn_away(org, &parts.headers, &fault) {
         discard(body, refusal.read_at_most).await?;
         fault.wait(org.data_fault()).await;
         return fault.deliver(refusal.answer);
@@ -54,24 +54,16 @@ struct Refusal {
 }
 
 /// Decides, on arrival, whether the call is turned away.
-fn turn_away(org: &Org, headers: &HeaderMap, fault: &Fault) -> Option<Refusal> {
+fn turn_away(org: &Org, headers: &HeaderMap, fault: &MetFault) -> Option<Refusal> {
     let now = org.now();
     let mut state = org.state();
     let state = &mut *state;
     let counters = &mut state.counters;
     counters.data_requests += 1;
-    let answer = match fault {
-        Fault::Refuse {
-            status,
-            error,
-            description,
-        } => {
+    let answer = match fault.refusal(answer::error) {
+        Some(refusal) => {
             counters.data_refused += 1;
-            answer::error(*status, error, description)
-        }
-        Fault::Maintenance => {
-            counters.data_refused += 1;
-            answer::maintenance()
+            refusal
         }
         _ if state.refusal_of_sessions.is_none()
             && access_token(headers).is_some_and(|token| state.sessions.spend_call(token, now)) =>

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::sync::watch;
 
-use super::answer::Answer;
+use super::answer::{self, Answer};
 use crate::error::BoxError;
 
 /// What goes wrong with calls to one part of an [`Org`](super::Org).
@@ -124,6 +124,23 @@ pub(super) struct MetFault {
 }
 
 impl MetFault {
+    /// The answer to a call that the fault refuses without looking at it. `write` gives a refusal the form that the
+    /// endpoint has for them.
+    pub(super) fn refusal(
+        &self,
+        write: impl FnOnce(StatusCode, &str, &str) -> Answer,
+    ) -> Option<Answer> {
+        match &self.fault {
+            Fault::Refuse {
+                status,
+                error,
+                description,
+            } => Some(write(*status, error, description)),
+            Fault::Maintenance => Some(answer::maintenance()),
+            _ => None,
+        }
+    }
+
     /// Waits as long as the fault asks for.
     pub(super) async fn wait(&self, switch: &FaultSwitch) {
         match self.fault {

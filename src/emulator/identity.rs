@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer};
 use super::data::access_token;
 use super::org::Org;
-use super::user::{ORG_ID, USER_ID, USERNAME};
+use super::user::{ORG_ID, USER_ID, USERNAME, short_org_id};
 
 pub(super) fn userinfo(org: &Org, parts: &Parts) -> Answer {
     if let Some(refusal) = refuse(org, parts) {
@@ -116,7 +116,7 @@ fn photos(instance: &str) -> Value {
 
 /// `{version}` stays as it is: the caller replaces it. SOAP URLs carry the 15-character id.
 fn urls(instance: &str) -> Value {
-    let short_id = ORG_ID.get(..15).unwrap_or(ORG_ID);
+    let short_id = short_org_id();
     let soap = |api: &str| format!("{instance}/services/Soap/{api}/{{version}}/{short_id}");
     let rest = |path: &str| format!("{instance}/services/data/v{{version}}/{path}");
     json!({

@@ -7,7 +7,6 @@ use http::{Method, StatusCode};
 use http_body::Body;
 
 use super::answer::{self, Answer};
-use super::fault::Fault;
 use super::form::Form;
 use super::org::Org;
 use super::receive::collect;
@@ -21,14 +20,10 @@ where
     let fault = org.revoke_fault().meet();
     org.state().counters.revoke_requests += 1;
     let body = collect(body).await?;
-    let answer = match &fault.fault {
-        Fault::Refuse {
-            status,
-            error,
-            description,
-        } => refuse(parts, *status, error, description),
-        Fault::Maintenance => answer::maintenance(),
-        _ => {
+    let write = |status, error: &str, description: &str| refuse(parts, status, error, description);
+    let answer = match fault.refusal(write) {
+        Some(refusal) => refusal,
+        None => {
             fault.wait(org.revoke_fault()).await;
             revoke(org, parts, &body)
         }

@@ -4,7 +4,6 @@ use super::org::Org;
 
 pub(super) const ORG_ID: &str = "00Dxx0000001gEFEAY";
 pub(super) const USER_ID: &str = "005xx000001SwiUAAS";
-
 pub(super) const USERNAME: &str = "user@example.com";
 /// Holds what a form and an XML document must escape: a client that forgets to is found out.
 const PASSWORD: &str = "correct & horse+<staple>";
@@ -12,6 +11,11 @@ const SECURITY_TOKEN: &str = "wqU8TzZx1dPbK7mYcVh3RfNa";
 
 /// How many wrong passwords lock a user out, unless the org says otherwise.
 const LOCK_OUT_AFTER: u32 = 10;
+
+/// The 15 characters of the org id that the other three only make safe against loss of case.
+pub(super) fn short_org_id() -> &'static str {
+    ORG_ID.get(..15).unwrap_or(ORG_ID)
+}
 
 /// Who may log in, and how often. Knows no wire format.
 pub(super) struct User {

@@ -13,8 +13,11 @@ use crate::{
 };
 #[cfg(feature = "jwt")]
 use {
-    crate::{clock::Clock, oauth::PrivateKey},
-    std::time::{Duration, SystemTime, UNIX_EPOCH},
+    crate::{
+        clock::Clock,
+        oauth::{PrivateKey, assertion},
+    },
+    std::time::{Duration, SystemTime},
 };
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -112,7 +115,7 @@ impl<C: HttpClient> JwtBearer<C> {
                 username: username.into(),
                 key,
                 audience: None,
-                lifetime: Duration::from_secs(120),
+                lifetime: assertion::LIFETIME,
                 clock: Clock::system(),
             }),
         }
@@ -148,23 +151,17 @@ impl<C: HttpClient> JwtBearer<C> {
 #[cfg(feature = "jwt")]
 impl Signed {
     fn sign(&self, app: &App) -> Result<Secret, RefreshError> {
-        let expires = self
-            .clock
-            .now()
-            .checked_add(self.lifetime)
-            .and_then(|expires| expires.duration_since(UNIX_EPOCH).ok())
-            .ok_or_else(|| RefreshError::configuration("the clock is out of range"))?;
         let audience = self
             .audience
             .clone()
             .unwrap_or_else(|| app.login_url().audience());
-        let claims = serde_json::json!({
-            "iss": app.client_id(),
-            "sub": self.username,
-            "aud": audience,
-            "exp": expires.as_secs(),
-        });
-        self.key.sign(&claims).map_err(RefreshError::configuration)
+        assertion::Assertion {
+            issuer: app.client_id(),
+            subject: &self.username,
+            audience: &audience,
+        }
+        .sign(&self.key, &self.clock, self.lifetime)
+        .map_err(RefreshError::configuration)
     }
 }
 

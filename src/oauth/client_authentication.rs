@@ -12,9 +12,10 @@ use crate::{
 };
 #[cfg(feature = "jwt")]
 use {
+    super::assertion::{Assertion, LIFETIME},
     crate::{clock::Clock, private_key::PrivateKey},
     http::Uri,
-    std::time::{Duration, SystemTime, UNIX_EPOCH},
+    std::time::SystemTime,
 };
 
 /// How an app authenticates itself (RFC 6749 §2.3; Salesforce Help, "OAuth 2.0 Web Server Flow for Web App
@@ -144,10 +145,6 @@ impl ClientAuthentication {
 #[cfg(feature = "jwt")]
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// Salesforce accepts three minutes at most.
-#[cfg(feature = "jwt")]
-const LIFETIME: Duration = Duration::from_secs(120);
-
 #[cfg(feature = "jwt")]
 fn assertion(
     key: &PrivateKey,
@@ -155,14 +152,13 @@ fn assertion(
     client_id: &str,
     endpoint: &Uri,
 ) -> Result<Secret, RefreshError> {
-    let expires = clock.now() + LIFETIME;
-    let claims = serde_json::json!({
-        "iss": client_id,
-        "sub": client_id,
-        "aud": endpoint.to_string(),
-        "exp": expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-    });
-    key.sign(&claims).map_err(unprovable)
+    Assertion {
+        issuer: client_id,
+        subject: client_id,
+        audience: &endpoint.to_string(),
+    }
+    .sign(key, clock, LIFETIME)
+    .map_err(unprovable)
 }
 
 /// The pair is form-encoded first (RFC 6749 §2.3.1), since a colon separates the two.

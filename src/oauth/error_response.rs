@@ -1,17 +1,12 @@
 //! Error responses of the token endpoint (RFC 6749 §5.2), and what they mean.
 
-use std::time::Duration;
-
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    legible::{legible, legible_code},
+    refusal::{Refusal, paused},
     transport::Answer,
 };
-
-/// Salesforce counts logins by the hour.
-const LOGIN_RATE_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 #[derive(Deserialize)]
 struct ErrorResponse {
@@ -44,9 +39,21 @@ impl ErrorResponse {
     }
 }
 
-/// Whether an answer is a refusal, whatever its status.
+/// Whether an answer with a good status is a refusal all the same: a server in trouble has been seen to answer so. One that
+/// brings a token is none, since the token must not be lost.
 pub(super) fn is_refusal(answer: &Answer) -> bool {
-    ErrorResponse::parse(&answer.body).is_some()
+    #[derive(Deserialize)]
+    struct Tokens {
+        access_token: Option<IgnoredAny>,
+        refresh_token: Option<IgnoredAny>,
+    }
+
+    let brings_token = |Tokens {
+                            access_token,
+                            refresh_token,
+                        }| access_token.is_some() || refresh_token.is_some();
+    serde_json::from_slice::<ErrorResponse>(&answer.body).is_ok()
+        && !serde_json::from_slice(&answer.body).is_ok_and(brings_token)
 }
 
 /// Reads a refusal to do `what` was asked. `secrets` are kept out of what it says.
@@ -61,20 +68,26 @@ pub(super) fn refusal(what: &str, answer: &Answer, secrets: &[&str]) -> RefreshE
                 "{host} answered the {what} with {status} and no OAuth error: expected JSON with an `error` field"
             ),
         );
-        return with_retry_after(error, answer.retry_after);
+        return paused(error, answer, false);
     };
+    let code = &*response.error;
+    let description = response.error_description.as_deref().unwrap_or_default();
+    let is_in_trouble = status.is_server_error() || status.as_u16() == 429;
+    let is_transient =
+        is_transient(code, description) || (is_in_trouble && !is_known_to_be_terminal(code));
     let refusal = Refusal {
         host,
         what,
-        code: &response.error,
-        description: response.error_description.as_deref().unwrap_or_default(),
+        code,
+        description,
+        hint: hint(code, description),
+        is_terminal: !is_transient,
     };
-    let is_in_trouble = status.is_server_error() || status.as_u16() == 429;
-    let is_transient =
-        refusal.is_transient() || (is_in_trouble && !refusal.is_known_to_be_terminal());
-    let error = refusal.into_error(!is_transient, secrets);
-    let rate_pause = (response.error == "rate_limit_exceeded").then_some(LOGIN_RATE_PAUSE);
-    with_retry_after(error, answer.retry_after.or(rate_pause))
+    paused(
+        refusal.into_error(secrets),
+        answer,
+        code == "rate_limit_exceeded",
+    )
 }
 
 /// Reads a refusal of an endpoint that is asked with a token: an OAuth error, or a word in plain text.
@@ -92,8 +105,10 @@ pub(super) fn plain_refusal(what: &str, answer: &Answer, secrets: &[&str]) -> Re
             what,
             code: text,
             description: "",
+            hint: hint(text, ""),
+            is_terminal: true,
         };
-        return refusal.into_error(true, secrets);
+        return refusal.into_error(secrets);
     }
     refusal(what, answer, secrets)
 }
@@ -104,172 +119,136 @@ pub(super) fn authorization_refusal(
     description: &str,
     secrets: &[&str],
 ) -> RefreshError {
-    let refusal = Refusal {
+    // As Salesforce's documentation prints it, in places.
+    let code = &*error.replace('-', "_");
+    Refusal {
         host: "Salesforce",
         what: "authorization",
-        // As Salesforce's documentation prints it, in places.
-        code: &error.replace('-', "_"),
+        code,
         description,
-    };
-    let is_terminal = !refusal.is_transient();
-    refusal.into_error(is_terminal, secrets)
+        hint: hint(code, description),
+        is_terminal: !is_transient(code, description),
+    }
+    .into_error(secrets)
 }
 
-/// What a server said, word by word: what it means does not depend on what of it can be shown.
-struct Refusal<'a> {
-    host: &'a str,
-    what: &'a str,
-    code: &'a str,
-    description: &'a str,
-}
-
-impl Refusal<'_> {
-    fn into_error(self, is_terminal: bool, secrets: &[&str]) -> RefreshError {
-        let Self { host, what, .. } = self;
-        let code = legible_code(self.code, secrets);
-        let description = legible(self.description, secrets);
-        let mut message = format!("{host} refused the {what}: {code}");
-        if !description.is_empty() {
-            message += " (";
-            message += &description;
-            message += ")";
-        }
-        if let Some(hint) = self.hint() {
-            message += ": ";
-            message += hint;
-        }
-        RefreshError::new(RefreshErrorKind::Refused, is_terminal, message).with_error_code(&code)
-    }
-
-    /// Whether the same request may be accepted later.
-    fn is_transient(&self) -> bool {
-        match self.code {
-            "invalid_grant" => {
-                contains(self.description, "token request is already being processed")
-            }
-            "unknown_error"
-            | "server_error"
-            | "service_unavailable"
-            | "system_down"
-            | "login_error"
-            | "temporarily_unavailable"
-            | "rate_limit_exceeded" => true,
-            _ => false,
-        }
-    }
-
-    /// Codes that mean the same whatever the status.
-    fn is_known_to_be_terminal(&self) -> bool {
-        matches!(
-            self.code,
-            "invalid_grant"
-                | "invalid_client"
-                | "invalid_client_id"
-                | "inactive_user"
-                | "inactive_org"
-                | "unauthorized_client"
-                | "unsupported_grant_type"
-                | "unsupported_response_type"
-                | "invalid_request"
-                | "invalid_scope"
-                | "invalid_app_access"
-                | "invalid_assertion_type"
-                | "invalid_basic_auth_header"
-                | "invalid_token"
-                | "unsupported_token_type"
-                | "access_denied"
-                | "redirect_uri_mismatch"
-                | "redirect_uri_missing"
-                | "app_not_found"
-                | "app_blocked"
-                | "oauth_flow_disabled"
-                | "bad_jti_claim"
-        )
-    }
-
-    /// What to do about the refusals that people meet.
-    fn hint(&self) -> Option<&'static str> {
-        let has = |text| contains(self.description, text);
-        Some(match self.code {
-            "invalid_grant" if has("request not supported on this domain") => {
-                "client credentials and token exchange work on the org's My Domain only, \
-             https://<MyDomainName>.my.salesforce.com, not on login or test.salesforce.com"
-            }
-            "invalid_grant" if has("no client credentials user enabled") => {
-                "choose a Run As user in the app's client credentials flow policy"
-            }
-            "invalid_grant" if has("expired access/refresh token") => {
-                "the refresh token was revoked, has expired, was used twice, or is of another login host; a new \
-             authorization is needed"
-            }
-            "invalid_grant" if has("authorization code") => {
-                "a code is good once and for some minutes; begin a new authorization"
-            }
-            "invalid_grant" if has("code verifier") => {
-                "the code is of an authorization that was begun with another verifier: keep each verifier with the `state` \
-             of its authorization"
-            }
-            "invalid_grant" if has("ip restricted") => {
-                "the app's or the profile's IP policy excludes this address"
-            }
-            "invalid_grant" if has("authentication failure") => {
-                "wrong user name, password or security token, a locked user, or a blocked flow (Setup > OAuth and OpenID \
-             Connect Settings); do not repeat it, since each try counts towards a lockout"
-            }
-            "invalid_grant" if has("hasn't approved this consumer") => {
-                "pre-authorize the user (the app's policies: Admin approved users, and a profile or permission set), or have \
-             the user authorize the app once, with the scope refresh_token; check that the login URL is of the user's \
-             org"
-            }
-            "invalid_grant" if has("invalid assertion") => {
-                "check that the app has the certificate of the key, and that this machine's clock is right"
-            }
-            "invalid_grant" if has("audience") => {
-                "the audience has to be https://login.salesforce.com, https://test.salesforce.com for a sandbox, or the \
-             site's own login URL"
-            }
-            _ if has("data not available") => {
-                "the org is gone, a scratch org that has expired for one"
-            }
-            "invalid_grant" if has("inactive user") => "the user was deactivated",
-            "invalid_grant" if has("login hours") => "the profile's login hours exclude this time",
-            "invalid_app_access" => {
-                "assign the app to the user's profile or permission set (the app's policies: Admin approved users)"
-            }
-            "invalid_client_id" => {
-                "there is no such app on this host: check the consumer key and the login URL; a new app may need ten minutes"
-            }
-            "invalid_client" => "check the consumer secret",
-            "invalid_request" if has("refresh_token") => "add the scope refresh_token to the app",
-            "invalid_scope" => "ask for scopes that the app has",
-            "unsupported_grant_type" | "oauth_flow_disabled" => {
-                "enable the flow in the app's OAuth settings"
-            }
-            "redirect_uri_mismatch" => {
-                "the redirect URI has to be one of the app's callback URLs, to the letter"
-            }
-            "Bad_OAuth_Token" => "the session has expired, or was ended",
-            "access_denied" => "the user did not allow it",
-            "immediate_unsuccessful" => {
-                "the user has to log in or consent: ask again without `immediate`"
-            }
-            "app_not_found" | "app_blocked" => {
-                "have an administrator install or unblock the app (Setup > Connected Apps OAuth Usage)"
-            }
-            "inactive_org" => "the org is locked, closed or suspended",
-            "rate_limit_exceeded" => {
-                "a user may log in 3,600 times an hour: keep sessions longer, and wait an hour"
-            }
-            _ => return None,
-        })
+/// Whether the same request may be accepted later.
+fn is_transient(code: &str, description: &str) -> bool {
+    match code {
+        "invalid_grant" => contains(description, "token request is already being processed"),
+        "unknown_error"
+        | "server_error"
+        | "service_unavailable"
+        | "system_down"
+        | "login_error"
+        | "temporarily_unavailable"
+        | "rate_limit_exceeded" => true,
+        _ => false,
     }
 }
 
-fn with_retry_after(error: RefreshError, retry_after: Option<Duration>) -> RefreshError {
-    match retry_after {
-        Some(delay) => error.with_retry_after(delay),
-        None => error,
-    }
+/// Codes that mean the same whatever the status.
+fn is_known_to_be_terminal(code: &str) -> bool {
+    matches!(
+        code,
+        "invalid_grant"
+            | "invalid_client"
+            | "invalid_client_id"
+            | "inactive_user"
+            | "inactive_org"
+            | "unauthorized_client"
+            | "unsupported_grant_type"
+            | "unsupported_response_type"
+            | "invalid_request"
+            | "invalid_scope"
+            | "invalid_app_access"
+            | "invalid_assertion_type"
+            | "invalid_basic_auth_header"
+            | "invalid_token"
+            | "unsupported_token_type"
+            | "access_denied"
+            | "redirect_uri_mismatch"
+            | "redirect_uri_missing"
+            | "app_not_found"
+            | "app_blocked"
+            | "oauth_flow_disabled"
+            | "bad_jti_claim"
+    )
+}
+
+/// What to do about the refusals that people meet.
+fn hint(code: &str, description: &str) -> Option<&'static str> {
+    let has = |text| contains(description, text);
+    Some(match code {
+        "invalid_grant" if has("request not supported on this domain") => {
+            "client credentials and token exchange work on the org's My Domain only, \
+         https://<MyDomainName>.my.salesforce.com, not on login or test.salesforce.com"
+        }
+        "invalid_grant" if has("no client credentials user enabled") => {
+            "choose a Run As user in the app's client credentials flow policy"
+        }
+        "invalid_grant" if has("expired access/refresh token") => {
+            "the refresh token was revoked, has expired, was used twice, or is of another login host; a new \
+         authorization is needed"
+        }
+        "invalid_grant" if has("authorization code") => {
+            "a code is good once and for some minutes; begin a new authorization"
+        }
+        "invalid_grant" if has("code verifier") => {
+            "the code is of an authorization that was begun with another verifier: keep each verifier with the `state` \
+         of its authorization"
+        }
+        "invalid_grant" if has("ip restricted") => {
+            "the app's or the profile's IP policy excludes this address"
+        }
+        "invalid_grant" if has("authentication failure") => {
+            "wrong user name, password or security token, a locked user, or a blocked flow (Setup > OAuth and OpenID \
+         Connect Settings); do not repeat it, since each try counts towards a lockout"
+        }
+        "invalid_grant" if has("hasn't approved this consumer") => {
+            "pre-authorize the user (the app's policies: Admin approved users, and a profile or permission set), or have \
+         the user authorize the app once, with the scope refresh_token; check that the login URL is of the user's \
+         org"
+        }
+        "invalid_grant" if has("invalid assertion") => {
+            "check that the app has the certificate of the key, and that this machine's clock is right"
+        }
+        "invalid_grant" if has("audience") => {
+            "the audience has to be https://login.salesforce.com, https://test.salesforce.com for a sandbox, or the \
+         site's own login URL"
+        }
+        _ if has("data not available") => "the org is gone, a scratch org that has expired for one",
+        "invalid_grant" if has("inactive user") => "the user was deactivated",
+        "invalid_grant" if has("login hours") => "the profile's login hours exclude this time",
+        "invalid_app_access" => {
+            "assign the app to the user's profile or permission set (the app's policies: Admin approved users)"
+        }
+        "invalid_client_id" => {
+            "there is no such app on this host: check the consumer key and the login URL; a new app may need ten minutes"
+        }
+        "invalid_client" => "check the consumer secret",
+        "invalid_request" if has("refresh_token") => "add the scope refresh_token to the app",
+        "invalid_scope" => "ask for scopes that the app has",
+        "unsupported_grant_type" | "oauth_flow_disabled" => {
+            "enable the flow in the app's OAuth settings"
+        }
+        "redirect_uri_mismatch" => {
+            "the redirect URI has to be one of the app's callback URLs, to the letter"
+        }
+        "Bad_OAuth_Token" => "the session has expired, or was ended",
+        "access_denied" => "the user did not allow it",
+        "immediate_unsuccessful" => {
+            "the user has to log in or consent: ask again without `immediate`"
+        }
+        "app_not_found" | "app_blocked" => {
+            "have an administrator install or unblock the app (Setup > Connected Apps OAuth Usage)"
+        }
+        "inactive_org" => "the org is locked, closed or suspended",
+        "rate_limit_exceeded" => {
+            "a user may log in 3,600 times an hour: keep sessions longer, and wait an hour"
+        }
+        _ => return None,
+    })
 }
 
 fn contains(text: &str, part: &str) -> bool {

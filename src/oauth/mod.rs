@@ -17,6 +17,8 @@
 //! Every error is a [`RefreshError`](crate::RefreshError): it says whether trying again can help, and holds no secret.
 
 mod app;
+#[cfg(feature = "jwt")]
+pub(crate) mod assertion;
 mod authorize;
 mod callback;
 mod client_authentication;

@@ -106,15 +106,9 @@ impl<'a> Grant<'a> {
     /// Sends the request, once. Whether it can be repeated is for the caller to know.
     pub(crate) async fn send(self, client: impl HttpClient) -> Result<TokenResponse, RefreshError> {
         let app = self.app;
-        let what = format!("{} grant", self.name);
-        let secrets = self.secrets.clone();
         let answer = self.answer(client).await?;
         let response: TokenResponse =
             answer.json("a token response in JSON, with `access_token` and `instance_url`")?;
-        if response.access_token.is_none() && error_response::is_refusal(&answer) {
-            // A server in trouble has been seen to say so with a good status.
-            return Err(error_response::refusal(&what, &answer, &secrets));
-        }
         match app.authentication().client_secret() {
             Some(client_secret) if !response.is_signed_with(client_secret) => {
                 Err(RefreshError::new(
@@ -175,7 +169,7 @@ pub(crate) async fn authenticated(
 }
 
 fn unless_refused(answer: Answer, secrets: &[&str], what: &str) -> Result<Answer, RefreshError> {
-    if answer.status.is_success() {
+    if answer.status.is_success() && !error_response::is_refusal(&answer) {
         Ok(answer)
     } else {
         Err(error_response::refusal(what, &answer, secrets))

@@ -3,6 +3,8 @@
 use quick_xml::{Reader, escape, events::Event};
 use zeroize::Zeroizing;
 
+use crate::xml::local;
+
 /// The namespace of the partner API, which serves every org alike.
 const NAMESPACE: &str = "urn:partner.soap.sforce.com";
 
@@ -66,11 +68,17 @@ impl Elements {
             let text = match reader.read_event().ok()? {
                 Event::Start(start) => {
                     open.push(elements.len());
-                    elements.push((local(start.name().into_inner()), Zeroizing::default()));
+                    elements.push((
+                        local(start.name().into_inner()).to_owned(),
+                        Zeroizing::default(),
+                    ));
                     continue;
                 }
                 Event::Empty(start) => {
-                    elements.push((local(start.name().into_inner()), Zeroizing::default()));
+                    elements.push((
+                        local(start.name().into_inner()).to_owned(),
+                        Zeroizing::default(),
+                    ));
                     continue;
                 }
                 Event::End(_) => {
@@ -99,11 +107,4 @@ impl Elements {
         let (_, text) = self.0.iter().find(|(known, _)| known == name)?;
         Some(text.trim())
     }
-}
-
-fn local(name: impl AsRef<str>) -> String {
-    let name = name.as_ref();
-    name.rsplit_once(':')
-        .map_or(name, |(_, local)| local)
-        .to_owned()
 }

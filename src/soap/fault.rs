@@ -1,16 +1,12 @@
 //! SOAP faults, and what they mean.
 
-use std::time::Duration;
-
 use super::envelope::Elements;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    legible::{legible, legible_code},
+    refusal::{Refusal, paused},
     transport::Answer,
+    xml,
 };
-
-/// Salesforce counts logins by the hour.
-const LOGIN_RATE_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// The elements of a good answer to `what`, or what is to be told of any other.
 pub(super) fn unless_fault(
@@ -29,52 +25,46 @@ pub(super) fn unless_fault(
             .or_else(|| elements.text("faultstring"));
         Some((code, message.unwrap_or_default()))
     });
-    let refusal = fault.map(|(code, message)| refused(host, what, code, message, secrets));
-    let error = match (refusal, elements) {
-        (Some(refusal), _) => refusal,
-        (None, Some(elements)) if status.is_success() => return Ok(elements),
-        _ => RefreshError::new(
-            RefreshErrorKind::InvalidResponse,
-            false,
-            format!("{host} answered the {what} with {status} and no SOAP envelope"),
-        ),
-    };
-    Err(match answer.retry_after {
-        Some(delay) => error.with_retry_after(delay),
-        None => error,
-    })
+    let refusal = fault.map(|(code, message)| refused(what, answer, code, message, secrets));
+    match (refusal, elements) {
+        (Some(refusal), _) => Err(refusal),
+        (None, Some(elements)) if status.is_success() => Ok(elements),
+        _ => {
+            let error = RefreshError::new(
+                RefreshErrorKind::InvalidResponse,
+                false,
+                format!("{host} answered the {what} with {status} and no SOAP envelope"),
+            );
+            Err(paused(error, answer, false))
+        }
+    }
 }
 
-fn refused(host: &str, what: &str, code: &str, message: &str, secrets: &[&str]) -> RefreshError {
+fn refused(
+    what: &str,
+    answer: &Answer,
+    code: &str,
+    message: &str,
+    secrets: &[&str],
+) -> RefreshError {
     // `sf:INVALID_LOGIN`, or without the prefix.
-    let code = code.rsplit_once(':').map_or(code, |(_, code)| code);
-    let hint = hint(code, message);
-    let is_rate = code == "LOGIN_RATE_EXCEEDED";
-    let is_transient = is_rate
+    let code = xml::local(code);
+    let is_login_rate = code == "LOGIN_RATE_EXCEEDED";
+    let is_transient = is_login_rate
         || matches!(
             code,
             // SOAP 1.1 §4.4.1: the message could succeed at a later point in time.
             "Server" | "SERVER_UNAVAILABLE" | "ORG_IN_MAINTENANCE" | "UNKNOWN_EXCEPTION"
         );
-    let code = legible_code(code, secrets);
-    let message = legible(message, secrets);
-    let mut text = format!("{host} refused the {what}: {code}");
-    if !message.is_empty() {
-        text += " (";
-        text += &message;
-        text += ")";
-    }
-    if let Some(hint) = hint {
-        text += ": ";
-        text += hint;
-    }
-    let error =
-        RefreshError::new(RefreshErrorKind::Refused, !is_transient, text).with_error_code(&code);
-    if is_rate {
-        error.with_retry_after(LOGIN_RATE_PAUSE)
-    } else {
-        error
-    }
+    let refusal = Refusal {
+        host: &answer.host,
+        what,
+        code,
+        description: message,
+        hint: hint(code, message),
+        is_terminal: !is_transient,
+    };
+    paused(refusal.into_error(secrets), answer, is_login_rate)
 }
 
 fn hint(code: &str, message: &str) -> Option<&'static str> {

@@ -2,6 +2,8 @@
 
 use quick_xml::{Reader, escape, events::Event};
 
+use crate::xml::local;
+
 /// What comes of writing a session id into an envelope.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Written {
@@ -137,10 +139,6 @@ fn find(envelope: &str) -> Search {
 
 fn position(reader: &Reader<&[u8]>) -> usize {
     usize::try_from(reader.buffer_position()).unwrap_or(usize::MAX)
-}
-
-fn local(name: &str) -> &str {
-    name.rsplit_once(':').map_or(name, |(_, local)| local)
 }
 
 #[cfg(test)]

@@ -72,7 +72,6 @@
 mod classifier;
 mod classify;
 mod salesforce;
-mod xml;
 
 pub(crate) use classifier::Classifier;
 pub use classify::{Classify, Extent, ResponseHead, Verdict};

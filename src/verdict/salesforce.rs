@@ -6,11 +6,11 @@ use http::{
 };
 use serde::Deserialize;
 
-use super::{
-    classify::{Classify, Extent, ResponseHead, Verdict},
+use super::classify::{Classify, Extent, ResponseHead, Verdict};
+use crate::{
+    api::Api,
     xml::{self, Element},
 };
-use crate::api::Api;
 
 /// Knows what Salesforce's APIs answer: the table of the [module](crate::verdict). This is what a layer goes by if nothing else is set.
 #[derive(Clone, Debug, Default)]

@@ -398,6 +398,18 @@ async fn an_error_with_a_good_status_is_an_error() {
         (refused.kind(), refused.is_terminal()),
         (RefreshErrorKind::Refused, false)
     );
+    // It may repeat the app's own secret, too.
+    let body = r#"{"error":"invalid_client","error_description":"SECRET-hush is wrong"}"#;
+    let app = production().client_secret("SECRET-hush");
+    let flow = ClientCredentials::new(answering(200, &[], body), app);
+    let refused = flow.refresh(first_login()).await.unwrap_err();
+    assert!(refused.to_string().contains("[redacted]"), "{refused}");
+    assert!(!refused.to_string().contains("hush"), "{refused}");
+    // A token that comes with it is not lost.
+    let body = r#"{"error":"server_error","refresh_token":"R1"}"#;
+    let flow = RefreshToken::new(answering(200, &[], body), production(), "R0");
+    let error = flow.refresh(first_login()).await.unwrap_err();
+    assert_eq!(error.rotated_refresh_token(), Some(&Secret::from("R1")));
     let body =
         "<Fault><faultcode>soapenv:Server</faultcode><faultstring>try later</faultstring></Fault>";
     let flow = SoapLogin::new(

@@ -1,6 +1,6 @@
 //! Which API a path leads to.
 
-use crate::emulator::user::ORG_ID;
+use crate::emulator::user::{ORG_ID, short_org_id};
 
 /// Versions before this one were retired.
 const FIRST_VERSION: u16 = 31;
@@ -83,9 +83,4 @@ fn url(instance_url: &str, letter: &str, version: &str) -> String {
 
 fn is_of_the_org(id: &str) -> bool {
     id == ORG_ID || id == short_org_id()
-}
-
-/// The 15 characters that the other three only make safe against loss of case.
-fn short_org_id() -> &'static str {
-    ORG_ID.get(..15).unwrap_or(ORG_ID)
 }

@@ -8,8 +8,8 @@ use quick_xml::escape::escape;
 use super::answer as soap;
 use super::call::Call;
 use super::endpoint::Endpoint;
-use crate::emulator::answer::{self, Answer};
-use crate::emulator::fault::{Fault, MetFault};
+use crate::emulator::answer::Answer;
+use crate::emulator::fault::MetFault;
 use crate::emulator::org::Org;
 use crate::emulator::receive::collect;
 use crate::emulator::user::{LoginRefusal, ORG_ID, USER_ID};
@@ -91,14 +91,11 @@ async fn log_in(
     call: &Call,
     fault: MetFault,
 ) -> Result<Answer, BoxError> {
-    let answer = match &fault.fault {
-        Fault::Refuse {
-            status,
-            error,
-            description,
-        } => soap::login_fault(endpoint, *status, error, description),
-        Fault::Maintenance => answer::maintenance(),
-        _ => {
+    let write =
+        |status, code: &str, message: &str| soap::login_fault(endpoint, status, code, message);
+    let answer = match fault.refusal(write) {
+        Some(refusal) => refusal,
+        None => {
             // A `LoginScopeHeader` changes nothing: it is for portal users, and the org has none.
             let (username, password) = (call.argument("username"), call.argument("password"));
             let entered = org.state().log_in(|user| user.login(username, password));

@@ -11,7 +11,6 @@ use super::refusal::Refusal;
 use super::success::{Flow, fields};
 use super::{assertion, code, device, saml};
 use crate::emulator::answer::{self, Answer};
-use crate::emulator::fault::Fault;
 use crate::emulator::form::Form;
 use crate::emulator::org::Org;
 use crate::emulator::receive::collect;
@@ -33,14 +32,9 @@ where
     let fault = org.token_fault().meet();
     org.state().counters.token_requests += 1;
     let body = collect(body).await?;
-    let granted = match &fault.fault {
-        Fault::Refuse {
-            status,
-            error,
-            description,
-        } => Err(answer::token_error(*status, error, description)),
-        Fault::Maintenance => Err(answer::maintenance()),
-        _ => {
+    let granted = match fault.refusal(answer::token_error) {
+        Some(refusal) => Err(refusal),
+        None => {
             let decision = decide(org, parts, &body);
             fault.wait(org.token_fault()).await;
             decision

@@ -4,7 +4,7 @@ use quick_xml::{Reader, escape, events::Event};
 
 /// What is known of an element.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Element {
+pub(crate) enum Element {
     /// Its text.
     Text(String),
     /// The document is another, or has none.
@@ -16,7 +16,7 @@ pub(super) enum Element {
 /// The first element of this local name, if the outermost one has that of `root`.
 ///
 /// It is the same for every longer beginning of a document once it is not [`Unfinished`](Element::Unfinished).
-pub(super) fn first(beginning: &[u8], root: &str, name: &str) -> Element {
+pub(crate) fn first(beginning: &[u8], root: &str, name: &str) -> Element {
     let beginning = match str::from_utf8(beginning) {
         Ok(beginning) => beginning,
         // A character may be cut in two.
@@ -90,7 +90,7 @@ pub(super) fn first(beginning: &[u8], root: &str, name: &str) -> Element {
 }
 
 /// A name without its prefix.
-pub(super) fn local(name: &str) -> &str {
+pub(crate) fn local(name: &str) -> &str {
     name.rsplit_once(':').map_or(name, |(_, local)| local)
 }
 
