@@ -338,6 +338,16 @@ impl LoginUrl {
         self
     }
 
+    /// The authorization, token and revocation endpoints, as far as they are not where they are by default.
+    pub(crate) fn given_endpoints(&self) -> [Option<&Uri>; 3] {
+        match &self.endpoints {
+            Some(given) => {
+                [&given.authorization, &given.token, &given.revocation].map(Option::as_ref)
+            }
+            None => [None; 3],
+        }
+    }
+
     /// The authorization endpoint (RFC 6749 §3.1).
     pub(crate) fn authorization_endpoint(&self) -> Result<Uri, Error> {
         self.endpoint(

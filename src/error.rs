@@ -7,9 +7,9 @@ use crate::secret::Secret;
 /// The error of a tower stack: anything boxed. The layer's own [`Error`] is found in it by `downcast_ref`.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-type SharedError = Arc<dyn StdError + Send + Sync>;
+pub(crate) type SharedError = Arc<dyn StdError + Send + Sync>;
 
-fn as_source(source: Option<&SharedError>) -> Option<&(dyn StdError + 'static)> {
+pub(crate) fn as_source(source: Option<&SharedError>) -> Option<&(dyn StdError + 'static)> {
     source.map(|source| &**source as &(dyn StdError + 'static))
 }
 
@@ -75,8 +75,11 @@ pub enum ErrorKind {
     Refresh,
     /// [`Sessions`](crate::Sessions) are full, and none of them can be given up.
     RegistryFull,
-    /// The session was logged out here, but may live on at the server. The source is the [`RefreshError`].
+    /// The session was logged out here, but may live on at the server, or in its store. The source is the
+    /// [`RefreshError`].
     Logout,
+    /// The session could not be saved. The source is the [`StoreError`](crate::store::StoreError), if there is a store.
+    Store,
 }
 
 impl Error {
@@ -204,6 +207,9 @@ pub enum RefreshErrorKind {
     Cancelled,
     /// The session was logged out meanwhile.
     LoggedOut,
+    /// The [store](crate::store) that the session is shared by could not be asked, so that nothing was asked of the
+    /// server. The source is the [`StoreError`](crate::store::StoreError).
+    Store,
     /// Whatever a [`RefreshFn`](crate::RefreshFn) of the user's own reports.
     Other,
 }

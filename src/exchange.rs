@@ -38,6 +38,9 @@ pub(crate) struct Exchange<S, B> {
     pub(crate) attempts: u32,
     /// How often it may still be rejected, wait and be sent again.
     pub(crate) refreshes_left: u32,
+    /// Whether it was sent with a session that another process had stored. The first of those is no refresh: it may be as
+    /// dead as the one before it, and nobody would have been asked for another.
+    pub(crate) has_adopted: bool,
     pub(crate) on_refresh_failure: OnRefreshFailure,
     /// Whose request it is.
     pub(crate) api: Api,
@@ -121,6 +124,7 @@ where
         generation: published.generation,
         attempts: 1,
         refreshes_left: policy.max_refreshes,
+        has_adopted: false,
         on_refresh_failure: policy.on_refresh_failure,
         api,
         has_jwt: published.has_jwt,
@@ -345,7 +349,9 @@ where
         let mut exchange = rejected.exchange;
         exchange.generation = published.generation;
         exchange.attempts = exchange.attempts.saturating_add(1);
-        exchange.refreshes_left = exchange.refreshes_left.saturating_sub(1);
+        if !published.is_adopted || std::mem::replace(&mut exchange.has_adopted, true) {
+            exchange.refreshes_left = exchange.refreshes_left.saturating_sub(1);
+        }
         exchange.has_jwt = published.has_jwt;
         exchange.trial.clone_from(&published.trial);
         let is_last = exchange.refreshes_left == 0;

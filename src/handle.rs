@@ -17,7 +17,7 @@ use crate::{
     endpoint::Origin,
     error::{self, Error, ErrorKind, RefreshError, RefreshErrorKind},
     event::{SessionState, Subscription},
-    life::{self, Departure, Landed, Life, Settings, Shared},
+    life::{self, Departure, Landed, Life, SessionOrigin, Settings, Shared},
     observer::{News, SharedObserver},
     refresh::{
         RefreshFn, RefreshReason, SharedRefreshFn,
@@ -27,8 +27,13 @@ use crate::{
     renewal::Renewal,
     secret::Secret,
     session::{AuthorizationScheme, Generation, LiveSession, Published, Session},
+    store::{OnSaveFailure, Place},
     trace,
 };
+
+/// How often to look whether another session was stored, after a failure for good. It costs a read, and nothing at the
+/// server.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 // === SessionHandle ===
 
@@ -177,6 +182,8 @@ impl SessionHandle {
     /// Whoever waits for a refresh goes on with this session. What such a refresh brings afterwards is dropped, except
     /// for a rotated refresh token, which is kept for the next refresh.
     ///
+    /// It is not stored, if there is a [store](crate::store): [`save`](Self::save) does that.
+    ///
     /// A session without a refresh token leaves the newest one known in place. If it is of another org or user, as the
     /// identity URLs tell, or else the instances, requests that were meant for the one before are not sent with it, and
     /// the refresh token of the one before is forgotten.
@@ -188,7 +195,7 @@ impl SessionHandle {
             // Whoever sets it has it.
             life.saved_refresh_token = Some(refresh_token.clone());
         }
-        let live = self.shared.publish(&mut life, session, Published::replaced);
+        let live = self.shared.publish(&mut life, session, SessionOrigin::Set);
         if life.refresh_token != known || live.0.is_first_of_its_user() {
             life.grant += 1;
         }
@@ -273,6 +280,16 @@ impl SessionHandle {
         });
     }
 
+    /// Where the session is stored, nowhere by default.
+    pub(crate) fn set_place(&self, place: &Place) {
+        self.change_settings(|settings| settings.place = Some(place.clone()));
+    }
+
+    /// What becomes of a session that cannot be saved.
+    pub(crate) fn set_on_save_failure(&self, on_save_failure: OnSaveFailure) {
+        self.change_settings(|settings| settings.on_save_failure = on_save_failure);
+    }
+
     /// Who is told of what happens, nobody by default.
     pub(crate) fn set_observer(&self, observer: &SharedObserver) {
         self.change_settings(|settings| settings.observer = Some(Arc::clone(observer)));
@@ -347,14 +364,14 @@ impl SessionHandle {
         if let Some(live) = self.current() {
             return Ok(Acquired::Ready(live));
         }
-        let life = self.shared.lock();
+        let mut life = self.shared.lock();
         // A flight may have landed since.
         if let Some(live) = self.current() {
             return Ok(Acquired::Ready(live));
         }
         self.check_obtainable(&life)?;
         if life.flight.is_none() {
-            self.check_permitted(&life)?;
+            self.check_permitted(&mut life)?;
         }
         let reason = match life.latest {
             None => RefreshReason::FirstLogin,
@@ -404,10 +421,19 @@ impl SessionHandle {
     }
 
     /// Fails at once where nobody would wait for long enough, or nothing can help.
-    fn check_permitted(&self, life: &Life) -> Result<(), Error> {
+    fn check_permitted(&self, life: &mut Life) -> Result<(), Error> {
         let now = Instant::now();
-        let limit = self.shared.settings.load().refresh_timeout;
+        let settings = self.shared.settings.load();
+        let limit = settings.refresh_timeout;
         match life.policy.permit(now) {
+            // Somebody may have logged in elsewhere, and stored that.
+            Permit::Never(_)
+                if settings.place.is_some()
+                    && life.next_look.is_none_or(|next_look| next_look <= now) =>
+            {
+                life.next_look = Some(now + LOOK_AGAIN);
+                Ok(())
+            }
             // Each try may count towards a lockout.
             Permit::Never(failure) => Err(failure.clone().into()),
             Permit::NotBefore(until, failure) if until - now > limit => Err(failure.clone().into()),
@@ -475,7 +501,7 @@ impl SessionHandle {
         };
         let operation = {
             let shared = Arc::clone(&self.shared);
-            move || async move { shared.call_refresh_fn(departure).await }
+            move |deadline| async move { shared.obtain(departure, deadline).await }
         };
         let land = {
             let shared = Arc::clone(&self.shared);
@@ -491,7 +517,12 @@ impl SessionHandle {
             land,
         );
         life.flight = Some(Arc::clone(&flight));
-        if reason != RefreshReason::Proactive {
+        let is_refresh = match life.policy.permit(Instant::now()) {
+            // It is a look at the store.
+            Permit::Never(_) => reason == RefreshReason::Manual,
+            _ => reason != RefreshReason::Proactive,
+        };
+        if is_refresh {
             self.shared.state.send_replace(SessionState::Refreshing);
         }
         // A runtime that is being shut down lands it at once, and that takes the lock.

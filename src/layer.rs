@@ -15,6 +15,7 @@ use crate::{
     renewal::Renewal,
     service::SalesforceAuth,
     session::{AuthorizationScheme, Session},
+    store::{OnSaveFailure, Place, SessionStore},
     verdict::{Classifier, Classify},
 };
 
@@ -60,7 +61,8 @@ impl SalesforceAuthLayer {
         }
     }
 
-    /// Begins with this session, instead of logging in before the first request.
+    /// Begins with this session, instead of logging in, or loading what is [stored](Self::store), before the first request.
+    /// It is not stored: [`SessionHandle::save`] does that.
     pub fn session(self, session: Session) -> Self {
         self.handle.set(session);
         self
@@ -118,6 +120,29 @@ impl SalesforceAuthLayer {
     /// A setting of the session, shared by all layers on its handle.
     pub fn renewal(self, renewal: Renewal) -> Self {
         self.handle.set_renewal(renewal);
+        self
+    }
+
+    /// Where the session outlives the process, and is shared by several: under this key of this store. Nowhere by default.
+    ///
+    /// What is stored is loaded before the first login, and before every refresh, and what a refresh brings is saved before
+    /// anybody uses it. [`store`](crate::store) has the whole story. Each key is for one user of one org, and one way to log
+    /// in; two handles with the same one share a session.
+    ///
+    /// A setting of the session, shared by all layers on its handle.
+    pub fn store(self, store: impl SessionStore, key: impl Into<String>) -> Self {
+        self.handle.set_place(&Place {
+            store: Arc::new(store),
+            key: key.into().into(),
+        });
+        self
+    }
+
+    /// What becomes of a session that cannot be saved. [`OnSaveFailure::Continue`] by default.
+    ///
+    /// A setting of the session, shared by all layers on its handle.
+    pub fn on_save_failure(self, on_save_failure: OnSaveFailure) -> Self {
+        self.handle.set_on_save_failure(on_save_failure);
         self
     }
 

@@ -129,16 +129,19 @@ mod opt_out;
 mod outcome;
 #[cfg(feature = "jwt")]
 mod private_key;
+mod procedure;
 mod redirect;
 mod refresh;
 mod refusal;
 mod renewal;
 mod request;
+mod save;
 mod secret;
 mod service;
 mod session;
 mod sessions;
 mod soap;
+pub mod store;
 mod trace;
 mod transport;
 pub mod verdict;
@@ -152,7 +155,10 @@ pub use self::{
     future::ResponseFuture,
     handle::SessionHandle,
     layer::SalesforceAuthLayer,
-    observer::{Observer, RefreshFailed, RefreshStarted, RefreshSucceeded, Replayed},
+    observer::{
+        Observer, RefreshFailed, RefreshStarted, RefreshSucceeded, Replayed, SessionAdopted,
+        StoreFailed, StoreOperation,
+    },
     opt_out::{NoRefresh, NoReplay, SkipAuth},
     outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
     refresh::{

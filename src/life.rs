@@ -11,19 +11,16 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     endpoint::Origin,
     error::{RefreshError, RefreshErrorKind},
     event::SessionState,
     legible::legible,
-    observer::{News, SharedObserver},
+    observer::{News, SessionAdopted, SharedObserver},
     refresh::{
-        RefreshContext, RefreshReason, SharedRefreshFn,
+        RefreshReason, SharedRefreshFn,
         attempt::Attempt,
         policy::{Permit, Policy},
         single_flight::{Flight, Outcome, Owner},
@@ -31,6 +28,7 @@ use crate::{
     renewal::Renewal,
     secret::Secret,
     session::{AuthorizationScheme, Generation, LiveSession, Published, Session},
+    store::{OnSaveFailure, Place, Revision},
     trace::{self, RefreshSpan},
 };
 
@@ -62,6 +60,9 @@ pub(crate) struct Settings {
     pub(crate) authorization_scheme: AuthorizationScheme,
     pub(crate) renewal: Option<Renewal>,
     pub(crate) observer: Option<SharedObserver>,
+    /// Where the session is stored.
+    pub(crate) place: Option<Place>,
+    pub(crate) on_save_failure: OnSaveFailure,
 }
 
 /// A session that may not have been worth its refresh.
@@ -71,6 +72,24 @@ struct Unproven {
     since: Instant,
     /// Whether it was rejected, too.
     is_judged: bool,
+}
+
+/// What the operation of a flight brought.
+pub(crate) enum Brought {
+    /// A session that was refreshed, and saved if there is a store.
+    Obtained(Session),
+    /// One that another process had saved.
+    Adopted(Session),
+}
+
+/// Where a session that is published came from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SessionOrigin {
+    /// The user's hand.
+    Set,
+    Refresh,
+    /// Another process, by way of the store.
+    Store,
 }
 
 /// A flight, as it departs.
@@ -98,6 +117,12 @@ pub(crate) struct Life {
     pub(crate) saved_refresh_token: Option<Secret>,
     /// Grows when the refresh token is replaced by one that did not come of it: with another login, or another org.
     pub(crate) grant: u64,
+    /// What the store held when it was looked at last.
+    pub(crate) seen: Option<Revision>,
+    /// When to look again whether somebody stored another session, after a failure for good.
+    pub(crate) next_look: Option<Instant>,
+    /// Whether the latest session was set by hand, and not stored since.
+    pub(crate) is_set_by_hand: bool,
     /// Whether a refresh token was rotated out, or revoked, since the beginning. One that was known before is not to be
     /// presented then, for want of another.
     pub(crate) has_spent_refresh_token: bool,
@@ -109,9 +134,9 @@ pub(crate) struct Life {
     /// published.
     pub(crate) epoch: u64,
     /// Refreshes since the last success.
-    attempts: u32,
+    pub(crate) attempts: u32,
     /// Those that have not ended. More than one only if one does not stop in time.
-    under_way: Vec<Attempt>,
+    pub(crate) under_way: Vec<Attempt>,
     /// The refresh that failed to replace the latest session, for those who were rejected before it failed.
     pub(crate) failure: Option<RefreshError>,
     /// Whether and when to try again.
@@ -133,6 +158,8 @@ pub(crate) struct Logout {
     /// The newest last.
     pub(crate) sessions: Vec<Session>,
     pub(crate) refresh_token: Option<Secret>,
+    /// Where it is still stored.
+    pub(crate) place: Option<Place>,
 }
 
 impl Life {
@@ -172,6 +199,8 @@ impl Shared {
                 authorization_scheme: AuthorizationScheme::default(),
                 renewal: None,
                 observer: None,
+                place: None,
+                on_save_failure: OnSaveFailure::Continue,
             }),
             life: Mutex::new(Life {
                 latest: None,
@@ -179,6 +208,9 @@ impl Shared {
                 refresh_token: None,
                 saved_refresh_token: None,
                 grant: 0,
+                seen: None,
+                next_look: None,
+                is_set_by_hand: false,
                 has_spent_refresh_token: false,
                 flight: None,
                 superseded: None,
@@ -213,139 +245,13 @@ impl Shared {
         rejected
     }
 
-    /// The operation of a flight: calls the [`RefreshFn`](crate::RefreshFn), and again while it fails in a way that may
-    /// pass and there is time for another attempt.
-    pub(crate) async fn call_refresh_fn(
-        &self,
-        departure: Departure,
-    ) -> Result<Session, RefreshError> {
-        let Some(refresh_fn) = &self.refresh_fn else {
-            // Nothing departs without one.
-            return Err(RefreshError::new(
-                RefreshErrorKind::Configuration,
-                true,
-                "there is no RefreshFn",
-            ));
-        };
-        let span = RefreshSpan::current();
-        let deadline = Instant::now().checked_add(departure.limit);
-        // Whoever asks for a refresh by hand does not have to wait for what failed before.
-        let mut pause = match departure.reason {
-            RefreshReason::Manual => None,
-            _ => self.pause(departure, deadline)?,
-        };
-        loop {
-            if let Some(until) = pause {
-                sleep_until(until).await;
-            }
-            let context = self.begin_attempt(departure)?;
-            let description = refresh_fn.describe(&context);
-            let attempt = Attempt::new(departure.epoch, &context, description, span.clone());
-            let news = attempt.started();
-            self.lock().under_way.push(attempt);
-            self.announce_in(&span, &[news]);
-            match refresh_fn.refresh_boxed(context).await {
-                Err(error) if !error.is_terminal() => {
-                    self.note_transient(departure, error.clone())?;
-                    pause = self.pause(departure, deadline)?;
-                    self.announce_retry(departure, &error);
-                }
-                ended => return ended,
-            }
-        }
-    }
-
-    /// Until when the next attempt has to wait, if it has to; the failure that it has to wait for, if that is too long.
-    fn pause(
-        &self,
-        departure: Departure,
-        deadline: Option<Instant>,
-    ) -> Result<Option<Instant>, RefreshError> {
-        let life = self.lock();
-        match life.policy.permit(Instant::now()) {
-            _ if life.epoch != departure.epoch => Err(superseded()),
-            Permit::Now => Ok(None),
-            Permit::NotBefore(until, failure) => {
-                if deadline.is_some_and(|deadline| deadline <= until) {
-                    return Err(failure.clone());
-                }
-                Ok(Some(until))
-            }
-            Permit::Never(failure) => Err(failure.clone()),
-        }
-    }
-
-    fn begin_attempt(&self, departure: Departure) -> Result<RefreshContext, RefreshError> {
-        let mut life = self.lock();
-        if life.epoch != departure.epoch {
-            // Nobody would hear of the session, and its exchange could use up the token of the one that was set.
-            return Err(superseded());
-        }
-        life.attempts = life.attempts.saturating_add(1);
-        Ok(RefreshContext::new(departure.reason)
-            .with_previous(life.latest.clone())
-            .with_refresh_token(life.refresh_token.clone())
-            .with_spent_refresh_token(life.has_spent_refresh_token)
-            .with_attempt(life.attempts))
-    }
-
-    /// Tells of a failed attempt that is going to be followed by another.
-    fn announce_retry(&self, departure: Departure, error: &RefreshError) {
-        let attempt = Attempt::take(&mut self.lock().under_way, departure.epoch);
-        if let Some(attempt) = attempt {
-            self.announce_in(&attempt.span, &[attempt.failed(error, true)]);
-        }
-    }
-
-    /// Notes a failure that may pass. It is the flight's, if there is to be no other attempt.
-    fn note_transient(
-        &self,
-        departure: Departure,
-        error: RefreshError,
-    ) -> Result<(), RefreshError> {
-        let mut life = self.lock();
-        if life.epoch != departure.epoch {
-            return Err(error);
-        }
-        if let Some(rotated) = error.rotated_refresh_token() {
-            // The next attempt has to present it.
-            life.has_spent_refresh_token = true;
-            self.keep_rotated(&mut life, departure, rotated);
-        }
-        back_off(&mut life, error.clone());
-        if error.is_reentrant() {
-            // It would be so again.
-            return Err(error);
-        }
-        if self.current.load().is_some() {
-            // There is no hurry, and the exchange may have gone through: the session that is in use would end with its
-            // grant if the same refresh token were presented twice.
-            return Err(error);
-        }
-        self.state.send_replace(SessionState::BackingOff(error));
-        Ok(())
-    }
-
     /// The landing procedure of a flight.
     pub(crate) fn land(
         &self,
         departure: Departure,
-        outcome: Outcome<Result<Session, RefreshError>>,
+        outcome: Outcome<Result<Brought, RefreshError>>,
     ) -> Landed {
-        let result = match outcome {
-            Outcome::Completed(result) => result,
-            Outcome::TimedOut => Err(timed_out()),
-            Outcome::Panicked => Err(RefreshError::new(
-                RefreshErrorKind::Panicked,
-                false,
-                "the refresh panicked; the panic message went to the panic hook",
-            )),
-            Outcome::Cancelled => Err(RefreshError::new(
-                RefreshErrorKind::Cancelled,
-                false,
-                "the runtime that the refresh ran on was shut down",
-            )),
-        };
+        let (result, origin) = settle(outcome);
         let rotated = match &result {
             Ok(session) => session.refresh_token(),
             Err(error) => error.rotated_refresh_token(),
@@ -383,12 +289,14 @@ impl Shared {
         };
         let result = result
             .and_then(|session| self.check_instance(&life, session))
-            .map(|session| self.publish(&mut life, session, Published::renewed));
+            .map(|session| self.publish(&mut life, session, origin));
         match &result {
             Ok(live) => {
                 life.policy.succeed();
                 life.unproven = None;
-                if live.is_unchanged() {
+                if origin == SessionOrigin::Store {
+                    // It cost nothing to find out.
+                } else if live.is_unchanged() {
                     life.policy.find_fruitless(Instant::now());
                 } else if departure.reason == RefreshReason::Rejected {
                     life.unproven = Some(Unproven {
@@ -403,6 +311,13 @@ impl Shared {
                         .as_ref()
                         .map(|attempt| attempt.succeeded(waiters, live.generation())),
                 );
+                if origin == SessionOrigin::Store {
+                    news.push(News::SessionAdopted(SessionAdopted {
+                        reason: departure.reason,
+                        waiters,
+                        generation: live.generation(),
+                    }));
+                }
             }
             Err(error) => {
                 if let Some(rotated) = rotated {
@@ -438,7 +353,7 @@ impl Shared {
     }
 
     /// Tells what happened in a refresh.
-    fn announce_in(&self, span: &RefreshSpan, news: &[News]) {
+    pub(crate) fn announce_in(&self, span: &RefreshSpan, news: &[News]) {
         span.record(news);
         span.in_scope(|| self.announce(news));
     }
@@ -472,10 +387,14 @@ impl Shared {
             }
         };
         self.state.send_if_modified(|state| {
-            // A renewal leaves no trace.
+            // A renewal leaves no trace, nor does a look at the store that found nothing.
             let is_news = !matches!(
                 (&*state, &failed),
                 (SessionState::Ready(_), SessionState::Ready(_))
+                    | (
+                        SessionState::ReauthenticationRequired(_),
+                        SessionState::ReauthenticationRequired(_)
+                    )
             );
             *state = failed;
             is_news
@@ -514,7 +433,7 @@ impl Shared {
     ///
     /// The latest session gets it too, so that whoever keeps sessions for the next start keeps this. To be called under
     /// the lock.
-    fn keep_rotated(
+    pub(crate) fn keep_rotated(
         &self,
         life: &mut Life,
         departure: Departure,
@@ -545,7 +464,11 @@ impl Shared {
     }
 
     /// A server that was taken over, or a typing error, must not get to choose where the token is sent.
-    fn check_instance(&self, life: &Life, session: Session) -> Result<Session, RefreshError> {
+    pub(crate) fn check_instance(
+        &self,
+        life: &Life,
+        session: Session,
+    ) -> Result<Session, RefreshError> {
         let origin = session.instance_url().origin();
         let is_latest = |live: &LiveSession| live.instance_url().origin() == origin;
         if origin.is_salesforce_or_loopback()
@@ -572,17 +495,23 @@ impl Shared {
         .with_rotated_refresh_token(rotated))
     }
 
-    /// Makes `session` the current one; `follow` says how it follows the one before. To be called under the lock.
+    /// Makes `session` the current one. To be called under the lock.
     pub(crate) fn publish(
         &self,
         life: &mut Life,
         session: Session,
-        follow: fn(&Published, Session) -> Published,
+        origin: SessionOrigin,
     ) -> LiveSession {
         let refresh_token = session.refresh_token().cloned();
         let published = match &life.latest {
             None => Published::first(session, life.last_generation),
-            Some(latest) => follow(&latest.0, session),
+            Some(latest) if origin == SessionOrigin::Set => latest.0.replaced(session),
+            Some(latest) => latest.0.renewed(session),
+        };
+        let published = if origin == SessionOrigin::Store {
+            published.adopted()
+        } else {
+            published
         };
         let settings = self.settings.load();
         let published = published
@@ -603,14 +532,42 @@ impl Shared {
         life.attempts = 0;
         life.failure = None;
         life.is_logged_out = false;
+        life.is_set_by_hand = origin == SessionOrigin::Set;
         self.current.store(Some(Arc::clone(&live.0)));
         self.state.send_replace(SessionState::Ready(live.clone()));
         live
     }
 }
 
+/// How the operation of a flight ended, for those who wait for it.
+fn settle(
+    outcome: Outcome<Result<Brought, RefreshError>>,
+) -> (Result<Session, RefreshError>, SessionOrigin) {
+    let failure = match outcome {
+        Outcome::Completed(Ok(Brought::Obtained(session))) => {
+            return (Ok(session), SessionOrigin::Refresh);
+        }
+        Outcome::Completed(Ok(Brought::Adopted(session))) => {
+            return (Ok(session), SessionOrigin::Store);
+        }
+        Outcome::Completed(Err(error)) => error,
+        Outcome::TimedOut => timed_out(),
+        Outcome::Panicked => RefreshError::new(
+            RefreshErrorKind::Panicked,
+            false,
+            "the refresh panicked; the panic message went to the panic hook",
+        ),
+        Outcome::Cancelled => RefreshError::new(
+            RefreshErrorKind::Cancelled,
+            false,
+            "the runtime that the refresh ran on was shut down",
+        ),
+    };
+    (Err(failure), SessionOrigin::Refresh)
+}
+
 /// Keeps the next attempt waiting.
-fn back_off(life: &mut Life, error: RefreshError) {
+pub(crate) fn back_off(life: &mut Life, error: RefreshError) {
     let retry_after = error.retry_after();
     life.policy
         .back_off(error, retry_after, jitter(), Instant::now());
@@ -621,7 +578,7 @@ pub(crate) fn jitter() -> f64 {
     getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
 }
 
-fn superseded() -> RefreshError {
+pub(crate) fn superseded() -> RefreshError {
     RefreshError::new(
         RefreshErrorKind::Cancelled,
         false,

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     endpoint::LoginUrl,
     error::{Error, ErrorKind, RefreshError, RefreshErrorKind},
     event::SessionState,
     handle::{SessionHandle, runtime},
-    life::{Landed, Logout},
+    life::{Landed, Logout, Shared},
     oauth,
-    observer::News,
+    observer::{News, StoreOperation},
+    procedure::release,
     refresh::single_flight::Flight,
     session::Session,
     soap,
+    store::StoreError,
     transport::HttpClient,
 };
 
@@ -30,6 +32,9 @@ impl SessionHandle {
     /// Here the session is over as soon as the future is first polled, whatever becomes of the rest. What happens at the
     /// server is a task of its own: dropping the future does not stop it. Dropping the last handle, on the other hand, logs
     /// nobody out.
+    ///
+    /// If there is a [store](crate::store), what is stored is deleted, and ended too, whichever process saved it. Others that
+    /// still have the session find it ended when they use it.
     ///
     /// It ends what the handle knows of: the session in use, not one that a refresh replaced before it was over, and not a
     /// refresh token that a flow was made with and that was never presented.
@@ -50,7 +55,7 @@ impl SessionHandle {
     /// # Errors
     ///
     /// [`ErrorKind::Logout`] if the server refused, could not be reached, or did not answer within the refresh timeout: the
-    /// tokens may live on there. Log out once more to try again.
+    /// tokens may live on there. Likewise if what is stored could not be deleted. Log out once more to try again.
     /// [`ErrorKind::NoRuntime`] outside of a tokio runtime. Here the session is over in either case.
     pub async fn logout(&self, client: impl HttpClient) -> Result<(), Error> {
         self.log_out(client, Extent::Session).await
@@ -100,6 +105,7 @@ impl SessionHandle {
         life.policy.reset();
         let session = life.latest.take().map(|live| live.0.session.clone());
         let refresh_token = life.refresh_token.take();
+        life.seen = None;
         self.shared.current.store(None);
         self.shared.state.send_replace(SessionState::LoggedOut);
         let mut flights: Vec<_> = life.superseded.iter().cloned().collect();
@@ -109,11 +115,21 @@ impl SessionHandle {
             life.superseded = Some(Arc::clone(flight));
             flights.push(Arc::clone(flight));
         }
+        let is_aboard = self.shared.owner.is_aboard();
+        // In the middle of the refresh, that has the lock of the store, and deletes what is stored.
+        let place = self
+            .shared
+            .settings
+            .load()
+            .place
+            .clone()
+            .filter(|_| !is_aboard);
         life.logouts.push(Logout {
             epoch,
             grant,
             sessions: session.into_iter().collect(),
             refresh_token,
+            place,
         });
         drop(life);
         if !was_logged_out {
@@ -126,8 +142,8 @@ impl SessionHandle {
                 "the session was logged out",
             )));
         }
-        if self.shared.owner.is_aboard() {
-            // In the middle of the refresh: it would wait for itself.
+        if is_aboard {
+            // It would wait for itself.
             flights.clear();
         }
         Left { epoch, flights }
@@ -156,16 +172,54 @@ impl SessionHandle {
             life.logouts.extract_if(.., concerns).collect()
         };
         for mut logout in logouts {
+            let deleted = self.shared.delete_stored(&mut logout).await;
             let ending = end_logout(client.clone(), &mut logout, extent);
             let ended = timeout(limit, ending)
                 .await
                 .unwrap_or_else(|_elapsed| Err(unanswered("the server did not answer in time")));
+            let ended = deleted.map_err(RefreshError::from).and(ended);
             if ended.is_err() || !is_settled {
                 self.shared.lock().logouts.push(logout);
             }
             outcome = outcome.and(ended);
         }
         outcome
+    }
+}
+
+impl Shared {
+    /// Deletes what is stored of a session that was logged out, and takes note of what another process had stored: that ends
+    /// as well.
+    async fn delete_stored(&self, logout: &mut Logout) -> Result<(), StoreError> {
+        let Some(place) = &logout.place else {
+            return Ok(());
+        };
+        let deadline = Instant::now().checked_add(self.settings.load().refresh_timeout);
+        let locking = place.store.lock(&place.key);
+        let mut lock = self
+            .ask(place, StoreOperation::Lock, deadline, locking)
+            .await?;
+        // What cannot be read is deleted all the same.
+        let stored = self
+            .ask(place, StoreOperation::Load, deadline, lock.load())
+            .await;
+        if let Ok(Some(record)) = stored {
+            let session = record.into_session();
+            let is_known = |known: &Session| known.access_token() == session.access_token();
+            if !logout.sessions.iter().any(is_known) {
+                logout.refresh_token = session
+                    .refresh_token()
+                    .cloned()
+                    .or(logout.refresh_token.take());
+                logout.sessions.push(session);
+            }
+        }
+        let deleting = lock.delete();
+        self.ask(place, StoreOperation::Delete, deadline, deleting)
+            .await?;
+        release(lock, deadline).await;
+        logout.place = None;
+        Ok(())
     }
 }
 

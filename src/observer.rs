@@ -8,6 +8,7 @@ use crate::{
     refresh::{RefreshDescription, RefreshReason},
     secret::Secret,
     session::{Generation, LiveSession},
+    store::StoreError,
 };
 
 /// Is told of what happens to a session, at once and of every time: what an event listener is in other languages.
@@ -81,6 +82,21 @@ pub trait Observer: Send + Sync + 'static {
 
     /// A refresh failed, or brought nothing that could be used, or what it brought was not wanted any more.
     fn refresh_failed(&self, event: &RefreshFailed) {
+        let _ = event;
+    }
+
+    /// A session that another process saved is used from now on. Nothing was refreshed.
+    fn session_adopted(&self, event: &SessionAdopted) {
+        let _ = event;
+    }
+
+    /// The [store](crate::store) failed at something.
+    ///
+    /// What to be woken for is [`StoreOperation::Save`]: a session, or a rotated refresh token, that a refresh brought could
+    /// not be saved. It is told once, after the last try. Until the next refresh, or
+    /// [`SessionHandle::save`](crate::SessionHandle::save), the store has the one before, and under rotation another process
+    /// that presents its refresh token ends the grant for all.
+    fn store_failed(&self, event: &StoreFailed) {
         let _ = event;
     }
 
@@ -174,6 +190,48 @@ pub struct RefreshFailed {
     pub will_retry: bool,
 }
 
+/// A session that another process saved is used.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SessionAdopted {
+    /// Why a session was wanted.
+    pub reason: RefreshReason,
+    /// How many requests, and calls of [`SessionHandle`](crate::SessionHandle), waited for it when it was there.
+    pub waiters: usize,
+    /// Of the session.
+    pub generation: Generation,
+}
+
+/// The store of a session failed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StoreFailed {
+    /// What it was asked for.
+    pub operation: StoreOperation,
+    /// The key of the session.
+    pub key: Arc<str>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// How long that took, by tokio's clock.
+    pub duration: Duration,
+    /// Why the last try failed.
+    pub error: StoreError,
+}
+
+/// What a store was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreOperation {
+    /// To load what is stored.
+    Load,
+    /// For the lock.
+    Lock,
+    /// To save a session.
+    Save,
+    /// To delete what is stored, for a logout.
+    Delete,
+}
+
 /// A request that was rejected is sent again.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -191,6 +249,8 @@ pub(crate) enum News {
     RefreshStarted(RefreshStarted),
     RefreshSucceeded(RefreshSucceeded),
     RefreshFailed(RefreshFailed),
+    SessionAdopted(SessionAdopted),
+    StoreFailed(StoreFailed),
     Replayed(Replayed),
     ReplaySkipped(ReplaySkipped, AuthOutcome),
     SessionChanged(LiveSession),
@@ -205,6 +265,8 @@ impl News {
             Self::RefreshStarted(event) => observer.refresh_started(event),
             Self::RefreshSucceeded(event) => observer.refresh_succeeded(event),
             Self::RefreshFailed(event) => observer.refresh_failed(event),
+            Self::SessionAdopted(event) => observer.session_adopted(event),
+            Self::StoreFailed(event) => observer.store_failed(event),
             Self::Replayed(event) => observer.replayed(event),
             Self::ReplaySkipped(reason, outcome) => observer.replay_skipped(*reason, outcome),
             Self::SessionChanged(session) => observer.session_changed(session),

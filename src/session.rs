@@ -228,6 +228,16 @@ impl Session {
         Some(ids(self)? == ids(other)?)
     }
 
+    /// Whether a session that was set by hand is given up for `stored`, which was stored at an unknown time before or after:
+    /// unless that is of another user, or was issued earlier, by the clock of the server that issued both.
+    pub(crate) fn gives_way_to(&self, stored: &Self) -> bool {
+        self.is_of_same_user(stored) != Some(false)
+            && match (self.issued_at, stored.issued_at) {
+                (Some(ours), Some(theirs)) => ours <= theirs,
+                _ => true,
+            }
+    }
+
     /// The granted scope, space-separated, if known.
     pub fn scope(&self) -> Option<&str> {
         self.scope.as_deref()
@@ -400,6 +410,8 @@ pub(crate) struct Published {
     pub(crate) due: Option<Arc<Due>>,
     /// Whether it was accepted by anybody: looked at only after fruitless refreshes.
     pub(crate) trial: Option<Arc<Trial>>,
+    /// Whether another process had obtained it.
+    pub(crate) is_adopted: bool,
     pub(crate) generation: Generation,
     /// The generation that first had this access token. A refresh that brings the same token again makes a new
     /// generation since this one, so that whoever was rejected in between knows that there is nothing new to try.
@@ -464,6 +476,7 @@ impl Published {
             has_jwt: session.is_jwt(),
             due: None,
             trial: None,
+            is_adopted: false,
             session,
             generation,
             since: generation,
@@ -472,7 +485,8 @@ impl Published {
         }
     }
 
-    /// The session that a refresh brought in place of this one: of the same org and user, unless both say otherwise.
+    /// The session that a refresh brought in place of this one, or that another process saved: of the same org and user,
+    /// unless both say otherwise.
     pub(crate) fn renewed(&self, session: Session) -> Self {
         let is_same_user = self.session.is_of_same_user(&session).unwrap_or(true);
         self.followed_by(session, is_same_user)
@@ -508,6 +522,7 @@ impl Published {
             has_jwt: session.is_jwt(),
             due: None,
             trial: None,
+            is_adopted: false,
             session,
             generation,
             since: if is_unchanged { self.since } else { generation },
@@ -534,6 +549,12 @@ impl Published {
             since: Instant::now(),
             is_accepted: AtomicBool::new(false),
         }));
+        self
+    }
+
+    /// The same session, which another process had obtained.
+    pub(crate) fn adopted(mut self) -> Self {
+        self.is_adopted = true;
         self
     }
 

@@ -3,7 +3,7 @@
 //! What is recorded is bounded and not secret: words of this crate, the grant, the host, the server's error code, and
 //! messages of [`RefreshError`](crate::RefreshError)s, not those of their sources.
 
-pub(crate) use implementation::{RefreshSpan, event, in_refresh_span};
+pub(crate) use implementation::{RefreshSpan, event, in_current_span, in_refresh_span};
 
 #[cfg(feature = "tracing")]
 mod implementation {
@@ -33,6 +33,11 @@ mod implementation {
             outcome = Empty,
             error_code = Empty,
         ))
+    }
+
+    /// Runs what a refresh leaves behind in its span.
+    pub(crate) fn in_current_span<F: Future>(task: F) -> impl Future<Output = F::Output> {
+        task.in_current_span()
     }
 
     /// The span of a refresh.
@@ -66,6 +71,9 @@ mod implementation {
                     }
                     News::RefreshSucceeded(_) => {
                         self.0.record("outcome", "succeeded");
+                    }
+                    News::SessionAdopted(_) => {
+                        self.0.record("outcome", "adopted");
                     }
                     News::RefreshFailed(failed) if !failed.will_retry => {
                         self.0.record("outcome", "failed");
@@ -104,6 +112,23 @@ mod implementation {
                 terminal = failed.error.is_terminal(),
                 will_retry = failed.will_retry,
                 "refresh failed"
+            ),
+            News::SessionAdopted(adopted) => info!(
+                target: TARGET,
+                reason = ?adopted.reason,
+                waiters = adopted.waiters,
+                generation = ?adopted.generation,
+                "session adopted"
+            ),
+            News::StoreFailed(failed) => error!(
+                target: TARGET,
+                operation = ?failed.operation,
+                key = &*failed.key,
+                attempts = failed.attempts,
+                duration = ?failed.duration,
+                error = %failed.error,
+                kind = ?failed.error.kind(),
+                "session store failed"
             ),
             News::Replayed(replayed) => debug!(
                 target: TARGET,
@@ -144,6 +169,10 @@ mod implementation {
     use crate::{observer::News, refresh::RefreshReason};
 
     pub(crate) fn in_refresh_span<F: Future>(_reason: RefreshReason, task: F) -> F {
+        task
+    }
+
+    pub(crate) fn in_current_span<F: Future>(task: F) -> F {
         task
     }
 

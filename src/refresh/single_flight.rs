@@ -106,6 +106,8 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
     /// `land` turns the way it ended into the value that the waiters get. It is called exactly once, on the driver's
     /// task or, if that is dropped, on whichever thread drops it; it must neither block nor panic.
     ///
+    /// The operation is told when that is over (never, if None), so that it can end in an orderly way just in time.
+    ///
     /// A `predecessor` whose operation may still be running is waited for first, for `limit` at most.
     pub(crate) fn prepare<Op, Fut, Land>(
         owner: Owner,
@@ -115,7 +117,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         land: Land,
     ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static)
     where
-        Op: FnOnce() -> Fut + Send + 'static,
+        Op: FnOnce(Option<Instant>) -> Fut + Send + 'static,
         Fut: Future + Send,
         Fut::Output: Send + 'static,
         Land: FnOnce(Outcome<Fut::Output>) -> T + Send + 'static,
@@ -147,11 +149,12 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
                 predecessor.abort();
             }
             // The operation is made here, not by the caller, so that a panic in the making is contained too.
-            let outcome = match timeout(limit, operation()).await {
-                Ok(output) => Outcome::Completed(output),
-                Err(_elapsed) => Outcome::TimedOut,
+            let deadline = Instant::now().checked_add(limit);
+            let completed = match deadline {
+                Some(deadline) => timeout_at(deadline, operation(Some(deadline))).await.ok(),
+                None => Some(operation(None).await),
             };
-            driver.land(outcome);
+            driver.land(completed.map_or(Outcome::TimedOut, Outcome::Completed));
         });
         (flight, task)
     }

@@ -1,0 +1,557 @@
+//! How a session is obtained: adopted from the store if another process was there first, or exchanged, and saved before
+//! anybody uses it.
+//!
+//! ```text
+//! lock ─▶ load ─▶ newer than what was seen? ─ yes ─▶ adopt
+//!                     │ no
+//!                     ▼
+//!                 RefreshFn ─▶ save ─▶ unlock
+//!                     │ invalid_grant
+//!                     ▼
+//!                 load once more ─▶ another refresh token? ─ yes ─▶ adopt
+//! ```
+//!
+//! Without a store there is the call of the [`RefreshFn`](crate::RefreshFn) alone. With one, the refresh token is presented
+//! under the lock and at no other time. What a call brought is noted, in memory, before anything else can go wrong.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use crate::{
+    error::{RefreshError, RefreshErrorKind},
+    event::SessionState,
+    life::{Brought, Departure, Life, Shared, back_off, superseded},
+    observer::{News, StoreFailed, StoreOperation},
+    refresh::{RefreshContext, RefreshReason, attempt::Attempt, policy::Permit},
+    secret::Secret,
+    session::{LiveSession, Session},
+    store::{OnSaveFailure, Place, Record, Revision, StoreError, StoreErrorKind, StoreLock},
+    trace::{self, RefreshSpan},
+};
+
+/// How often it is tried to save a session, and how long after the first try it is tried again. Each further pause is twice
+/// as long.
+const SAVES: u32 = 3;
+const SAVE_PAUSE: Duration = Duration::from_millis(200);
+
+/// What to do, going by what is stored.
+enum Choice {
+    Adopt(Box<Session>),
+    Exchange,
+}
+
+impl Shared {
+    /// The operation of a flight: tries to obtain a session, and again while that fails in a way that may pass and there is
+    /// time for another attempt.
+    pub(crate) async fn obtain(
+        self: Arc<Self>,
+        departure: Departure,
+        deadline: Option<Instant>,
+    ) -> Result<Brought, RefreshError> {
+        if departure.reason != RefreshReason::Manual
+            && let Some(failure) = self.latched()
+        {
+            match self.look_for_another(departure, deadline).await {
+                None => return Err(failure),
+                Some(Choice::Adopt(session)) => return Ok(Brought::Adopted(*session)),
+                Some(Choice::Exchange) => self.lock().policy.unlatch_if(|_| true),
+            }
+        }
+        // Whoever asks for a refresh by hand does not have to wait for what failed before.
+        let mut pause = match departure.reason {
+            RefreshReason::Manual => None,
+            _ => self.pause(departure, deadline)?,
+        };
+        loop {
+            if let Some(until) = pause {
+                sleep_until(until).await;
+            }
+            match self.attempt(departure, deadline).await {
+                Err(error) if !error.is_terminal() => {
+                    self.note_transient(departure, error.clone())?;
+                    pause = self.pause(departure, deadline)?;
+                    self.announce_failed(departure, &error, Outlook::Retry);
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Until when the next attempt has to wait, if it has to; the failure that it has to wait for, if that is too long.
+    fn pause(
+        &self,
+        departure: Departure,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Instant>, RefreshError> {
+        let life = self.lock();
+        match life.policy.permit(Instant::now()) {
+            _ if life.epoch != departure.epoch => Err(superseded()),
+            Permit::Now => Ok(None),
+            Permit::NotBefore(until, failure) => {
+                if deadline.is_some_and(|deadline| deadline <= until) {
+                    return Err(failure.clone());
+                }
+                Ok(Some(until))
+            }
+            Permit::Never(failure) => Err(failure.clone()),
+        }
+    }
+
+    /// The failure that keeps everything from being tried.
+    fn latched(&self) -> Option<RefreshError> {
+        match self.lock().policy.permit(Instant::now()) {
+            Permit::Never(failure) => Some(failure.clone()),
+            _ => None,
+        }
+    }
+
+    /// Looks whether somebody has stored another session since the last refresh failed for good: after logging in anew
+    /// elsewhere.
+    async fn look_for_another(
+        &self,
+        departure: Departure,
+        deadline: Option<Instant>,
+    ) -> Option<Choice> {
+        let place = self.settings.load().place.clone()?;
+        let loading = place.store.load(&place.key);
+        let stored = self
+            .ask(&place, StoreOperation::Load, deadline, loading)
+            .await;
+        let record = stored.ok()??;
+        let mut life = self.lock();
+        let revision = record.revision();
+        let is_older = |seen: Revision| revision == seen || revision.is_before(seen);
+        if life.epoch != departure.epoch || life.seen.is_some_and(is_older) {
+            return None;
+        }
+        Some(take(&mut life, &record))
+    }
+
+    /// One attempt to obtain a session.
+    async fn attempt(
+        self: &Arc<Self>,
+        departure: Departure,
+        deadline: Option<Instant>,
+    ) -> Result<Brought, RefreshError> {
+        let Some(place) = self.settings.load().place.clone() else {
+            return self.exchange(departure).await.map(Brought::Obtained);
+        };
+        if departure.reason == RefreshReason::FirstLogin {
+            // There is nothing to be used up: whoever only starts need not wait until others have done with the lock.
+            let loading = place.store.load(&place.key);
+            let stored = self
+                .ask(&place, StoreOperation::Load, deadline, loading)
+                .await?;
+            if let Choice::Adopt(session) = self.choose(departure, stored.as_ref())? {
+                return Ok(Brought::Adopted(*session));
+            }
+        }
+        let locking = place.store.lock(&place.key);
+        let lock = self
+            .ask(&place, StoreOperation::Lock, deadline, locking)
+            .await?;
+        self.adopt_or_exchange(departure, deadline, &place, lock)
+            .await
+    }
+
+    /// What is done under the lock.
+    async fn adopt_or_exchange(
+        self: &Arc<Self>,
+        departure: Departure,
+        deadline: Option<Instant>,
+        place: &Place,
+        mut lock: Box<dyn StoreLock>,
+    ) -> Result<Brought, RefreshError> {
+        let mut stored = self
+            .ask(place, StoreOperation::Load, deadline, lock.load())
+            .await?;
+        let mut choice = self.choose(departure, stored.as_ref())?;
+        let mut is_second_look = false;
+        let exchanged = loop {
+            if let Choice::Adopt(session) = choice {
+                release(lock, deadline).await;
+                return Ok(Brought::Adopted(*session));
+            }
+            let exchanged = self.exchange(departure).await;
+            let refusal = match exchanged {
+                Err(refusal) if is_invalid_grant(&refusal) && !is_second_look => refusal,
+                // A session that is not going to be used is not to be stored either.
+                exchanged => {
+                    break exchanged.and_then(|session| self.check_instance(&self.lock(), session));
+                }
+            };
+            // Somebody may have renewed it without the lock. What the server said is not to be hidden by a store that fails
+            // now.
+            is_second_look = true;
+            let loading = self.ask(place, StoreOperation::Load, deadline, lock.load());
+            let Ok(again) = loading.await else {
+                break Err(refusal);
+            };
+            match self.choose_again(departure, again.as_ref()) {
+                Some(next) => {
+                    let outlook = match next {
+                        Choice::Adopt(_) => Outlook::End,
+                        Choice::Exchange => Outlook::Retry,
+                    };
+                    self.announce_failed(departure, &refusal, outlook);
+                    stored = again;
+                    choice = next;
+                }
+                None => break Err(refusal),
+            }
+        };
+        let record = |session| match &stored {
+            Some(stored) => stored.followed_by(session),
+            None => Record::new(session),
+        };
+        match exchanged {
+            Ok(session) => {
+                let saved = self
+                    .save_within(deadline, place, lock, record(session.clone()))
+                    .await;
+                match (saved, self.settings.load().on_save_failure) {
+                    (Err(error), OnSaveFailure::Fail) => {
+                        let rotated = new_refresh_token(&session).cloned();
+                        Err(RefreshError::from(error).with_rotated_refresh_token(rotated))
+                    }
+                    _ => Ok(Brought::Obtained(session)),
+                }
+            }
+            Err(error) => {
+                let stored_before = stored.as_ref().map(Record::session);
+                match self.with_rotated(&error, stored_before) {
+                    // The answer was of no use but for this.
+                    Some(session) => {
+                        let saving = self.save_within(deadline, place, lock, record(session));
+                        // Whoever watches was told if it failed.
+                        let _ = saving.await;
+                    }
+                    None => release(lock, deadline).await,
+                }
+                Err(error)
+            }
+        }
+    }
+
+    // === The exchange ===
+
+    /// Calls the [`RefreshFn`](crate::RefreshFn), once.
+    async fn exchange(&self, departure: Departure) -> Result<Session, RefreshError> {
+        let Some(refresh_fn) = &self.refresh_fn else {
+            // Nothing departs without one.
+            return Err(RefreshError::new(
+                RefreshErrorKind::Configuration,
+                true,
+                "there is no RefreshFn",
+            ));
+        };
+        let context = self.begin_attempt(departure)?;
+        let description = refresh_fn.describe(&context);
+        let span = RefreshSpan::current();
+        let attempt = Attempt::new(departure.epoch, &context, description, span.clone());
+        let news = attempt.started();
+        self.lock().under_way.push(attempt);
+        self.announce_in(&span, &[news]);
+        let exchanged = refresh_fn.refresh_boxed(context).await;
+        self.note_refresh_token(departure, &exchanged);
+        exchanged
+    }
+
+    fn begin_attempt(&self, departure: Departure) -> Result<RefreshContext, RefreshError> {
+        let mut life = self.lock();
+        if life.epoch != departure.epoch {
+            // Nobody would hear of the session, and its exchange could use up the token of the one that was set.
+            return Err(superseded());
+        }
+        life.attempts = life.attempts.saturating_add(1);
+        Ok(RefreshContext::new(departure.reason)
+            .with_previous(life.latest.clone())
+            .with_refresh_token(life.refresh_token.clone())
+            .with_spent_refresh_token(life.has_spent_refresh_token)
+            .with_attempt(life.attempts))
+    }
+
+    /// Keeps a refresh token that replaces the one that was presented, whatever becomes of the rest.
+    fn note_refresh_token(&self, departure: Departure, exchanged: &Result<Session, RefreshError>) {
+        let brought = match exchanged {
+            Ok(session) => new_refresh_token(session),
+            Err(error) => error.rotated_refresh_token(),
+        };
+        let mut life = self.lock();
+        if let Some(brought) = brought
+            && departure.grant == life.grant
+        {
+            life.refresh_token = Some(brought.clone());
+        }
+    }
+
+    /// Tells of a failed attempt that is not the last that is done.
+    fn announce_failed(&self, departure: Departure, error: &RefreshError, outlook: Outlook) {
+        let attempt = Attempt::take(&mut self.lock().under_way, departure.epoch);
+        if let Some(attempt) = attempt {
+            let will_retry = outlook == Outlook::Retry;
+            self.announce_in(&attempt.span, &[attempt.failed(error, will_retry)]);
+        }
+    }
+
+    /// Notes a failure that may pass. It is the flight's, if there is to be no other attempt.
+    fn note_transient(
+        &self,
+        departure: Departure,
+        error: RefreshError,
+    ) -> Result<(), RefreshError> {
+        let mut life = self.lock();
+        if life.epoch != departure.epoch {
+            return Err(error);
+        }
+        if let Some(rotated) = error.rotated_refresh_token() {
+            // The next attempt has to present it.
+            life.has_spent_refresh_token = true;
+            self.keep_rotated(&mut life, departure, rotated);
+        }
+        back_off(&mut life, error.clone());
+        if error.is_reentrant() {
+            // It would be so again.
+            return Err(error);
+        }
+        if self.current.load().is_some() {
+            // There is no hurry, and the exchange may have gone through: the session that is in use would end with its
+            // grant if the same refresh token were presented twice.
+            return Err(error);
+        }
+        self.state.send_replace(SessionState::BackingOff(error));
+        Ok(())
+    }
+
+    // === The store ===
+
+    /// Asks the store for something, until `deadline`, and tells whoever watches if it fails.
+    pub(crate) async fn ask<T>(
+        &self,
+        place: &Place,
+        operation: StoreOperation,
+        deadline: Option<Instant>,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let since = Instant::now();
+        let answer = within(deadline, answer).await;
+        if let Err(error) = &answer {
+            self.announce_store_failed(place, operation, 1, since, error);
+        }
+        answer
+    }
+
+    fn announce_store_failed(
+        &self,
+        place: &Place,
+        operation: StoreOperation,
+        attempts: u32,
+        since: Instant,
+        error: &StoreError,
+    ) {
+        self.announce(&[News::StoreFailed(StoreFailed {
+            operation,
+            key: Arc::clone(&place.key),
+            attempts,
+            duration: since.elapsed(),
+            error: error.clone(),
+        })]);
+    }
+
+    /// Takes note of what is stored, and chooses.
+    fn choose(
+        &self,
+        departure: Departure,
+        stored: Option<&Record>,
+    ) -> Result<Choice, RefreshError> {
+        let mut life = self.lock();
+        if life.epoch != departure.epoch {
+            return Err(superseded());
+        }
+        let Some(record) = stored else {
+            life.seen = None;
+            return Ok(Choice::Exchange);
+        };
+        let revision = record.revision();
+        match life.seen {
+            Some(seen) if revision == seen => return Ok(Choice::Exchange),
+            Some(seen) if revision.is_before(seen) => return Err(stale().into()),
+            _ => {}
+        }
+        let is_ours_later = life.is_set_by_hand
+            && life
+                .latest
+                .as_ref()
+                .is_some_and(|latest| !latest.gives_way_to(record.session()));
+        if is_ours_later {
+            life.seen = Some(revision);
+            return Ok(Choice::Exchange);
+        }
+        Ok(take(&mut life, record))
+    }
+
+    /// Chooses again after the refresh token was refused, if there is another to go on with.
+    fn choose_again(&self, departure: Departure, stored: Option<&Record>) -> Option<Choice> {
+        let record = stored?;
+        let refresh_token = record.session().refresh_token()?;
+        let mut life = self.lock();
+        let is_another = life.refresh_token.as_ref() != Some(refresh_token);
+        (is_another && life.epoch == departure.epoch).then(|| take(&mut life, record))
+    }
+
+    /// What to store if nothing came of an exchange but a refresh token: the session before, with that.
+    fn with_rotated(&self, error: &RefreshError, stored: Option<&Session>) -> Option<Session> {
+        let rotated = error.rotated_refresh_token()?;
+        let session = match stored {
+            Some(stored) => stored.clone(),
+            None => Session::clone(self.lock().latest.as_deref()?),
+        };
+        Some(session.with_refresh_token(rotated.clone()))
+    }
+
+    /// Saves a record, and waits for that until `deadline`. It goes on afterwards, with the lock, for as long as a refresh
+    /// may take: neither a caller nor a flight that is over stops it.
+    async fn save_within(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+        place: &Place,
+        lock: Box<dyn StoreLock>,
+        record: Record,
+    ) -> Result<(), StoreError> {
+        let saving = Arc::clone(self).save(place.clone(), lock, record);
+        let saving = tokio::spawn(trace::in_current_span(saving));
+        within(deadline, async {
+            saving.await.unwrap_or_else(|_stopped| {
+                // What a panic says may be secret. It went to the panic hook.
+                let error = StoreError::new(
+                    StoreErrorKind::Unavailable,
+                    "the session store panicked, or its runtime was shut down",
+                );
+                self.announce_store_failed(place, StoreOperation::Save, 1, Instant::now(), &error);
+                Err(error)
+            })
+        })
+        .await
+    }
+
+    /// Saves a record, in a few tries, and releases the lock.
+    pub(crate) async fn save(
+        self: Arc<Self>,
+        place: Place,
+        mut lock: Box<dyn StoreLock>,
+        record: Record,
+    ) -> Result<(), StoreError> {
+        let since = Instant::now();
+        let deadline = since.checked_add(self.settings.load().refresh_timeout);
+        let mut attempts = 0;
+        let saved = within(deadline, async {
+            loop {
+                // Nobody is to come upon a session that was logged out.
+                let is_logged_out = self.lock().is_logged_out;
+                attempts += 1;
+                let saved = if is_logged_out {
+                    lock.delete().await
+                } else {
+                    lock.save(&record).await
+                };
+                if saved.is_ok() || attempts == SAVES {
+                    break saved;
+                }
+                sleep(SAVE_PAUSE * 2_u32.pow(attempts - 1)).await;
+            }
+        })
+        .await;
+        match &saved {
+            Ok(()) => self.note_saved(&record),
+            Err(error) => {
+                self.announce_store_failed(&place, StoreOperation::Save, attempts, since, error);
+            }
+        }
+        release(lock, deadline).await;
+        saved
+    }
+
+    fn note_saved(&self, record: &Record) {
+        let mut life = self.lock();
+        let session = record.session();
+        life.seen = Some(record.revision());
+        let is_latest = |latest: &LiveSession| latest.access_token() == session.access_token();
+        if life.latest.as_ref().is_some_and(is_latest) {
+            life.is_set_by_hand = false;
+        }
+        if life.refresh_token.as_ref() == session.refresh_token() {
+            life.saved_refresh_token = session.refresh_token().cloned();
+        }
+    }
+}
+
+/// Goes on with what is stored: with the session, or, if that is the one that is to be replaced, with its refresh token.
+fn take(life: &mut Life, record: &Record) -> Choice {
+    let session = record.session();
+    life.seen = Some(record.revision());
+    life.is_set_by_hand = false;
+    let refresh_token = session.refresh_token().cloned();
+    life.saved_refresh_token.clone_from(&refresh_token);
+    let is_rejected = |latest: &LiveSession| latest.access_token() == session.access_token();
+    if life.latest.as_ref().is_some_and(is_rejected) {
+        life.refresh_token = refresh_token.or(life.refresh_token.take());
+        return Choice::Exchange;
+    }
+    Choice::Adopt(Box::new(session.clone()))
+}
+
+/// What comes after an attempt that failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outlook {
+    Retry,
+    End,
+}
+
+fn is_invalid_grant(error: &RefreshError) -> bool {
+    error.is_terminal() && error.error_code() == Some("invalid_grant")
+}
+
+/// The refresh token that came with a session, unless it is the one that was presented.
+fn new_refresh_token(session: &Session) -> Option<&Secret> {
+    session
+        .refresh_token()
+        .filter(|_| !session.keeps_refresh_token())
+}
+
+/// Releases the lock, and waits for that until `deadline`.
+pub(crate) async fn release(lock: Box<dyn StoreLock>, deadline: Option<Instant>) {
+    // Dropping it releases it, too.
+    let _ = within(deadline, async {
+        lock.unlock().await;
+        Ok(())
+    })
+    .await;
+}
+
+/// What the store answers until `deadline`. It is polled before the time is looked at, so that an answer that is there
+/// counts, and ends before the flight that has the same deadline.
+async fn within<T>(
+    deadline: Option<Instant>,
+    answer: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    match deadline {
+        None => answer.await,
+        Some(deadline) => timeout_at(deadline, answer)
+            .await
+            .unwrap_or_else(|_elapsed| {
+                Err(StoreError::new(
+                    StoreErrorKind::Unavailable,
+                    "the session store did not answer before the refresh timeout was over",
+                ))
+            }),
+    }
+}
+
+fn stale() -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Stale,
+        "the store has an older session than it had before: if it was restored from a backup, log in anew, or restart; if \
+         it is a replica, load from where sessions are saved",
+    )
+}

@@ -1,0 +1,16 @@
+//! What stands for a key where the feature `encryption` is off: there is none.
+
+use super::{error::StoreError, record::Record};
+
+#[derive(Clone)]
+pub(super) enum EncryptionKey {}
+
+impl EncryptionKey {
+    pub(super) fn seal(&self, _key: &str, _record: &Record) -> Result<String, StoreError> {
+        match *self {}
+    }
+
+    pub(super) fn open(&self, _key: &str, _text: &str) -> Result<Record, StoreError> {
+        match *self {}
+    }
+}

@@ -1,0 +1,3 @@
+//! Sessions that outlive the process, and are shared by several.
+
+mod conformance;
