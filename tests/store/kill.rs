@@ -1,0 +1,231 @@
+//! Processes that are killed in the middle of the procedure.
+
+use std::{
+    future::pending,
+    hash::{BuildHasher, RandomState},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use http::StatusCode;
+use serde_json::json;
+use tower_salesforce_auth::{
+    RefreshContext, RefreshError, RefreshFn, SalesforceAuthLayer, Session,
+    emulator::Org,
+    flow::RefreshToken,
+    store::{BoxFuture, FileStore, Record, SessionStore, StoreError, StoreLock},
+};
+
+use crate::support::{
+    KEY, Program, app, client, flow, get_limits, part, refresh_token, save, say, session, stored,
+};
+
+/// Where a process is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    BeforeExchange,
+    BeforeSave,
+    DuringSave,
+    BeforeUnlock,
+}
+
+const STEPS: [Step; 4] = [
+    Step::BeforeExchange,
+    Step::BeforeSave,
+    Step::DuringSave,
+    Step::BeforeUnlock,
+];
+
+const KILLS: usize = 200;
+
+/// Side by side, each with an org and a store of its own.
+const LANES: usize = 4;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r06_a_process_that_is_killed_leaves_a_store_to_go_on_with() {
+    let seed = RandomState::new().hash_one(KILLS);
+    println!("seed {seed}");
+    let mut lanes = tokio::task::JoinSet::new();
+    for lane in 0..LANES {
+        let random = Random(seed.wrapping_add(lane as u64) | 1);
+        lanes.spawn(kill_again_and_again(random, KILLS / LANES));
+    }
+    let mut lost = [0; STEPS.len()];
+    let mut killed = [0; STEPS.len()];
+    for lane in lanes.join_all().await {
+        for step in 0..STEPS.len() {
+            killed[step] += lane.killed[step];
+            lost[step] += lane.lost[step];
+        }
+    }
+    println!("killed {killed:?}, of these with the grant lost {lost:?} (seed {seed})");
+    assert_eq!(killed.iter().sum::<usize>(), KILLS);
+    // After the server rotated, and before the save reached the disk: nobody can help that. And nowhere else.
+    assert_eq!(lost[0], 0);
+    assert_eq!(lost[1], killed[1]);
+    assert_eq!(lost[3], 0);
+}
+
+#[derive(Default)]
+struct Toll {
+    killed: [usize; STEPS.len()],
+    lost: [usize; STEPS.len()],
+}
+
+async fn kill_again_and_again(mut random: Random, kills: usize) -> Toll {
+    let org = Org::new();
+    let served = org.serve().await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path())
+        .unwrap()
+        .lock_timeout(Duration::ZERO);
+    save(&store, session(&org.authorize())).await;
+    let mut toll = Toll::default();
+    for _ in 0..kills {
+        let step = STEPS[random.below(STEPS.len())];
+        let before = stored(&store).await.unwrap();
+        org.expire_sessions();
+        kill_at(step, &org, directory.path(), &mut random).await;
+        toll.killed[step as usize] += 1;
+
+        // It can be read, and locked at once.
+        let after = stored(&store).await.unwrap();
+        store.lock(KEY).await.unwrap().unlock().await;
+        let is_saved = refresh_token(&before) != refresh_token(&after);
+        match step {
+            Step::BeforeExchange | Step::BeforeSave => assert!(!is_saved),
+            Step::DuringSave => {}
+            Step::BeforeUnlock => assert!(is_saved),
+        }
+
+        // And gone on with, unless the server has rotated and the disk has not.
+        let is_rotated = step != Step::BeforeExchange;
+        let layer = SalesforceAuthLayer::new(RefreshToken::new(client(), app(&org), "none"))
+            .store(store.clone(), KEY);
+        org.expire_sessions();
+        let answer = get_limits(&layer).await;
+        if is_rotated && !is_saved {
+            answer.unwrap_err();
+            toll.lost[step as usize] += 1;
+            // What a user has to do then: authorize the app again.
+            save(&store, session(&org.authorize())).await;
+        } else {
+            assert_eq!(answer.unwrap(), StatusCode::OK, "killed {step:?}");
+        }
+    }
+    served.shutdown().await;
+    toll
+}
+
+async fn kill_at(step: Step, org: &Org, directory: &Path, random: &mut Random) {
+    let part = json!({ "step": format!("{step:?}") });
+    let mut victim = Program::start("kill::victim", org, directory, &part);
+    assert_eq!(victim.hear().await, format!("{step:?}"));
+    if step == Step::DuringSave {
+        // Wherever it is by then: a save takes about as long.
+        let after = Instant::now() + Duration::from_micros(random.below(3_000) as u64);
+        while Instant::now() < after {
+            std::hint::spin_loop();
+        }
+    }
+    victim.kill().await;
+}
+
+/// Sends a request, and stands still at a step of the procedure.
+#[tokio::test]
+#[ignore = "a process of another test"]
+async fn victim() {
+    let Some(part) = part() else { return };
+    let name = part["part"]["step"].as_str().unwrap();
+    let halt = Halt(
+        STEPS
+            .into_iter()
+            .find(|step| format!("{step:?}") == name)
+            .unwrap(),
+    );
+    let store = FileStore::open(part["directory"].as_str().unwrap()).unwrap();
+    let login = Halting {
+        inner: flow(&part),
+        halt,
+    };
+    let layer = SalesforceAuthLayer::new(login).store(Halting { inner: store, halt }, KEY);
+    get_limits(&layer).await.unwrap();
+    // It was saved before it could be killed.
+    assert_eq!(halt.0, Step::DuringSave);
+    pending::<()>().await;
+}
+
+#[derive(Clone, Copy)]
+struct Halt(Step);
+
+impl Halt {
+    async fn at(self, step: Step) {
+        if self.0 == step {
+            say(format_args!("{step:?}"));
+            if step != Step::DuringSave {
+                pending::<()>().await;
+            }
+        }
+    }
+}
+
+struct Halting<T> {
+    inner: T,
+    halt: Halt,
+}
+
+impl<F: RefreshFn> RefreshFn for Halting<F> {
+    async fn refresh(&self, context: RefreshContext) -> Result<Session, RefreshError> {
+        self.halt.at(Step::BeforeExchange).await;
+        self.inner.refresh(context).await
+    }
+}
+
+impl<S: SessionStore> SessionStore for Halting<S> {
+    fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
+        self.inner.load(key)
+    }
+
+    fn lock<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn StoreLock>, StoreError>> {
+        Box::pin(async move {
+            let inner = self.inner.lock(key).await?;
+            let lock: Box<dyn StoreLock> = Box::new(Halting {
+                inner,
+                halt: self.halt,
+            });
+            Ok(lock)
+        })
+    }
+}
+
+impl StoreLock for Halting<Box<dyn StoreLock>> {
+    fn load(&mut self) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        self.inner.load()
+    }
+
+    fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.halt.at(Step::BeforeSave).await;
+            self.halt.at(Step::DuringSave).await;
+            self.inner.save(record).await?;
+            self.halt.at(Step::BeforeUnlock).await;
+            Ok(())
+        })
+    }
+
+    fn delete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.delete()
+    }
+}
+
+/// Numbers that need not be good, only different.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % bound
+    }
+}

@@ -1,0 +1,148 @@
+//! Several processes, one session, one refresh token.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use http::StatusCode;
+use serde_json::json;
+use tokio::task::JoinSet;
+use tower_salesforce_auth::{
+    Observer, RefreshStarted, SalesforceAuthLayer, SessionAdopted, StoreFailed, emulator::Org,
+    store::FileStore,
+};
+
+use crate::support::{Program, flow, get_limits, listen, part, say};
+
+const PROCESSES: usize = 5;
+const TASKS: usize = 30;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r07_processes_that_share_a_store_refresh_once() {
+    let org = Org::new();
+    let served = org.serve().await.unwrap();
+    let grant = org.authorize();
+    let directory = tempfile::tempdir().unwrap();
+    let part = json!({ "refresh_token": grant.refresh_token() });
+    let mut programs: Vec<_> = (0..PROCESSES)
+        .map(|_| Program::start("processes::worker", &org, directory.path(), &part))
+        .collect();
+
+    // They begin at the same moment, with the same refresh token, and nothing stored.
+    for program in &mut programs {
+        assert_eq!(program.hear().await, "ready");
+    }
+    for program in &mut programs {
+        program.tell("log in").await;
+    }
+    let mut exchanges = 0;
+    let mut adoptions = 0;
+    for program in &mut programs {
+        let (exchanged, adopted) = report(&program.hear().await, 1);
+        exchanges += exchanged;
+        adoptions += adopted;
+    }
+    assert_eq!((exchanges, adoptions), (1, PROCESSES - 1));
+    assert_eq!(org.counters().tokens_issued, 1);
+
+    // The session ends for all of them, three times over.
+    for round in 2..5 {
+        org.expire_sessions();
+        for program in &mut programs {
+            program.tell("go").await;
+        }
+        for program in &mut programs {
+            let (exchanged, adopted) = report(&program.hear().await, TASKS);
+            exchanges += exchanged;
+            adoptions += adopted;
+        }
+        let counters = org.counters();
+        assert_eq!((exchanges, counters.tokens_issued), (round, round as u64));
+        assert_eq!(adoptions, round * (PROCESSES - 1));
+        assert_eq!(
+            (
+                counters.token_refusals,
+                counters.refresh_token_reuses,
+                counters.concurrent_refreshes
+            ),
+            (0, 0, 0)
+        );
+    }
+    for program in programs {
+        program.end().await;
+    }
+    let left: Vec<_> = std::fs::read_dir(&directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(
+        matches!(&left[..], [record] if record.to_string_lossy().ends_with(".json")),
+        "{left:?}"
+    );
+    served.shutdown().await;
+}
+
+/// What a worker has done since its last report: exchanges and adoptions.
+fn report(said: &str, requests: usize) -> (usize, usize) {
+    let mut numbers = said
+        .split(' ')
+        .map(|number| number.parse::<usize>().unwrap());
+    let mut next = || numbers.next().unwrap();
+    assert_eq!(next(), requests, "{said}");
+    (next(), next())
+}
+
+#[derive(Default)]
+struct Counts {
+    exchanges: AtomicUsize,
+    adoptions: AtomicUsize,
+}
+
+struct Counting(Arc<Counts>);
+
+impl Observer for Counting {
+    fn refresh_started(&self, _: &RefreshStarted) {
+        self.0.exchanges.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn session_adopted(&self, _: &SessionAdopted) {
+        self.0.adoptions.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn store_failed(&self, event: &StoreFailed) {
+        panic!("{event:?}");
+    }
+}
+
+/// Sends requests when it is told to, one at first, and says how many succeeded and what that took.
+#[tokio::test]
+#[ignore = "a process of another test"]
+async fn worker() {
+    let Some(part) = part() else { return };
+    let store = FileStore::open(part["directory"].as_str().unwrap()).unwrap();
+    let counts = Arc::new(Counts::default());
+    let layer = SalesforceAuthLayer::new(flow(&part))
+        .store(store, "one for all")
+        .observer(Counting(counts.clone()));
+    say("ready");
+    for tasks in [1, TASKS, TASKS, TASKS] {
+        listen().await;
+        let mut requests = JoinSet::new();
+        for _ in 0..tasks {
+            let layer = layer.clone();
+            requests.spawn(async move { get_limits(&layer).await.unwrap() });
+        }
+        let answers = requests.join_all().await;
+        let succeeded = answers
+            .iter()
+            .filter(|status| **status == StatusCode::OK)
+            .count();
+        let take = |count: &AtomicUsize| count.swap(0, Ordering::SeqCst);
+        say(format_args!(
+            "{succeeded} {} {}",
+            take(&counts.exchanges),
+            take(&counts.adoptions)
+        ));
+    }
+}

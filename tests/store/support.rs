@@ -1,0 +1,170 @@
+//! An org, clients of it, and programs that share a store of its sessions.
+
+use std::{path::Path, process::Stdio};
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+};
+use tower::{Layer, ServiceExt};
+use tower_salesforce_auth::{
+    BoxError, SalesforceAuthLayer, Session,
+    emulator::{Grant, Org},
+    flow::RefreshToken,
+    oauth::App,
+    store::{Record, SessionStore},
+};
+
+pub(crate) const LIMITS: &str = "/services/data/v66.0/limits";
+
+/// The key that all sessions are stored under.
+pub(crate) const KEY: &str = "example";
+
+pub(crate) fn client<B>() -> Client<HttpConnector, B>
+where
+    B: http_body::Body + Send,
+    B::Data: Send,
+{
+    Client::builder(TokioExecutor::new()).build_http()
+}
+
+pub(crate) fn app(org: &Org) -> App {
+    App::new(org.login_url().parse().unwrap(), org.client_id()).client_secret(org.client_secret())
+}
+
+/// The session of a user's consent.
+pub(crate) fn session(grant: &Grant) -> Session {
+    Session::new(grant.access_token(), grant.instance_url())
+        .unwrap()
+        .with_refresh_token(grant.refresh_token())
+}
+
+pub(crate) async fn save(store: &impl SessionStore, session: Session) {
+    let mut lock = store.lock(KEY).await.unwrap();
+    let record = match lock.load().await.unwrap() {
+        Some(stored) => stored.followed_by(session),
+        None => Record::new(session),
+    };
+    lock.save(&record).await.unwrap();
+    lock.unlock().await;
+}
+
+pub(crate) async fn stored(store: &impl SessionStore) -> Option<Session> {
+    let record = store.load(KEY).await.unwrap();
+    record.map(|record| record.session().clone())
+}
+
+pub(crate) fn refresh_token(session: &Session) -> &str {
+    session.refresh_token().map_or("", |token| token.expose())
+}
+
+/// Asks the org for something that needs a session, over a socket.
+pub(crate) async fn get_limits(layer: &SalesforceAuthLayer) -> Result<StatusCode, BoxError> {
+    let request = Request::get(LIMITS).body(Full::<Bytes>::default())?;
+    let response = layer.layer(client()).oneshot(request).await?;
+    Ok(response.status())
+}
+
+// === Programs ===
+
+/// Another process. It is this one's program, told by a variable which part to play.
+pub(crate) struct Program {
+    child: Child,
+    said: Lines<BufReader<ChildStdout>>,
+}
+
+const PART: &str = "SESSION_STORE_PART";
+
+impl Program {
+    /// Starts the test of this name, which is ignored otherwise.
+    pub(crate) fn start(test: &str, org: &Org, directory: &Path, part: &Value) -> Self {
+        let part = json!({
+            "login_url": org.login_url(),
+            "client_id": org.client_id(),
+            "client_secret": org.client_secret(),
+            "directory": directory,
+            "part": part,
+        });
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                test,
+                "--ignored",
+                "--nocapture",
+                "--test-threads=1",
+            ])
+            .env(PART, part.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, said }
+    }
+
+    /// The next thing that it says, past what the test harness does.
+    pub(crate) async fn hear(&mut self) -> String {
+        while let Some(line) = self.said.next_line().await.unwrap() {
+            // The harness ends no line before the test runs.
+            if let Some((_, said)) = line.split_once("@@ ") {
+                return said.to_owned();
+            }
+        }
+        panic!("the program has ended");
+    }
+
+    pub(crate) async fn tell(&mut self, what: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin
+            .write_all(format!("{what}\n").as_bytes())
+            .await
+            .unwrap();
+    }
+
+    /// SIGKILL, on Unix.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    pub(crate) async fn end(mut self) {
+        while self.said.next_line().await.unwrap().is_some() {}
+        assert!(self.child.wait().await.unwrap().success());
+    }
+}
+
+/// What a program was told. None if this is not one.
+pub(crate) fn part() -> Option<Value> {
+    let part = std::env::var(PART).ok()?;
+    Some(serde_json::from_str(&part).unwrap())
+}
+
+pub(crate) fn say(what: impl std::fmt::Display) {
+    println!("@@ {what}");
+}
+
+/// Waits until it is told something.
+pub(crate) async fn listen() {
+    let mut line = String::new();
+    BufReader::new(tokio::io::stdin())
+        .read_line(&mut line)
+        .await
+        .unwrap();
+}
+
+/// The flow of a program. What it is given to begin with is spent once the store has another.
+pub(crate) fn flow(part: &Value) -> RefreshToken<Client<HttpConnector, Full<Bytes>>> {
+    let text = |name: &str| part[name].as_str().unwrap_or_default().to_owned();
+    let app = App::new(text("login_url").parse().unwrap(), text("client_id"))
+        .client_secret(text("client_secret"));
+    let first = part["part"]["refresh_token"].as_str().unwrap_or("none");
+    RefreshToken::new(client(), app, first)
+}
