@@ -63,12 +63,15 @@ impl Shared {
             RefreshReason::Manual => None,
             _ => self.pause(departure, deadline)?,
         };
+        let mut failure = None;
         loop {
             if let Some(until) = pause {
                 sleep_until(until).await;
             }
             match self.attempt(departure, deadline).await {
                 Err(error) if !error.is_terminal() => {
+                    let error = telling(error, failure, deadline);
+                    failure = Some(error.clone());
                     self.note_transient(departure, error.clone())?;
                     pause = self.pause(departure, deadline)?;
                     self.announce_failed(departure, &error, Outlook::Retry);
@@ -506,6 +509,22 @@ fn take(life: &mut Life, record: &Record) -> Choice {
 enum Outlook {
     Retry,
     End,
+}
+
+/// Of two failures in a row, the one to tell of: that the store was asked in vain until the time was over says less than what
+/// it had answered before.
+fn telling(
+    error: RefreshError,
+    before: Option<RefreshError>,
+    deadline: Option<Instant>,
+) -> RefreshError {
+    let is_cut_off = error.kind() == RefreshErrorKind::Store
+        && error.rotated_refresh_token().is_none()
+        && deadline.is_some_and(|deadline| deadline <= Instant::now());
+    match before {
+        Some(before) if is_cut_off => before,
+        _ => error,
+    }
 }
 
 fn is_invalid_grant(error: &RefreshError) -> bool {

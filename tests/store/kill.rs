@@ -52,13 +52,21 @@ async fn r06_a_process_that_is_killed_leaves_a_store_to_go_on_with() {
     }
     let mut lost = [0; STEPS.len()];
     let mut killed = [0; STEPS.len()];
+    let mut saves = Vec::new();
     for lane in lanes.join_all().await {
         for step in 0..STEPS.len() {
             killed[step] += lane.killed[step];
             lost[step] += lane.lost[step];
         }
+        saves.extend(lane.saves);
     }
+    saves.sort_unstable();
     println!("killed {killed:?}, of these with the grant lost {lost:?} (seed {seed})");
+    println!(
+        "a save took {} us, in the middle of {}",
+        saves[saves.len() / 2],
+        saves.len()
+    );
     assert_eq!(killed.iter().sum::<usize>(), KILLS);
     // After the server rotated, and before the save reached the disk: nobody can help that. And nowhere else.
     assert_eq!(lost[0], 0);
@@ -70,6 +78,8 @@ async fn r06_a_process_that_is_killed_leaves_a_store_to_go_on_with() {
 struct Toll {
     killed: [usize; STEPS.len()],
     lost: [usize; STEPS.len()],
+    /// Microseconds.
+    saves: Vec<u64>,
 }
 
 async fn kill_again_and_again(mut random: Random, kills: usize) -> Toll {
@@ -85,7 +95,8 @@ async fn kill_again_and_again(mut random: Random, kills: usize) -> Toll {
         let step = STEPS[random.below(STEPS.len())];
         let before = stored(&store).await.unwrap();
         org.expire_sessions();
-        kill_at(step, &org, directory.path(), &mut random).await;
+        let saved_in = kill_at(step, &org, directory.path(), &mut random).await;
+        toll.saves.extend(saved_in);
         toll.killed[step as usize] += 1;
 
         // It can be read, and locked at once.
@@ -117,18 +128,24 @@ async fn kill_again_and_again(mut random: Random, kills: usize) -> Toll {
     toll
 }
 
-async fn kill_at(step: Step, org: &Org, directory: &Path, random: &mut Random) {
+/// Kills a process, and returns how many microseconds it took to save, if it came to that.
+async fn kill_at(step: Step, org: &Org, directory: &Path, random: &mut Random) -> Option<u64> {
     let part = json!({ "step": format!("{step:?}") });
     let mut victim = Program::start("kill::victim", org, directory, &part);
+    let mut window = None;
+    if step == Step::BeforeUnlock {
+        window = victim.hear().await.parse().ok();
+    }
     assert_eq!(victim.hear().await, format!("{step:?}"));
     if step == Step::DuringSave {
-        // Wherever it is by then: a save takes about as long.
-        let after = Instant::now() + Duration::from_micros(random.below(3_000) as u64);
+        // Wherever it is by then: before, in or after the save, which takes some milliseconds.
+        let after = Instant::now() + Duration::from_micros(random.below(12_000) as u64);
         while Instant::now() < after {
             std::hint::spin_loop();
         }
     }
     victim.kill().await;
+    window
 }
 
 /// Sends a request, and stands still at a step of the procedure.
@@ -207,7 +224,11 @@ impl StoreLock for Halting<Box<dyn StoreLock>> {
         Box::pin(async move {
             self.halt.at(Step::BeforeSave).await;
             self.halt.at(Step::DuringSave).await;
+            let since = Instant::now();
             self.inner.save(record).await?;
+            if self.halt.0 == Step::BeforeUnlock {
+                say(since.elapsed().as_micros());
+            }
             self.halt.at(Step::BeforeUnlock).await;
             Ok(())
         })

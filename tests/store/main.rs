@@ -1,6 +1,9 @@
 //! Sessions that outlive the process, and are shared by several.
 
 mod conformance;
+mod file;
 mod kill;
+mod procedure;
 mod processes;
+mod scripted;
 mod support;

@@ -86,6 +86,31 @@ const PART: &str = "SESSION_STORE_PART";
 impl Program {
     /// Starts the test of this name, which is ignored otherwise.
     pub(crate) fn start(test: &str, org: &Org, directory: &Path, part: &Value) -> Self {
+        let program = Command::new(std::env::current_exe().unwrap());
+        Self::start_as(program, test, org, directory, part)
+    }
+
+    /// Starts it where no file can get any longer.
+    #[cfg(unix)]
+    pub(crate) fn start_without_disk(
+        test: &str,
+        org: &Org,
+        directory: &Path,
+        part: &Value,
+    ) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"trap '' XFSZ; ulimit -f 0; exec "$@""#, "sh"]);
+        shell.arg(std::env::current_exe().unwrap());
+        Self::start_as(shell, test, org, directory, part)
+    }
+
+    fn start_as(
+        mut program: Command,
+        test: &str,
+        org: &Org,
+        directory: &Path,
+        part: &Value,
+    ) -> Self {
         let part = json!({
             "login_url": org.login_url(),
             "client_id": org.client_id(),
@@ -93,7 +118,7 @@ impl Program {
             "directory": directory,
             "part": part,
         });
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut child = program
             .args([
                 "--exact",
                 test,

@@ -1,0 +1,368 @@
+//! Sessions in a directory.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use tower_salesforce_auth::{
+    LoginUrl, RefreshContext, SalesforceAuthLayer, Session,
+    store::{EncryptionKey, FileStore, Record, SessionStore, StoreError, StoreErrorKind},
+};
+
+use crate::support::{KEY, Program, part, save, say, stored};
+
+fn open(directory: impl AsRef<Path>) -> FileStore {
+    let store = FileStore::open(directory.as_ref()).unwrap();
+    store.lock_timeout(Duration::from_millis(50))
+}
+
+/// With everything that a session can have.
+fn whole_session() -> Session {
+    let login_url = LoginUrl::sandbox()
+        .with_authorization_endpoint("https://gateway.example.com/authorize?x=1")
+        .and_then(|url| url.with_token_endpoint("https://gateway.example.com/token"))
+        .and_then(|url| url.with_revocation_endpoint("https://gateway.example.com/revoke"));
+    let server_url = "https://example.my.salesforce.com/services/Soap/u/64.0/00Dxx0000001gER";
+    Session::from_session_id("SECRET-access", server_url)
+        .unwrap()
+        .with_refresh_token("SECRET-refresh")
+        .with_login_url(login_url.unwrap())
+        .with_identity_url("https://test.salesforce.com/id/00Dxx0000001gEREAY/005xx000001SwiUAAS")
+        .with_scope("api refresh_token")
+        .with_issued_at(UNIX_EPOCH + Duration::from_millis(1_750_000_000_123))
+        .with_lifetime(Duration::from_millis(7_200_500))
+}
+
+async fn kind(store: &FileStore) -> StoreErrorKind {
+    let unlocked = store.load(KEY).await.unwrap_err();
+    let mut lock = store.lock(KEY).await.unwrap();
+    let locked = lock.load().await.unwrap_err();
+    assert_eq!(unlocked.kind(), locked.kind());
+    locked.kind()
+}
+
+#[tokio::test]
+async fn a_session_comes_back_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let before = whole_session();
+    save(&open(&directory), before.clone()).await;
+    let after = stored(&open(&directory)).await.unwrap();
+    assert_eq!(after.access_token(), before.access_token());
+    assert_eq!(after.refresh_token(), before.refresh_token());
+    assert_eq!(after.instance_url(), before.instance_url());
+    assert_eq!(after.login_url(), before.login_url());
+    assert_eq!(after.identity_url(), before.identity_url());
+    assert_eq!(after.organization_id(), before.organization_id());
+    assert_eq!(after.user_id(), before.user_id());
+    assert_eq!(after.scope(), before.scope());
+    assert_eq!(after.issued_at(), before.issued_at());
+    assert_eq!(after.lifetime(), before.lifetime());
+    // It ends as it would have, by a SOAP logout.
+    assert_eq!(Record::new(after).encode(), Record::new(before).encode());
+    let text = fs::read_to_string(open(&directory).path(KEY)).unwrap();
+    assert!(
+        text.contains(r#""is_soap":true"#) && text.contains(r#""version":1"#),
+        "{text}"
+    );
+}
+
+/// What version 1 looks like, to the letter: later versions of the crate have to read it.
+#[tokio::test]
+async fn a_record_of_version_1_can_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let text = r#"{"format":"tower-salesforce-auth session","version":1,
+        "line":"0123456789abcdef0123456789abcdef","number":7,"access_token":"T7","refresh_token":"R7",
+        "instance_url":"https://example.my.salesforce.com","login_url":{"url":"https://login.salesforce.com"},
+        "identity_url":"https://login.salesforce.com/id/00Dxx0000001gEREAY/005xx000001SwiUAAS",
+        "scope":"api","issued_at":1750000000123,"lifetime":7200000,"organization_id":"00Dxx0000001gEREAY",
+        "user_id":"005xx000001SwiUAAS","is_soap":false,"of_a_later_time":{"that":["is not known"]}}"#;
+    fs::write(store.path(KEY), text).unwrap();
+    let session = stored(&store).await.unwrap();
+    assert_eq!(session.access_token().expose(), "T7");
+    assert_eq!(session.login_url(), Some(&LoginUrl::production()));
+    assert_eq!(session.lifetime(), Some(Duration::from_secs(7_200)));
+}
+
+#[tokio::test]
+async fn what_is_no_record_is_an_error_without_its_text_and_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let record = |changed: &str, to: &str| {
+        let text = Record::new(whole_session()).encode().expose().to_owned();
+        assert!(text.contains(changed), "{changed}");
+        text.replacen(changed, to, 1)
+    };
+    let mut cut_off = record("{", "{");
+    cut_off.truncate(cut_off.len() - 20);
+    let broken: Vec<Vec<u8>> = vec![
+        Vec::new(),
+        b"\0\0\0\0\0\0".to_vec(),
+        b"SECRET-text".to_vec(),
+        b"[]".to_vec(),
+        b"{}".to_vec(),
+        b"\xff\xfe".to_vec(),
+        br#"{"format":"SECRET-format","version":1}"#.to_vec(),
+        br#"{"format":"tower-salesforce-auth session","version":"SECRET-one"}"#.to_vec(),
+        cut_off.into_bytes(),
+        record(r#""number":1"#, r#""number":"SECRET-number""#).into_bytes(),
+        record(r#""is_soap":true"#, r#""is_soap":"SECRET-soap""#).into_bytes(),
+        record("SECRET-access", "SECRET access").into_bytes(),
+        record("https://example.my", "http://SECRET.example.my").into_bytes(),
+        record(r#""line":""#, r#""line":"SECRET"#).into_bytes(),
+        vec![b' '; 2 * 1024 * 1024],
+    ];
+    for text in broken {
+        fs::write(store.path(KEY), &text).unwrap();
+        let shown = String::from_utf8_lossy(&text)
+            .chars()
+            .take(60)
+            .collect::<String>();
+        assert_eq!(kind(&store).await, StoreErrorKind::Corrupt, "{shown}");
+        let error = store.load(KEY).await.unwrap_err();
+        let told = format!("{error} {error:?} {:?}", chain(&error));
+        assert!(!told.contains("SECRET"), "{told}");
+        assert_eq!(fs::read(store.path(KEY)).unwrap(), text);
+    }
+    let later = record(r#""version":1"#, r#""version":2"#);
+    fs::write(store.path(KEY), &later).unwrap();
+    assert_eq!(kind(&store).await, StoreErrorKind::UnsupportedVersion);
+    assert_eq!(fs::read_to_string(store.path(KEY)).unwrap(), later);
+    // Whoever saves knows what it does.
+    let mut lock = store.lock(KEY).await.unwrap();
+    lock.save(&Record::new(whole_session())).await.unwrap();
+    assert!(lock.load().await.unwrap().is_some());
+}
+
+fn chain(error: &StoreError) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        causes.push(format!("{error} {error:?}"));
+        cause = error.source();
+    }
+    causes
+}
+
+#[tokio::test]
+async fn a_broken_record_fails_requests_and_is_not_replaced_by_a_login() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    fs::write(store.path(KEY), "broken").unwrap();
+    let layer = SalesforceAuthLayer::new(|_: RefreshContext| async { Ok(whole_session()) })
+        .store(store.clone(), KEY);
+    layer.handle().token().await.unwrap_err();
+    assert_eq!(fs::read_to_string(store.path(KEY)).unwrap(), "broken");
+    // The way out that the error names.
+    fs::remove_file(store.path(KEY)).unwrap();
+    layer.handle().reset();
+    layer.handle().token().await.unwrap();
+    assert!(stored(&store).await.is_some());
+}
+
+// === The directory ===
+
+#[tokio::test]
+async fn no_key_leads_out_of_the_directory() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("sessions");
+    let store = open(&directory);
+    for key in [
+        "../escaped",
+        "/etc/escaped",
+        "a/../../escaped",
+        "..",
+        "con",
+        "\0",
+        "\u{202e}",
+    ] {
+        assert_eq!(
+            store.path(key).parent(),
+            Some(directory.as_path()),
+            "{key:?}"
+        );
+        let mut lock = store.lock(key).await.unwrap();
+        lock.save(&Record::new(whole_session())).await.unwrap();
+        assert!(store.path(key).is_file());
+    }
+    assert_eq!(fs::read_dir(&parent).unwrap().count(), 1);
+    let name = store.path("Nightly export").file_name().unwrap().to_owned();
+    assert!(
+        name.to_string_lossy().starts_with("nightly_export-"),
+        "{name:?}"
+    );
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_the_owner_can_read_what_is_stored() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("far/away");
+    let store = open(&directory);
+    assert_eq!(
+        (mode(&directory), mode(directory.parent().unwrap())),
+        (0o700, 0o700)
+    );
+    let mut lock = store.lock(KEY).await.unwrap();
+    for entry in fs::read_dir(&directory).unwrap() {
+        assert_eq!(mode(&entry.unwrap().path()), 0o600);
+    }
+    lock.save(&Record::new(whole_session())).await.unwrap();
+    assert_eq!(mode(&store.path(KEY)), 0o600);
+
+    // What others can write to, they can put a session of theirs into.
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
+    let error = FileStore::open(&directory).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(chain(&error)[0].contains("chmod 700"), "{error:?}");
+    let error = FileStore::open(store.path(KEY)).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_is_in_nobodys_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    save(&store, whole_session()).await;
+    for left in ["tmp", "lock"] {
+        fs::write(store.path(KEY).with_extension(left), "half of a rec").unwrap();
+    }
+    let mut lock = store.lock(KEY).await.unwrap();
+    lock.save(&Record::new(whole_session())).await.unwrap();
+    lock.unlock().await;
+    assert!(stored(&store).await.is_some());
+    let left = fs::read_dir(&directory).unwrap().count();
+    assert_eq!(left, if cfg!(unix) { 1 } else { 2 });
+}
+
+/// A lock is taken away with its file. Whoever had opened that meanwhile must not take it for the lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_lock_is_had_by_one_even_as_it_is_taken_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory).lock_timeout(Duration::from_secs(30));
+    let holders = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (store, holders) = (store.clone(), holders.clone());
+        tasks.spawn(async move {
+            for _ in 0..100 {
+                let lock = store.lock(KEY).await.unwrap();
+                let others = holders.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                holders.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                assert_eq!(others, 0);
+                lock.unlock().await;
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+// === A disk that is full ===
+
+/// A process that cannot write a byte finds that out when it takes the lock, and presents no refresh token.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_full_disk_is_found_out_before_a_token_is_used_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let org = tower_salesforce_auth::emulator::Org::new();
+    let served = org.serve().await.unwrap();
+    save(&open(&directory), crate::support::session(&org.authorize())).await;
+    org.expire_sessions();
+    let before = fs::read(open(&directory).path(KEY)).unwrap();
+    let nothing = serde_json::json!({});
+    let mut program =
+        Program::start_without_disk("file::without_disk", &org, directory.path(), &nothing);
+    let said = program.hear().await;
+    assert!(said.starts_with("Store Some(Unavailable)"), "{said}");
+    program.end().await;
+    assert_eq!(org.counters().token_requests, 0);
+    assert_eq!(fs::read(open(&directory).path(KEY)).unwrap(), before);
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+    served.shutdown().await;
+}
+
+#[tokio::test]
+#[ignore = "a process of another test"]
+async fn without_disk() {
+    let Some(part) = part() else { return };
+    let store = FileStore::open(part["directory"].as_str().unwrap()).unwrap();
+    let layer = SalesforceAuthLayer::new(crate::support::flow(&part))
+        .refresh_timeout(Duration::from_millis(500))
+        .store(store, KEY);
+    let error = crate::support::get_limits(&layer).await.unwrap_err();
+    let error: &tower_salesforce_auth::Error = error.downcast_ref().unwrap();
+    let error = error.refresh_error().unwrap();
+    let source = std::error::Error::source(error);
+    let source = source.and_then(|source| source.downcast_ref::<StoreError>());
+    say(format_args!(
+        "{:?} {:?} {source:?}",
+        error.kind(),
+        source.map(StoreError::kind)
+    ));
+}
+
+// === Encryption ===
+
+fn encrypted(directory: impl AsRef<Path>, key: u8) -> FileStore {
+    open(directory).encryption(EncryptionKey::new([key; 32]))
+}
+
+#[tokio::test]
+async fn an_encrypted_session_can_be_read_with_its_key_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = encrypted(&directory, 1);
+    save(&store, whole_session()).await;
+    let text = fs::read_to_string(store.path(KEY)).unwrap();
+    assert!(
+        !text.contains("SECRET") && !text.contains("salesforce.com"),
+        "{text}"
+    );
+    assert_eq!(
+        stored(&store).await.unwrap().access_token().expose(),
+        "SECRET-access"
+    );
+
+    assert_eq!(
+        kind(&encrypted(&directory, 2)).await,
+        StoreErrorKind::Undecryptable
+    );
+    assert_eq!(kind(&open(&directory)).await, StoreErrorKind::Undecryptable);
+    // Two saves of one record have nothing in common.
+    save(&store, whole_session()).await;
+    let again = fs::read_to_string(store.path(KEY)).unwrap();
+    let ciphertext = |text: &str| text.split(r#""ciphertext":""#).nth(1).unwrap()[..40].to_owned();
+    assert_ne!(ciphertext(&text), ciphertext(&again));
+}
+
+#[tokio::test]
+async fn an_encrypted_session_cannot_be_changed_or_moved() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = encrypted(&directory, 1);
+    save(&store, whole_session()).await;
+    let text = fs::read_to_string(store.path(KEY)).unwrap();
+    // Each character, but for what JSON is made of: it is then another record, or none.
+    let key = EncryptionKey::new([1; 32]);
+    for at in 0..text.len() {
+        let mut changed = text.clone().into_bytes();
+        changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+        let Ok(changed) = String::from_utf8(changed) else {
+            continue;
+        };
+        let error = key.open(KEY, &changed).expect_err(&changed);
+        assert!(error.is_terminal(), "{error:?}");
+    }
+    fs::copy(store.path(KEY), store.path("another user")).unwrap();
+    let error = store.load("another user").await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Undecryptable);
+
+    // Nobody gets around the key by storing a session that is not encrypted.
+    let plain = Record::new(whole_session()).encode();
+    fs::write(store.path(KEY), plain.expose()).unwrap();
+    assert_eq!(kind(&store).await, StoreErrorKind::Undecryptable);
+}

@@ -1,0 +1,230 @@
+//! A store that does as it is told.
+
+use std::{
+    future::pending,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::sleep;
+use tower_salesforce_auth::{
+    Observer, RefreshFailed, RefreshStarted, SessionAdopted, StoreFailed, StoreOperation,
+    store::{BoxFuture, MemoryStore, Record, SessionStore, StoreError, StoreErrorKind, StoreLock},
+};
+
+/// What becomes of an operation.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Fate {
+    #[default]
+    Done,
+    After(Duration),
+    Fails(StoreErrorKind),
+    /// This often, and then no more.
+    FailsFor(usize),
+    Hangs,
+    Panics,
+}
+
+/// A store in memory, whose operations are counted, and fail when they are told to.
+#[derive(Clone, Default)]
+pub(crate) struct Scripted {
+    pub(crate) store: MemoryStore,
+    fates: Arc<Mutex<Fates>>,
+    counts: Arc<Counts>,
+    /// What is loaded instead of what was saved.
+    overwritten: Arc<Mutex<Option<Record>>>,
+}
+
+#[derive(Default)]
+struct Fates {
+    load: Fate,
+    lock: Fate,
+    save: Fate,
+    delete: Fate,
+}
+
+#[derive(Default)]
+struct Counts {
+    loads: AtomicUsize,
+    locks: AtomicUsize,
+    saves: AtomicUsize,
+    deletes: AtomicUsize,
+    held: AtomicUsize,
+}
+
+impl Scripted {
+    pub(crate) fn on(&self, operation: StoreOperation, fate: Fate) {
+        *self.fate(&mut self.fates.lock().unwrap(), operation) = fate;
+    }
+
+    pub(crate) fn count(&self, operation: StoreOperation) -> usize {
+        self.counter(operation).load(Ordering::SeqCst)
+    }
+
+    /// Stores a record, whoever has the lock.
+    pub(crate) fn overwrite(&self, record: Record) {
+        *self.overwritten.lock().unwrap() = Some(record);
+    }
+
+    fn overwritten(&self) -> Option<Record> {
+        self.overwritten.lock().unwrap().clone()
+    }
+
+    /// How many locks are held.
+    pub(crate) fn held(&self) -> usize {
+        self.counts.held.load(Ordering::SeqCst)
+    }
+
+    fn fate<'a>(
+        &self,
+        fates: &'a mut MutexGuard<'_, Fates>,
+        operation: StoreOperation,
+    ) -> &'a mut Fate {
+        match operation {
+            StoreOperation::Load => &mut fates.load,
+            StoreOperation::Lock => &mut fates.lock,
+            StoreOperation::Save => &mut fates.save,
+            StoreOperation::Delete => &mut fates.delete,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn counter(&self, operation: StoreOperation) -> &AtomicUsize {
+        match operation {
+            StoreOperation::Load => &self.counts.loads,
+            StoreOperation::Lock => &self.counts.locks,
+            StoreOperation::Save => &self.counts.saves,
+            StoreOperation::Delete => &self.counts.deletes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn meet(&self, operation: StoreOperation) -> Result<(), StoreError> {
+        self.counter(operation).fetch_add(1, Ordering::SeqCst);
+        let fate = {
+            let mut fates = self.fates.lock().unwrap();
+            let fate = self.fate(&mut fates, operation);
+            let met = *fate;
+            if let Fate::FailsFor(times) = fate {
+                *fate = match *times {
+                    1 => Fate::Done,
+                    times => Fate::FailsFor(times - 1),
+                };
+            }
+            met
+        };
+        let failed = |kind| Err(StoreError::new(kind, "as it was told"));
+        match fate {
+            Fate::Done => Ok(()),
+            Fate::After(delay) => {
+                sleep(delay).await;
+                Ok(())
+            }
+            Fate::Fails(kind) => failed(kind),
+            Fate::FailsFor(_) => failed(StoreErrorKind::Unavailable),
+            Fate::Hangs => pending().await,
+            Fate::Panics => panic!("as it was told"),
+        }
+    }
+}
+
+impl SessionStore for Scripted {
+    fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
+        Box::pin(async move {
+            self.meet(StoreOperation::Load).await?;
+            match self.overwritten() {
+                Some(record) => Ok(Some(record)),
+                None => self.store.load(key).await,
+            }
+        })
+    }
+
+    fn lock<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn StoreLock>, StoreError>> {
+        Box::pin(async move {
+            self.meet(StoreOperation::Lock).await?;
+            let lock = self.store.lock(key).await?;
+            self.counts.held.fetch_add(1, Ordering::SeqCst);
+            let lock: Box<dyn StoreLock> = Box::new(ScriptedLock {
+                lock,
+                script: self.clone(),
+            });
+            Ok(lock)
+        })
+    }
+}
+
+struct ScriptedLock {
+    lock: Box<dyn StoreLock>,
+    script: Scripted,
+}
+
+impl StoreLock for ScriptedLock {
+    fn load(&mut self) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        Box::pin(async move {
+            self.script.meet(StoreOperation::Load).await?;
+            match self.script.overwritten() {
+                Some(record) => Ok(Some(record)),
+                None => self.lock.load().await,
+            }
+        })
+    }
+
+    fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.script.meet(StoreOperation::Save).await?;
+            *self.script.overwritten.lock().unwrap() = None;
+            self.lock.save(record).await
+        })
+    }
+
+    fn delete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.script.meet(StoreOperation::Delete).await?;
+            self.lock.delete().await
+        })
+    }
+}
+
+impl Drop for ScriptedLock {
+    fn drop(&mut self) {
+        self.script.counts.held.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+// === Log ===
+
+/// What an observer was told.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    fn note(&self, what: String) {
+        self.0.lock().unwrap().push(what);
+    }
+}
+
+impl Observer for Log {
+    fn refresh_started(&self, _: &RefreshStarted) {
+        self.note("exchange".to_owned());
+    }
+
+    fn refresh_failed(&self, event: &RefreshFailed) {
+        self.note(format!("failed {:?}", event.error.kind()));
+    }
+
+    fn session_adopted(&self, event: &SessionAdopted) {
+        self.note(format!("adopted {:?}", event.reason));
+    }
+
+    fn store_failed(&self, event: &StoreFailed) {
+        let (operation, kind) = (event.operation, event.error.kind());
+        self.note(format!("{operation:?} {kind:?} {}", event.attempts));
+    }
+}
