@@ -6,12 +6,7 @@
 //!
 //! Without these it says what to set up in Salesforce.
 
-use std::{
-    env, fs, io,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{env, path::PathBuf, process::ExitCode};
 
 use bytes::Bytes;
 use http::Request;
@@ -23,9 +18,10 @@ use hyper_util::{
 };
 use tower::{Layer, Service, ServiceExt};
 use tower_salesforce_auth::{
-    BoxError, LoginUrl, RefreshContext, RefreshFn, ReplayBody, SalesforceAuth, SalesforceAuthLayer,
+    BoxError, LoginUrl, ReplayBody, SalesforceAuth, SalesforceAuthLayer,
     flow::{ClientCredentials, RefreshToken},
     oauth::App,
+    store::FileStore,
 };
 
 const USAGE: &str = "\
@@ -35,8 +31,10 @@ Environment:
   SF_LOGIN_URL           where to log in, https://MyDomainName.my.salesforce.com
   SF_CLIENT_ID           the consumer key of the app
   SF_CLIENT_SECRET       its consumer secret
-  SF_REFRESH_TOKEN_FILE  optional: a file with a refresh token, to act for the user who gave it.
-                         A rotated one is written back to it. Without it: client credentials.
+  SF_REFRESH_TOKEN       optional: a refresh token, to act for the user who gave it. Without it:
+                         client credentials
+  SF_SESSIONS            a directory to keep the session in, for the next run and for others;
+                         needed with a refresh token, since a rotated one replaces that for good
   SF_API_VERSION         optional, 66.0 by default
 
 To set up in Salesforce, for client credentials:
@@ -51,7 +49,8 @@ To set up in Salesforce, for client credentials:
   6. Setup > My Domain shows the login URL. login.salesforce.com does not do for this flow.
 
 For a refresh token, add the scope \"Perform requests at any time (refresh_token, offline_access)\",
-have a user authorize the app, and put the refresh token into the file.";
+have a user authorize the app, and give the refresh token to the first run. The others find the
+newest one in the directory.";
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
@@ -64,14 +63,16 @@ async fn main() -> Result<ExitCode, BoxError> {
     };
 
     // A flow has an HTTP client of its own: what it sends must not wait for itself.
-    let layer = match &config.refresh_token_file {
+    let mut layer = match config.refresh_token {
         None => SalesforceAuthLayer::new(ClientCredentials::new(https_client(), config.app)),
-        Some(path) => {
-            let refresh_token = fs::read_to_string(path)?;
-            let flow = RefreshToken::new(https_client(), config.app, refresh_token.trim());
-            SalesforceAuthLayer::new(saving(flow, path.clone()))
+        Some(refresh_token) => {
+            let flow = RefreshToken::new(https_client(), config.app, refresh_token);
+            SalesforceAuthLayer::new(flow)
         }
     };
+    if let Some(directory) = config.sessions {
+        layer = layer.store(FileStore::open(directory)?, config.key);
+    }
     let handle = layer.handle();
     let client = layer.layer(https_client());
 
@@ -83,36 +84,6 @@ async fn main() -> Result<ExitCode, BoxError> {
     println!("Renewed the session at {}.", live.instance_url());
     show(&client, &query).await?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Saves a rotated refresh token before anybody uses the session that it came with: the one before it is gone.
-fn saving(flow: impl RefreshFn, path: PathBuf) -> impl RefreshFn {
-    let flow = Arc::new(flow);
-    move |context: RefreshContext| {
-        let (flow, path) = (flow.clone(), path.clone());
-        async move {
-            let session = flow.refresh(context).await?;
-            if let Some(refresh_token) = session.refresh_token()
-                && let Err(error) = replace(&path, refresh_token.expose())
-            {
-                // The session is returned all the same: it is where the only refresh token that still works is.
-                eprintln!(
-                    "{} could not be replaced: {error}. Its token is dead.",
-                    path.display()
-                );
-            }
-            Ok(session)
-        }
-    }
-}
-
-/// Replaces a file in one step, so that there is the old content or the new at any time.
-fn replace(path: &Path, content: &str) -> io::Result<()> {
-    let new = path.with_extension("new");
-    fs::copy(path, &new)?; // with its permissions
-    fs::write(&new, content)?;
-    fs::File::open(&new)?.sync_all()?;
-    fs::rename(new, path)
 }
 
 type HttpsClient<B> = Client<HttpsConnector<HttpConnector>, B>;
@@ -144,7 +115,10 @@ async fn show(
 
 struct Config {
     app: App,
-    refresh_token_file: Option<PathBuf>,
+    refresh_token: Option<String>,
+    sessions: Option<PathBuf>,
+    /// Which session it is, of all that are in the directory.
+    key: String,
     api_version: String,
 }
 
@@ -159,10 +133,25 @@ impl Config {
         let login_url: LoginUrl = required("SF_LOGIN_URL")?
             .parse()
             .map_err(|error| format!("SF_LOGIN_URL: {error}."))?;
+        let client_id = required("SF_CLIENT_ID")?;
+        let client_secret = required("SF_CLIENT_SECRET")?;
+        let refresh_token = required("SF_REFRESH_TOKEN").ok();
+        let sessions = env::var_os("SF_SESSIONS").map(PathBuf::from);
+        if refresh_token.is_some() && sessions.is_none() {
+            return Err(
+                "SF_SESSIONS is not set, and a rotated refresh token would be lost.".to_owned(),
+            );
+        }
+        let login = if refresh_token.is_some() {
+            "user"
+        } else {
+            "app"
+        };
         Ok(Self {
-            app: App::new(login_url, required("SF_CLIENT_ID")?)
-                .client_secret(required("SF_CLIENT_SECRET")?),
-            refresh_token_file: env::var_os("SF_REFRESH_TOKEN_FILE").map(PathBuf::from),
+            key: format!("{login} {client_id} {login_url}"),
+            app: App::new(login_url, client_id).client_secret(client_secret),
+            refresh_token,
+            sessions,
             api_version: env::var("SF_API_VERSION").unwrap_or_else(|_| "66.0".to_owned()),
         })
     }

@@ -67,6 +67,12 @@
 //! Salesforce turns a dead session down before it does anything, so requests are replayed whatever their method;
 //! [`NoReplay`], [`NoRefresh`] and [`SkipAuth`] opt single requests out.
 //!
+//! # Many processes
+//!
+//! With a [`store`](SalesforceAuthLayer::store) a session outlives the process, and several processes share it: what one
+//! obtained, the others adopt, and a refresh token is presented by one of them, once. [`store`](mod@store) tells how, and what
+//! happens when the store fails.
+//!
 //! # Many orgs
 //!
 //! A [`SessionHandle`] among the extensions of a request takes the place of the layer's for that request, so that one
@@ -86,7 +92,10 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
+//! | `conformance` | no | [`store::conformance`](store): tries a store of yours on the contract of [`SessionStore`](store::SessionStore) |
 //! | `emulator` | no | [`emulator`]: an in-process Salesforce org to test against |
+//! | `encryption` | no | `store::EncryptionKey`: records that nobody can read without it |
+//! | `file-store` | no | `store::FileStore`: sessions in a directory |
 //! | `follow-redirect` | no | 401s of foreign hosts that `FollowRedirect`, inside the layer, was led to cost no refresh |
 //! | `jwt` | no | assertions that are signed with a private key, by aws-lc-rs: [`JwtBearer`](flow::JwtBearer)`::new`, `ClientAuthentication::private_key_jwt` |
 //! | `tracing` | no | each refresh in a span `salesforce.refresh`, within that of the request that caused it, and an event for whatever an [`Observer`] is told |

@@ -33,45 +33,21 @@ use crate::{
 /// # A web service
 ///
 /// ```
-/// use std::sync::{Arc, mpsc};
+/// use std::sync::Arc;
 /// use http::Request;
 /// use tower::{Service, ServiceExt};
 /// use tower_salesforce_auth::{
-///     BoxError, LiveSession, Observer, SalesforceAuthLayer, Secret, Sessions, flow::{HttpClient, RefreshToken}, oauth::App,
+///     BoxError, SalesforceAuthLayer, Sessions, flow::{HttpClient, RefreshToken}, oauth::App, store::SessionStore,
 /// };
 ///
 /// type Tenant = String;
 ///
-/// /// Says whose refresh token may be another.
-/// struct Keeper(Tenant, mpsc::Sender<Tenant>);
-///
-/// impl Observer for Keeper {
-///     fn session_changed(&self, _: &LiveSession) {
-///         let _ = self.1.send(self.0.clone());
-///     }
-///
-///     fn refresh_token_changed(&self, _: &Secret) {
-///         let _ = self.1.send(self.0.clone());
-///     }
-/// }
-///
-/// fn sessions(http: impl HttpClient, app: App, changes: mpsc::Sender<Tenant>) -> Arc<Sessions<Tenant>> {
-///     Arc::new(Sessions::new(1_000, move |tenant: &Tenant| {
-///         let login = RefreshToken::new(http.clone(), app.clone(), refresh_token_of(tenant));
-///         let keeper = Keeper(tenant.clone(), changes.clone());
-///         SalesforceAuthLayer::new(login).observer(keeper).handle()
-///     }))
-/// }
-///
-/// /// Keeps the newest refresh tokens, on a thread of its own.
-/// fn keep(sessions: &Sessions<Tenant>, changes: mpsc::Receiver<Tenant>) {
-///     for tenant in changes {
-///         let Some(handle) = sessions.find(&tenant) else { continue };
-///         if let Some(newest) = handle.refresh_token() {
-///             write_down(&tenant, newest.expose());
-///             handle.mark_saved(&newest);
-///         }
-///     }
+/// /// Whatever refreshes bring is saved under the tenant's name, and found there when the tenant comes back.
+/// fn sessions(http: impl HttpClient, app: App, store: Arc<dyn SessionStore>) -> Sessions<Tenant> {
+///     Sessions::new(1_000, move |tenant: &Tenant| {
+///         let login = RefreshToken::new(http.clone(), app.clone(), first_refresh_token_of(tenant));
+///         SalesforceAuthLayer::new(login).store(store.clone(), tenant).handle()
+///     })
 /// }
 ///
 /// /// One client for all.
@@ -83,11 +59,12 @@ use crate::{
 ///     request.extensions_mut().insert(sessions.get(tenant)?);
 ///     client.oneshot(request).await
 /// }
-/// # fn refresh_token_of(_: &Tenant) -> String { String::new() }
-/// # fn write_down(_: &Tenant, _: &str) {}
+/// # fn first_refresh_token_of(_: &Tenant) -> String { String::new() }
 /// ```
 ///
-/// An observer that held the handle itself would keep it from ever being idle.
+/// Without a store, an [`Observer`](crate::Observer) tells of each new refresh token, and
+/// [`mark_saved`](SessionHandle::mark_saved) says that it was written down. One that held the handle itself would keep it from
+/// ever being idle.
 pub struct Sessions<K> {
     make: Box<dyn Fn(&K) -> SessionHandle + Send + Sync>,
     capacity: usize,
@@ -108,9 +85,10 @@ struct Entry {
 impl<K: Eq + Hash + Clone> Sessions<K> {
     /// Keeps `capacity` sessions at most, each made by `make`.
     ///
-    /// `make` may read what was kept of the session, and may take its time: other keys do not wait for it. It may be
-    /// called beside itself for one key, by callers who come at the same moment; all of them get the same handle. It should
-    /// begin with the newest refresh token, since an older one may not work any more.
+    /// `make` may take its time: other keys do not wait for it. It may be called beside itself for one key, by callers who
+    /// come at the same moment; all of them get the same handle. The handle should have a
+    /// [store](crate::SalesforceAuthLayer::store), or begin with the newest refresh token, since an older one may not work
+    /// any more.
     pub fn new(
         capacity: usize,
         make: impl Fn(&K) -> SessionHandle + Send + Sync + 'static,

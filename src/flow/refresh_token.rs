@@ -18,11 +18,11 @@ use crate::{
 ///
 /// If the app rotates refresh tokens, every answer brings a new one, and the one before it must never be used again:
 /// Salesforce revokes the whole grant of whoever does. The layer presents the newest one that any session of its handle
-/// came with; the one that is given here is for the beginning. To go on after a restart, keep the refresh token of each
-/// new session, which [`SalesforceAuthLayer::observer`](crate::SalesforceAuthLayer::observer) and
-/// [`SessionHandle::subscribe`](crate::SessionHandle::subscribe) show, and begin with the last.
+/// came with; the one that is given here is for the beginning. To go on after a restart, give the layer a
+/// [store](crate::SalesforceAuthLayer::store): then what is given here is presented only if nothing is stored yet.
 ///
-/// So one refresh token belongs into one handle: clones of this flow in two of them would each present it.
+/// So one refresh token belongs into one handle, or into several that share a store under the same key: without one, clones
+/// of this flow in two handles would each present it.
 ///
 /// ```
 /// use bytes::Bytes;

@@ -4,11 +4,12 @@ use std::{
     future::pending,
     hash::{BuildHasher, RandomState},
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use http::StatusCode;
 use serde_json::json;
+use tokio::time::Instant;
 use tower_salesforce_auth::{
     RefreshContext, RefreshError, RefreshFn, SalesforceAuthLayer, Session,
     emulator::Org,

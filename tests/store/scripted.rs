@@ -3,7 +3,7 @@
 use std::{
     future::pending,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -46,6 +46,18 @@ struct Fates {
     delete: Fate,
 }
 
+impl Fates {
+    fn of(&mut self, operation: StoreOperation) -> &mut Fate {
+        match operation {
+            StoreOperation::Load => &mut self.load,
+            StoreOperation::Lock => &mut self.lock,
+            StoreOperation::Save => &mut self.save,
+            StoreOperation::Delete => &mut self.delete,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Counts {
     loads: AtomicUsize,
@@ -57,7 +69,7 @@ struct Counts {
 
 impl Scripted {
     pub(crate) fn on(&self, operation: StoreOperation, fate: Fate) {
-        *self.fate(&mut self.fates.lock().unwrap(), operation) = fate;
+        *self.fates.lock().unwrap().of(operation) = fate;
     }
 
     pub(crate) fn count(&self, operation: StoreOperation) -> usize {
@@ -78,20 +90,6 @@ impl Scripted {
         self.counts.held.load(Ordering::SeqCst)
     }
 
-    fn fate<'a>(
-        &self,
-        fates: &'a mut MutexGuard<'_, Fates>,
-        operation: StoreOperation,
-    ) -> &'a mut Fate {
-        match operation {
-            StoreOperation::Load => &mut fates.load,
-            StoreOperation::Lock => &mut fates.lock,
-            StoreOperation::Save => &mut fates.save,
-            StoreOperation::Delete => &mut fates.delete,
-            other => panic!("{other:?}"),
-        }
-    }
-
     fn counter(&self, operation: StoreOperation) -> &AtomicUsize {
         match operation {
             StoreOperation::Load => &self.counts.loads,
@@ -106,7 +104,7 @@ impl Scripted {
         self.counter(operation).fetch_add(1, Ordering::SeqCst);
         let fate = {
             let mut fates = self.fates.lock().unwrap();
-            let fate = self.fate(&mut fates, operation);
+            let fate = fates.of(operation);
             let met = *fate;
             if let Fate::FailsFor(times) = fate {
                 *fate = match *times {

@@ -1,0 +1,276 @@
+//! Several processes, one user's session, and one refresh token that is good for one use.
+//!
+//! ```sh
+//! cargo run --example shared_session
+//! cargo run --example shared_session -- 8
+//! ```
+//!
+//! Each process (4, unless told otherwise) sends requests as fast as it can, while the session ends under their hands again
+//! and again. All share a directory, a `FileStore`. Whoever notices first renews the session and saves it; the others adopt
+//! what is stored. The Salesforce org is an emulator on loopback, and as strict as the real one: a refresh token that is
+//! presented twice would end the grant for all.
+
+use std::{
+    env, io,
+    process::{ExitCode, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tower::{Layer, ServiceExt};
+use tower_salesforce_auth::{
+    BoxError, Observer, RefreshStarted, SalesforceAuthLayer, SessionAdopted,
+    emulator::{Fault, Org},
+    flow::RefreshToken,
+    oauth::App,
+    store::FileStore,
+};
+
+const PROCESSES: usize = 4;
+const TASKS: usize = 8;
+
+/// How often the session ends.
+const EXPIRIES: u64 = 20;
+
+#[tokio::main]
+async fn main() -> Result<ExitCode, BoxError> {
+    match env::args().nth(1).as_deref() {
+        Some("worker") => work().await.map(|()| ExitCode::SUCCESS),
+        Some(processes) => match processes.parse() {
+            Ok(processes) if processes > 0 => supervise(processes).await,
+            _ => {
+                eprintln!("usage: shared_session [PROCESSES], a number of at least 1");
+                Ok(ExitCode::from(2))
+            }
+        },
+        None => supervise(PROCESSES).await,
+    }
+}
+
+/// What a worker is told, on a line of its standard input.
+#[derive(Serialize, Deserialize)]
+struct Task {
+    login_url: String,
+    client_id: String,
+    client_secret: String,
+    /// The first. Once there is something in the store it is spent, and nobody presents it.
+    refresh_token: String,
+    directory: String,
+}
+
+/// What a worker has done, on the last line of its standard output.
+#[derive(Default, Serialize, Deserialize)]
+struct Report {
+    requests: u64,
+    exchanges: u64,
+    adoptions: u64,
+    failures: u64,
+}
+
+// === A worker ===
+
+#[derive(Default)]
+struct Counts {
+    requests: AtomicU64,
+    exchanges: AtomicU64,
+    adoptions: AtomicU64,
+    failures: AtomicU64,
+}
+
+struct Counting(Arc<Counts>);
+
+impl Observer for Counting {
+    fn refresh_started(&self, _: &RefreshStarted) {
+        self.0.exchanges.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn session_adopted(&self, _: &SessionAdopted) {
+        self.0.adoptions.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Sends requests until nobody listens any more.
+async fn work() -> Result<(), BoxError> {
+    let mut supervisor = BufReader::new(tokio::io::stdin());
+    let mut line = String::new();
+    supervisor.read_line(&mut line).await?;
+    let task: Task = serde_json::from_str(&line)?;
+
+    // All that sharing takes: the same directory, and the same key.
+    let app = App::new(task.login_url.parse()?, task.client_id).client_secret(task.client_secret);
+    let http = Client::builder(TokioExecutor::new()).build_http();
+    let counts = Arc::new(Counts::default());
+    let layer = SalesforceAuthLayer::new(RefreshToken::new(http, app, task.refresh_token))
+        .store(FileStore::open(task.directory)?, "integration-user")
+        .observer(Counting(counts.clone()));
+    let client = layer.layer(Client::builder(TokioExecutor::new()).build_http());
+
+    let mut senders = JoinSet::new();
+    for _ in 0..TASKS {
+        let (client, counts) = (client.clone(), counts.clone());
+        senders.spawn(async move {
+            loop {
+                let request = Request::get("/services/data/v66.0/limits")
+                    .body(Full::<Bytes>::default())
+                    .map_err(BoxError::from);
+                let answer = match request {
+                    Ok(request) => client.clone().oneshot(request).await,
+                    Err(error) => Err(error),
+                };
+                let is_good = match answer {
+                    Ok(response) => {
+                        let status = response.status();
+                        let body = response.into_body().collect().await;
+                        status == StatusCode::OK && body.is_ok()
+                    }
+                    Err(error) => {
+                        eprintln!("{error}");
+                        false
+                    }
+                };
+                counts.requests.fetch_add(1, Ordering::Relaxed);
+                counts
+                    .failures
+                    .fetch_add(u64::from(!is_good), Ordering::Relaxed);
+            }
+        });
+    }
+    // The supervisor closes our standard input when it is over.
+    supervisor.read_to_end(&mut Vec::new()).await?;
+    senders.shutdown().await;
+    let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let report = Report {
+        requests: count(&counts.requests),
+        exchanges: count(&counts.exchanges),
+        adoptions: count(&counts.adoptions),
+        failures: count(&counts.failures),
+    };
+    println!("{}", serde_json::to_string(&report)?);
+    Ok(())
+}
+
+// === The supervisor ===
+
+async fn supervise(processes: usize) -> Result<ExitCode, BoxError> {
+    let org = Org::new();
+    let served = org.serve().await?;
+    let grant = org.authorize();
+    // A token call over the internet takes a while.
+    org.on_token(Fault::Delay(Duration::from_millis(20)));
+    let directory = tempfile::tempdir()?;
+    let task = Task {
+        login_url: org.login_url(),
+        client_id: org.client_id().to_owned(),
+        client_secret: org.client_secret().to_owned(),
+        refresh_token: grant.refresh_token().to_owned(),
+        directory: directory.path().display().to_string(),
+    };
+    println!(
+        "{processes} processes share the session in {}.",
+        task.directory
+    );
+    let mut workers = Vec::new();
+    for _ in 0..processes {
+        workers.push(start(&task).await?);
+    }
+
+    // The first exchange is the login. From then on each end of the session costs one.
+    let progress = ProgressBar::new(EXPIRIES + 1).with_style(ProgressStyle::with_template(
+        "{bar:40} {pos}/{len} sessions, {msg}",
+    )?);
+    for session in 1..=EXPIRIES + 1 {
+        if session > 1 {
+            org.expire_sessions();
+        }
+        let renewed = async {
+            while org.counters().tokens_issued < session {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), renewed).await?;
+        // For a while it is good for everybody.
+        sleep(Duration::from_millis(150)).await;
+        progress.set_message(format!("{} requests", org.counters().data_accepted));
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+
+    let mut total = Report::default();
+    println!("process  requests  exchanges  adoptions  failures");
+    for (number, worker) in workers.into_iter().enumerate() {
+        let report = stop(worker).await?;
+        show(&format!("{:>7}", number + 1), &report);
+        total.requests += report.requests;
+        total.exchanges += report.exchanges;
+        total.adoptions += report.adoptions;
+        total.failures += report.failures;
+    }
+    show("  total", &total);
+    let counters = org.counters();
+    println!(
+        "The org issued {} sessions, and saw {} refresh tokens presented twice.",
+        counters.tokens_issued, counters.refresh_token_reuses
+    );
+    served.shutdown().await;
+    let is_as_promised = total.failures == 0
+        && total.exchanges == EXPIRIES + 1
+        && counters.tokens_issued == EXPIRIES + 1
+        && counters.refresh_token_reuses == 0
+        && counters.token_refusals == 0;
+    if is_as_promised {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("That is not what was promised. The org counted: {counters:?}");
+    Ok(ExitCode::FAILURE)
+}
+
+/// Starts this program once more, as a worker.
+async fn start(task: &Task) -> Result<Child, BoxError> {
+    let mut worker = Command::new(env::current_exe()?)
+        .arg("worker")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut line = serde_json::to_vec(task)?;
+    line.push(b'\n');
+    // Not on its command line, where others can see it.
+    if let Some(stdin) = &mut worker.stdin {
+        stdin.write_all(&line).await?;
+    }
+    Ok(worker)
+}
+
+/// Lets a worker end, and returns what it has done.
+async fn stop(mut worker: Child) -> Result<Report, BoxError> {
+    drop(worker.stdin.take());
+    let Some(stdout) = worker.stdout.take() else {
+        return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
+    };
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).await?;
+    worker.wait().await?;
+    Ok(serde_json::from_str(&line)?)
+}
+
+fn show(who: &str, report: &Report) {
+    println!(
+        "{who}  {:>8}  {:>9}  {:>9}  {:>8}",
+        report.requests, report.exchanges, report.adoptions, report.failures
+    );
+}
