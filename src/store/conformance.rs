@@ -154,6 +154,7 @@ async fn keys_are_independent<S: SessionStore>(open: &impl Fn() -> S) {
         delete(&store, key).await;
     }
     let mut locks = Vec::new();
+    let mut records = Vec::new();
     for (number, key) in keys.iter().enumerate() {
         // The lock of one is in nobody's way who wants another.
         let mut lock = lock(&store, key).await;
@@ -161,10 +162,11 @@ async fn keys_are_independent<S: SessionStore>(open: &impl Fn() -> S) {
         lock.save(&record)
             .await
             .unwrap_or_else(|error| panic!("{SAVE} under {key:?}: {error:?}"));
-        locks.push((lock, record));
+        locks.push(lock);
+        records.push(record);
     }
     let again = open();
-    for (key, (_, record)) in keys.iter().zip(&locks) {
+    for (key, record) in keys.iter().zip(&records) {
         assert_eq!(
             load(&again, key).await,
             Some(text(record)),

@@ -1,8 +1,18 @@
 //! Both stores keep to the contract.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
 
-use tower_salesforce_auth::store::{EncryptionKey, FileStore, MemoryStore, conformance};
+use tower_salesforce_auth::{
+    Session,
+    store::{
+        BoxFuture, EncryptionKey, FileStore, MemoryStore, Record, SessionStore, StoreError,
+        StoreErrorKind, StoreLock, conformance,
+    },
+};
 
 const SOON: Duration = Duration::from_millis(50);
 
@@ -35,4 +45,196 @@ async fn the_encrypted_file_store_conforms() {
         store.encryption(EncryptionKey::new([7; 32]))
     };
     conformance::check(open).await;
+}
+
+// === Stores that break the contract ===
+
+/// How a store breaks the contract.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    HasNoLock,
+    LocksAllKeysAtOnce,
+    CallsBusyDown,
+    LosesCaseOfKeys,
+    CutsKeys,
+    LoadsWithTheLockAlone,
+    KeepsTheFirstRecord,
+    KeepsEachProcessItsOwn,
+    CannotDeleteWhatIsNotThere,
+    DeletesNothing,
+    LosesRefreshTokens,
+    SavesInPieces,
+    LosesWhatIsGivenUp,
+    LeaksTheLockOfWhoeverGivesUp,
+}
+
+/// A store in memory with a fault.
+#[derive(Clone)]
+struct Faulty {
+    store: MemoryStore,
+    fault: Fault,
+    unlocked: Arc<Mutex<HashMap<String, Record>>>,
+}
+
+impl Faulty {
+    fn new(fault: Fault) -> Self {
+        Self {
+            store: MemoryStore::new().lock_timeout(SOON),
+            fault,
+            unlocked: Arc::default(),
+        }
+    }
+
+    fn key(&self, key: &str) -> String {
+        match self.fault {
+            Fault::LosesCaseOfKeys => key.to_lowercase(),
+            Fault::CutsKeys => key.chars().take(64).collect(),
+            _ => key.to_owned(),
+        }
+    }
+
+    fn records(&self) -> MutexGuard<'_, HashMap<String, Record>> {
+        self.unlocked.lock().unwrap()
+    }
+}
+
+fn down() -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, "a fault")
+}
+
+impl SessionStore for Faulty {
+    fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
+        Box::pin(async move {
+            let key = self.key(key);
+            if matches!(self.fault, Fault::LoadsWithTheLockAlone) {
+                self.store.lock(&key).await?;
+            }
+            Ok(self.records().get(&key).cloned())
+        })
+    }
+
+    fn lock<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn StoreLock>, StoreError>> {
+        Box::pin(async move {
+            let key = self.key(key);
+            let lock = match self.fault {
+                Fault::HasNoLock => None,
+                Fault::LocksAllKeysAtOnce => Some(self.store.lock("all").await?),
+                Fault::CallsBusyDown => Some(self.store.lock(&key).await.map_err(|_| down())?),
+                Fault::LeaksTheLockOfWhoeverGivesUp => {
+                    let (store, key) = (self.store.clone(), key.clone());
+                    // A task of its own goes on waiting, and keeps what it gets.
+                    let (give, given) = tokio::sync::oneshot::channel();
+                    tokio::spawn(async move {
+                        let lock = store.lock_timeout(10 * SOON).lock(&key).await;
+                        if let Err(unwanted) = give.send(lock) {
+                            std::mem::forget(unwanted);
+                        }
+                    });
+                    Some(
+                        tokio::time::timeout(SOON, given)
+                            .await
+                            .map_err(|_| StoreError::new(StoreErrorKind::LockBusy, "busy"))?
+                            .unwrap()?,
+                    )
+                }
+                _ => Some(self.store.lock(&key).await?),
+            };
+            let lock: Box<dyn StoreLock> = Box::new(FaultyLock {
+                store: self.clone(),
+                key,
+                _lock: lock,
+            });
+            Ok(lock)
+        })
+    }
+}
+
+struct FaultyLock {
+    store: Faulty,
+    key: String,
+    _lock: Option<Box<dyn StoreLock>>,
+}
+
+impl StoreLock for FaultyLock {
+    fn load(&mut self) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        let record = self.store.records().get(&self.key).cloned();
+        Box::pin(std::future::ready(Ok(record)))
+    }
+
+    fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let bare = |session: &Session| {
+                let url = session.instance_url().to_string();
+                Session::new(session.access_token().clone(), &url).unwrap()
+            };
+            match self.store.fault {
+                Fault::KeepsTheFirstRecord if self.store.records().contains_key(&self.key) => {
+                    return Ok(());
+                }
+                Fault::LosesRefreshTokens => {
+                    let lost = record.followed_by(bare(record.session()));
+                    self.store.records().insert(self.key.clone(), lost);
+                    return Ok(());
+                }
+                Fault::SavesInPieces => {
+                    let half = record.followed_by(bare(record.session()));
+                    self.store.records().insert(self.key.clone(), half);
+                    tokio::task::yield_now().await;
+                }
+                Fault::LosesWhatIsGivenUp => {
+                    self.store.records().remove(&self.key);
+                    tokio::task::yield_now().await;
+                }
+                _ => {}
+            }
+            self.store
+                .records()
+                .insert(self.key.clone(), record.clone());
+            Ok(())
+        })
+    }
+
+    fn delete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
+        let deleted = match self.store.fault {
+            Fault::DeletesNothing => Ok(()),
+            _ => match self.store.records().remove(&self.key) {
+                None if matches!(self.store.fault, Fault::CannotDeleteWhatIsNotThere) => {
+                    Err(down())
+                }
+                _ => Ok(()),
+            },
+        };
+        Box::pin(std::future::ready(deleted))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_breaks_the_contract_is_found_out() {
+    for fault in [
+        Fault::HasNoLock,
+        Fault::LocksAllKeysAtOnce,
+        Fault::CallsBusyDown,
+        Fault::LosesCaseOfKeys,
+        Fault::CutsKeys,
+        Fault::LoadsWithTheLockAlone,
+        Fault::KeepsTheFirstRecord,
+        Fault::KeepsEachProcessItsOwn,
+        Fault::CannotDeleteWhatIsNotThere,
+        Fault::DeletesNothing,
+        Fault::LosesRefreshTokens,
+        Fault::SavesInPieces,
+        Fault::LosesWhatIsGivenUp,
+        Fault::LeaksTheLockOfWhoeverGivesUp,
+    ] {
+        let shared = Faulty::new(fault);
+        let open = move || match fault {
+            Fault::KeepsEachProcessItsOwn => Faulty::new(fault),
+            _ => shared.clone(),
+        };
+        let checked = tokio::spawn(async move { conformance::check(open).await });
+        let found = checked
+            .await
+            .expect_err(&format!("{fault:?} was not found"));
+        assert!(found.is_panic());
+    }
 }

@@ -6,4 +6,5 @@ mod kill;
 mod procedure;
 mod processes;
 mod scripted;
+mod secrets;
 mod support;

@@ -1,0 +1,155 @@
+//! No secret is in what is shown or traced of a store (R17).
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use tower::{Layer, ServiceExt};
+use tower_salesforce_auth::{
+    BoxError, Observer, SalesforceAuthLayer, SessionAdopted, StoreFailed, StoreOperation,
+    emulator::Org,
+    flow::RefreshToken,
+    store::{EncryptionKey, FileStore, MemoryStore, Record, SessionStore, StoreErrorKind},
+};
+use tracing::Level;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use crate::{
+    scripted::{Fate, Scripted},
+    support::{KEY, LIMITS, app, save, session},
+};
+
+/// Everything that is traced on this thread, and shown of the events, as text.
+#[derive(Clone, Default)]
+struct Shown(Arc<Mutex<Vec<u8>>>);
+
+impl Shown {
+    fn add(&self, what: impl std::fmt::Debug) {
+        self.0
+            .lock()
+            .unwrap()
+            .extend(format!("{what:?} {what:#?}\n").bytes());
+    }
+}
+
+impl io::Write for Shown {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Observer for Shown {
+    fn session_adopted(&self, event: &SessionAdopted) {
+        self.add(event);
+    }
+
+    fn store_failed(&self, event: &StoreFailed) {
+        self.add(event);
+        self.add(format_args!(
+            "{} {:?}",
+            event.error,
+            std::error::Error::source(&event.error)
+        ));
+    }
+}
+
+async fn limits(layer: &SalesforceAuthLayer, org: &Org) -> Result<(), BoxError> {
+    let uri = format!("{}{LIMITS}", org.instance_url());
+    let request = Request::get(uri).body(Full::<Bytes>::default())?;
+    layer.layer(org.clone()).oneshot(request).await.map(drop)
+}
+
+#[tokio::test(start_paused = true)]
+async fn r17_no_secret_of_a_stored_session_is_shown_or_traced() {
+    let shown = Shown::default();
+    let writer = shown.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(Level::TRACE)
+        .with_span_events(FmtSpan::FULL)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let org = Org::new();
+    let grant = org.authorize();
+    let mut secrets = vec![
+        org.client_secret().to_owned(),
+        grant.access_token().to_owned(),
+        grant.refresh_token().to_owned(),
+        "\u{7}".repeat(32),
+        "7, 7, 7".to_owned(),
+    ];
+    let store = Scripted::default();
+    save(&store.store, session(&grant)).await;
+    let login = RefreshToken::new(org.clone(), app(&org), "none");
+    let layer = SalesforceAuthLayer::new(login)
+        .store(store.clone(), KEY)
+        .observer(shown.clone());
+    let unavailable = Fate::Fails(StoreErrorKind::Unavailable);
+    for (operation, fate) in [
+        (StoreOperation::Load, unavailable),
+        (StoreOperation::Load, Fate::Done),
+        (StoreOperation::Lock, unavailable),
+        (StoreOperation::Lock, Fate::Done),
+        (StoreOperation::Save, unavailable),
+        (StoreOperation::Save, Fate::Done),
+        (StoreOperation::Delete, unavailable),
+    ] {
+        store.on(operation, fate);
+        if let Err(error) = limits(&layer, &org).await {
+            shown.add(&error);
+        }
+        let kept = layer.handle().refresh_token();
+        secrets.extend(kept.map(|token| token.expose().to_owned()));
+        let live = layer.handle().current();
+        secrets.extend(live.map(|live| live.access_token().expose().to_owned()));
+        if let Err(error) = layer.handle().save().await {
+            shown.add(&error);
+        }
+        org.expire_sessions();
+    }
+    shown.add(&layer);
+    shown.add(layer.handle().logout(org.clone()).await.unwrap_err());
+
+    let directory = tempfile::tempdir().unwrap();
+    let key = EncryptionKey::new([7; 32]);
+    let files = FileStore::open(directory.path())
+        .unwrap()
+        .encryption(key.clone());
+    let record = Record::new(session(&grant));
+    save(&files, session(&grant)).await;
+    shown.add((&key, &files, &record, record.encode(), MemoryStore::new()));
+    for (text, key) in [
+        ("{", [7; 32]),
+        (record.encode().expose(), [7; 32]),
+        (record.encode().expose(), [8; 32]),
+    ] {
+        shown.add(EncryptionKey::new(key).open(KEY, text).unwrap_err());
+    }
+    let other = EncryptionKey::new([8; 32]);
+    shown.add(files.clone().encryption(other).load(KEY).await.unwrap_err());
+
+    let text = String::from_utf8(shown.0.lock().unwrap().clone()).unwrap();
+    for event in [
+        "session adopted",
+        "session store failed",
+        "SessionAdopted {",
+        "StoreFailed {",
+    ] {
+        assert!(text.contains(event), "{event} in {text}");
+    }
+    assert!(secrets.len() > 10, "{}", secrets.len());
+    for secret in secrets {
+        assert!(!text.contains(&secret), "{secret} in {text}");
+    }
+}
