@@ -17,7 +17,7 @@ use crate::{
     endpoint::Origin,
     error::{self, Error, ErrorKind, RefreshError, RefreshErrorKind},
     event::{SessionState, Subscription},
-    life::{self, Departure, Landed, Life, SessionOrigin, Settings, Shared},
+    life::{self, Departure, Landed, Life, SessionOrigin, Settings, Shared, Standing},
     observer::{News, SharedObserver},
     refresh::{
         RefreshFn, RefreshReason, SharedRefreshFn,
@@ -148,7 +148,7 @@ impl SessionHandle {
     /// Obtains a new session now, or waits for the one that is being obtained.
     ///
     /// Requests go on with the old session meanwhile. It is not given up if the refresh fails. An earlier failure does not
-    /// keep it from trying.
+    /// keep it from trying. If another process has [stored](crate::store) a newer session meanwhile, that is it.
     ///
     /// # Errors
     ///
@@ -182,13 +182,15 @@ impl SessionHandle {
     /// Whoever waits for a refresh goes on with this session. What such a refresh brings afterwards is dropped, except
     /// for a rotated refresh token, which is kept for the next refresh.
     ///
-    /// It is not stored, if there is a [store](crate::store): [`save`](Self::save) does that.
+    /// It is not stored, if there is a [store](crate::store): [`save`](Self::save) does that, and should, or what is stored
+    /// may be taken for the newer one.
     ///
     /// A session without a refresh token leaves the newest one known in place. If it is of another org or user, as the
     /// identity URLs tell, or else the instances, requests that were meant for the one before are not sent with it, and
     /// the refresh token of the one before is forgotten.
     pub fn set(&self, session: Session) -> Generation {
         let mut life = self.shared.lock();
+        let departed = life.epoch;
         life.epoch += 1;
         let known = life.refresh_token.clone();
         if let Some(refresh_token) = session.refresh_token() {
@@ -200,11 +202,7 @@ impl SessionHandle {
             life.grant += 1;
         }
         life.policy.reset();
-        let superseded = life.flight.take();
-        if let Some(superseded) = &superseded {
-            // One that was superseded earlier is waited for by this one.
-            life.superseded = Some(Arc::clone(superseded));
-        }
+        let superseded = life.supersede(departed);
         drop(life);
         let generation = live.generation();
         if let Some(superseded) = superseded {
@@ -215,6 +213,7 @@ impl SessionHandle {
     }
 
     /// Forgets that the last refresh failed for good, or that the session was logged out: the next request logs in again.
+    /// Forgets, too, what was seen in the [store](crate::store): what is there now counts, restored from a backup or not.
     ///
     /// To be called once the reason is gone: the user unlocked, the password corrected where the [`RefreshFn`] reads it,
     /// the app approved. A session that is in use stays in use.
@@ -223,6 +222,10 @@ impl SessionHandle {
         life.failure = None;
         life.policy.reset();
         life.is_logged_out = false;
+        if life.standing == Standing::Stored {
+            // Whatever is stored counts, or whatever is here if there is nothing.
+            life.seen = None;
+        }
         if life.flight.is_none() && self.shared.current.load().is_none() {
             self.shared.state.send_replace(SessionState::Empty);
         }

@@ -28,7 +28,7 @@ use crate::{
     renewal::Renewal,
     secret::Secret,
     session::{AuthorizationScheme, Generation, LiveSession, Published, Session},
-    store::{OnSaveFailure, Place, Revision},
+    store::{OnSaveFailure, Place, Revision, StoreLock},
     trace::{self, RefreshSpan},
 };
 
@@ -121,8 +121,17 @@ pub(crate) struct Life {
     pub(crate) seen: Option<Revision>,
     /// When to look again whether somebody stored another session, after a failure for good.
     pub(crate) next_look: Option<Instant>,
-    /// Whether the latest session was set by hand, and not stored since.
-    pub(crate) is_set_by_hand: bool,
+    /// What the latest session has to do with the store.
+    pub(crate) standing: Standing,
+    /// The lock of the store, while the flight of this epoch has nothing to do with it: for whoever has to release it
+    /// although nobody drives the flight.
+    pub(crate) parked_lock: Option<(u64, Box<dyn StoreLock>)>,
+    /// The flight of this epoch has begun an exchange.
+    pub(crate) exchanging: Option<u64>,
+    /// A refresh token that the flight of this epoch brought, and that nobody was told of.
+    pub(crate) noted_refresh_token: Option<(u64, Secret)>,
+    /// The epoch of the last logout. What departed before is not to be stored.
+    pub(crate) logged_out: u64,
     /// Whether a refresh token was rotated out, or revoked, since the beginning. One that was known before is not to be
     /// presented then, for want of another.
     pub(crate) has_spent_refresh_token: bool,
@@ -149,6 +158,23 @@ pub(crate) struct Life {
     pub(crate) logouts: Vec<Logout>,
 }
 
+/// A flight that nobody waits for any more.
+pub(crate) struct Superseded {
+    pub(crate) flight: Arc<Flight<Landed>>,
+    is_exchanging: bool,
+}
+
+impl Superseded {
+    /// Sends those on who waited. Not to be called under the lock.
+    pub(crate) fn land(self, landed: Landed) {
+        self.flight.land(landed);
+        if !self.is_exchanging {
+            // It has nothing to lose, and may wait for a store that does not answer.
+            self.flight.abort();
+        }
+    }
+}
+
 /// What a logout has to end at the server: what was known, and what the flights bring that were under way.
 pub(crate) struct Logout {
     /// Flights that departed in an earlier epoch concern it.
@@ -157,9 +183,39 @@ pub(crate) struct Logout {
     pub(crate) grant: u64,
     /// The newest last.
     pub(crate) sessions: Vec<Session>,
-    pub(crate) refresh_token: Option<Secret>,
+    /// The newest last.
+    pub(crate) refresh_tokens: Vec<Secret>,
     /// Where it is still stored.
     pub(crate) place: Option<Place>,
+    /// What was seen there.
+    pub(crate) seen: Option<Revision>,
+    pub(crate) standing: Standing,
+}
+
+/// What a session has to do with the store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is stored, or was, or there is no store.
+    Stored,
+    /// A refresh brought it, and it could not be saved.
+    Unsaved,
+    /// It was set by hand, in this epoch, and not stored since.
+    ByHand { since: u64 },
+}
+
+impl Standing {
+    pub(crate) fn is_by_hand(self) -> bool {
+        matches!(self, Self::ByHand { .. })
+    }
+
+    /// What becomes of it by a save, of something that was brought in this epoch.
+    pub(crate) fn saved_in(&mut self, epoch: u64, saved: Self) {
+        match *self {
+            // It was set since.
+            Self::ByHand { since } if epoch < since => {}
+            _ => *self = saved,
+        }
+    }
 }
 
 impl Life {
@@ -173,6 +229,23 @@ impl Life {
         {
             self.policy.find_fruitless(now);
         }
+    }
+
+    /// Takes out the flight under way, which departed in this epoch, for whoever lands it. Whatever comes next waits for the
+    /// exchange, if it has begun.
+    pub(crate) fn supersede(&mut self, departed: u64) -> Option<Superseded> {
+        let flight = self.flight.take()?;
+        let is_exchanging = self.exchanging == Some(departed);
+        // One that was superseded earlier is waited for by this one.
+        self.superseded = if is_exchanging {
+            Some(Arc::clone(&flight))
+        } else {
+            flight.predecessor()
+        };
+        Some(Superseded {
+            flight,
+            is_exchanging,
+        })
     }
 
     /// Takes note that a request was accepted with this session after it was rejected with another.
@@ -210,7 +283,11 @@ impl Shared {
                 grant: 0,
                 seen: None,
                 next_look: None,
-                is_set_by_hand: false,
+                standing: Standing::Stored,
+                parked_lock: None,
+                exchanging: None,
+                noted_refresh_token: None,
+                logged_out: 0,
                 has_spent_refresh_token: false,
                 flight: None,
                 superseded: None,
@@ -258,6 +335,11 @@ impl Shared {
         }
         .cloned();
         let mut life = self.lock();
+        let noted = life
+            .noted_refresh_token
+            .take_if(|(epoch, _)| *epoch == departure.epoch);
+        // It was cut off after the exchange, for one.
+        let rotated = rotated.or(noted.map(|(_, refresh_token)| refresh_token));
         life.has_spent_refresh_token |= match &result {
             Ok(session) => session.is_rotated(),
             Err(error) => error.rotated_refresh_token().is_some(),
@@ -278,7 +360,11 @@ impl Shared {
                 departure.epoch < logout.epoch && departure.grant == logout.grant
             };
             if let Some(logout) = life.logouts.iter_mut().find(concerns) {
-                logout.refresh_token = rotated.clone().or(logout.refresh_token.take());
+                if let Some(rotated) = &rotated {
+                    // It replaces the one that was presented.
+                    logout.refresh_tokens.pop();
+                    logout.refresh_tokens.push(rotated.clone());
+                }
                 logout.sessions.extend(result.ok());
             }
             // Nobody hears this: whoever waited was sent on when the flight was superseded.
@@ -415,12 +501,15 @@ impl Shared {
             life.epoch += 1;
             // Should its runtime be driven again, it must not exchange anything beside its successor.
             flight.abort();
+            let parked = life.parked_lock.take();
             let error = timed_out();
             let attempt = Attempt::take(&mut life.under_way, departed);
             // It is not terminal, and so nobody has to authenticate.
             self.fail(&mut life, &error);
             // Whoever is woken may take the lock.
             drop(life);
+            // Other processes wait for it.
+            drop(parked);
             flight.land(Err(error.clone()));
             if let Some(attempt) = attempt {
                 self.announce_in(&attempt.span, &[attempt.failed(&error, false)]);
@@ -505,8 +594,8 @@ impl Shared {
         let refresh_token = session.refresh_token().cloned();
         let published = match &life.latest {
             None => Published::first(session, life.last_generation),
-            Some(latest) if origin == SessionOrigin::Set => latest.0.replaced(session),
-            Some(latest) => latest.0.renewed(session),
+            Some(latest) if origin == SessionOrigin::Refresh => latest.0.renewed(session),
+            Some(latest) => latest.0.replaced(session),
         };
         let published = if origin == SessionOrigin::Store {
             published.adopted()
@@ -532,7 +621,9 @@ impl Shared {
         life.attempts = 0;
         life.failure = None;
         life.is_logged_out = false;
-        life.is_set_by_hand = origin == SessionOrigin::Set;
+        if origin == SessionOrigin::Set {
+            life.standing = Standing::ByHand { since: life.epoch };
+        }
         self.current.store(Some(Arc::clone(&live.0)));
         self.state.send_replace(SessionState::Ready(live.clone()));
         live

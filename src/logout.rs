@@ -9,14 +9,14 @@ use crate::{
     error::{Error, ErrorKind, RefreshError, RefreshErrorKind},
     event::SessionState,
     handle::{SessionHandle, runtime},
-    life::{Landed, Logout, Shared},
+    life::{Landed, Logout, Shared, Standing},
     oauth,
     observer::{News, StoreOperation},
     procedure::release,
     refresh::single_flight::Flight,
     session::Session,
     soap,
-    store::StoreError,
+    store::{Place, Record, StoreError},
     transport::HttpClient,
 };
 
@@ -72,9 +72,23 @@ impl SessionHandle {
     }
 
     async fn log_out(&self, client: impl HttpClient, extent: Extent) -> Result<(), Error> {
-        let left = self.leave(extent);
+        let left = self.leave();
+        if extent == Extent::Grant {
+            self.shared.lock().has_spent_refresh_token = true;
+        }
+        let runtime = runtime()?;
+        if left.is_aboard {
+            // What waits for the refresh is done after it.
+            let (handle, client) = (self.clone(), client.clone());
+            let left = Left {
+                is_aboard: false,
+                ..left.clone()
+            };
+            // Whoever watches is told if the store fails. What failed is done by the next logout.
+            runtime.spawn(async move { handle.end(client, extent, left).await });
+        }
         let handle = self.clone();
-        let task = runtime()?.spawn(async move { handle.end(client, extent, left).await });
+        let task = runtime.spawn(async move { handle.end(client, extent, left).await });
         let ended = task.await.unwrap_or_else(|error| {
             Err(RefreshError::new(
                 RefreshErrorKind::Cancelled,
@@ -93,60 +107,56 @@ impl SessionHandle {
     }
 
     /// Ends the session here.
-    fn leave(&self, extent: Extent) -> Left {
+    fn leave(&self) -> Left {
         let mut life = self.shared.lock();
+        let departed = life.epoch;
         life.epoch += 1;
         let (epoch, grant) = (life.epoch, life.grant);
         // Whatever comes back from the exchange under way is of a grant that is none of ours any more.
         life.grant += 1;
         let was_logged_out = std::mem::replace(&mut life.is_logged_out, true);
-        life.has_spent_refresh_token |= extent == Extent::Grant;
         life.failure = None;
         life.policy.reset();
         let session = life.latest.take().map(|live| live.0.session.clone());
         let refresh_token = life.refresh_token.take();
-        life.seen = None;
+        life.logged_out = epoch;
+        let standing = std::mem::replace(&mut life.standing, Standing::Stored);
+        let seen = life.seen.take();
         self.shared.current.store(None);
         self.shared.state.send_replace(SessionState::LoggedOut);
+        // The next login waits until its exchange is over.
+        let superseded = life.supersede(departed);
         let mut flights: Vec<_> = life.superseded.iter().cloned().collect();
-        let flight = life.flight.take();
-        if let Some(flight) = &flight {
-            // The next login waits until its exchange is over.
-            life.superseded = Some(Arc::clone(flight));
-            flights.push(Arc::clone(flight));
-        }
-        let is_aboard = self.shared.owner.is_aboard();
-        // In the middle of the refresh, that has the lock of the store, and deletes what is stored.
-        let place = self
-            .shared
-            .settings
-            .load()
-            .place
-            .clone()
-            .filter(|_| !is_aboard);
+        flights.extend(
+            superseded
+                .as_ref()
+                .map(|superseded| Arc::clone(&superseded.flight)),
+        );
         life.logouts.push(Logout {
             epoch,
             grant,
             sessions: session.into_iter().collect(),
-            refresh_token,
-            place,
+            refresh_tokens: refresh_token.into_iter().collect(),
+            place: self.shared.settings.load().place.clone(),
+            seen,
+            standing,
         });
         drop(life);
         if !was_logged_out {
             self.shared.announce(&[News::LoggedOut]);
         }
-        if let Some(flight) = flight {
-            flight.land(Err(RefreshError::new(
+        if let Some(superseded) = superseded {
+            superseded.land(Err(RefreshError::new(
                 RefreshErrorKind::LoggedOut,
                 true,
                 "the session was logged out",
             )));
         }
-        if is_aboard {
-            // It would wait for itself.
-            flights.clear();
+        Left {
+            epoch,
+            flights,
+            is_aboard: self.shared.owner.is_aboard(),
         }
-        Left { epoch, flights }
     }
 
     /// Ends at the server whatever was logged out here, once nothing more can come of it. What could not be ended is kept
@@ -158,13 +168,19 @@ impl SessionHandle {
         left: Left,
     ) -> Result<(), RefreshError> {
         let mut outcome = Ok(());
-        for flight in left.flights {
+        // Whoever is aboard would wait for itself, and has the lock of the store.
+        for flight in left.flights.iter().filter(|_| !left.is_aboard) {
             if !flight.ended_in_time().await {
                 outcome = Err(unanswered("a refresh that was under way has not ended"));
             }
         }
         let is_settled = outcome.is_ok();
         let limit = self.shared.settings.load().refresh_timeout;
+        if !left.is_aboard
+            && let Err(error) = self.shared.delete_stored(left.epoch).await
+        {
+            outcome = outcome.and(Err(error.into()));
+        }
         // The flights of all logouts before this one have ended too: each waits for those before it.
         let logouts: Vec<_> = {
             let mut life = self.shared.lock();
@@ -172,13 +188,11 @@ impl SessionHandle {
             life.logouts.extract_if(.., concerns).collect()
         };
         for mut logout in logouts {
-            let deleted = self.shared.delete_stored(&mut logout).await;
             let ending = end_logout(client.clone(), &mut logout, extent);
             let ended = timeout(limit, ending)
                 .await
                 .unwrap_or_else(|_elapsed| Err(unanswered("the server did not answer in time")));
-            let ended = deleted.map_err(RefreshError::from).and(ended);
-            if ended.is_err() || !is_settled {
+            if ended.is_err() || !is_settled || logout.place.is_some() {
                 self.shared.lock().logouts.push(logout);
             }
             outcome = outcome.and(ended);
@@ -188,45 +202,90 @@ impl SessionHandle {
 }
 
 impl Shared {
-    /// Deletes what is stored of a session that was logged out, and takes note of what another process had stored: that ends
-    /// as well.
-    async fn delete_stored(&self, logout: &mut Logout) -> Result<(), StoreError> {
-        let Some(place) = &logout.place else {
-            return Ok(());
-        };
+    /// Deletes what is stored of the sessions that were logged out, up to this epoch, and takes note of what others had
+    /// stored meanwhile: that ends as well.
+    pub(crate) async fn delete_stored(&self, up_to: u64) -> Result<(), StoreError> {
+        loop {
+            let pending = self.lock().logouts.iter().find_map(|logout| {
+                let place = logout.place.clone().filter(|_| logout.epoch <= up_to)?;
+                Some((logout.epoch, place))
+            });
+            match pending {
+                Some((epoch, place)) => self.delete_stored_of(epoch, &place).await?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn delete_stored_of(&self, epoch: u64, place: &Place) -> Result<(), StoreError> {
         let deadline = Instant::now().checked_add(self.settings.load().refresh_timeout);
         let locking = place.store.lock(&place.key);
         let mut lock = self
             .ask(place, StoreOperation::Lock, deadline, locking)
             .await?;
-        // What cannot be read is deleted all the same.
-        let stored = self
-            .ask(place, StoreOperation::Load, deadline, lock.load())
+        let loading = lock.load();
+        let loaded = self
+            .ask(place, StoreOperation::Load, deadline, loading)
             .await;
-        if let Ok(Some(record)) = stored {
-            let session = record.into_session();
-            let is_known = |known: &Session| known.access_token() == session.access_token();
-            if !logout.sessions.iter().any(is_known) {
-                logout.refresh_token = session
-                    .refresh_token()
-                    .cloned()
-                    .or(logout.refresh_token.take());
-                logout.sessions.push(session);
+        let (stored, unreadable) = match loaded {
+            Ok(stored) => (stored, None),
+            // It is deleted, but nobody knows what has to be ended.
+            Err(error) if error.is_terminal() => (None, Some(error)),
+            Err(error) => return Err(error),
+        };
+        // What was stored from here after the logout is another login.
+        let revision = stored.as_ref().map(Record::revision);
+        let is_another_login = revision.is_some() && self.lock().seen == revision;
+        if !is_another_login {
+            let deleting = lock.delete();
+            self.ask(place, StoreOperation::Delete, deadline, deleting)
+                .await?;
+        }
+        let is_it = |logout: &&mut Logout| logout.epoch == epoch;
+        if let Some(logout) = self.lock().logouts.iter_mut().find(is_it) {
+            logout.place = None;
+            if let Some(record) = stored.filter(|_| !is_another_login) {
+                logout.add(record);
             }
         }
-        let deleting = lock.delete();
-        self.ask(place, StoreOperation::Delete, deadline, deleting)
-            .await?;
         release(lock, deadline).await;
-        logout.place = None;
-        Ok(())
+        unreadable.map_or(Ok(()), Err)
+    }
+}
+
+impl Logout {
+    /// Adds what was stored of the session that was logged out.
+    fn add(&mut self, record: Record) {
+        let is_seen = self.seen == Some(record.revision());
+        let session = record.into_session();
+        if let Some(refresh_token) = session.refresh_token()
+            && !self.refresh_tokens.contains(refresh_token)
+        {
+            match self.standing {
+                // The one that was stored is spent.
+                Standing::Unsaved if is_seen => {}
+                // The one that was here is spent.
+                Standing::Stored => self.refresh_tokens = vec![refresh_token.clone()],
+                // They are of two logins.
+                Standing::ByHand { .. } | Standing::Unsaved => {
+                    self.refresh_tokens.push(refresh_token.clone());
+                }
+            }
+        }
+        let is_known = |known: &Session| known.access_token() == session.access_token();
+        if !self.sessions.iter().any(is_known) {
+            self.sessions.push(session);
+        }
     }
 }
 
 /// Which logout it is, and the flights whose exchange may not be over.
+#[derive(Clone)]
 struct Left {
     epoch: u64,
     flights: Vec<Arc<Flight<Landed>>>,
+    /// Whether it is part of one of them.
+    is_aboard: bool,
 }
 
 /// How much is ended.
@@ -245,23 +304,25 @@ async fn end_logout(
 ) -> Result<(), RefreshError> {
     let mut outcome = Ok(());
     let url = logout.sessions.last().map(revocation_url);
-    if let (Extent::Grant, Some(refresh_token)) = (extent, &logout.refresh_token) {
+    let mut remaining = 0;
+    while let (Extent::Grant, Some(refresh_token)) = (extent, logout.refresh_tokens.get(remaining))
+    {
         let ended = match &url {
             Some(url) => oauth::revoke(client.clone(), url, refresh_token).await,
             None => Err(RefreshError::configuration(
                 "there is a refresh token, and no session that would tell where to revoke it",
             )),
         };
-        match ended {
-            Ok(()) => {
-                // Its access tokens end with it; others may be of another login.
-                let revoked = logout.refresh_token.take();
-                logout
-                    .sessions
-                    .retain(|session| session.refresh_token() != revoked.as_ref());
-            }
-            failed => outcome = failed,
+        if ended.is_ok() {
+            // Its access tokens end with it; others may be of another login.
+            let revoked = logout.refresh_tokens.remove(remaining);
+            logout
+                .sessions
+                .retain(|session| session.refresh_token() != Some(&revoked));
+        } else {
+            remaining += 1;
         }
+        outcome = outcome.and(ended);
     }
     // Each is forgotten where it has ended: this may be cut off at any of them.
     let mut remaining = 0;

@@ -21,12 +21,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use crate::{
     error::{RefreshError, RefreshErrorKind},
     event::SessionState,
-    life::{Brought, Departure, Life, Shared, back_off, superseded},
+    life::{Brought, Departure, Life, Shared, Standing, back_off, superseded},
     observer::{News, StoreFailed, StoreOperation},
     refresh::{RefreshContext, RefreshReason, attempt::Attempt, policy::Permit},
     secret::Secret,
     session::{LiveSession, Session},
-    store::{OnSaveFailure, Place, Record, Revision, StoreError, StoreErrorKind, StoreLock},
+    store::{OnSaveFailure, Place, Record, StoreError, StoreErrorKind, StoreLock},
     trace::{self, RefreshSpan},
 };
 
@@ -34,6 +34,9 @@ use crate::{
 /// as long.
 const SAVES: u32 = 3;
 const SAVE_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a look at the store may take after a failure for good.
+const LOOK_LIMIT: Duration = Duration::from_secs(1);
 
 /// What to do, going by what is stored.
 enum Choice {
@@ -52,16 +55,17 @@ impl Shared {
         if departure.reason != RefreshReason::Manual
             && let Some(failure) = self.latched()
         {
-            match self.look_for_another(departure, deadline).await {
+            match self.look_for_another(departure, &failure).await {
                 None => return Err(failure),
                 Some(Choice::Adopt(session)) => return Ok(Brought::Adopted(*session)),
                 Some(Choice::Exchange) => self.lock().policy.unlatch_if(|_| true),
             }
         }
+        let last_start = self.last_start(departure, deadline);
         // Whoever asks for a refresh by hand does not have to wait for what failed before.
         let mut pause = match departure.reason {
             RefreshReason::Manual => None,
-            _ => self.pause(departure, deadline)?,
+            _ => self.pause(departure, last_start)?,
         };
         let mut failure = None;
         loop {
@@ -70,14 +74,23 @@ impl Shared {
             }
             match self.attempt(departure, deadline).await {
                 Err(error) if !error.is_terminal() => {
-                    let error = telling(error, failure, deadline);
+                    let error = telling(error, failure, last_start);
                     failure = Some(error.clone());
                     self.note_transient(departure, error.clone())?;
-                    pause = self.pause(departure, deadline)?;
+                    pause = self.pause(departure, last_start)?;
                     self.announce_failed(departure, &error, Outlook::Retry);
                 }
                 ended => return ended,
             }
+        }
+    }
+
+    /// Until when an exchange may begin. Whoever had to wait for the lock of a store has half of the time left, so that what
+    /// uses up a refresh token is not cut off soon after.
+    fn last_start(&self, departure: Departure, deadline: Option<Instant>) -> Option<Instant> {
+        match &self.settings.load().place {
+            Some(_) => deadline?.checked_sub(departure.limit / 2),
+            None => deadline,
         }
     }
 
@@ -114,21 +127,27 @@ impl Shared {
     async fn look_for_another(
         &self,
         departure: Departure,
-        deadline: Option<Instant>,
+        failure: &RefreshError,
     ) -> Option<Choice> {
         let place = self.settings.load().place.clone()?;
+        // Whoever waits is going to hear of a failure that is known, most likely.
+        let deadline = Instant::now().checked_add(LOOK_LIMIT);
         let loading = place.store.load(&place.key);
         let stored = self
             .ask(&place, StoreOperation::Load, deadline, loading)
-            .await;
-        let record = stored.ok()??;
+            .await
+            .ok()?;
         let mut life = self.lock();
-        let revision = record.revision();
-        let is_older = |seen: Revision| revision == seen || revision.is_before(seen);
-        if life.epoch != departure.epoch || life.seen.is_some_and(is_older) {
+        if life.epoch != departure.epoch {
             return None;
         }
-        Some(take(&mut life, &record))
+        let record = stored.filter(|record| is_news(&life, record) && !is_foreign(&life, record));
+        match record {
+            Some(record) => Some(take(&mut life, &record)),
+            // Whatever was wrong with the store is mended.
+            None if failure.kind() == RefreshErrorKind::Store => Some(Choice::Exchange),
+            None => None,
+        }
     }
 
     /// One attempt to obtain a session.
@@ -140,11 +159,14 @@ impl Shared {
         let Some(place) = self.settings.load().place.clone() else {
             return self.exchange(departure).await.map(Brought::Obtained);
         };
+        let last_start = self.last_start(departure, deadline);
+        // What was logged out is not to be found by anybody who logs in again.
+        self.delete_stored(departure.epoch).await?;
         if departure.reason == RefreshReason::FirstLogin {
             // There is nothing to be used up: whoever only starts need not wait until others have done with the lock.
             let loading = place.store.load(&place.key);
             let stored = self
-                .ask(&place, StoreOperation::Load, deadline, loading)
+                .ask(&place, StoreOperation::Load, last_start, loading)
                 .await?;
             if let Choice::Adopt(session) = self.choose(departure, stored.as_ref())? {
                 return Ok(Brought::Adopted(*session));
@@ -152,7 +174,7 @@ impl Shared {
         }
         let locking = place.store.lock(&place.key);
         let lock = self
-            .ask(&place, StoreOperation::Lock, deadline, locking)
+            .ask(&place, StoreOperation::Lock, last_start, locking)
             .await?;
         self.adopt_or_exchange(departure, deadline, &place, lock)
             .await
@@ -166,8 +188,9 @@ impl Shared {
         place: &Place,
         mut lock: Box<dyn StoreLock>,
     ) -> Result<Brought, RefreshError> {
+        let last_start = self.last_start(departure, deadline);
         let mut stored = self
-            .ask(place, StoreOperation::Load, deadline, lock.load())
+            .ask(place, StoreOperation::Load, last_start, lock.load())
             .await?;
         let mut choice = self.choose(departure, stored.as_ref())?;
         let mut is_second_look = false;
@@ -176,7 +199,10 @@ impl Shared {
                 release(lock, deadline).await;
                 return Ok(Brought::Adopted(*session));
             }
+            // Nothing is to be done with it meanwhile, and the RefreshFn may take its time.
+            let parked = Parked::new(self, departure, lock);
             let exchanged = self.exchange(departure).await;
+            lock = parked.take().ok_or_else(superseded)?;
             let refusal = match exchanged {
                 Err(refusal) if is_invalid_grant(&refusal) && !is_second_look => refusal,
                 // A session that is not going to be used is not to be stored either.
@@ -211,7 +237,7 @@ impl Shared {
         match exchanged {
             Ok(session) => {
                 let saved = self
-                    .save_within(deadline, place, lock, record(session.clone()))
+                    .save_within(departure, deadline, place, lock, record(session.clone()))
                     .await;
                 match (saved, self.settings.load().on_save_failure) {
                     (Err(error), OnSaveFailure::Fail) => {
@@ -226,7 +252,8 @@ impl Shared {
                 match self.with_rotated(&error, stored_before) {
                     // The answer was of no use but for this.
                     Some(session) => {
-                        let saving = self.save_within(deadline, place, lock, record(session));
+                        let saving =
+                            self.save_within(departure, deadline, place, lock, record(session));
                         // Whoever watches was told if it failed.
                         let _ = saving.await;
                     }
@@ -268,6 +295,7 @@ impl Shared {
             return Err(superseded());
         }
         life.attempts = life.attempts.saturating_add(1);
+        life.exchanging = Some(departure.epoch);
         Ok(RefreshContext::new(departure.reason)
             .with_previous(life.latest.clone())
             .with_refresh_token(life.refresh_token.clone())
@@ -284,8 +312,10 @@ impl Shared {
         let mut life = self.lock();
         if let Some(brought) = brought
             && departure.grant == life.grant
+            && life.refresh_token.as_ref() != Some(brought)
         {
             life.refresh_token = Some(brought.clone());
+            life.noted_refresh_token = Some((departure.epoch, brought.clone()));
         }
     }
 
@@ -373,22 +403,29 @@ impl Shared {
             return Err(superseded());
         }
         let Some(record) = stored else {
-            life.seen = None;
+            if life.seen.is_some()
+                && life.refresh_token.is_some()
+                && life.standing == Standing::Stored
+            {
+                // It was deleted. The refresh token may not be the last that was there.
+                return Err(gone());
+            }
             return Ok(Choice::Exchange);
         };
-        let revision = record.revision();
-        match life.seen {
-            Some(seen) if revision == seen => return Ok(Choice::Exchange),
-            Some(seen) if revision.is_before(seen) => return Err(stale().into()),
-            _ => {}
+        if !is_news(&life, record) {
+            return match life.seen {
+                Some(seen) if seen != record.revision() => Err(stale().into()),
+                _ => Ok(Choice::Exchange),
+            };
         }
-        let is_ours_later = life.is_set_by_hand
-            && life
-                .latest
-                .as_ref()
-                .is_some_and(|latest| !latest.gives_way_to(record.session()));
-        if is_ours_later {
-            life.seen = Some(revision);
+        let latest = life.latest.as_ref().filter(|_| life.standing.is_by_hand());
+        if let Some(latest) = latest
+            && !latest.gives_way_to(record.session())
+        {
+            if latest.refresh_token().is_none() && latest.may_replace(record.session()) {
+                take_refresh_token(&mut life, record);
+            }
+            life.seen = Some(record.revision());
             return Ok(Choice::Exchange);
         }
         Ok(take(&mut life, record))
@@ -399,7 +436,9 @@ impl Shared {
         let record = stored?;
         let refresh_token = record.session().refresh_token()?;
         let mut life = self.lock();
-        let is_another = life.refresh_token.as_ref() != Some(refresh_token);
+        let is_another = life.refresh_token.as_ref() != Some(refresh_token)
+            && is_news(&life, record)
+            && !is_foreign(&life, record);
         (is_another && life.epoch == departure.epoch).then(|| take(&mut life, record))
     }
 
@@ -417,13 +456,16 @@ impl Shared {
     /// may take: neither a caller nor a flight that is over stops it.
     async fn save_within(
         self: &Arc<Self>,
+        departure: Departure,
         deadline: Option<Instant>,
         place: &Place,
         lock: Box<dyn StoreLock>,
         record: Record,
     ) -> Result<(), StoreError> {
-        let saving = Arc::clone(self).save(place.clone(), lock, record);
-        let saving = tokio::spawn(trace::in_current_span(saving));
+        let saving = Arc::clone(self).save(departure.epoch, place.clone(), lock, record);
+        // A store that used the session would wait for itself.
+        let saving = self.owner.take_aboard(trace::in_current_span(saving));
+        let saving = tokio::spawn(saving);
         within(deadline, async {
             saving.await.unwrap_or_else(|_stopped| {
                 // What a panic says may be secret. It went to the panic hook.
@@ -438,9 +480,10 @@ impl Shared {
         .await
     }
 
-    /// Saves a record, in a few tries, and releases the lock.
+    /// Saves a record of this epoch, in a few tries, and releases the lock.
     pub(crate) async fn save(
         self: Arc<Self>,
+        epoch: u64,
         place: Place,
         mut lock: Box<dyn StoreLock>,
         record: Record,
@@ -450,14 +493,12 @@ impl Shared {
         let mut attempts = 0;
         let saved = within(deadline, async {
             loop {
-                // Nobody is to come upon a session that was logged out.
-                let is_logged_out = self.lock().is_logged_out;
+                if epoch < self.lock().logged_out {
+                    // Nobody is to come upon a session that was logged out.
+                    break Ok(());
+                }
                 attempts += 1;
-                let saved = if is_logged_out {
-                    lock.delete().await
-                } else {
-                    lock.save(&record).await
-                };
+                let saved = lock.save(&record).await;
                 if saved.is_ok() || attempts == SAVES {
                     break saved;
                 }
@@ -466,8 +507,9 @@ impl Shared {
         })
         .await;
         match &saved {
-            Ok(()) => self.note_saved(&record),
+            Ok(()) => self.note_saved(epoch, &record),
             Err(error) => {
+                self.note_unsaved(epoch);
                 self.announce_store_failed(&place, StoreOperation::Save, attempts, since, error);
             }
         }
@@ -475,33 +517,94 @@ impl Shared {
         saved
     }
 
-    fn note_saved(&self, record: &Record) {
+    fn note_unsaved(&self, epoch: u64) {
         let mut life = self.lock();
-        let session = record.session();
-        life.seen = Some(record.revision());
-        let is_latest = |latest: &LiveSession| latest.access_token() == session.access_token();
-        if life.latest.as_ref().is_some_and(is_latest) {
-            life.is_set_by_hand = false;
+        if epoch >= life.logged_out {
+            life.standing.saved_in(epoch, Standing::Unsaved);
         }
-        if life.refresh_token.as_ref() == session.refresh_token() {
-            life.saved_refresh_token = session.refresh_token().cloned();
+    }
+
+    fn note_saved(&self, epoch: u64, record: &Record) {
+        let mut life = self.lock();
+        if epoch < life.logged_out {
+            return;
+        }
+        life.seen = Some(record.revision());
+        life.standing.saved_in(epoch, Standing::Stored);
+        let refresh_token = record.session().refresh_token();
+        if life.refresh_token.as_ref() == refresh_token {
+            life.saved_refresh_token = refresh_token.cloned();
         }
     }
 }
 
+/// Whether somebody has saved this since the store was looked at last.
+fn is_news(life: &Life, record: &Record) -> bool {
+    let revision = record.revision();
+    life.seen
+        .is_none_or(|seen| revision != seen && !revision.is_before(seen))
+}
+
+/// Whether it is of another user than the session that was set by hand, and so none of its business.
+fn is_foreign(life: &Life, record: &Record) -> bool {
+    let latest = life.latest.as_ref().filter(|_| life.standing.is_by_hand());
+    latest.is_some_and(|latest| !latest.may_replace(record.session()))
+}
+
 /// Goes on with what is stored: with the session, or, if that is the one that is to be replaced, with its refresh token.
+///
+/// The refresh token counts from here on, whatever becomes of the session: what was seen is not looked at again.
 fn take(life: &mut Life, record: &Record) -> Choice {
     let session = record.session();
     life.seen = Some(record.revision());
-    life.is_set_by_hand = false;
-    let refresh_token = session.refresh_token().cloned();
-    life.saved_refresh_token.clone_from(&refresh_token);
+    life.standing = Standing::Stored;
+    take_refresh_token(life, record);
     let is_rejected = |latest: &LiveSession| latest.access_token() == session.access_token();
     if life.latest.as_ref().is_some_and(is_rejected) {
-        life.refresh_token = refresh_token.or(life.refresh_token.take());
         return Choice::Exchange;
     }
     Choice::Adopt(Box::new(session.clone()))
+}
+
+pub(crate) fn take_refresh_token(life: &mut Life, record: &Record) {
+    life.has_spent_refresh_token |= record.has_rotated();
+    if let Some(refresh_token) = record.session().refresh_token() {
+        life.refresh_token = Some(refresh_token.clone());
+        life.saved_refresh_token = Some(refresh_token.clone());
+    }
+}
+
+/// The lock of the store, left with the session while a flight has nothing to do with it.
+struct Parked<'a> {
+    shared: &'a Shared,
+    epoch: u64,
+}
+
+impl<'a> Parked<'a> {
+    fn new(shared: &'a Shared, departure: Departure, lock: Box<dyn StoreLock>) -> Self {
+        let epoch = departure.epoch;
+        let before = shared.lock().parked_lock.replace((epoch, lock));
+        // There is one flight at a time, unless one does not stop in time.
+        drop(before);
+        Self { shared, epoch }
+    }
+
+    /// None if it was released meanwhile.
+    fn take(self) -> Option<Box<dyn StoreLock>> {
+        self.unpark()
+    }
+
+    fn unpark(&self) -> Option<Box<dyn StoreLock>> {
+        let mut life = self.shared.lock();
+        let parked = life.parked_lock.take_if(|(epoch, _)| *epoch == self.epoch);
+        parked.map(|(_, lock)| lock)
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        drop(self.unpark());
+    }
 }
 
 /// What comes after an attempt that failed.
@@ -567,10 +670,19 @@ async fn within<T>(
     }
 }
 
+fn gone() -> RefreshError {
+    RefreshError::new(
+        RefreshErrorKind::LoggedOut,
+        true,
+        "what was stored of the session was deleted, as by a logout: set a new session, or reset the handle to go on with what \
+         it has; SessionHandle::save puts it back",
+    )
+}
+
 fn stale() -> StoreError {
     StoreError::new(
         StoreErrorKind::Stale,
-        "the store has an older session than it had before: if it was restored from a backup, log in anew, or restart; if \
-         it is a replica, load from where sessions are saved",
+        "the store has an older session than it had before: if it was restored from a backup, reset the handle; if it \
+         is a replica, load from where sessions are saved",
     )
 }

@@ -5,17 +5,20 @@ use tokio::time::Instant;
 use crate::{
     error::{self, Error, ErrorKind},
     handle::{SessionHandle, runtime},
-    life::Shared,
+    life::{Shared, Standing},
     observer::StoreOperation,
+    procedure::{release, take_refresh_token},
     session::Session,
     store::{Place, Record, StoreError, StoreErrorKind},
 };
 
 impl SessionHandle {
-    /// Saves the session in its [store](crate::store), in place of what is stored, and the newest refresh token with it.
+    /// Saves the session in its [store](crate::store), and the newest refresh token with it.
     ///
-    /// For a session that was [set](Self::set), after a login in a browser for one, and for one that could not be saved when
-    /// a refresh brought it. What a refresh brings is saved by itself otherwise.
+    /// For a session that was [set](Self::set), after a login in a browser for one: it takes the place of what is stored,
+    /// whatever that is. If it came without a refresh token, and is of the same user, the one that is stored stays. For one,
+    /// too, that could not be saved when a refresh brought it, unless another process has stored a newer one since. What a
+    /// refresh brings is saved by itself otherwise, and there is nothing to do.
     ///
     /// It is a task of its own: dropping the future does not stop it.
     ///
@@ -83,12 +86,41 @@ impl Shared {
             .ask(&place, StoreOperation::Load, deadline, lock.load())
             .await
             .map_err(not_saved)?;
-        let session = self.session_to_save()?;
-        let record = match &stored {
-            Some(stored) => stored.followed_by(session),
-            None => Record::new(session),
+        let Some((epoch, record)) = self.record_to_save(stored)? else {
+            release(lock, deadline).await;
+            return Ok(());
         };
-        self.save(place, lock, record).await.map_err(not_saved)
+        self.save(epoch, place, lock, record)
+            .await
+            .map_err(not_saved)
+    }
+
+    /// What there is to be stored in place of `stored`. None: nothing that is newer, as far as that is known.
+    fn record_to_save(&self, stored: Option<Record>) -> Result<Option<(u64, Record)>, Error> {
+        let mut session = self.session_to_save()?;
+        let mut life = self.lock();
+        let epoch = life.epoch;
+        let Some(stored) = stored else {
+            return Ok(Some((epoch, Record::new(session))));
+        };
+        let is_seen = life.seen == Some(stored.revision());
+        // One that was set, or that was here before there was a store, is another login than what is stored.
+        if life.standing.is_by_hand() || life.seen.is_none() {
+            let came_without = life
+                .latest
+                .as_ref()
+                .is_some_and(|latest| latest.refresh_token().is_none());
+            if came_without && !is_seen && session.may_replace(stored.session()) {
+                take_refresh_token(&mut life, &stored);
+                if let Some(refresh_token) = stored.session().refresh_token() {
+                    session = session.with_refresh_token(refresh_token.clone());
+                }
+            }
+            return Ok(Some((epoch, Record::new(session))));
+        }
+        // What a refresh brought is stored by that. What others stored since is newer.
+        let is_needed = life.standing == Standing::Unsaved && is_seen;
+        Ok(is_needed.then(|| (epoch, stored.followed_by(session))))
     }
 
     fn session_to_save(&self) -> Result<Session, Error> {

@@ -219,7 +219,7 @@ impl Session {
 
     /// Whether both are of the same user of the same org, if both are known. An id may have 15 characters, or three more
     /// that check them.
-    fn is_of_same_user(&self, other: &Self) -> Option<bool> {
+    pub(crate) fn is_of_same_user(&self, other: &Self) -> Option<bool> {
         fn ids(session: &Session) -> Option<(&str, &str)> {
             let (organization, user) = session.identity()?;
             let short = |id| str::get(id, ..15).unwrap_or(id);
@@ -228,10 +228,16 @@ impl Session {
         Some(ids(self)? == ids(other)?)
     }
 
+    /// Whether both are of the same user of the same org, or else, if that is not known, of the same instance.
+    pub(crate) fn may_replace(&self, other: &Self) -> bool {
+        self.is_of_same_user(other)
+            .unwrap_or_else(|| self.instance_url == other.instance_url)
+    }
+
     /// Whether a session that was set by hand is given up for `stored`, which was stored at an unknown time before or after:
     /// unless that is of another user, or was issued earlier, by the clock of the server that issued both.
     pub(crate) fn gives_way_to(&self, stored: &Self) -> bool {
-        self.is_of_same_user(stored) != Some(false)
+        self.may_replace(stored)
             && match (self.issued_at, stored.issued_at) {
                 (Some(ours), Some(theirs)) => ours <= theirs,
                 _ => true,
@@ -305,6 +311,13 @@ impl Session {
 
     pub(crate) fn keeps_refresh_token(&self) -> bool {
         self.keeps_refresh_token
+    }
+
+    /// The same session, whatever it came of: as it is stored.
+    pub(crate) fn without_provenance(mut self) -> Self {
+        self.is_rotated = false;
+        self.keeps_refresh_token = false;
+        self
     }
 
     pub(crate) fn is_soap(&self) -> bool {
@@ -485,20 +498,16 @@ impl Published {
         }
     }
 
-    /// The session that a refresh brought in place of this one, or that another process saved: of the same org and user,
-    /// unless both say otherwise.
+    /// The session that a refresh brought in place of this one: of the same org and user, unless both say otherwise.
     pub(crate) fn renewed(&self, session: Session) -> Self {
         let is_same_user = self.session.is_of_same_user(&session).unwrap_or(true);
         self.followed_by(session, is_same_user)
     }
 
-    /// A session that was set in place of this one: of the same org and user if both say so, or share the instance.
+    /// A session that was set in place of this one, or that another process saved: of the same org and user if both say so,
+    /// or share the instance.
     pub(crate) fn replaced(&self, session: Session) -> Self {
-        let is_same_instance = self.session.instance_url == session.instance_url;
-        let is_same_user = self
-            .session
-            .is_of_same_user(&session)
-            .unwrap_or(is_same_instance);
+        let is_same_user = session.may_replace(&self.session);
         self.followed_by(session, is_same_user)
     }
 

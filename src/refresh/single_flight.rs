@@ -19,7 +19,7 @@ use std::{
     marker::PhantomData,
     pin::Pin,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -67,7 +67,10 @@ impl Owner {
     }
 
     /// Marks `task` as part of a flight of this owner, and of all that the running task is part of.
-    fn take_aboard<F: Future>(self, task: F) -> impl Future<Output = F::Output> + use<F> {
+    pub(crate) fn take_aboard<F: Future>(
+        self,
+        task: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
         let mut owners = ABOARD.try_with(Vec::clone).unwrap_or_default();
         owners.push(self);
         ABOARD.scope(owners, task)
@@ -95,6 +98,8 @@ pub(crate) struct Flight<T> {
     /// Closed when the driver is gone, which may be long after the landing.
     ended: watch::Receiver<()>,
     driver: OnceLock<AbortHandle>,
+    /// The flight that it waits for, or did.
+    predecessor: Weak<Self>,
     /// None: so far away that it never comes.
     deadline: Option<Instant>,
 }
@@ -134,6 +139,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
             waiters: AtomicUsize::new(0),
             ended,
             driver: OnceLock::new(),
+            predecessor: predecessor.as_ref().map_or_else(Weak::new, Arc::downgrade),
             deadline: Instant::now().checked_add(time),
         });
         let driver = Driver {
@@ -179,6 +185,11 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         // The second of two landings changes nothing.
         let _ = self.value.set(value);
         self.landed.notify_waiters();
+    }
+
+    /// The flight that it waits for, or did, if that has not ended.
+    pub(crate) fn predecessor(&self) -> Option<Arc<Self>> {
+        self.predecessor.upgrade()
     }
 
     /// How many wait for the landing now.

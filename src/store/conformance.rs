@@ -11,7 +11,8 @@
 //! # }
 //! ```
 //!
-//! What it cannot try is what happens to a process that is killed, and to a machine that loses power.
+//! What it cannot try is what happens to a process that is killed, and to a machine that loses power; nor how long a lock is
+//! held for somebody who takes long, where locks have leases.
 
 use std::{
     future::{Future, poll_fn},
@@ -24,7 +25,10 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use super::{
     error::StoreErrorKind,
@@ -38,6 +42,9 @@ const KEY: &str = "tower-salesforce-auth conformance";
 
 /// Longer than any store waits for a lock.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What was given up would come within this time.
+const A_WHILE: Duration = Duration::from_millis(100);
 
 /// Tries every clause that can be tried from within one process.
 ///
@@ -56,6 +63,7 @@ pub async fn check<S: SessionStore>(open: impl Fn() -> S) {
     a_lock_has_one_holder(&open).await;
     a_lock_that_is_held_is_busy(&open).await;
     whoever_gives_up_holds_no_lock(&open).await;
+    what_is_given_up_does_not_come_later(&open).await;
     readers_see_whole_records(&open).await;
 }
 
@@ -238,7 +246,9 @@ async fn patient_lock(store: &impl SessionStore) -> Box<dyn StoreLock> {
     let locked = timeout(PATIENCE, async {
         loop {
             match store.lock(KEY).await {
-                Err(error) if error.kind() == StoreErrorKind::LockBusy => {}
+                Err(error) if error.kind() == StoreErrorKind::LockBusy => {
+                    tokio::task::yield_now().await;
+                }
                 locked => break locked.unwrap_or_else(|error| panic!("{LOCK}: {error:?}")),
             }
         }
@@ -249,29 +259,49 @@ async fn patient_lock(store: &impl SessionStore) -> Box<dyn StoreLock> {
 }
 
 async fn a_lock_that_is_held_is_busy<S: SessionStore>(open: &impl Fn() -> S) {
-    let held = lock(&open(), KEY).await;
-    for store in [open(), open()] {
-        let Ok(locked) = timeout(PATIENCE, store.lock(KEY)).await else {
-            panic!("a lock that stays held was waited for longer than {PATIENCE:?}");
-        };
-        match locked {
-            Ok(_) => panic!("two hold the lock of one key"),
-            Err(error) => assert_eq!(
-                error.kind(),
-                StoreErrorKind::LockBusy,
-                "a lock that is held is LockBusy, and not {error:?}"
-            ),
-        }
-        assert_eq!(
-            load(&store, KEY).await,
-            None,
-            "a lock keeps nobody from loading without it"
-        );
-    }
+    let holder = open();
+    let mut held = lock(&holder, KEY).await;
+    is_busy(&holder).await;
+    is_busy(&open()).await;
+    assert_eq!(
+        load(&open(), KEY).await,
+        None,
+        "a lock keeps nobody from loading without it"
+    );
+    // Whatever is done under it, it is the same lock.
+    let record = Record::new(bare("access"));
+    let saved = held.save(&record).await;
+    saved.unwrap_or_else(|error| panic!("{SAVE}: {error:?}"));
+    is_busy(&open()).await;
+    let deleted = held.delete().await;
+    deleted.unwrap_or_else(|error| panic!("{DELETE}: {error:?}"));
+    is_busy(&open()).await;
+    let saved = held.save(&record).await;
+    saved.unwrap_or_else(|error| panic!("{SAVE}: {error:?}"));
+    // It need not be unlocked. A drop may have to be told to a server.
     drop(held);
-    // A drop may have to be told to a server.
     patient_lock(&open()).await.unlock().await;
     lock(&open(), KEY).await.unlock().await;
+    assert_eq!(
+        load(&open(), KEY).await,
+        Some(text(&record)),
+        "a record was lost that had been saved, since the lock was dropped and not unlocked"
+    );
+    delete(&open(), KEY).await;
+}
+
+async fn is_busy(store: &impl SessionStore) {
+    let Ok(locked) = timeout(PATIENCE, store.lock(KEY)).await else {
+        panic!("a lock that stays held was waited for longer than {PATIENCE:?}");
+    };
+    match locked {
+        Ok(_) => panic!("two hold the lock of one key"),
+        Err(error) => assert_eq!(
+            error.kind(),
+            StoreErrorKind::LockBusy,
+            "a lock that is held is LockBusy, and not {error:?}"
+        ),
+    }
 }
 
 async fn whoever_gives_up_holds_no_lock<S: SessionStore>(open: &impl Fn() -> S) {
@@ -294,6 +324,33 @@ async fn whoever_gives_up_holds_no_lock<S: SessionStore>(open: &impl Fn() -> S) 
         held.unlock().await;
         patient_lock(&open()).await.unlock().await;
     }
+}
+
+async fn what_is_given_up_does_not_come_later<S: SessionStore>(open: &impl Fn() -> S) {
+    let abandoned = Record::new(bare(&"abandoned".repeat(1_000)));
+    let last = Record::new(bare("last"));
+    for is_same_lock in [true, false] {
+        let store = open();
+        let mut lock = patient_lock(&store).await;
+        {
+            let mut saving = pin!(lock.save(&abandoned));
+            let _ = poll_fn(|cx| Poll::Ready(saving.as_mut().poll(cx).is_ready())).await;
+        }
+        if !is_same_lock {
+            lock.unlock().await;
+            lock = patient_lock(&store).await;
+        }
+        let saved = lock.save(&last).await;
+        saved.unwrap_or_else(|error| panic!("{SAVE}: {error:?}"));
+        lock.unlock().await;
+        sleep(A_WHILE).await;
+        assert_eq!(
+            load(&open(), KEY).await,
+            Some(text(&last)),
+            "a save that was given up took the place of a later one"
+        );
+    }
+    delete(&open(), KEY).await;
 }
 
 async fn readers_see_whole_records<S: SessionStore>(open: &impl Fn() -> S) {
@@ -355,6 +412,7 @@ async fn readers_see_whole_records<S: SessionStore>(open: &impl Fn() -> S) {
 const LOAD: &str = "the store could not load";
 const SAVE: &str = "the store could not save";
 const LOCK: &str = "the lock could not be had";
+const DELETE: &str = "the store could not delete";
 
 fn bare(access_token: &str) -> Session {
     Session::new(access_token, "https://mydomainname.my.salesforce.com")
@@ -410,6 +468,6 @@ async fn save(store: &impl SessionStore, key: &str, record: &Record) {
 async fn delete(store: &impl SessionStore, key: &str) {
     let mut lock = lock(store, key).await;
     let deleted = lock.delete().await;
-    deleted.unwrap_or_else(|error| panic!("the store could not delete {key:?}: {error:?}"));
+    deleted.unwrap_or_else(|error| panic!("{DELETE} {key:?}: {error:?}"));
     lock.unlock().await;
 }

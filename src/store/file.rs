@@ -5,7 +5,10 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -92,6 +95,8 @@ impl FileStore {
     /// [`StoreErrorKind::Unavailable`] if it cannot be made, is no directory, or can be written to by everybody.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let directory = directory.into();
+        // It stays where it is, wherever the process goes.
+        let directory = std::path::absolute(&directory).unwrap_or(directory);
         make_directory(&directory)
             .and_then(|()| check_directory(&directory))
             .map_err(|error| {
@@ -223,14 +228,19 @@ impl StoreLock for Locked {
     fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let text = self.store.encode(&self.key, record)?;
+            if text.len() as u64 > LONGEST_RECORD {
+                return Err(record::corrupt("the session is far too long to be stored"));
+            }
+            let turn = self.held.turn();
             let held = Arc::clone(&self.held);
-            blocking(move || held.files.replace(text.as_bytes())).await
+            blocking(move || held.work(turn, |files| files.replace(text.as_bytes()))).await
         })
     }
 
     fn delete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
+        let turn = self.held.turn();
         let held = Arc::clone(&self.held);
-        Box::pin(blocking(move || held.files.delete()))
+        Box::pin(blocking(move || held.work(turn, Files::delete)))
     }
 
     fn unlock(self: Box<Self>) -> BoxFuture<'static, ()> {
@@ -267,7 +277,44 @@ struct Files {
 struct Held {
     files: Files,
     /// Closing it releases the lock.
-    _file: File,
+    file: File,
+    /// How many saves and deletions were asked for.
+    turns: AtomicU64,
+    /// The last of them that was done. One that nobody waits for any more may come to it late, and does nothing then.
+    done: Mutex<u64>,
+}
+
+impl Held {
+    fn turn(&self) -> u64 {
+        self.turns.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn work(
+        &self,
+        turn: u64,
+        work: impl FnOnce(&Files) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        if turn < *done {
+            return Ok(());
+        }
+        *done = turn;
+        if !self.is_held().unwrap_or(false) {
+            return Err(StoreError::new(
+                StoreErrorKind::Unavailable,
+                format!(
+                    "the lock of the session was taken away while it was held: somebody removed {}",
+                    self.files.lock.display()
+                ),
+            ));
+        }
+        work(&self.files)
+    }
+
+    /// Whether the lock is still what others see.
+    fn is_held(&self) -> io::Result<bool> {
+        is_at(&self.file, &self.files.lock)
+    }
 }
 
 impl Files {
@@ -313,7 +360,9 @@ impl Files {
         // From here on the lock file is taken away again, whatever happens.
         let held = Held {
             files: self,
-            _file: file,
+            file,
+            turns: AtomicU64::new(0),
+            done: Mutex::new(0),
         };
         held.files.make_room().map_err(|error| {
             failed(
@@ -358,10 +407,12 @@ impl Files {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // What stays behind is in nobody's way.
-        let _ = fs::remove_file(&self.files.temporary);
-        if cfg!(unix) {
-            let _ = fs::remove_file(&self.files.lock);
+        // What stays behind is in nobody's way. What others have made since is theirs.
+        if self.is_held().unwrap_or(false) {
+            let _ = fs::remove_file(&self.files.temporary);
+            if cfg!(unix) {
+                let _ = fs::remove_file(&self.files.lock);
+            }
         }
     }
 }

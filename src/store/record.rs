@@ -39,6 +39,8 @@ const VERSION: u32 = 1;
 pub struct Record {
     session: Session,
     revision: Revision,
+    /// Whether a refresh token of its line was rotated out. What somebody was given to begin with may be spent then.
+    has_rotated: bool,
 }
 
 /// Tells the records of one key apart.
@@ -64,7 +66,8 @@ impl Record {
         // No other login has brought this token, and none is going to.
         let line = fingerprint(session.access_token().expose());
         Self {
-            session,
+            has_rotated: session.is_rotated(),
+            session: session.without_provenance(),
             revision: Revision { line, number: 1 },
         }
     }
@@ -74,7 +77,8 @@ impl Record {
     pub fn followed_by(&self, session: Session) -> Self {
         let Revision { line, number } = self.revision;
         Self {
-            session,
+            has_rotated: self.has_rotated || session.is_rotated(),
+            session: session.without_provenance(),
             revision: Revision {
                 line,
                 number: number.saturating_add(1),
@@ -93,6 +97,10 @@ impl Record {
 
     pub(crate) fn revision(&self) -> Revision {
         self.revision
+    }
+
+    pub(crate) fn has_rotated(&self) -> bool {
+        self.has_rotated
     }
 
     /// The record as text: JSON on one line, with all tokens in it.
@@ -117,6 +125,7 @@ impl Record {
             organization_id: session.organization_id(),
             user_id: session.user_id(),
             is_soap: session.is_soap(),
+            has_rotated: self.has_rotated,
         };
         // Room for the tokens, so that no copy is left behind by a buffer that has to grow.
         let tokens = written.access_token.len() + written.refresh_token.map_or(0, str::len);
@@ -153,10 +162,15 @@ impl Record {
             line,
             number: read.number,
         };
+        let has_rotated = read.has_rotated;
         let session = read.session().map_err(|error| {
             corrupt("the session record holds a session that cannot be used").with_source(error)
         })?;
-        Ok(Self { session, revision })
+        Ok(Self {
+            session,
+            revision,
+            has_rotated,
+        })
     }
 }
 
@@ -208,6 +222,7 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<&'a str>,
     is_soap: bool,
+    has_rotated: bool,
 }
 
 #[derive(Deserialize)]
@@ -225,6 +240,7 @@ struct Read {
     organization_id: Option<String>,
     user_id: Option<String>,
     is_soap: bool,
+    has_rotated: bool,
 }
 
 impl Read {

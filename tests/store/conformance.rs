@@ -66,6 +66,10 @@ enum Fault {
     SavesInPieces,
     LosesWhatIsGivenUp,
     LeaksTheLockOfWhoeverGivesUp,
+    SavesAfterItWasGivenUp,
+    LosesTheLockByASave,
+    LosesTheLockByADeletion,
+    UndoesWhatWasNotUnlocked,
 }
 
 /// A store in memory with a fault.
@@ -142,7 +146,8 @@ impl SessionStore for Faulty {
             let lock: Box<dyn StoreLock> = Box::new(FaultyLock {
                 store: self.clone(),
                 key,
-                _lock: lock,
+                lock,
+                before: Vec::new(),
             });
             Ok(lock)
         })
@@ -152,7 +157,21 @@ impl SessionStore for Faulty {
 struct FaultyLock {
     store: Faulty,
     key: String,
-    _lock: Option<Box<dyn StoreLock>>,
+    lock: Option<Box<dyn StoreLock>>,
+    /// What was stored before, to be put back.
+    before: Vec<Option<Record>>,
+}
+
+impl Drop for FaultyLock {
+    fn drop(&mut self) {
+        if let Some(before) = self.before.drain(..).next() {
+            let mut records = self.store.records();
+            match before {
+                Some(record) => records.insert(self.key.clone(), record),
+                None => records.remove(&self.key),
+            };
+        }
+    }
 }
 
 impl StoreLock for FaultyLock {
@@ -176,6 +195,23 @@ impl StoreLock for FaultyLock {
                     self.store.records().insert(self.key.clone(), lost);
                     return Ok(());
                 }
+                Fault::SavesAfterItWasGivenUp => {
+                    let (store, key, record) =
+                        (self.store.clone(), self.key.clone(), record.clone());
+                    // The longer, the later.
+                    let len = u32::try_from(record.encode().expose().len()).unwrap();
+                    let saving = tokio::spawn(async move {
+                        tokio::time::sleep(SOON * len / 10_000).await;
+                        store.records().insert(key, record);
+                    });
+                    saving.await.unwrap();
+                    return Ok(());
+                }
+                Fault::LosesTheLockByASave => self.lock = None,
+                Fault::UndoesWhatWasNotUnlocked => {
+                    let before = self.store.records().get(&self.key).cloned();
+                    self.before.push(before);
+                }
                 Fault::SavesInPieces => {
                     let half = record.followed_by(bare(record.session()));
                     self.store.records().insert(self.key.clone(), half);
@@ -194,7 +230,15 @@ impl StoreLock for FaultyLock {
         })
     }
 
+    fn unlock(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+        self.before.clear();
+        Box::pin(std::future::ready(()))
+    }
+
     fn delete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
+        if matches!(self.store.fault, Fault::LosesTheLockByADeletion) {
+            self.lock = None;
+        }
         let deleted = match self.store.fault {
             Fault::DeletesNothing => Ok(()),
             _ => match self.store.records().remove(&self.key) {
@@ -206,6 +250,19 @@ impl StoreLock for FaultyLock {
         };
         Box::pin(std::future::ready(deleted))
     }
+}
+
+async fn is_found(fault: Fault) {
+    let shared = Faulty::new(fault);
+    let open = move || match fault {
+        Fault::KeepsEachProcessItsOwn => Faulty::new(fault),
+        _ => shared.clone(),
+    };
+    let checked = tokio::spawn(async move { conformance::check(open).await });
+    let found = checked
+        .await
+        .expect_err(&format!("{fault:?} was not found"));
+    assert!(found.is_panic());
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,16 +282,16 @@ async fn a_store_that_breaks_the_contract_is_found_out() {
         Fault::SavesInPieces,
         Fault::LosesWhatIsGivenUp,
         Fault::LeaksTheLockOfWhoeverGivesUp,
+        Fault::LosesTheLockByASave,
+        Fault::LosesTheLockByADeletion,
+        Fault::UndoesWhatWasNotUnlocked,
     ] {
-        let shared = Faulty::new(fault);
-        let open = move || match fault {
-            Fault::KeepsEachProcessItsOwn => Faulty::new(fault),
-            _ => shared.clone(),
-        };
-        let checked = tokio::spawn(async move { conformance::check(open).await });
-        let found = checked
-            .await
-            .expect_err(&format!("{fault:?} was not found"));
-        assert!(found.is_panic());
+        is_found(fault).await;
     }
+}
+
+/// In real time, which goes on while others read.
+#[tokio::test]
+async fn a_store_that_saves_late_is_found_out() {
+    is_found(Fault::SavesAfterItWasGivenUp).await;
 }

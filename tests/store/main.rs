@@ -2,6 +2,7 @@
 
 mod conformance;
 mod file;
+mod hardening;
 mod kill;
 mod procedure;
 mod processes;

@@ -4,14 +4,14 @@ use std::{
     future::pending,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use tokio::time::sleep;
 use tower_salesforce_auth::{
-    Observer, RefreshFailed, RefreshStarted, SessionAdopted, StoreFailed, StoreOperation,
+    Observer, RefreshFailed, RefreshStarted, Secret, SessionAdopted, StoreFailed, StoreOperation,
     store::{BoxFuture, MemoryStore, Record, SessionStore, StoreError, StoreErrorKind, StoreLock},
 };
 
@@ -36,7 +36,13 @@ pub(crate) struct Scripted {
     counts: Arc<Counts>,
     /// What is loaded instead of what was saved.
     overwritten: Arc<Mutex<Option<Record>>>,
+    /// Whether the next unlock panics.
+    panics_at_unlock: Arc<AtomicBool>,
+    /// What is done before a save.
+    at_save: Arc<Mutex<Option<Hook>>>,
 }
+
+type Hook = Box<dyn Fn() -> BoxFuture<'static, ()> + Send>;
 
 #[derive(Default)]
 struct Fates {
@@ -74,6 +80,15 @@ impl Scripted {
 
     pub(crate) fn count(&self, operation: StoreOperation) -> usize {
         self.counter(operation).load(Ordering::SeqCst)
+    }
+
+    /// The next unlock panics, and releases the lock.
+    pub(crate) fn panic_at_unlock(&self) {
+        self.panics_at_unlock.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn at_save(&self, hook: impl Fn() -> BoxFuture<'static, ()> + Send + 'static) {
+        *self.at_save.lock().unwrap() = Some(Box::new(hook));
     }
 
     /// Stores a record, whoever has the lock.
@@ -172,6 +187,16 @@ impl StoreLock for ScriptedLock {
 
     fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
+            let hook = self
+                .script
+                .at_save
+                .lock()
+                .unwrap()
+                .as_ref()
+                .map(|hook| hook());
+            if let Some(hook) = hook {
+                hook.await;
+            }
             self.script.meet(StoreOperation::Save).await?;
             *self.script.overwritten.lock().unwrap() = None;
             self.lock.save(record).await
@@ -182,6 +207,13 @@ impl StoreLock for ScriptedLock {
         Box::pin(async move {
             self.script.meet(StoreOperation::Delete).await?;
             self.lock.delete().await
+        })
+    }
+
+    fn unlock(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let panics = self.script.panics_at_unlock.swap(false, Ordering::SeqCst);
+            assert!(!panics, "as it was told");
         })
     }
 }
@@ -196,11 +228,16 @@ impl Drop for ScriptedLock {
 
 /// What an observer was told.
 #[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<String>>>, Arc<Mutex<Option<Secret>>>);
 
 impl Log {
     pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    /// The last refresh token that came with nothing else.
+    pub(crate) fn last_refresh_token(&self) -> Option<Secret> {
+        self.1.lock().unwrap().clone()
     }
 
     fn note(&self, what: String) {
@@ -219,6 +256,10 @@ impl Observer for Log {
 
     fn session_adopted(&self, event: &SessionAdopted) {
         self.note(format!("adopted {:?}", event.reason));
+    }
+
+    fn refresh_token_changed(&self, refresh_token: &Secret) {
+        *self.1.lock().unwrap() = Some(refresh_token.clone());
     }
 
     fn store_failed(&self, event: &StoreFailed) {

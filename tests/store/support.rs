@@ -66,7 +66,19 @@ pub(crate) fn refresh_token(session: &Session) -> &str {
     session.refresh_token().map_or("", |token| token.expose())
 }
 
-/// Asks the org for something that needs a session, over a socket.
+/// Renews sessions with the refresh token that is stored: the one that it was given is good for nothing.
+pub(crate) fn layer(org: &Org, store: impl SessionStore) -> SalesforceAuthLayer {
+    SalesforceAuthLayer::new(RefreshToken::new(org.clone(), app(org), "none")).store(store, KEY)
+}
+
+/// Asks the org for something that needs a session.
+pub(crate) async fn limits(layer: &SalesforceAuthLayer, org: &Org) -> Result<StatusCode, BoxError> {
+    let uri = format!("{}{LIMITS}", org.instance_url());
+    let request = Request::get(uri).body(Full::<Bytes>::default())?;
+    Ok(layer.layer(org.clone()).oneshot(request).await?.status())
+}
+
+/// The same over a socket.
 pub(crate) async fn get_limits(layer: &SalesforceAuthLayer) -> Result<StatusCode, BoxError> {
     let request = Request::get(LIMITS).body(Full::<Bytes>::default())?;
     let response = layer.layer(client()).oneshot(request).await?;
