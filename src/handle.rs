@@ -285,6 +285,11 @@ impl SessionHandle {
 
     /// Where the session is stored, nowhere by default.
     pub(crate) fn set_place(&self, place: &Place) {
+        let mut life = self.shared.lock();
+        if self.shared.settings.load().place.is_none() && life.latest.is_some() {
+            // As far as the store is concerned.
+            life.standing = Standing::ByHand { since: life.epoch };
+        }
         self.change_settings(|settings| settings.place = Some(place.clone()));
     }
 

@@ -256,15 +256,18 @@ impl Shared {
 impl Logout {
     /// Adds what was stored of the session that was logged out.
     fn add(&mut self, record: Record) {
-        let is_seen = self.seen == Some(record.revision());
+        let revision = record.revision();
+        let is_news = self
+            .seen
+            .is_none_or(|seen| revision != seen && !revision.is_before(seen));
         let session = record.into_session();
         if let Some(refresh_token) = session.refresh_token()
             && !self.refresh_tokens.contains(refresh_token)
         {
             match self.standing {
-                // The one that was stored is spent.
-                Standing::Unsaved if is_seen => {}
-                // The one that was here is spent.
+                // The one that is stored is spent.
+                Standing::Stored | Standing::Unsaved if !is_news => {}
+                // The one that was here is.
                 Standing::Stored => self.refresh_tokens = vec![refresh_token.clone()],
                 // They are of two logins.
                 Standing::ByHand { .. } | Standing::Unsaved => {

@@ -105,7 +105,7 @@ impl Shared {
         };
         let is_seen = life.seen == Some(stored.revision());
         // One that was set, or that was here before there was a store, is another login than what is stored.
-        if life.standing.is_by_hand() || life.seen.is_none() {
+        if life.standing.is_by_hand() {
             let came_without = life
                 .latest
                 .as_ref()

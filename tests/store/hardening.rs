@@ -89,14 +89,29 @@ async fn is_good(org: &Org, refresh_token: &tower_salesforce_auth::Secret) -> bo
 async fn a_save_by_one_who_is_behind_changes_nothing() {
     let (org, store, behind, ahead) = one_behind().await;
     let newest = stored(&store).await.unwrap();
-    behind.handle().save().await.unwrap();
-    assert_eq!(
-        stored(&store).await.unwrap().refresh_token(),
-        newest.refresh_token()
-    );
+    for _ in 0..2 {
+        behind.handle().save().await.unwrap();
+        let kept = stored(&store).await.unwrap();
+        assert_eq!(kept.refresh_token(), newest.refresh_token());
+        behind.handle().reset();
+    }
     org.expire_sessions();
     limits(&ahead, &org).await.unwrap();
     assert_no_reuse(&org);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_was_there_before_its_store_is_saved_by_hand() {
+    let (org, store) = (Org::new(), MemoryStore::new());
+    let login = RefreshToken::new(org.clone(), app(&org), org.authorize().refresh_token());
+    let layer = SalesforceAuthLayer::new(login);
+    limits(&layer, &org).await.unwrap();
+    let layer = layer.store(store.clone(), KEY);
+    layer.handle().save().await.unwrap();
+    let live = layer.handle().current().unwrap();
+    let kept = stored(&store).await.unwrap();
+    assert_eq!(kept.access_token(), live.access_token());
+    assert_eq!(kept.refresh_token(), live.refresh_token());
 }
 
 #[tokio::test(start_paused = true)]
