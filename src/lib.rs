@@ -151,6 +151,7 @@ mod session;
 mod sessions;
 mod soap;
 pub mod store;
+mod stored;
 mod trace;
 mod transport;
 pub mod verdict;

@@ -2,21 +2,19 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::{
     endpoint::LoginUrl,
     error::{Error, ErrorKind, RefreshError, RefreshErrorKind},
     event::SessionState,
     handle::{SessionHandle, runtime},
-    life::{Landed, Logout, Shared, Standing},
+    life::{Landed, Logout, Standing},
     oauth,
-    observer::{News, StoreOperation},
-    procedure::release,
+    observer::News,
     refresh::single_flight::Flight,
     session::Session,
     soap,
-    store::{Place, Record, StoreError},
     transport::HttpClient,
 };
 
@@ -198,87 +196,6 @@ impl SessionHandle {
             outcome = outcome.and(ended);
         }
         outcome
-    }
-}
-
-impl Shared {
-    /// Deletes what is stored of the sessions that were logged out, up to this epoch, and takes note of what others had
-    /// stored meanwhile: that ends as well.
-    pub(crate) async fn delete_stored(&self, up_to: u64) -> Result<(), StoreError> {
-        loop {
-            let pending = self.lock().logouts.iter().find_map(|logout| {
-                let place = logout.place.clone().filter(|_| logout.epoch <= up_to)?;
-                Some((logout.epoch, place))
-            });
-            match pending {
-                Some((epoch, place)) => self.delete_stored_of(epoch, &place).await?,
-                None => return Ok(()),
-            }
-        }
-    }
-
-    async fn delete_stored_of(&self, epoch: u64, place: &Place) -> Result<(), StoreError> {
-        let deadline = Instant::now().checked_add(self.settings.load().refresh_timeout);
-        let locking = place.store.lock(&place.key);
-        let mut lock = self
-            .ask(place, StoreOperation::Lock, deadline, locking)
-            .await?;
-        let loading = lock.load();
-        let loaded = self
-            .ask(place, StoreOperation::Load, deadline, loading)
-            .await;
-        let (stored, unreadable) = match loaded {
-            Ok(stored) => (stored, None),
-            // It is deleted, but nobody knows what has to be ended.
-            Err(error) if error.is_terminal() => (None, Some(error)),
-            Err(error) => return Err(error),
-        };
-        // What was stored from here after the logout is another login.
-        let revision = stored.as_ref().map(Record::revision);
-        let is_another_login = revision.is_some() && self.lock().seen == revision;
-        if !is_another_login {
-            let deleting = lock.delete();
-            self.ask(place, StoreOperation::Delete, deadline, deleting)
-                .await?;
-        }
-        let is_it = |logout: &&mut Logout| logout.epoch == epoch;
-        if let Some(logout) = self.lock().logouts.iter_mut().find(is_it) {
-            logout.place = None;
-            if let Some(record) = stored.filter(|_| !is_another_login) {
-                logout.add(record);
-            }
-        }
-        release(lock, deadline).await;
-        unreadable.map_or(Ok(()), Err)
-    }
-}
-
-impl Logout {
-    /// Adds what was stored of the session that was logged out.
-    fn add(&mut self, record: Record) {
-        let revision = record.revision();
-        let is_news = self
-            .seen
-            .is_none_or(|seen| revision != seen && !revision.is_before(seen));
-        let session = record.into_session();
-        if let Some(refresh_token) = session.refresh_token()
-            && !self.refresh_tokens.contains(refresh_token)
-        {
-            match self.standing {
-                // The one that is stored is spent.
-                Standing::Stored | Standing::Unsaved if !is_news => {}
-                // The one that was here is.
-                Standing::Stored => self.refresh_tokens = vec![refresh_token.clone()],
-                // They are of two logins.
-                Standing::ByHand { .. } | Standing::Unsaved => {
-                    self.refresh_tokens.push(refresh_token.clone());
-                }
-            }
-        }
-        let is_known = |known: &Session| known.access_token() == session.access_token();
-        if !self.sessions.iter().any(is_known) {
-            self.sessions.push(session);
-        }
     }
 }
 

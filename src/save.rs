@@ -7,9 +7,9 @@ use crate::{
     handle::{SessionHandle, runtime},
     life::{Shared, Standing},
     observer::StoreOperation,
-    procedure::{release, take_refresh_token},
     session::Session,
     store::{Place, Record, StoreError, StoreErrorKind},
+    stored::{release, take_refresh_token},
 };
 
 impl SessionHandle {
