@@ -32,9 +32,13 @@ pub enum Api {
 const SOAP_ACTION: HeaderName = HeaderName::from_static("soapaction");
 
 impl Api {
+    #[inline]
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         let path = request.uri().path();
         // Nearly every request is told by its first bytes, and no header of it is looked up.
+        if path.starts_with("/services/data/") {
+            return Self::Rest;
+        }
         if let Some(service) = after(path, "/services/") {
             return Self::of_service(service);
         }

@@ -49,14 +49,21 @@ impl Origin {
     }
 
     /// Whether a request to `uri` goes here.
+    #[inline]
     pub(crate) fn is_of(&self, uri: &Uri) -> bool {
         let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
             return false;
         };
+        // To the letter, as it is nearly always, or in other words.
         *scheme == self.scheme
-            && (*authority == self.authority
-                || (authority.host().eq_ignore_ascii_case(self.host())
-                    && port(scheme, authority) == port(&self.scheme, &self.authority)))
+            && (authority.as_str() == self.authority.as_str() || self.is_also(scheme, authority))
+    }
+
+    #[cold]
+    fn is_also(&self, scheme: &Scheme, authority: &Authority) -> bool {
+        *authority == self.authority
+            || (authority.host().eq_ignore_ascii_case(self.host())
+                && port(scheme, authority) == port(&self.scheme, &self.authority))
     }
 
     /// Sends `path` here.

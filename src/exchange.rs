@@ -14,6 +14,7 @@ use crate::{
     observer::{News, Replayed},
     opt_out::{NoRefresh, NoReplay},
     outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
+    redirect,
     request::{self, Head, Target},
     session::{Generation, LiveSession, Published, Trial},
     soap::session_header::{self, Written},
@@ -52,6 +53,14 @@ pub(crate) struct Exchange<S, B> {
     pub(crate) kept: Result<Kept<S, B>, ReplaySkipped>,
 }
 
+/// What the head of an answer tells.
+pub(crate) enum Judged {
+    /// It is returned.
+    Answer,
+    /// Its body has to be read, to know the verdict, or to give its connection back.
+    Suspect(Option<Verdict>),
+}
+
 /// What it takes to send a request again.
 pub(crate) struct Kept<S, B> {
     /// The service to send it with. It was not polled to readiness yet.
@@ -64,62 +73,70 @@ pub(crate) struct Kept<S, B> {
 /// is.
 pub(crate) type Attempt<S, B> = (Request<ReplayBody<B>>, Option<Exchange<S, B>>);
 
-/// Prepares the first attempt.
+/// Prepares the first attempt, and returns what is remembered of it. None: its answer is passed on, whatever it is.
+///
+/// The request is changed where it is: it is larger than all that is done to it.
 ///
 /// `meant_for` is the session whose instance the request was found to be meant for, if it had to wait for another.
 /// `clone_inner` gets the service that a second attempt would be sent with.
-pub(crate) fn first_attempt<S, B>(
-    mut request: Request<B>,
+#[inline]
+pub(crate) fn prepare<S, B>(
+    request: &mut Request<ReplayBody<B>>,
     meant_for: Option<Generation>,
     published: &Published,
     handle: &SessionHandle,
     policy: &ReplayPolicy,
     clone_inner: impl FnOnce() -> S,
-) -> Result<Attempt<S, B>, Error>
+) -> Result<Option<Exchange<S, B>>, Error>
 where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
-    let api = Api::of(&request);
-    if request::is_left_alone(&request, api) {
+    let api = Api::of(request);
+    if request::is_left_alone(request, api) {
         if request::is_relative(request.uri()) {
-            request::send_to_instance(&mut request, published)?;
+            request::send_to_instance(request, published)?;
         }
-        return Ok((request.map(ReplayBody::once), None));
+        return Ok(None);
     }
     let target = match meant_for {
-        Some(generation) if published.succeeds(generation) => Target::Instance,
+        None if published.is_at_instance(request.uri()) => Target::Instance,
+        Some(generation) if published.succeeds(generation) => {
+            request::send_to_instance(request, published)?;
+            Target::Instance
+        }
         Some(_) => return Err(other_org()),
         None => match Target::of(request.uri(), published, handle) {
-            Some(target) => target,
-            None => return Ok((request.map(ReplayBody::once), None)),
+            Some(Target::Instance) => {
+                request::send_to_instance(request, published)?;
+                Target::Instance
+            }
+            Some(Target::Allowed) => Target::Allowed,
+            None => return Ok(None),
         },
     };
-    if target == Target::Instance {
-        request::send_to_instance(&mut request, published)?;
-    }
     if policy.max_refreshes == 0 || request.extensions().get::<NoRefresh>().is_some() {
-        let mut request = send_once(request, api, published);
-        request::authorize(&mut request, api, published);
-        return Ok((request, None));
+        send_once(request, api, published);
+        request::authorize(request, api, published);
+        return Ok(None);
     }
-    let (mut request, kept) = if !handle.is_renewable() {
-        let request = send_once(request, api, published);
-        (request, Err(ReplaySkipped::NotConfigured))
+    let kept = if !handle.is_renewable() {
+        send_once(request, api, published);
+        Err(ReplaySkipped::NotConfigured)
     } else if request.extensions().get::<NoReplay>().is_some() {
-        let request = send_once(request, api, published);
-        (request, Err(ReplaySkipped::NotWanted))
+        send_once(request, api, published);
+        Err(ReplaySkipped::NotWanted)
     } else {
-        let (request, kept_body) = keep_body(request, api, published, policy.replay_limit);
+        let kept_body = keep_body(request, api, published, policy.replay_limit);
         let kept = kept_body.map(|body| Kept {
             not_ready_inner: clone_inner(),
-            head: Head::keep(&request, target, published),
+            head: Head::keep(request, target, published),
             body,
         });
-        (request, kept.ok_or(ReplaySkipped::BodyNotReplayable))
+        kept.ok_or(ReplaySkipped::BodyNotReplayable)
     };
-    request::authorize(&mut request, api, published);
-    let exchange = Exchange {
+    request::authorize(request, api, published);
+    Ok(Some(Exchange {
         handle: handle.clone(),
         generation: published.generation,
         attempts: 1,
@@ -131,19 +148,17 @@ where
         classifier: policy.classifier.clone(),
         trial: published.trial.clone(),
         kept,
-    };
-    Ok((request, Some(exchange)))
+    }))
 }
 
 /// Keeps nothing of the body.
-fn send_once<B>(request: Request<B>, api: Api, published: &Published) -> Request<ReplayBody<B>>
+fn send_once<B>(request: &mut Request<ReplayBody<B>>, api: Api, published: &Published)
 where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
-    match api {
-        Api::Soap => keep_body(request, api, published, 0).0,
-        _ => request.map(ReplayBody::once),
+    if api == Api::Soap {
+        keep_body(request, api, published, 0);
     }
 }
 
@@ -152,30 +167,25 @@ where
 /// Envelopes are made before anybody knows which session they are going to be sent with. A stale one, sent as it is,
 /// would be held against a session that is not in it.
 fn keep_body<B>(
-    request: Request<B>,
+    request: &mut Request<ReplayBody<B>>,
     api: Api,
     published: &Published,
     limit: usize,
-) -> (Request<ReplayBody<B>>, Option<KeptBody<B>>)
+) -> Option<KeptBody<B>>
 where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
-    let mut kept = None;
-    let mut request = request.map(|body| {
-        let (body, kept_body) = ReplayBody::keep(body, limit);
-        kept = kept_body;
-        body
-    });
+    let mut kept = request.body_mut().keep(limit);
     if api == Api::Soap
         && let Some(KeptBody::InMemory(memory)) = &mut kept
         && let Written::Envelope(envelope) = write_session(memory.data(), published)
     {
-        request::correct_length(&mut request, growth(memory.data(), &envelope));
+        request::correct_length(request, growth(memory.data(), &envelope));
         memory.replace_data(Bytes::from(envelope));
         *request.body_mut() = memory.clone().send();
     }
-    (request, kept)
+    kept
 }
 
 fn write_session(envelope: &[u8], published: &Published) -> Written {
@@ -222,11 +232,28 @@ impl<S, B> Exchange<S, B> {
     }
 
     /// The verdict on an answer that nothing can be done about, as far as it is to be had without its body.
-    pub(crate) fn known_by(&self, status: StatusCode) -> Option<Verdict> {
+    fn known_by(&self, status: StatusCode) -> Option<Verdict> {
         match &self.kept {
             _ if status == StatusCode::UNAUTHORIZED => Some(Verdict::Expired),
             Err(ReplaySkipped::NotConfigured) => Some(Verdict::Pass),
             _ => None,
+        }
+    }
+
+    /// Judges an answer by its head. One that is returned as it is has what was done for it noted on it.
+    pub(crate) fn judge<R>(&self, response: &mut Response<R>) -> Judged {
+        let verdict = match self.classifier.head(&self.head_of(response)) {
+            Some(Verdict::Pass) => Some(Verdict::Pass),
+            _ if redirect::led_astray(response, &self.handle) => Some(Verdict::Pass),
+            None if !self.may_refresh() => self.known_by(response.status()),
+            suspected => suspected,
+        };
+        match verdict {
+            Some(verdict) if verdict != Verdict::Expired || !self.may_refresh() => {
+                self.conclude(response, verdict);
+                Judged::Answer
+            }
+            suspected => Judged::Suspect(suspected),
         }
     }
 

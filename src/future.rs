@@ -17,10 +17,9 @@ use tower_service::Service;
 use crate::{
     body::{KeptBody, Peeked, Reclaim, ReplayBody, Replayable, ResponseBody},
     error::{BoxError, Error},
-    exchange::{Exchange, Kept, Rejected, Replay, ReplayPolicy, first_attempt},
+    exchange::{Exchange, Judged, Kept, Rejected, Replay, ReplayPolicy, prepare},
     handle::{self, Acquired, SessionHandle, Waiting},
     outcome::{OnRefreshFailure, ReplaySkipped},
-    redirect,
     request::Head,
     session::{Generation, LiveSession},
     verdict::{Extent, Verdict},
@@ -150,7 +149,18 @@ where
                 request,
                 meant_for,
                 policy,
-            } => first_attempt(request, meant_for, &live.0, &handle, &policy, clone_inner)?,
+            } => {
+                let mut request = request.map(ReplayBody::once);
+                let exchange = prepare(
+                    &mut request,
+                    meant_for,
+                    &live.0,
+                    &handle,
+                    &policy,
+                    clone_inner,
+                )?;
+                (request, exchange)
+            }
             // The session may be another than the one that the rejection was held against.
             OutgoingRequest::Again(mut replay) => {
                 let exchange = &replay.rejected.exchange;
@@ -176,6 +186,7 @@ where
     ResBody: Body,
 {
     /// Waits for the response to a request that was sent.
+    #[inline]
     pub(crate) fn calling(future: S::Future, exchange: Option<Exchange<S, ReqBody>>) -> Self {
         Self {
             state: State::Calling { future, exchange },
@@ -355,10 +366,24 @@ where
                 }
 
                 StateProj::Calling { future, exchange } => {
-                    let response = ready!(future.poll(cx)).map_err(Into::into)?;
-                    match exchange.take() {
-                        None => Step::Respond(response.map(ResponseBody::new)),
-                        Some(exchange) => answered(response, exchange),
+                    let mut response = ready!(future.poll(cx)).map_err(Into::into)?;
+                    let verdict = exchange
+                        .as_ref()
+                        .map(|exchange| exchange.judge(&mut response));
+                    match verdict {
+                        None | Some(Judged::Answer) => {
+                            // What was kept for a replay is not held any longer than the answer took.
+                            *exchange = None;
+                            return Poll::Ready(Ok(response.map(ResponseBody::new)));
+                        }
+                        Some(Judged::Suspect(verdict)) => Step::Wait(State::Peeking {
+                            rejected: Some(Box::new(Rejected {
+                                response: response.map(Peeked::new),
+                                exchange: taken(exchange),
+                            })),
+                            verdict,
+                            deadline: handle::runtime().is_ok().then(|| sleep(PEEK_TIMEOUT)),
+                        }),
                     }
                 }
 
@@ -470,37 +495,6 @@ where
     }
     exchange.conclude(response, verdict);
     Ok(Step::Respond(rejected.response.map(ResponseBody::from)))
-}
-
-/// What to do with an answer. A good one is returned as it is.
-fn answered<S, ReqBody, ResBody>(
-    mut response: Response<ResBody>,
-    exchange: Exchange<S, ReqBody>,
-) -> Step<S, ReqBody, ResBody>
-where
-    S: Service<Request<ReplayBody<ReqBody>>>,
-    ResBody: Body,
-{
-    let verdict = match exchange.classifier.head(&exchange.head_of(&response)) {
-        Some(Verdict::Pass) => Some(Verdict::Pass),
-        _ if redirect::led_astray(&response, &exchange.handle) => Some(Verdict::Pass),
-        None if !exchange.may_refresh() => exchange.known_by(response.status()),
-        suspected => suspected,
-    };
-    if let Some(verdict) = verdict
-        && (verdict != Verdict::Expired || !exchange.may_refresh())
-    {
-        exchange.conclude(&mut response, verdict);
-        return Step::Respond(response.map(ResponseBody::new));
-    }
-    Step::Wait(State::Peeking {
-        rejected: Some(Box::new(Rejected {
-            response: response.map(Peeked::new),
-            exchange,
-        })),
-        verdict,
-        deadline: handle::runtime().is_ok().then(|| sleep(PEEK_TIMEOUT)),
-    })
 }
 
 const COMPLETED: &str = "`ResponseFuture` polled after completion";

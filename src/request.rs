@@ -159,8 +159,8 @@ pub(crate) struct Head {
     method: Method,
     version: Version,
     extensions: Extensions,
-    /// None: the URI is in the instance, and its path begins the packed bytes.
-    uri: Option<Uri>,
+    /// None: the URI is in the instance, and its path begins the packed bytes. Hardly any other is, and so it is boxed.
+    uri: Option<Box<Uri>>,
     /// Whether the caller named the instance in a `Host` header, which then follows the instance.
     names_instance: bool,
     /// How much longer the body is by now than when the length was packed.
@@ -221,7 +221,7 @@ impl Head {
                 packed.extend_from_slice(path.map_or("/", PathAndQuery::as_str).as_bytes());
                 None
             }
-            Target::Allowed => Some(request.uri().clone()),
+            Target::Allowed => Some(Box::new(request.uri().clone())),
         };
         let path_len = packed.len();
         let mut names_instance = false;
@@ -265,7 +265,7 @@ impl Head {
         *request.extensions_mut() = self.extensions.clone();
         let (path, mut headers) = self.packed.split_at(self.path_len);
         *request.uri_mut() = match &self.uri {
-            Some(uri) => uri.clone(),
+            Some(uri) => Uri::clone(uri),
             None => {
                 let path = PathAndQuery::try_from(path)
                     .map_err(|error| unsendable("its path was not kept", error))?;

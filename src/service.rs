@@ -86,14 +86,15 @@ where
             }
             // The inner service is called where it is, since it is this one that is ready. A clone, which is not, is
             // kept for the second attempt: NOTE in future.rs, `State::Readying`.
-            let attempt =
-                exchange::first_attempt(request, None, published, handle, &self.policy, || {
+            let mut request = request.map(ReplayBody::once);
+            let prepared =
+                exchange::prepare(&mut request, None, published, handle, &self.policy, || {
                     self.inner.clone()
                 });
-            return match attempt {
-                Ok((request, exchange)) => {
-                    ResponseFuture::calling(self.inner.call(request), exchange)
-                }
+            return match prepared {
+                // Apart, since it is not to be moved about where there is none.
+                Ok(None) => ResponseFuture::calling(self.inner.call(request), None),
+                Ok(exchange) => ResponseFuture::calling(self.inner.call(request), exchange),
                 Err(error) => self.fail(error),
             };
         }

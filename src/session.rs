@@ -598,6 +598,12 @@ impl Published {
         self
     }
 
+    /// Whether `uri` is in the instance, where that is now.
+    #[inline]
+    pub(crate) fn is_at_instance(&self, uri: &Uri) -> bool {
+        self.session.instance_url.origin().is_of(uri)
+    }
+
     /// Whether `uri` is in the instance, or was before that moved.
     pub(crate) fn has_instance(&self, uri: &Uri) -> bool {
         let instance = self.session.instance_url.origin();

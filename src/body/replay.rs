@@ -101,10 +101,17 @@ where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
-    /// Sends `body`, and keeps what it takes to send it again, `limit` bytes at most if it is a stream.
+    /// Keeps what it takes to send a body again of which [nothing was kept](Self::once), `limit` bytes at most if it is a
+    /// stream.
     ///
     /// None is kept of a body that is larger.
-    pub(crate) fn keep(mut body: B, limit: usize) -> (Self, Option<KeptBody<B>>) {
+    pub(crate) fn keep(&mut self, limit: usize) -> Option<KeptBody<B>> {
+        let (sent, kept) = Self::kept(self.rest.take()?, limit);
+        *self = sent;
+        kept
+    }
+
+    fn kept(mut body: B, limit: usize) -> (Self, Option<KeptBody<B>>) {
         let hint = body.size_hint();
         let mut memory = InMemory {
             data: None,
