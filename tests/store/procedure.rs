@@ -202,6 +202,7 @@ async fn r06_a_session_that_cannot_be_saved_is_not_used_if_so_set() {
     assert!(!refresh_error(&error).is_terminal());
     assert!(layer.handle().current().is_none());
     // The rotated token is not lost for that.
+    advance(TIMEOUT).await;
     store.on(StoreOperation::Save, Fate::Done);
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
     let live = layer.handle().current().unwrap();
@@ -449,6 +450,7 @@ async fn a_record_that_is_older_than_one_that_was_seen_is_refused() {
     assert_eq!(exchanges(&org), 1);
     assert_no_reuse(&org);
     // Another login is another story, however few times it was saved.
+    advance(TIMEOUT).await;
     store.lock(KEY).await.unwrap().delete().await.unwrap();
     save(&store, session(&org.authorize())).await;
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
