@@ -99,22 +99,19 @@ where
         }
         return Ok(None);
     }
+    let is_there = published.is_at_instance(request.uri());
     let target = match meant_for {
-        None if published.is_at_instance(request.uri()) => Target::Instance,
-        Some(generation) if published.succeeds(generation) => {
-            request::send_to_instance(request, published)?;
-            Target::Instance
-        }
+        Some(generation) if published.succeeds(generation) => Target::Instance,
         Some(_) => return Err(other_org()),
+        None if is_there => Target::Instance,
         None => match Target::of(request.uri(), published, handle) {
-            Some(Target::Instance) => {
-                request::send_to_instance(request, published)?;
-                Target::Instance
-            }
-            Some(Target::Allowed) => Target::Allowed,
+            Some(target) => target,
             None => return Ok(None),
         },
     };
+    if target == Target::Instance && !is_there {
+        request::send_to_instance(request, published)?;
+    }
     if policy.max_refreshes == 0 || request.extensions().get::<NoRefresh>().is_some() {
         send_once(request, api, published);
         request::authorize(request, api, published);

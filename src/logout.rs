@@ -70,10 +70,7 @@ impl SessionHandle {
     }
 
     async fn log_out(&self, client: impl HttpClient, extent: Extent) -> Result<(), Error> {
-        let left = self.leave();
-        if extent == Extent::Grant {
-            self.shared.lock().has_spent_refresh_token = true;
-        }
+        let left = self.leave(extent);
         let runtime = runtime()?;
         if left.is_aboard {
             // What waits for the refresh is done after it.
@@ -105,7 +102,7 @@ impl SessionHandle {
     }
 
     /// Ends the session here.
-    fn leave(&self) -> Left {
+    fn leave(&self, extent: Extent) -> Left {
         let mut life = self.shared.lock();
         let departed = life.epoch;
         life.epoch += 1;
@@ -113,6 +110,7 @@ impl SessionHandle {
         // Whatever comes back from the exchange under way is of a grant that is none of ours any more.
         life.grant += 1;
         let was_logged_out = std::mem::replace(&mut life.is_logged_out, true);
+        life.has_spent_refresh_token |= extent == Extent::Grant;
         life.failure = None;
         life.policy.reset();
         let session = life.latest.take().map(|live| live.0.session.clone());

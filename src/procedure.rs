@@ -34,6 +34,15 @@ use crate::{
 /// How long a look at the store may take after a failure for good.
 const LOOK_LIMIT: Duration = Duration::from_secs(1);
 
+/// The time of a flight. None: for ever.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Until when an exchange may begin. Whoever had to wait for the lock of a store has half of the time left, so that what
+    /// uses up a refresh token is not cut off soon after.
+    last_start: Option<Instant>,
+    end: Option<Instant>,
+}
+
 impl Shared {
     /// The operation of a flight: tries to obtain a session, and again while that fails in a way that may pass and there is
     /// time for another attempt.
@@ -51,23 +60,23 @@ impl Shared {
                 Some(Choice::Exchange) => self.lock().policy.unlatch_if(|_| true),
             }
         }
-        let last_start = self.last_start(departure, deadline);
+        let limits = self.limits(departure, deadline);
         // Whoever asks for a refresh by hand does not have to wait for what failed before.
         let mut pause = match departure.reason {
             RefreshReason::Manual => None,
-            _ => self.pause(departure, last_start)?,
+            _ => self.pause(departure, limits.last_start)?,
         };
         let mut failure = None;
         loop {
             if let Some(until) = pause {
                 sleep_until(until).await;
             }
-            match self.attempt(departure, deadline).await {
+            match self.attempt(departure, limits).await {
                 Err(error) if !error.is_terminal() => {
-                    let error = telling(error, failure, last_start);
+                    let error = telling(error, failure, limits.last_start);
                     failure = Some(error.clone());
                     self.note_transient(departure, error.clone())?;
-                    pause = self.pause(departure, last_start)?;
+                    pause = self.pause(departure, limits.last_start)?;
                     self.announce_failed(departure, &error, Outlook::Retry);
                 }
                 ended => return ended,
@@ -75,13 +84,12 @@ impl Shared {
         }
     }
 
-    /// Until when an exchange may begin. Whoever had to wait for the lock of a store has half of the time left, so that what
-    /// uses up a refresh token is not cut off soon after.
-    fn last_start(&self, departure: Departure, deadline: Option<Instant>) -> Option<Instant> {
-        match &self.settings.load().place {
-            Some(_) => deadline?.checked_sub(departure.limit / 2),
-            None => deadline,
-        }
+    fn limits(&self, departure: Departure, end: Option<Instant>) -> Limits {
+        let last_start = match &self.settings.load().place {
+            Some(_) => end.and_then(|end| end.checked_sub(departure.limit / 2)),
+            None => end,
+        };
+        Limits { last_start, end }
     }
 
     /// Until when the next attempt has to wait, if it has to; the failure that it has to wait for, if that is too long.
@@ -134,19 +142,18 @@ impl Shared {
     async fn attempt(
         self: &Arc<Self>,
         departure: Departure,
-        deadline: Option<Instant>,
+        limits: Limits,
     ) -> Result<Brought, RefreshError> {
         let Some(place) = self.settings.load().place.clone() else {
             return self.exchange(departure).await.map(Brought::Obtained);
         };
-        let last_start = self.last_start(departure, deadline);
         // What was logged out is not to be found by anybody who logs in again.
         self.delete_stored(departure.epoch).await?;
         if departure.reason == RefreshReason::FirstLogin {
             // There is nothing to be used up: whoever only starts need not wait until others have done with the lock.
             let loading = place.store.load(&place.key);
             let stored = self
-                .ask(&place, StoreOperation::Load, last_start, loading)
+                .ask(&place, StoreOperation::Load, limits.last_start, loading)
                 .await?;
             if let Choice::Adopt(session) = self.choose(departure, stored.as_ref())? {
                 return Ok(Brought::Adopted(*session));
@@ -154,9 +161,9 @@ impl Shared {
         }
         let locking = place.store.lock(&place.key);
         let lock = self
-            .ask(&place, StoreOperation::Lock, last_start, locking)
+            .ask(&place, StoreOperation::Lock, limits.last_start, locking)
             .await?;
-        self.adopt_or_exchange(departure, deadline, &place, lock)
+        self.adopt_or_exchange(departure, limits, &place, lock)
             .await
     }
 
@@ -164,19 +171,18 @@ impl Shared {
     async fn adopt_or_exchange(
         self: &Arc<Self>,
         departure: Departure,
-        deadline: Option<Instant>,
+        limits: Limits,
         place: &Place,
         mut lock: Box<dyn StoreLock>,
     ) -> Result<Brought, RefreshError> {
-        let last_start = self.last_start(departure, deadline);
         let mut stored = self
-            .ask(place, StoreOperation::Load, last_start, lock.load())
+            .ask(place, StoreOperation::Load, limits.last_start, lock.load())
             .await?;
         let mut choice = self.choose(departure, stored.as_ref())?;
         let mut is_second_look = false;
         let exchanged = loop {
             if let Choice::Adopt(session) = choice {
-                release(lock, deadline).await;
+                release(lock, limits.end).await;
                 return Ok(Brought::Adopted(*session));
             }
             // Nothing is to be done with it meanwhile, and the RefreshFn may take its time.
@@ -193,7 +199,7 @@ impl Shared {
             // Somebody may have renewed it without the lock. What the server said is not to be hidden by a store that fails
             // now.
             is_second_look = true;
-            let loading = self.ask(place, StoreOperation::Load, deadline, lock.load());
+            let loading = self.ask(place, StoreOperation::Load, limits.end, lock.load());
             let Ok(again) = loading.await else {
                 break Err(refusal);
             };
@@ -217,7 +223,7 @@ impl Shared {
         match exchanged {
             Ok(session) => {
                 let saved = self
-                    .save_within(departure, deadline, place, lock, record(session.clone()))
+                    .save_within(departure, limits.end, place, lock, record(session.clone()))
                     .await;
                 match (saved, self.settings.load().on_save_failure) {
                     (Err(error), OnSaveFailure::Fail) => {
@@ -233,11 +239,11 @@ impl Shared {
                     // The answer was of no use but for this.
                     Some(session) => {
                         let saving =
-                            self.save_within(departure, deadline, place, lock, record(session));
+                            self.save_within(departure, limits.end, place, lock, record(session));
                         // Whoever watches was told if it failed.
                         let _ = saving.await;
                     }
-                    None => release(lock, deadline).await,
+                    None => release(lock, limits.end).await,
                 }
                 Err(error)
             }

@@ -1,5 +1,7 @@
 //! Saving a session by hand.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use crate::{
@@ -8,8 +10,8 @@ use crate::{
     life::{Shared, Standing},
     observer::StoreOperation,
     session::Session,
-    store::{Place, Record, StoreError, StoreErrorKind},
-    stored::{release, take_refresh_token},
+    store::{Place, Record, StoreError},
+    stored::{release, stopped, take_refresh_token},
 };
 
 impl SessionHandle {
@@ -65,17 +67,14 @@ impl SessionHandle {
         self.shared.session_to_save()?;
         let handle = self.clone();
         let saving = runtime()?.spawn(async move { handle.shared.save_latest(place).await });
-        saving.await.unwrap_or_else(|_stopped| {
-            Err(not_saved(StoreError::new(
-                StoreErrorKind::Unavailable,
-                "the session store panicked, or its runtime was shut down",
-            )))
-        })
+        saving
+            .await
+            .unwrap_or_else(|_stopped| Err(not_saved(stopped())))
     }
 }
 
 impl Shared {
-    async fn save_latest(self: std::sync::Arc<Self>, place: Place) -> Result<(), Error> {
+    async fn save_latest(self: Arc<Self>, place: Place) -> Result<(), Error> {
         let deadline = Instant::now().checked_add(self.settings.load().refresh_timeout);
         let locking = place.store.lock(&place.key);
         let mut lock = self

@@ -219,7 +219,7 @@ impl Session {
 
     /// Whether both are of the same user of the same org, if both are known. An id may have 15 characters, or three more
     /// that check them.
-    pub(crate) fn is_of_same_user(&self, other: &Self) -> Option<bool> {
+    fn is_of_same_user(&self, other: &Self) -> Option<bool> {
         fn ids(session: &Session) -> Option<(&str, &str)> {
             let (organization, user) = session.identity()?;
             let short = |id| str::get(id, ..15).unwrap_or(id);

@@ -78,7 +78,7 @@ impl Shared {
             }
             return Ok(Choice::Exchange);
         };
-        if !is_news(&life, record) {
+        if !record.revision().is_news_to(life.seen) {
             return match life.seen {
                 Some(seen) if seen != record.revision() => Err(stale().into()),
                 _ => Ok(Choice::Exchange),
@@ -107,7 +107,7 @@ impl Shared {
         let refresh_token = record.session().refresh_token()?;
         let mut life = self.lock();
         let is_another = life.refresh_token.as_ref() != Some(refresh_token)
-            && is_news(&life, record)
+            && record.revision().is_news_to(life.seen)
             && !is_foreign(&life, record);
         (is_another && life.epoch == departure.epoch).then(|| take(&mut life, record))
     }
@@ -124,7 +124,9 @@ impl Shared {
         if life.epoch != departure.epoch {
             return None;
         }
-        match stored.filter(|record| is_news(&life, record) && !is_foreign(&life, record)) {
+        let is_another =
+            |record: &Record| record.revision().is_news_to(life.seen) && !is_foreign(&life, record);
+        match stored.filter(is_another) {
             Some(record) => Some(take(&mut life, &record)),
             // Whatever was wrong with the store is mended.
             None if failure.kind() == RefreshErrorKind::Store => Some(Choice::Exchange),
@@ -162,11 +164,7 @@ impl Shared {
         let saving = tokio::spawn(saving);
         within(deadline, async {
             saving.await.unwrap_or_else(|_stopped| {
-                // What a panic says may be secret. It went to the panic hook.
-                let error = StoreError::new(
-                    StoreErrorKind::Unavailable,
-                    "the session store panicked, or its runtime was shut down",
-                );
+                let error = stopped();
                 self.announce_store_failed(place, StoreOperation::Save, 1, Instant::now(), &error);
                 Err(error)
             })
@@ -285,10 +283,7 @@ impl Shared {
 impl Logout {
     /// Adds what was stored of the session that was logged out.
     fn add(&mut self, record: Record) {
-        let revision = record.revision();
-        let is_news = self
-            .seen
-            .is_none_or(|seen| revision != seen && !revision.is_before(seen));
+        let is_news = record.revision().is_news_to(self.seen);
         let session = record.into_session();
         if let Some(refresh_token) = session.refresh_token()
             && !self.refresh_tokens.contains(refresh_token)
@@ -309,13 +304,6 @@ impl Logout {
             self.sessions.push(session);
         }
     }
-}
-
-/// Whether somebody has saved this since the store was looked at last.
-fn is_news(life: &Life, record: &Record) -> bool {
-    let revision = record.revision();
-    life.seen
-        .is_none_or(|seen| revision != seen && !revision.is_before(seen))
 }
 
 /// Whether it is of another user than the session that was set by hand, and so none of its business.
@@ -374,6 +362,14 @@ async fn within<T>(
                 ))
             }),
     }
+}
+
+/// What a task leaves that did not end by itself. What a panic says may be secret; it went to the panic hook.
+pub(crate) fn stopped() -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Unavailable,
+        "the session store panicked, or its runtime was shut down",
+    )
 }
 
 fn gone() -> RefreshError {

@@ -54,9 +54,9 @@ pub(crate) struct Revision {
 }
 
 impl Revision {
-    /// Whether it was saved before `other`, as far as both can be compared.
-    pub(crate) fn is_before(self, other: Self) -> bool {
-        self.line == other.line && self.number < other.number
+    /// Whether it was saved after `seen`, or is of another login.
+    pub(crate) fn is_news_to(self, seen: Option<Self>) -> bool {
+        seen.is_none_or(|seen| self.line != seen.line || self.number > seen.number)
     }
 }
 
