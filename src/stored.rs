@@ -165,6 +165,7 @@ impl Shared {
         within(deadline, async {
             saving.await.unwrap_or_else(|_stopped| {
                 let error = stopped();
+                self.note_unsaved(departure.epoch);
                 self.announce_store_failed(place, StoreOperation::Save, 1, Instant::now(), &error);
                 Err(error)
             })

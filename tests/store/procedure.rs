@@ -398,6 +398,10 @@ async fn a_store_that_panics_fails() {
     assert_eq!(log.take(), ["exchange", "Save Unavailable 1"]);
     assert_eq!(store.held(), 0);
     assert!(layer.handle().has_unsaved_refresh_token());
+    // It can be saved by hand, like any other that was not.
+    store.on(StoreOperation::Save, Fate::Done);
+    layer.handle().save().await.unwrap();
+    assert!(!layer.handle().has_unsaved_refresh_token());
     org.expire_sessions();
     store.on(StoreOperation::Lock, Fate::Panics);
     let error = limits(&layer, &org).await.unwrap_err();
