@@ -25,7 +25,7 @@ use tower_salesforce_auth::{
 
 use crate::{
     scripted::{Fate, Log, Scripted},
-    support::{KEY, app, layer, limits, save, session, stored},
+    support::{KEY, app, assert_no_reuse, layer, limits, refreshing, save, session, stored},
 };
 
 /// Two handles that share a store. The second has renewed the session since the first looked.
@@ -59,14 +59,6 @@ async fn one_unsaved() -> (Org, Scripted, SalesforceAuthLayer) {
 /// An access token of the same user, without a refresh token.
 fn access_only(org: &Org) -> Session {
     Session::new(org.authorize().access_token(), &org.instance_url()).unwrap()
-}
-
-fn assert_no_reuse(org: &Org) {
-    let counters = org.counters();
-    assert_eq!(
-        (counters.refresh_token_reuses, counters.concurrent_refreshes),
-        (0, 0)
-    );
 }
 
 fn kind(error: &BoxError) -> ErrorKind {
@@ -178,14 +170,7 @@ async fn a_save_by_hand_does_not_get_in_the_way_of_a_refresh() {
     limits(&layer, &org).await.unwrap();
     org.expire_sessions();
     org.on_token(Fault::Delay(Duration::from_secs(1)));
-    let exchanged = org.counters().token_requests;
-    let waiting = tokio::spawn({
-        let (layer, org) = (layer.clone(), org.clone());
-        async move { limits(&layer, &org).await }
-    });
-    while org.counters().token_requests == exchanged {
-        tokio::task::yield_now().await;
-    }
+    let waiting = refreshing(&layer, &org).await;
     layer.handle().save().await.unwrap();
     waiting.await.unwrap().unwrap();
     let live = layer.handle().current().unwrap();
@@ -524,14 +509,7 @@ async fn r30_a_login_that_comes_after_a_logout_is_not_ended_with_it() {
     limits(&layer, &org).await.unwrap();
     org.expire_sessions();
     org.on_token(Fault::Delay(Duration::from_secs(1)));
-    let exchanged = org.counters().token_requests;
-    let waiting = tokio::spawn({
-        let (layer, org) = (layer.clone(), org.clone());
-        async move { limits(&layer, &org).await }
-    });
-    while org.counters().token_requests == exchanged {
-        tokio::task::yield_now().await;
-    }
+    let waiting = refreshing(&layer, &org).await;
     // It waits for the refresh.
     let logout = tokio::spawn({
         let (handle, org) = (layer.handle(), org.clone());

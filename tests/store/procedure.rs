@@ -26,7 +26,10 @@ use tower_salesforce_auth::{
 
 use crate::{
     scripted::{Fate, Log, Scripted},
-    support::{KEY, LIMITS, app, layer, limits, refresh_token, save, session, stored},
+    support::{
+        KEY, LIMITS, app, assert_no_reuse, layer, limits, refresh_token, refreshing, save, session,
+        stored,
+    },
 };
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -72,14 +75,6 @@ fn store_error(error: &BoxError) -> &StoreError {
 
 fn exchanges(org: &Org) -> u64 {
     org.counters().token_requests
-}
-
-fn assert_no_reuse(org: &Org) {
-    let counters = org.counters();
-    assert_eq!(
-        (counters.refresh_token_reuses, counters.concurrent_refreshes),
-        (0, 0)
-    );
 }
 
 // === Save before release ===
@@ -857,13 +852,7 @@ async fn a_session_that_is_set_during_a_refresh_loses_neither_token() {
     let store = Scripted::default();
     let (org, layer, _) = expired(&store).await;
     org.on_token(Fault::Delay(Duration::from_secs(1)));
-    let waiting = tokio::spawn({
-        let (layer, org) = (layer.clone(), org.clone());
-        async move { limits(&layer, &org).await }
-    });
-    while exchanges(&org) == 0 {
-        tokio::task::yield_now().await;
-    }
+    let waiting = refreshing(&layer, &org).await;
     // The same login, without its refresh token: the one that the refresh brings is the one to go on with.
     let other = org.authorize();
     let set = Session::new(other.access_token(), other.instance_url()).unwrap();
@@ -951,13 +940,7 @@ async fn r30_a_logout_in_the_middle_of_a_refresh_leaves_nothing_stored() {
             store.on(StoreOperation::Save, Fate::After(Duration::from_secs(1)));
         }
         org.on_token(fault);
-        let waiting = tokio::spawn({
-            let (layer, org) = (layer.clone(), org.clone());
-            async move { limits(&layer, &org).await }
-        });
-        while exchanges(&org) == 0 {
-            tokio::task::yield_now().await;
-        }
+        let waiting = refreshing(&layer, &org).await;
         layer.handle().logout_and_revoke(org.clone()).await.unwrap();
         waiting.await.unwrap().unwrap_err();
         assert!(stored(&store).await.is_none());

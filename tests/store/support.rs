@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
+    task::JoinHandle,
 };
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
@@ -78,11 +79,36 @@ pub(crate) async fn limits(layer: &SalesforceAuthLayer, org: &Org) -> Result<Sta
     Ok(layer.layer(org.clone()).oneshot(request).await?.status())
 }
 
-/// The same over a socket.
+/// Sends a request, and returns when the refresh that it causes has reached the org.
+pub(crate) async fn refreshing(
+    layer: &SalesforceAuthLayer,
+    org: &Org,
+) -> JoinHandle<Result<StatusCode, BoxError>> {
+    let exchanged = org.counters().token_requests;
+    let waiting = tokio::spawn({
+        let (layer, org) = (layer.clone(), org.clone());
+        async move { limits(&layer, &org).await }
+    });
+    while org.counters().token_requests == exchanged {
+        tokio::task::yield_now().await;
+    }
+    waiting
+}
+
+/// Asks the org for something that needs a session, over a socket.
 pub(crate) async fn get_limits(layer: &SalesforceAuthLayer) -> Result<StatusCode, BoxError> {
     let request = Request::get(LIMITS).body(Full::<Bytes>::default())?;
     let response = layer.layer(client()).oneshot(request).await?;
     Ok(response.status())
+}
+
+/// No refresh token was presented twice, one after the other or at once.
+pub(crate) fn assert_no_reuse(org: &Org) {
+    let counters = org.counters();
+    assert_eq!(
+        (counters.refresh_token_reuses, counters.concurrent_refreshes),
+        (0, 0)
+    );
 }
 
 // === Programs ===
