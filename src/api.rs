@@ -1,8 +1,9 @@
 //! The APIs, told apart by how they carry a session and how they turn it down.
 
 use http::{
-    HeaderMap, Method, Request,
+    HeaderMap, Method,
     header::{CONTENT_TYPE, HeaderName},
+    request::Parts,
 };
 
 /// Whose request it is, and so how it carries the session and how an end of the session is answered.
@@ -33,8 +34,8 @@ const SOAP_ACTION: HeaderName = HeaderName::from_static("soapaction");
 
 impl Api {
     #[inline]
-    pub(crate) fn of<B>(request: &Request<B>) -> Self {
-        let path = request.uri().path();
+    pub(crate) fn of(request: &Parts) -> Self {
+        let path = request.uri.path();
         // Nearly every request is told by its first bytes, and no header of it is looked up.
         if path.starts_with("/services/data/") {
             return Self::Rest;
@@ -45,10 +46,10 @@ impl Api {
         if after(path, "/id/").is_some() {
             return Self::Identity;
         }
-        if request.method() == Method::POST && is_grpc(request.headers()) {
+        if request.method == Method::POST && is_grpc(&request.headers) {
             return Self::Grpc;
         }
-        if request.headers().contains_key(SOAP_ACTION) {
+        if request.headers.contains_key(SOAP_ACTION) {
             return Self::Soap;
         }
         // Of an Experience Cloud site, below its own path.
@@ -87,6 +88,8 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
 
     #[test]
@@ -120,7 +123,8 @@ mod tests {
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }
-            assert_eq!(Api::of(&request.body(()).unwrap()), api, "{path}");
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            assert_eq!(Api::of(&head), api, "{path}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, request::Parts};
 use http_body::Body;
 
 use crate::{
@@ -73,67 +73,66 @@ pub(crate) struct Kept<S, B> {
 /// is.
 pub(crate) type Attempt<S, B> = (Request<ReplayBody<B>>, Option<Exchange<S, B>>);
 
-/// Prepares the first attempt, and returns what is remembered of it. None: its answer is passed on, whatever it is.
-///
-/// The request is changed where it is: it is larger than all that is done to it.
+/// The body to send with a head that was prepared, and what is remembered of the request. None: its answer is passed on,
+/// whatever it is.
+pub(crate) type Prepared<S, B> = (ReplayBody<B>, Option<Exchange<S, B>>);
+
+/// Prepares the first attempt. The head is changed where it is.
 ///
 /// `meant_for` is the session whose instance the request was found to be meant for, if it had to wait for another.
 /// `clone_inner` gets the service that a second attempt would be sent with.
 #[inline]
 pub(crate) fn prepare<S, B>(
-    request: &mut Request<ReplayBody<B>>,
+    head: &mut Parts,
+    body: B,
     meant_for: Option<Generation>,
     published: &Published,
     handle: &SessionHandle,
     policy: &ReplayPolicy,
     clone_inner: impl FnOnce() -> S,
-) -> Result<Option<Exchange<S, B>>, Error>
+) -> Result<Prepared<S, B>, Error>
 where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
-    let api = Api::of(request);
-    if request::is_left_alone(request, api) {
-        if request::is_relative(request.uri()) {
-            request::send_to_instance(request, published)?;
-        }
-        return Ok(None);
-    }
-    let is_there = published.is_at_instance(request.uri());
+    let api = Api::of(head);
+    let is_there = published.is_at_instance(&head.uri);
     let target = match meant_for {
         Some(generation) if published.succeeds(generation) => Target::Instance,
         Some(_) => return Err(other_org()),
         None if is_there => Target::Instance,
-        None => match Target::of(request.uri(), published, handle) {
+        None => match Target::of(&head.uri, published, handle) {
             Some(target) => target,
-            None => return Ok(None),
+            None => return Ok((ReplayBody::once(body), None)),
         },
     };
-    if target == Target::Instance && !is_there {
-        request::send_to_instance(request, published)?;
+    let is_authorized = request::try_authorize(head, api, published);
+    if target == Target::Instance && !is_there && (is_authorized || request::is_relative(&head.uri))
+    {
+        request::send_to_instance(head, published)?;
     }
-    if policy.max_refreshes == 0 || request.extensions().get::<NoRefresh>().is_some() {
-        send_once(request, api, published);
-        request::authorize(request, api, published);
-        return Ok(None);
+    if !is_authorized {
+        return Ok((ReplayBody::once(body), None));
     }
-    let kept = if !handle.is_renewable() {
-        send_once(request, api, published);
-        Err(ReplaySkipped::NotConfigured)
-    } else if request.extensions().get::<NoReplay>().is_some() {
-        send_once(request, api, published);
-        Err(ReplaySkipped::NotWanted)
+    if policy.max_refreshes == 0 || head.extensions.get::<NoRefresh>().is_some() {
+        return Ok((send_once(head, body, api, published), None));
+    }
+    let (body, kept) = if !handle.is_renewable() {
+        let body = send_once(head, body, api, published);
+        (body, Err(ReplaySkipped::NotConfigured))
+    } else if head.extensions.get::<NoReplay>().is_some() {
+        let body = send_once(head, body, api, published);
+        (body, Err(ReplaySkipped::NotWanted))
     } else {
-        let kept_body = keep_body(request, api, published, policy.replay_limit);
+        let (body, kept_body) = keep_body(head, body, api, published, policy.replay_limit);
         let kept = kept_body.map(|body| Kept {
             not_ready_inner: clone_inner(),
-            head: Head::keep(request, target, published),
+            head: Head::keep(head, api, target, published),
             body,
         });
-        kept.ok_or(ReplaySkipped::BodyNotReplayable)
+        (body, kept.ok_or(ReplaySkipped::BodyNotReplayable))
     };
-    request::authorize(request, api, published);
-    Ok(Some(Exchange {
+    let exchange = Exchange {
         handle: handle.clone(),
         generation: published.generation,
         attempts: 1,
@@ -145,17 +144,20 @@ where
         classifier: policy.classifier.clone(),
         trial: published.trial.clone(),
         kept,
-    }))
+    };
+    Ok((body, Some(exchange)))
 }
 
 /// Keeps nothing of the body.
-fn send_once<B>(request: &mut Request<ReplayBody<B>>, api: Api, published: &Published)
+fn send_once<B>(head: &mut Parts, body: B, api: Api, published: &Published) -> ReplayBody<B>
 where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
     if api == Api::Soap {
-        keep_body(request, api, published, 0);
+        keep_body(head, body, api, published, 0).0
+    } else {
+        ReplayBody::once(body)
     }
 }
 
@@ -164,25 +166,26 @@ where
 /// Envelopes are made before anybody knows which session they are going to be sent with. A stale one, sent as it is,
 /// would be held against a session that is not in it.
 fn keep_body<B>(
-    request: &mut Request<ReplayBody<B>>,
+    head: &mut Parts,
+    body: B,
     api: Api,
     published: &Published,
     limit: usize,
-) -> Option<KeptBody<B>>
+) -> (ReplayBody<B>, Option<KeptBody<B>>)
 where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
-    let mut kept = request.body_mut().keep(limit);
+    let (mut sent, mut kept) = ReplayBody::keep(body, limit);
     if api == Api::Soap
         && let Some(KeptBody::InMemory(memory)) = &mut kept
         && let Written::Envelope(envelope) = write_session(memory.data(), published)
     {
-        request::correct_length(request, growth(memory.data(), &envelope));
+        request::correct_length(&mut head.headers, growth(memory.data(), &envelope));
         memory.replace_data(Bytes::from(envelope));
-        *request.body_mut() = memory.clone().send();
+        sent = memory.clone().send();
     }
-    kept
+    (sent, kept)
 }
 
 fn write_session(envelope: &[u8], published: &Published) -> Written {

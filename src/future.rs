@@ -150,16 +150,17 @@ where
                 meant_for,
                 policy,
             } => {
-                let mut request = request.map(ReplayBody::once);
-                let exchange = prepare(
-                    &mut request,
+                let (mut head, body) = request.into_parts();
+                let (body, exchange) = prepare(
+                    &mut head,
+                    body,
                     meant_for,
                     &live.0,
                     &handle,
                     &policy,
                     clone_inner,
                 )?;
-                (request, exchange)
+                (Request::from_parts(head, body), exchange)
             }
             // The session may be another than the one that the rejection was held against.
             OutgoingRequest::Again(mut replay) => {

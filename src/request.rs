@@ -4,8 +4,9 @@
 //! header map, and it is done for every request; taking them apart again is more, and is done for the rejected ones.
 
 use http::{
-    Extensions, HeaderName, HeaderValue, Method, Request, Uri, Version,
-    header::{AUTHORIZATION, CONTENT_LENGTH, HOST},
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    header::{AUTHORIZATION, CONTENT_LENGTH, Entry, HOST},
+    request::Parts,
     uri::PathAndQuery,
 };
 
@@ -30,15 +31,15 @@ const INSTANCE_URL: HeaderName = HeaderName::from_static("instanceurl");
 const TENANT_ID: HeaderName = HeaderName::from_static("tenantid");
 
 /// Whether the layer has no business with this request: its caller authenticates it, or wants it sent without.
-pub(crate) fn is_left_alone<B>(request: &Request<B>, api: Api) -> bool {
-    let headers = request.headers();
+pub(crate) fn is_left_alone(request: &Parts, api: Api) -> bool {
+    let headers = &request.headers;
     let is_authenticated = headers.contains_key(AUTHORIZATION)
         || match api {
             Api::Bulk => headers.contains_key(SESSION),
             Api::Grpc => headers.contains_key(ACCESS_TOKEN),
             Api::Rest | Api::Soap | Api::Identity => false,
         };
-    is_authenticated || request.extensions().get::<SkipAuth>().is_some()
+    is_authenticated || request.extensions.get::<SkipAuth>().is_some()
 }
 
 /// Whether a URI says nothing about where it goes.
@@ -80,24 +81,44 @@ impl Target {
 }
 
 /// Sends a request to the instance, with the path that it has.
-pub(crate) fn send_to_instance<B>(
-    request: &mut Request<B>,
-    published: &Published,
-) -> Result<(), Error> {
+pub(crate) fn send_to_instance(request: &mut Parts, published: &Published) -> Result<(), Error> {
     let origin = published.session.instance_url().origin();
-    if !origin.is_of(request.uri()) {
-        let path = std::mem::take(request.uri_mut())
+    if !origin.is_of(&request.uri) {
+        let path = std::mem::take(&mut request.uri)
             .into_parts()
             .path_and_query
             .unwrap_or_else(|| PathAndQuery::from_static("/"));
-        *request.uri_mut() = join(origin, path)?;
+        request.uri = join(origin, path)?;
     }
     Ok(())
 }
 
+/// Adds the session, unless the request is to be left alone, and says whether it did.
+pub(crate) fn try_authorize(request: &mut Parts, api: Api, published: &Published) -> bool {
+    match api {
+        // Looked up once, to see whether it is there and to put it there.
+        Api::Rest | Api::Soap | Api::Identity => {
+            if request.extensions.get::<SkipAuth>().is_some() {
+                return false;
+            }
+            let Entry::Vacant(authorization) = request.headers.entry(AUTHORIZATION) else {
+                return false;
+            };
+            authorization.insert(published.authorization.clone());
+            true
+        }
+        Api::Bulk | Api::Grpc => {
+            let is_left_alone = is_left_alone(request, api);
+            if !is_left_alone {
+                authorize(&mut request.headers, api, published);
+            }
+            !is_left_alone
+        }
+    }
+}
+
 /// Adds the session. It is in the headers once afterwards.
-pub(crate) fn authorize<B>(request: &mut Request<B>, api: Api, published: &Published) {
-    let headers = request.headers_mut();
+fn authorize(headers: &mut HeaderMap, api: Api, published: &Published) {
     match api {
         Api::Bulk => {
             headers.insert(SESSION, published.session.bare_token().clone());
@@ -121,13 +142,13 @@ pub(crate) fn authorize<B>(request: &mut Request<B>, api: Api, published: &Publi
 }
 
 /// Corrects the length that the caller said the body has, if it was said, by how much longer the body became.
-pub(crate) fn correct_length<B>(request: &mut Request<B>, growth: i64) {
-    let length = request.headers().get(CONTENT_LENGTH);
+pub(crate) fn correct_length(headers: &mut HeaderMap, growth: i64) {
+    let length = headers.get(CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if growth != 0
         && let Some(length) = length.and_then(|length| length.checked_add_signed(growth))
     {
-        request.headers_mut().insert(CONTENT_LENGTH, length.into());
+        headers.insert(CONTENT_LENGTH, length.into());
     }
 }
 
@@ -166,78 +187,70 @@ pub(crate) struct Head {
     /// How much longer the body is by now than when the length was packed.
     body_growth: i64,
     path_len: usize,
-    /// The path, and then for each header [`HeaderFrame::LEN`] bytes, the name and the value.
+    /// The path, and then for each header its [frame](HeaderFrame), its name and its value.
     packed: Vec<u8>,
 }
 
-/// The lengths of a packed header, and whether its value is sensitive.
-struct HeaderFrame {
-    name_len: usize,
-    value_len: usize,
-    is_sensitive: bool,
-}
+/// The lengths of a packed header, and whether its value is sensitive, in one word.
+#[derive(Clone, Copy)]
+struct HeaderFrame(u64);
 
 impl HeaderFrame {
-    const LEN: usize = 2 * size_of::<usize>() + 1;
+    /// The http crate has no names longer than 64 KiB.
+    const NAME_BITS: u32 = 16;
 
-    fn of(name: &HeaderName, value: &HeaderValue) -> Self {
-        Self {
-            name_len: name.as_str().len(),
-            value_len: value.len(),
-            is_sensitive: value.is_sensitive(),
-        }
+    fn of(name: &str, value: &HeaderValue) -> Self {
+        let lens = (value.len() as u64) << Self::NAME_BITS | name.len() as u64;
+        Self(lens << 1 | u64::from(value.is_sensitive()))
     }
 
-    fn to_bytes(&self) -> [u8; Self::LEN] {
-        let mut bytes = [0; Self::LEN];
-        let (name_len, rest) = bytes.split_at_mut(size_of::<usize>());
-        let (value_len, flag) = rest.split_at_mut(size_of::<usize>());
-        name_len.copy_from_slice(&self.name_len.to_ne_bytes());
-        value_len.copy_from_slice(&self.value_len.to_ne_bytes());
-        flag[0] = u8::from(self.is_sensitive);
-        bytes
+    fn is_sensitive(self) -> bool {
+        self.0 & 1 == 1
     }
 
-    fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
-        let mut name_len = [0; size_of::<usize>()];
-        let mut value_len = [0; size_of::<usize>()];
-        name_len.copy_from_slice(&bytes[..size_of::<usize>()]);
-        value_len.copy_from_slice(&bytes[size_of::<usize>()..Self::LEN - 1]);
-        Self {
-            name_len: usize::from_ne_bytes(name_len),
-            value_len: usize::from_ne_bytes(value_len),
-            is_sensitive: bytes[Self::LEN - 1] != 0,
-        }
+    fn name_len(self) -> usize {
+        let name_len = (self.0 >> 1) & ((1 << Self::NAME_BITS) - 1);
+        name_len.try_into().unwrap_or(usize::MAX)
+    }
+
+    fn value_len(self) -> usize {
+        let value_len = self.0 >> 1 >> Self::NAME_BITS;
+        value_len.try_into().unwrap_or(usize::MAX)
     }
 }
 
 impl Head {
-    /// Keeps the head of a request that has no session in it yet.
-    pub(crate) fn keep<B>(request: &Request<B>, target: Target, published: &Published) -> Self {
+    /// Keeps the head of a request, but for the session in it.
+    pub(crate) fn keep(request: &Parts, api: Api, target: Target, published: &Published) -> Self {
         let mut packed = Vec::with_capacity(PACKED_CAPACITY);
         let uri = match target {
             Target::Instance => {
-                let path = request.uri().path_and_query();
+                let path = request.uri.path_and_query();
                 packed.extend_from_slice(path.map_or("/", PathAndQuery::as_str).as_bytes());
                 None
             }
-            Target::Allowed => Some(Box::new(request.uri().clone())),
+            Target::Allowed => Some(Box::new(request.uri.clone())),
         };
         let path_len = packed.len();
         let mut names_instance = false;
-        for (name, value) in request.headers() {
+        for (name, value) in &request.headers {
             if target == Target::Instance && name == HOST && is_instance_host(value, published) {
                 names_instance = true;
                 continue;
             }
-            packed.extend_from_slice(&HeaderFrame::of(name, value).to_bytes());
-            packed.extend_from_slice(name.as_str().as_bytes());
+            if value.is_sensitive() && carries_session(name, api) {
+                continue;
+            }
+            let name = name.as_str();
+            let frame = HeaderFrame::of(name, value);
+            packed.extend_from_slice(&frame.0.to_ne_bytes());
+            packed.extend_from_slice(name.as_bytes());
             packed.extend_from_slice(value.as_bytes());
         }
         Self {
-            method: request.method().clone(),
-            version: request.version(),
-            extensions: request.extensions().clone(),
+            method: request.method.clone(),
+            version: request.version,
+            extensions: request.extensions.clone(),
             uri,
             names_instance,
             body_growth: 0,
@@ -273,18 +286,14 @@ impl Head {
             }
         };
         while let Some((frame, rest)) = headers.split_first_chunk() {
-            let HeaderFrame {
-                name_len,
-                value_len,
-                is_sensitive,
-            } = HeaderFrame::from_bytes(*frame);
-            let (name, rest) = rest.split_at(name_len);
-            let (value, rest) = rest.split_at(value_len);
+            let frame = HeaderFrame(u64::from_ne_bytes(*frame));
+            let (name, rest) = rest.split_at(frame.name_len());
+            let (value, rest) = rest.split_at(frame.value_len());
             let name = HeaderName::from_bytes(name)
                 .map_err(|error| unsendable("a header name was not kept", error))?;
             let mut value = HeaderValue::from_bytes(value)
                 .map_err(|error| unsendable("a header value was not kept", error))?;
-            value.set_sensitive(is_sensitive);
+            value.set_sensitive(frame.is_sensitive());
             request.headers_mut().append(name, value);
             headers = rest;
         }
@@ -293,9 +302,18 @@ impl Head {
                 .map_err(|error| unsendable("the instance cannot stand in a header", error))?;
             request.headers_mut().insert(HOST, host);
         }
-        correct_length(&mut request, self.body_growth);
-        authorize(&mut request, api, published);
+        correct_length(request.headers_mut(), self.body_growth);
+        authorize(request.headers_mut(), api, published);
         Ok(request)
+    }
+}
+
+/// Whether this header has the session, in requests of this API.
+fn carries_session(name: &HeaderName, api: Api) -> bool {
+    match api {
+        Api::Rest | Api::Soap | Api::Identity => name == AUTHORIZATION,
+        Api::Bulk => name == SESSION,
+        Api::Grpc => name == ACCESS_TOKEN,
     }
 }
 

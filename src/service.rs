@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::{Request, Response, request::Parts};
 use http_body::Body;
 use tower_service::Service;
 
@@ -76,9 +76,11 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        // In two parts, each of which is changed where it is: as a whole it is larger than all that is done to it.
+        let (mut head, body) = request.into_parts();
         // Taken out, not looked at: the wrapped service gets a session for one request, and not what renews it.
-        let chosen = request.extensions_mut().remove::<SessionHandle>();
+        let chosen = head.extensions.remove::<SessionHandle>();
         let handle = chosen.as_ref().unwrap_or(&self.handle);
         if let Some(published) = &*handle.load() {
             if published.is_due() {
@@ -86,20 +88,30 @@ where
             }
             // The inner service is called where it is, since it is this one that is ready. A clone, which is not, is
             // kept for the second attempt: NOTE in future.rs, `State::Readying`.
-            let mut request = request.map(ReplayBody::once);
-            let prepared =
-                exchange::prepare(&mut request, None, published, handle, &self.policy, || {
-                    self.inner.clone()
-                });
+            let prepared = exchange::prepare(
+                &mut head,
+                body,
+                None,
+                published,
+                handle,
+                &self.policy,
+                || self.inner.clone(),
+            );
             return match prepared {
                 // Apart, since it is not to be moved about where there is none.
-                Ok(None) => ResponseFuture::calling(self.inner.call(request), None),
-                Ok(exchange) => ResponseFuture::calling(self.inner.call(request), exchange),
+                Ok((body, None)) => {
+                    let request = Request::from_parts(head, body);
+                    ResponseFuture::calling(self.inner.call(request), None)
+                }
+                Ok((body, exchange)) => {
+                    let request = Request::from_parts(head, body);
+                    ResponseFuture::calling(self.inner.call(request), exchange)
+                }
                 Err(error) => self.fail(error),
             };
         }
         let handle = handle.clone();
-        self.call_without_session(handle, request)
+        self.call_without_session(handle, head, body)
     }
 }
 
@@ -108,7 +120,8 @@ impl<S: Clone> SalesforceAuth<S> {
     fn call_without_session<ReqBody, ResBody>(
         &mut self,
         handle: SessionHandle,
-        mut request: Request<ReqBody>,
+        mut head: Parts,
+        body: ReqBody,
     ) -> ResponseFuture<S, ReqBody, ResBody>
     where
         S: Service<Request<ReplayBody<ReqBody>>>,
@@ -116,10 +129,10 @@ impl<S: Clone> SalesforceAuth<S> {
     {
         // Where the instance is, a session that was rejected tells as well as any.
         let latest = handle.latest();
-        if request::is_left_alone(&request, Api::of(&request)) {
-            if request::is_relative(request.uri()) {
+        if request::is_left_alone(&head, Api::of(&head)) {
+            if request::is_relative(&head.uri) {
                 let sent = match &latest {
-                    Some(latest) => request::send_to_instance(&mut request, &latest.0),
+                    Some(latest) => request::send_to_instance(&mut head, &latest.0),
                     None => Err(Error::new(
                         ErrorKind::NoSession,
                         "a relative URI needs an instance to go to, and there is no session yet to tell it: give the \
@@ -130,14 +143,14 @@ impl<S: Clone> SalesforceAuth<S> {
                     return self.fail(error);
                 }
             }
-            return self.pass(request);
+            return self.pass(head, body);
         }
         let target = match &latest {
-            Some(latest) => Target::of(request.uri(), &latest.0, &handle),
-            None => Target::before_login(request.uri(), &handle),
+            Some(latest) => Target::of(&head.uri, &latest.0, &handle),
+            None => Target::before_login(&head.uri, &handle),
         };
         let meant_for = match (target, &latest) {
-            (None, _) => return self.pass(request),
+            (None, _) => return self.pass(head, body),
             (Some(Target::Instance), Some(latest)) => Some(latest.generation()),
             (Some(_), _) => None,
         };
@@ -146,7 +159,7 @@ impl<S: Clone> SalesforceAuth<S> {
         ResponseFuture::acquiring(
             not_ready_inner,
             handle,
-            request,
+            Request::from_parts(head, body),
             meant_for,
             self.policy.clone(),
         )
@@ -154,13 +167,15 @@ impl<S: Clone> SalesforceAuth<S> {
 
     fn pass<ReqBody, ResBody>(
         &mut self,
-        request: Request<ReqBody>,
+        head: Parts,
+        body: ReqBody,
     ) -> ResponseFuture<S, ReqBody, ResBody>
     where
         S: Service<Request<ReplayBody<ReqBody>>>,
         ResBody: Body,
     {
-        ResponseFuture::calling(self.inner.call(request.map(ReplayBody::once)), None)
+        let request = Request::from_parts(head, ReplayBody::once(body));
+        ResponseFuture::calling(self.inner.call(request), None)
     }
 
     fn fail<ReqBody, ResBody>(&mut self, error: Error) -> ResponseFuture<S, ReqBody, ResBody>

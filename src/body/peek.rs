@@ -36,8 +36,9 @@ pin_project! {
             #[pin]
             body: B,
         },
+        // Boxed, since hardly any answer is looked into, and all are moved about.
         Peeked {
-            peeked: Peeked<B>,
+            peeked: Box<Peeked<B>>,
         },
     }
 }
@@ -66,7 +67,9 @@ impl<B: Body> ResponseBody<B> {
 impl<B: Body> From<Peeked<B>> for ResponseBody<B> {
     fn from(peeked: Peeked<B>) -> Self {
         Self {
-            state: State::Peeked { peeked },
+            state: State::Peeked {
+                peeked: Box::new(peeked),
+            },
         }
     }
 }

@@ -42,15 +42,27 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A client that is kept in a struct names it: `SalesforceAuth<Client<HttpConnector, ReplayBody<Full<Bytes>>>>`.
 ///
 /// `B` has to be [`Unpin`], as it has to be for hyper-util's client; `Box::pin` makes any body so.
-pub struct ReplayBody<B> {
+pub struct ReplayBody<B>(Sent<B>);
+
+enum Sent<B> {
+    /// The caller's body, of which nothing is kept. None: it was read to its end, or to an error.
+    Once(Option<B>),
+    /// What is left of a body in memory.
+    Memory(InMemory),
+    /// A stream, or one that turned out to be none. On the heap, since requests are moved about, and most have none.
+    Stream(Box<Streaming<B>>),
+}
+
+/// A stream on its way out.
+struct Streaming<B> {
     /// Read already, to be handed out before anything else.
     ahead: Option<Bytes>,
     /// Read already, to be handed out after `ahead`.
-    then: Option<Box<Item>>,
+    then: Option<Item>,
     /// What is not read yet. None: nothing follows.
     rest: Option<B>,
     size: Size,
-    recorder: Option<Box<Recorder<B>>>,
+    recorder: Option<Recorder<B>>,
 }
 
 type Item = Result<Frame<Bytes>, BoxError>;
@@ -61,38 +73,42 @@ type Item = Result<Frame<Bytes>, BoxError>;
 /// finds by it that one broke off.
 #[derive(Clone, Copy, Debug)]
 enum Size {
-    /// What the body says.
-    AsSaid,
     /// It was said to be so many bytes from here on.
     Exact(u64),
     /// It was not said.
     Unknown,
 }
 
+impl Size {
+    /// Takes note that data were handed out.
+    fn hand_out(&mut self, data: &Bytes) {
+        if let Self::Exact(left) = self {
+            *left = left.saturating_sub(data.len() as u64);
+        }
+    }
+
+    /// Whether nothing is missing. One that ended short of what it said has yet to be found out.
+    fn is_complete(self) -> bool {
+        !matches!(self, Self::Exact(1..))
+    }
+
+    /// What is said of a body of which at least `lower` bytes are left.
+    fn hint(self, lower: u64) -> SizeHint {
+        match self {
+            Self::Exact(left) => SizeHint::with_exact(left),
+            Self::Unknown => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(lower);
+                hint
+            }
+        }
+    }
+}
+
 impl<B> ReplayBody<B> {
     /// Sends `body` without keeping anything of it.
     pub(crate) fn once(body: B) -> Self {
-        Self {
-            ahead: None,
-            then: None,
-            rest: Some(body),
-            size: Size::AsSaid,
-            recorder: None,
-        }
-    }
-
-    fn hand_back(&mut self) {
-        if let Some(recorder) = self.recorder.take() {
-            recorder.hand_back(self.rest.take());
-        }
-    }
-
-    /// Hands out data.
-    fn hand_out(&mut self, data: Bytes) -> Poll<Option<Item>> {
-        if let Size::Exact(left) = &mut self.size {
-            *left = left.saturating_sub(data.len() as u64);
-        }
-        Poll::Ready(Some(Ok(Frame::data(data))))
+        Self(Sent::Once(Some(body)))
     }
 }
 
@@ -101,17 +117,10 @@ where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
-    /// Keeps what it takes to send a body again of which [nothing was kept](Self::once), `limit` bytes at most if it is a
-    /// stream.
+    /// Sends `body`, and keeps what it takes to send it again, `limit` bytes at most if it is a stream.
     ///
     /// None is kept of a body that is larger.
-    pub(crate) fn keep(&mut self, limit: usize) -> Option<KeptBody<B>> {
-        let (sent, kept) = Self::kept(self.rest.take()?, limit);
-        *self = sent;
-        kept
-    }
-
-    fn kept(mut body: B, limit: usize) -> (Self, Option<KeptBody<B>>) {
+    pub(crate) fn keep(mut body: B, limit: usize) -> (Self, Option<KeptBody<B>>) {
         let hint = body.size_hint();
         let mut memory = InMemory {
             data: None,
@@ -130,7 +139,7 @@ where
                 Poll::Ready(Some(Ok(frame))) => match into_bytes(frame) {
                     Ok(data) if memory.data.is_none() => memory.data = Some(data),
                     Ok(data) => {
-                        then = Some(Box::new(Ok(Frame::data(data))));
+                        then = Some(Ok(Frame::data(data)));
                         break;
                     }
                     Err(trailers) => {
@@ -140,30 +149,32 @@ where
                 },
                 Poll::Ready(Some(Err(error))) => {
                     // Whoever sends the body meets the error in its turn, and does not send it again.
-                    then = Some(Box::new(Err(error.into())));
-                    return (Self::ahead_of(memory, then, Some(body)), None);
+                    then = Some(Err(error.into()));
+                    return (Streaming::new(memory, then, body).into(), None);
                 }
                 Poll::Pending => break,
             }
         }
         let is_declared_larger = hint.lower() > u64::try_from(limit).unwrap_or(u64::MAX);
-        let mut sent = Self::ahead_of(memory, then, Some(body));
+        let mut sent = Streaming::new(memory, then, body);
         let kept = if is_declared_larger {
             None
         } else {
             sent.record_from_here(limit)
         };
-        (sent, kept)
+        (sent.into(), kept)
     }
+}
 
-    fn ahead_of(memory: InMemory, then: Option<Box<Item>>, rest: Option<B>) -> Self {
-        Self {
+impl<B> Streaming<B> {
+    fn new(memory: InMemory, then: Option<Item>, rest: B) -> Box<Self> {
+        Box::new(Self {
             ahead: memory.data,
             then,
-            rest,
+            rest: Some(rest),
             size: memory.size,
             recorder: None,
-        }
+        })
     }
 
     /// Records what was read ahead, and everything from here on, unless it is too much already.
@@ -174,13 +185,13 @@ where
         }
         let (handback, handed_back) = oneshot::channel();
         let (reclaim, reclaimed) = oneshot::channel();
-        self.recorder = Some(Box::new(Recorder {
+        self.recorder = Some(Recorder {
             recorded,
             trailers: None,
             size: self.size,
             handback,
             reclaimed,
-        }));
+        });
         Some(KeptBody::Streaming(Reclaim {
             reclaim: Some(reclaim),
             handed_back,
@@ -189,7 +200,7 @@ where
 
     /// The data that was read ahead.
     fn unread(&self) -> impl Iterator<Item = &Bytes> {
-        let then = self.then.as_deref().and_then(|item| item.as_ref().ok());
+        let then = self.then.as_ref().and_then(|item| item.as_ref().ok());
         self.ahead
             .iter()
             .chain(then.and_then(|frame| frame.data_ref()))
@@ -198,6 +209,94 @@ where
     /// The bytes that were read ahead and not handed out yet.
     fn unread_len(&self) -> u64 {
         self.unread().map(|data| data.len() as u64).sum()
+    }
+
+    fn hand_back(&mut self) {
+        if let Some(recorder) = self.recorder.take() {
+            recorder.hand_back(self.rest.take());
+        }
+    }
+
+    /// Hands out data.
+    fn hand_out(&mut self, data: Bytes) -> Poll<Option<Item>> {
+        self.size.hand_out(&data);
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+}
+
+impl<B> Streaming<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        if let Some(recorder) = &mut self.recorder {
+            match Pin::new(&mut recorder.reclaimed).poll(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.hand_back();
+                    self.ahead = None;
+                    self.then = None;
+                    return Poll::Ready(Some(Err(Reclaimed.into())));
+                }
+                // Nobody is going to ask.
+                Poll::Ready(Err(_)) => self.recorder = None,
+                Poll::Pending => {}
+            }
+        }
+        if let Some(data) = self.ahead.take() {
+            return self.hand_out(data);
+        }
+        if let Some(item) = self.then.take() {
+            return match item.map(Frame::into_data) {
+                Ok(Ok(data)) => self.hand_out(data),
+                Ok(Err(frame)) => Poll::Ready(Some(Ok(frame))),
+                Err(error) => Poll::Ready(Some(Err(error))),
+            };
+        }
+        let Some(rest) = &mut self.rest else {
+            return Poll::Ready(None);
+        };
+        match ready!(poll_bytes(rest, cx)) {
+            None => {
+                self.rest = None;
+                self.hand_back();
+                Poll::Ready(None)
+            }
+            Some(Ok(Ok(data))) => {
+                if let Some(recorder) = &mut self.recorder
+                    && !recorder.recorded.push(&data)
+                {
+                    self.recorder = None;
+                }
+                self.hand_out(data)
+            }
+            Some(Ok(Err(trailers))) => {
+                self.rest = None;
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.trailers = Some(Box::new(trailers.clone()));
+                    self.hand_back();
+                }
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
+            Some(Err(error)) => {
+                // What broke off cannot be sent again in full.
+                self.rest = None;
+                self.recorder = None;
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+}
+
+impl<B> Drop for Streaming<B> {
+    fn drop(&mut self) {
+        self.hand_back();
+    }
+}
+
+impl<B> From<Box<Streaming<B>>> for ReplayBody<B> {
+    fn from(streaming: Box<Streaming<B>>) -> Self {
+        Self(Sent::Stream(streaming))
     }
 }
 
@@ -213,89 +312,48 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.get_mut();
-        if let Some(recorder) = &mut this.recorder {
-            match Pin::new(&mut recorder.reclaimed).poll(cx) {
-                Poll::Ready(Ok(())) => {
-                    this.hand_back();
-                    this.ahead = None;
-                    this.then = None;
-                    return Poll::Ready(Some(Err(Reclaimed.into())));
+        match &mut self.get_mut().0 {
+            Sent::Memory(memory) => Poll::Ready(memory.next_frame().map(Ok)),
+            Sent::Stream(streaming) => streaming.poll_frame(cx),
+            Sent::Once(body) => {
+                let Some(rest) = body else {
+                    return Poll::Ready(None);
+                };
+                let item = ready!(poll_bytes(rest, cx));
+                if !matches!(item, Some(Ok(Ok(_)))) {
+                    *body = None;
                 }
-                // Nobody is going to ask.
-                Poll::Ready(Err(_)) => this.recorder = None,
-                Poll::Pending => {}
-            }
-        }
-        if let Some(data) = this.ahead.take() {
-            return this.hand_out(data);
-        }
-        if let Some(item) = this.then.take() {
-            return match item.map(Frame::into_data) {
-                Ok(Ok(data)) => this.hand_out(data),
-                Ok(Err(frame)) => Poll::Ready(Some(Ok(frame))),
-                Err(error) => Poll::Ready(Some(Err(error))),
-            };
-        }
-        let Some(rest) = &mut this.rest else {
-            return Poll::Ready(None);
-        };
-        let item = match ready!(Pin::new(rest).poll_frame(cx)) {
-            None => None,
-            Some(Ok(frame)) => Some(Ok(into_bytes(frame))),
-            Some(Err(error)) => Some(Err(error.into())),
-        };
-        match item {
-            None => {
-                this.rest = None;
-                this.hand_back();
-                Poll::Ready(None)
-            }
-            Some(Ok(Ok(data))) => {
-                if let Some(recorder) = &mut this.recorder
-                    && !recorder.recorded.push(&data)
-                {
-                    this.recorder = None;
-                }
-                this.hand_out(data)
-            }
-            Some(Ok(Err(trailers))) => {
-                this.rest = None;
-                if let Some(recorder) = &mut this.recorder {
-                    recorder.trailers = Some(Box::new(trailers.clone()));
-                    this.hand_back();
-                }
-                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
-            }
-            Some(Err(error)) => {
-                // What broke off cannot be sent again in full.
-                this.rest = None;
-                this.recorder = None;
-                Poll::Ready(Some(Err(error)))
+                let frame = |item: Result<_, _>| item.map_or_else(Frame::trailers, Frame::data);
+                Poll::Ready(item.map(|item| item.map(frame)))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        let is_read = self.ahead.is_none() && self.then.is_none();
-        match &self.rest {
-            Some(rest) => is_read && rest.is_end_stream(),
-            // One that ended short of what it said has yet to be found out.
-            None => is_read && !matches!(self.size, Size::Exact(1..)),
+        match &self.0 {
+            Sent::Once(body) => body.as_ref().is_none_or(Body::is_end_stream),
+            Sent::Memory(memory) => memory.is_read() && memory.size.is_complete(),
+            Sent::Stream(streaming) => {
+                streaming.ahead.is_none()
+                    && streaming.then.is_none()
+                    && match &streaming.rest {
+                        Some(rest) => rest.is_end_stream(),
+                        None => streaming.size.is_complete(),
+                    }
+            }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.rest.as_ref().map(Body::size_hint);
-        match (self.size, rest) {
-            (Size::AsSaid, Some(rest)) => rest,
-            (Size::AsSaid, None) => SizeHint::with_exact(0),
-            (Size::Exact(left), _) => SizeHint::with_exact(left),
-            (Size::Unknown, rest) => {
+        match &self.0 {
+            Sent::Once(Some(body)) => body.size_hint(),
+            Sent::Once(None) => SizeHint::with_exact(0),
+            Sent::Memory(memory) => memory.size.hint(memory.data().len() as u64),
+            Sent::Stream(streaming) => {
+                let rest = streaming.rest.as_ref().map(Body::size_hint);
                 let lower = rest.unwrap_or_default().lower();
-                let mut hint = SizeHint::new();
-                hint.set_lower(self.unread_len().saturating_add(lower));
-                hint
+                let unread = streaming.unread_len();
+                streaming.size.hint(unread.saturating_add(lower))
             }
         }
     }
@@ -308,18 +366,27 @@ impl<B: Default> Default for ReplayBody<B> {
     }
 }
 
-impl<B> Drop for ReplayBody<B> {
-    fn drop(&mut self) {
-        self.hand_back();
+impl<B> fmt::Debug for ReplayBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_recording =
+            matches!(&self.0, Sent::Stream(streaming) if streaming.recorder.is_some());
+        f.debug_struct("ReplayBody")
+            .field("is_recording", &is_recording)
+            .finish_non_exhaustive()
     }
 }
 
-impl<B> fmt::Debug for ReplayBody<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplayBody")
-            .field("is_recording", &self.recorder.is_some())
-            .finish_non_exhaustive()
-    }
+/// The next frame of a body: data, or trailers.
+fn poll_bytes<B>(
+    body: &mut B,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Result<Bytes, HeaderMap>, BoxError>>>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let item = ready!(Pin::new(body).poll_frame(cx));
+    Poll::Ready(item.map(|frame| frame.map(into_bytes).map_err(Into::into)))
 }
 
 /// Data as [`Bytes`], which costs nothing where it is that already, or the trailers.
@@ -374,19 +441,25 @@ impl InMemory {
 
     /// Sends the body from its beginning.
     pub(crate) fn send<B>(self) -> ReplayBody<B> {
-        ReplayBody {
-            ahead: self.data,
-            then: self
-                .trailers
-                .map(|trailers| Box::new(Ok(Frame::trailers(*trailers)))),
-            rest: None,
-            size: self.size,
-            recorder: None,
-        }
+        ReplayBody(Sent::Memory(self))
     }
 
     fn keep<B>(self) -> (ReplayBody<B>, Option<KeptBody<B>>) {
         (self.clone().send(), Some(KeptBody::InMemory(self)))
+    }
+
+    fn next_frame(&mut self) -> Option<Frame<Bytes>> {
+        if let Some(data) = self.data.take() {
+            self.size.hand_out(&data);
+            return Some(Frame::data(data));
+        }
+        self.trailers
+            .take()
+            .map(|trailers| Frame::trailers(*trailers))
+    }
+
+    fn is_read(&self) -> bool {
+        self.data.is_none() && self.trailers.is_none()
     }
 }
 
@@ -429,7 +502,7 @@ where
         let Self { memory, rest } = self;
         match rest {
             None => memory.send(),
-            Some((rest, _)) => ReplayBody::ahead_of(memory, None, Some(rest)),
+            Some((rest, _)) => Streaming::new(memory, None, rest).into(),
         }
     }
 
@@ -439,9 +512,9 @@ where
         let Some((rest, limit)) = rest else {
             return memory.keep();
         };
-        let mut sent = ReplayBody::ahead_of(memory, None, Some(rest));
+        let mut sent = Streaming::new(memory, None, rest);
         let kept = sent.record_from_here(limit);
-        (sent, kept)
+        (sent.into(), kept)
     }
 }
 

@@ -1,0 +1,57 @@
+//! Figures of a bench: a table that is printed as it grows, and kept for the report.
+#![allow(dead_code, reason = "each bench needs a part of it")]
+
+use std::{fs, io, path::PathBuf};
+
+/// Rows of figures, under the names of their columns.
+pub(crate) struct Table {
+    pub(crate) columns: Vec<String>,
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// Prints the head of a table.
+    pub(crate) fn new(columns: &[&str]) -> Self {
+        println!("| {} |", columns.join(" | "));
+        println!("|---{}|", "|---:".repeat(columns.len() - 1));
+        Self {
+            columns: columns.iter().map(ToString::to_string).collect(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row, and prints it.
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        assert_eq!(cells.len(), self.columns.len(), "a cell for each column");
+        println!("| {} |", cells.join(" | "));
+        self.rows.push(cells.into());
+    }
+
+    /// Keeps the table as `name`, for the report.
+    pub(crate) fn keep(&self, name: &str) {
+        let lines = [&self.columns].into_iter().chain(&self.rows);
+        let kept: String = lines.map(|line| line.join("\t") + "\n").collect();
+        fs::create_dir_all(kept_in()).expect("a directory for figures");
+        fs::write(file(name), kept).expect("that the figures can be written");
+    }
+
+    /// The table that was kept as `name`.
+    pub(crate) fn kept(name: &str) -> io::Result<Self> {
+        let kept = fs::read_to_string(file(name))?;
+        let mut lines = kept
+            .lines()
+            .map(|line| line.split('\t').map(str::to_string).collect());
+        Ok(Self {
+            columns: lines.next().unwrap_or_default(),
+            rows: lines.collect(),
+        })
+    }
+}
+
+fn kept_in() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("figures")
+}
+
+fn file(name: &str) -> PathBuf {
+    kept_in().join(format!("{name}.tsv"))
+}
