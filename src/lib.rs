@@ -150,6 +150,7 @@ mod service;
 mod session;
 mod sessions;
 mod soap;
+mod spread;
 pub mod store;
 mod stored;
 mod trace;

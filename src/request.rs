@@ -104,7 +104,7 @@ pub(crate) fn try_authorize(request: &mut Parts, api: Api, published: &Published
             let Entry::Vacant(authorization) = request.headers.entry(AUTHORIZATION) else {
                 return false;
             };
-            authorization.insert(published.authorization.clone());
+            authorization.insert(published.authorization.get());
             true
         }
         Api::Bulk | Api::Grpc => {
@@ -136,7 +136,7 @@ fn authorize(headers: &mut HeaderMap, api: Api, published: &Published) {
             }
         }
         Api::Rest | Api::Soap | Api::Identity => {
-            headers.insert(AUTHORIZATION, published.authorization.clone());
+            headers.insert(AUTHORIZATION, published.authorization.get());
         }
     }
 }

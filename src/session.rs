@@ -19,6 +19,7 @@ use crate::{
     jwt,
     renewal::{Due, Renewal},
     secret::Secret,
+    spread::Spread,
 };
 
 // === Session ===
@@ -415,7 +416,7 @@ pub struct LiveSession(pub(crate) Arc<Published>);
 pub(crate) struct Published {
     pub(crate) session: Session,
     /// What requests carry: rendered once, in the scheme that is set.
-    pub(crate) authorization: HeaderValue,
+    pub(crate) authorization: Spread,
     /// What gRPC requests carry beside the token.
     pub(crate) metadata: Metadata,
     pub(crate) has_jwt: bool,
@@ -484,7 +485,7 @@ impl Published {
     pub(crate) fn first(session: Session, last: Option<Generation>) -> Self {
         let generation = Generation(last.map_or(1, |last| last.0 + 1));
         Self {
-            authorization: session.authorization.clone(),
+            authorization: session.authorization.clone().into(),
             metadata: Metadata::of(&session),
             has_jwt: session.is_jwt(),
             due: None,
@@ -526,7 +527,7 @@ impl Published {
             );
         }
         Self {
-            authorization: session.authorization.clone(),
+            authorization: session.authorization.clone().into(),
             metadata: Metadata::of(&session),
             has_jwt: session.is_jwt(),
             due: None,
@@ -593,7 +594,7 @@ impl Published {
     pub(crate) fn with_scheme(mut self, scheme: AuthorizationScheme) -> Self {
         // The token was found fit for a header when the session was made.
         if let Ok(authorization) = authorization(scheme, &self.session.access_token) {
-            self.authorization = authorization;
+            self.authorization = authorization.into();
         }
         self
     }

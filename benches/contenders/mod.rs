@@ -24,6 +24,12 @@ pub(crate) fn token() -> String {
     "00Dxx0000001gEF!AQEAQ".repeat(5)
 }
 
+/// What requests carry.
+pub(crate) fn authorization() -> HeaderValue {
+    // Not a static one, which costs less than any that can be renewed.
+    HeaderValue::from_maybe_shared(Bytes::from(format!("Bearer {}", token()))).expect("a value")
+}
+
 pub(crate) fn layer() -> SalesforceAuthLayer {
     let session = Session::new(token(), INSTANCE).expect("a valid session");
     SalesforceAuthLayer::new(|_: RefreshContext| async {

@@ -48,6 +48,17 @@ impl Table {
     }
 }
 
+/// The first quartile of some figures, their median and the third quartile.
+pub(crate) fn quartiles(mut figures: Vec<f64>) -> [f64; 3] {
+    figures.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| figures[(figures.len() - 1) * quarter / 4])
+}
+
+pub(crate) fn median(figures: Vec<f64>) -> f64 {
+    let [_, median, _] = quartiles(figures);
+    median
+}
+
 fn kept_in() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("figures")
 }

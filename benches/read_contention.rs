@@ -1,0 +1,195 @@
+//! What threads cost each other that send through one layer.
+//!
+//! ```sh
+//! cargo bench --bench read_contention
+//! ```
+//!
+//! From one thread to as many as there are cores, each with a clone of one service. A slowdown is what a call takes a thread
+//! among so many, over what it takes one alone in the same round; the table has the median of all rounds. `bare` is the
+//! floor: what the threads cost each other by themselves. `rw_lock`, `watch` and `mutex` hold a header that is ready made,
+//! like `inject_only`, where one usually would.
+#![allow(missing_docs)]
+#![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
+
+use std::{
+    hint::spin_loop,
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    thread,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use contenders::{Accepting, Contender, Headers, Work, authorization, call, in_memory, request};
+use figures::{Table, median};
+use http::{HeaderValue, Request, header::AUTHORIZATION};
+use http_body_util::Full;
+use tokio::sync::watch;
+use tower::Service;
+
+mod contenders;
+mod figures;
+
+const ROUNDS: usize = 25;
+
+/// So many requests are made ahead, and sent while the clock runs.
+const BATCH: u32 = 512;
+const BATCHES: usize = 8;
+
+type Body = Full<Bytes>;
+
+fn main() {
+    let most = thread::available_parallelism().map_or(1, usize::from);
+    let mut table = Table::new(&[
+        "contender",
+        "threads",
+        "ns a call",
+        "slowdown per thread",
+        "quartiles",
+    ]);
+    for (name, measured) in rounds(most) {
+        for threads in 1..=most {
+            let of = |round: &Vec<f64>| (round[threads - 1], round[threads - 1] / round[0]);
+            let (times, slowdowns): (Vec<_>, Vec<_>) = measured.iter().map(of).unzip();
+            let [first, middle, third] = figures::quartiles(slowdowns);
+            table.row([
+                name.to_string(),
+                threads.to_string(),
+                format!("{:.0}", median(times)),
+                format!("{middle:.2}"),
+                format!("{first:.2}..{third:.2}"),
+            ]);
+        }
+    }
+    table.keep("read_contention");
+}
+
+/// What a call takes with so many threads.
+type Measure = fn(usize) -> f64;
+
+const CONTENDERS: [(&str, Measure); 7] = [
+    ("bare", |n| Contender::Bare.with(Threads(n))),
+    ("fixed_header", |n| Contender::FixedHeader.with(Threads(n))),
+    ("inject_only", |n| Contender::InjectOnly.with(Threads(n))),
+    ("default", |n| Contender::Default.with(Threads(n))),
+    ("rw_lock", |n| holding(n, RwLock::new)),
+    ("watch", |n| {
+        holding(n, |header| watch::Sender::new(header).subscribe())
+    }),
+    ("mutex", |n| holding(n, Mutex::new)),
+];
+
+/// For each contender and round, what a call takes with one thread and more.
+fn rounds(most: usize) -> [(&'static str, Vec<Vec<f64>>); CONTENDERS.len()] {
+    let mut measured = CONTENDERS.map(|(name, _)| (name, Vec::new()));
+    for _ in 0..ROUNDS {
+        for ((_, measured), (_, measure)) in measured.iter_mut().zip(CONTENDERS) {
+            measured.push((1..=most).map(measure).collect());
+        }
+    }
+    measured
+}
+
+/// What a call takes, in nanoseconds, each of so many threads at once.
+struct Threads(usize);
+
+impl Work<Body> for Threads {
+    type Output = f64;
+
+    fn with<S: Service<Request<Body>> + Clone + Send + 'static>(self, service: S) -> f64 {
+        let arrived = Arc::new(AtomicUsize::new(0));
+        let threads: Vec<_> = (0..self.0)
+            .map(|_| {
+                let (mut service, arrived) = (service.clone(), Arc::clone(&arrived));
+                thread::spawn(move || {
+                    let times = (1..=BATCHES).map(|batch| {
+                        let requests: Vec<_> = (0..BATCH)
+                            .map(|_| request(Headers(8), in_memory(0)))
+                            .collect();
+                        // All begin at once. A thread that had to be woken would begin late.
+                        arrived.fetch_add(1, Ordering::AcqRel);
+                        while arrived.load(Ordering::Acquire) < batch * self.0 {
+                            spin_loop();
+                        }
+                        let start = Instant::now();
+                        for request in requests {
+                            call(&mut service, request);
+                        }
+                        start.elapsed().as_secs_f64() * 1e9 / f64::from(BATCH)
+                    });
+                    median(times.collect())
+                })
+            })
+            .collect();
+        let times = threads.into_iter().map(|thread| thread.join().unwrap());
+        median(times.collect())
+    }
+}
+
+// === Other holders ===
+
+/// Holds a header in a place that another thread could put another into.
+trait Holder {
+    fn read(&self) -> HeaderValue;
+}
+
+impl Holder for RwLock<HeaderValue> {
+    fn read(&self) -> HeaderValue {
+        self.read().unwrap().clone()
+    }
+}
+
+impl Holder for Mutex<HeaderValue> {
+    fn read(&self) -> HeaderValue {
+        self.lock().unwrap().clone()
+    }
+}
+
+impl Holder for watch::Receiver<HeaderValue> {
+    fn read(&self) -> HeaderValue {
+        self.borrow().clone()
+    }
+}
+
+struct Holding<H> {
+    header: Arc<H>,
+    inner: Accepting,
+}
+
+impl<H> Clone for Holding<H> {
+    fn clone(&self) -> Self {
+        Self {
+            header: Arc::clone(&self.header),
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+impl<H: Holder> Service<Request<Body>> for Holding<H> {
+    type Response = <Accepting as Service<Request<Body>>>::Response;
+    type Error = <Accepting as Service<Request<Body>>>::Error;
+    type Future = <Accepting as Service<Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::<Request<Body>>::poll_ready(&mut self.inner, cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let header = self.header.read();
+        request.headers_mut().insert(AUTHORIZATION, header);
+        self.inner.call(request)
+    }
+}
+
+fn holding<H: Holder + Send + Sync + 'static>(
+    threads: usize,
+    hold: impl FnOnce(HeaderValue) -> H,
+) -> f64 {
+    Threads(threads).with(Holding {
+        header: Arc::new(hold(authorization())),
+        inner: Accepting,
+    })
+}
