@@ -180,6 +180,7 @@ pub(crate) fn in_memory(len: usize) -> Full<Bytes> {
 }
 
 /// A body that is made as it is sent, and whose length nobody knows.
+#[derive(Clone)]
 pub(crate) struct Stream {
     pub(crate) frames: usize,
     pub(crate) frame: Bytes,

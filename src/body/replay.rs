@@ -155,13 +155,8 @@ where
                 Poll::Pending => break,
             }
         }
-        let is_declared_larger = hint.lower() > u64::try_from(limit).unwrap_or(u64::MAX);
         let mut sent = Streaming::new(memory, then, body);
-        let kept = if is_declared_larger {
-            None
-        } else {
-            sent.record_from_here(limit)
-        };
+        let kept = sent.record_from_here(limit);
         (sent.into(), kept)
     }
 }
@@ -177,38 +172,12 @@ impl<B> Streaming<B> {
         })
     }
 
-    /// Records what was read ahead, and everything from here on, unless it is too much already.
-    fn record_from_here(&mut self, limit: usize) -> Option<KeptBody<B>> {
-        let mut recorded = Recording::new(limit);
-        if !self.unread().all(|data| recorded.push(data)) {
-            return None;
-        }
-        let (handback, handed_back) = oneshot::channel();
-        let (reclaim, reclaimed) = oneshot::channel();
-        self.recorder = Some(Recorder {
-            recorded,
-            trailers: None,
-            size: self.size,
-            handback,
-            reclaimed,
-        });
-        Some(KeptBody::Streaming(Reclaim {
-            reclaim: Some(reclaim),
-            handed_back,
-        }))
-    }
-
     /// The data that was read ahead.
     fn unread(&self) -> impl Iterator<Item = &Bytes> {
         let then = self.then.as_ref().and_then(|item| item.as_ref().ok());
         self.ahead
             .iter()
             .chain(then.and_then(|frame| frame.data_ref()))
-    }
-
-    /// The bytes that were read ahead and not handed out yet.
-    fn unread_len(&self) -> u64 {
-        self.unread().map(|data| data.len() as u64).sum()
     }
 
     fn hand_back(&mut self) {
@@ -229,6 +198,37 @@ where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
+    /// Records what was read ahead, and everything from here on, unless that is known to be too much.
+    fn record_from_here(&mut self, limit: usize) -> Option<KeptBody<B>> {
+        let expected = usize::try_from(self.lower())
+            .ok()
+            .filter(|expected| *expected <= limit)?;
+        let mut recorded = Recording::new(expected, limit);
+        if !self.unread().all(|data| recorded.push(data)) {
+            return None;
+        }
+        let (handback, handed_back) = oneshot::channel();
+        let (reclaim, reclaimed) = oneshot::channel();
+        self.recorder = Some(Recorder {
+            recorded,
+            trailers: None,
+            size: self.size,
+            handback,
+            reclaimed,
+        });
+        Some(KeptBody::Streaming(Reclaim {
+            reclaim: Some(reclaim),
+            handed_back,
+        }))
+    }
+
+    /// So many bytes are left at least.
+    fn lower(&self) -> u64 {
+        let unread: u64 = self.unread().map(|data| data.len() as u64).sum();
+        let rest = self.rest.as_ref().map(Body::size_hint);
+        unread.saturating_add(rest.unwrap_or_default().lower())
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
         if let Some(recorder) = &mut self.recorder {
             match Pin::new(&mut recorder.reclaimed).poll(cx) {
@@ -349,12 +349,7 @@ where
             Sent::Once(Some(body)) => body.size_hint(),
             Sent::Once(None) => SizeHint::with_exact(0),
             Sent::Memory(memory) => memory.size.hint(memory.data().len() as u64),
-            Sent::Stream(streaming) => {
-                let rest = streaming.rest.as_ref().map(Body::size_hint);
-                let lower = rest.unwrap_or_default().lower();
-                let unread = streaming.unread_len();
-                streaming.size.hint(unread.saturating_add(lower))
-            }
+            Sent::Stream(streaming) => streaming.size.hint(streaming.lower()),
         }
     }
 }
@@ -554,9 +549,10 @@ struct Recording {
 }
 
 impl Recording {
-    fn new(limit: usize) -> Self {
+    /// With room for what is `expected` at least, which is within the limit.
+    fn new(expected: usize, limit: usize) -> Self {
         Self {
-            bytes: Vec::new(),
+            bytes: Vec::with_capacity(expected),
             limit,
         }
     }

@@ -1,0 +1,377 @@
+//! What sessions and waiting callers take of memory, in bytes: the same number at every run.
+//!
+//! ```sh
+//! cargo bench --bench many_sessions
+//! ```
+//!
+//! The allocator counts what is asked of it, on the one thread that does everything. An idle session has a token of a
+//! hundred bytes, an instance and a refresh token; all sessions share what renews them. A parked caller is a task that
+//! waits for a refresh with a request of eight headers and no body, less the same task waiting for the service alone, which
+//! keeps nothing of a request. Each is the difference between so many and twice as many. `over hyper-util` has the size
+//! of hyper-util's client for a wrapped service, of which each caller has a clone.
+//!
+//! The second table is the only one with times. Compare within one run only.
+#![allow(missing_docs)]
+
+use std::{
+    future::{pending, poll_fn},
+    hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use allocation_counter::measure;
+use bytes::Bytes;
+use contenders::{Accepting, Headers, INSTANCE, call, token};
+use figures::Table;
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http_body_util::Full;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tokio::{
+    runtime,
+    sync::Semaphore,
+    task::yield_now,
+    time::{Instant, sleep},
+};
+use tower::{BoxError, Layer, Service};
+use tower_salesforce_auth::{
+    RefreshContext, RefreshError, RefreshFn, SalesforceAuthLayer, Session, SessionHandle, Sessions,
+};
+
+mod contenders;
+mod figures;
+
+const IDLE_GOAL: i64 = 2048;
+const PARKED_GOAL: i64 = 1024;
+
+const FEW: usize = 1_000;
+const MANY: usize = 100_000;
+
+/// How often as many requests are sent, one for each org. The median counts.
+const PASSES: usize = 7;
+
+fn main() {
+    let mut table = Table::new(&["what", "count", "bytes each", "goal"]);
+    let mut missed = Vec::new();
+    let mut row = |what: &str, count: usize, bytes: i64, goal: Option<i64>| {
+        let goal_cell = goal.map_or("–".to_string(), |goal| goal.to_string());
+        table.row([
+            what.to_string(),
+            count.to_string(),
+            bytes.to_string(),
+            goal_cell,
+        ]);
+        if let Some(goal) = goal.filter(|goal| bytes > *goal) {
+            missed.push(format!("{what}: {bytes} bytes, and {goal} is the goal"));
+        }
+    };
+
+    let handles = idle(|made| {
+        (0..made)
+            .map(|number| handle(number, renew()))
+            .collect::<Vec<_>>()
+    });
+    row("idle session", FEW, handles, Some(IDLE_GOAL));
+    let renewed = idle(renewed);
+    row("idle session, renewed", FEW, renewed, Some(IDLE_GOAL));
+    let kept = idle(sessions);
+    row("idle session in Sessions", FEW, kept, Some(IDLE_GOAL));
+    let kept = per_one(MANY, measure(|| keep(sessions(MANY))).bytes_current);
+    row("idle session in Sessions", MANY, kept, Some(IDLE_GOAL));
+
+    let request_bytes = idle(|made| (0..made).map(|_| request()).collect::<Vec<_>>());
+    row("request", FEW, request_bytes, None);
+    let rejection_bytes = idle(|made| (0..made).map(|_| rejection()).collect::<Vec<_>>());
+    row("rejection", FEW, rejection_bytes, None);
+    for (over, parked) in [
+        (
+            "",
+            [When::FirstLogin, When::Rejected].map(|when| parked((), when)),
+        ),
+        (
+            " over hyper-util",
+            [When::FirstLogin, When::Rejected].map(|when| parked(hyper_client(), when)),
+        ),
+    ] {
+        let [first_login, rejected] = parked;
+        let goal = Some(PARKED_GOAL);
+        row(
+            &format!("parked caller{over}, first login"),
+            FEW,
+            first_login,
+            goal,
+        );
+        row(
+            &format!("parked caller{over}, after a 401"),
+            FEW,
+            rejected,
+            goal,
+        );
+    }
+    row(
+        "size of hyper-util's client",
+        1,
+        size(&hyper_client()),
+        None,
+    );
+    row("size of a response future", 1, future_size(()), None);
+    row(
+        "size of a response future over hyper-util",
+        1,
+        future_size(hyper_client()),
+        None,
+    );
+    table.keep("many_sessions");
+    for missed in &missed {
+        println!("{missed}");
+    }
+    println!();
+    many_orgs();
+}
+
+// === Sessions ===
+
+/// The bytes of each of what `make` makes so many of.
+fn idle<T>(make: impl Fn(usize) -> T) -> i64 {
+    let bytes = |made| measure(|| keep(make(made))).bytes_current;
+    per_one(FEW, bytes(2 * FEW) - bytes(FEW))
+}
+
+/// For ever, so that it counts.
+fn keep<T>(made: T) {
+    std::mem::forget(black_box(made));
+}
+
+fn per_one(count: usize, bytes: i64) -> i64 {
+    let count = i64::try_from(count).expect("a small number");
+    (bytes + count / 2) / count
+}
+
+fn size<T>(of: &T) -> i64 {
+    i64::try_from(size_of_val(of)).expect("a small number")
+}
+
+fn session(number: usize, refresh_token: &str) -> Session {
+    Session::new(token(), INSTANCE)
+        .expect("a valid session")
+        .with_refresh_token(format!("{number:06}{}", refresh_token.repeat(10)))
+}
+
+/// Renews any session, with a rotated refresh token.
+fn renew() -> impl RefreshFn + Clone {
+    |_: RefreshContext| std::future::ready(Ok::<_, RefreshError>(session(0, "5Aep861R")))
+}
+
+fn handle(number: usize, refresh_fn: impl RefreshFn) -> SessionHandle {
+    let handle = SessionHandle::new(refresh_fn);
+    handle.set(session(number, "5Aep861I"));
+    handle
+}
+
+fn renewed(made: usize) -> Vec<SessionHandle> {
+    let runtime = runtime();
+    let handles: Vec<_> = (0..made).map(|number| handle(number, renew())).collect();
+    runtime.block_on(async {
+        for handle in &handles {
+            handle.refresh().await.expect("a session");
+        }
+    });
+    handles
+}
+
+fn sessions(made: usize) -> Sessions<String> {
+    let numbers = AtomicUsize::new(0);
+    let sessions = Sessions::new(made, move |_: &String| {
+        handle(numbers.fetch_add(1, Ordering::Relaxed), renew())
+    });
+    for number in 0..made {
+        sessions.get(&org(number)).expect("a session");
+    }
+    sessions
+}
+
+/// As long as an org's id.
+fn org(number: usize) -> String {
+    format!("00Dxx{number:013}")
+}
+
+// === Callers ===
+
+/// When a caller has to wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    FirstLogin,
+    Rejected,
+}
+
+/// The bytes of a caller that waits for a refresh, more than those of one that waits for an answer.
+fn parked<C: Clone + Send + Sync + 'static>(carried: C, when: When) -> i64 {
+    let bytes = |callers| {
+        let gate = Arc::new(Semaphore::new(0));
+        let service = Rejecting {
+            gate: Some(Arc::clone(&gate)),
+            carried: carried.clone(),
+        };
+        let layer = SalesforceAuthLayer::new(|_: RefreshContext| {
+            pending::<Result<Session, RefreshError>>()
+        });
+        let layer = match when {
+            When::FirstLogin => layer,
+            When::Rejected => layer.session(session(0, "5Aep861I")),
+        };
+        waiting(callers, layer.layer(service), || gate.close())
+    };
+    let floor = |callers| {
+        let service = Rejecting {
+            gate: None,
+            carried: carried.clone(),
+        };
+        waiting(callers, service, || ())
+    };
+    per_one(FEW, bytes(2 * FEW) - bytes(FEW)) - per_one(FEW, floor(2 * FEW) - floor(FEW))
+}
+
+/// The bytes of so many callers that wait.
+fn waiting<S>(callers: usize, mut service: S, park: impl FnOnce()) -> i64
+where
+    S: Service<Request<Full<Bytes>>, Future: Send, Response: Send, Error: Send> + 'static,
+    S::Future: 'static,
+{
+    let runtime = runtime();
+    runtime.block_on(async {
+        // What the runtime needs for so many tasks, it has by then.
+        for _ in 0..4 * callers {
+            tokio::spawn(yield_now());
+        }
+        sleep(Duration::from_millis(10)).await;
+    });
+    measure(|| {
+        runtime.block_on(async {
+            for _ in 0..callers {
+                let ready = poll_fn(|cx| service.poll_ready(cx)).await;
+                assert!(ready.is_ok());
+                tokio::spawn(service.call(request()));
+            }
+            yield_now().await;
+            park();
+            // Nobody is awake after that.
+            sleep(Duration::from_millis(20)).await;
+        });
+    })
+    .bytes_current
+}
+
+fn request() -> Request<Full<Bytes>> {
+    contenders::request(Headers(8), Full::default())
+}
+
+/// Keeps nothing of a request, and does not answer before the gate is closed.
+#[derive(Clone)]
+struct Rejecting<C> {
+    /// None: it never answers.
+    gate: Option<Arc<Semaphore>>,
+    /// What makes it as large as another service.
+    carried: C,
+}
+
+impl<B, C> Service<Request<B>> for Rejecting<C> {
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        black_box(&self.carried);
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        let Some(gate) = self.gate.clone() else {
+            return Box::pin(pending());
+        };
+        Box::pin(async move {
+            // Fails when it is closed, which is what is waited for.
+            let _ = gate.acquire().await;
+            Ok(rejection())
+        })
+    }
+}
+
+fn rejection() -> Response<Full<Bytes>> {
+    let body = r#"[{"message":"Session expired or invalid","errorCode":"INVALID_SESSION_ID"}]"#;
+    let mut answer = Response::new(Full::from(body));
+    *answer.status_mut() = StatusCode::UNAUTHORIZED;
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+fn hyper_client() -> Client<HttpConnector, Full<Bytes>> {
+    Client::builder(TokioExecutor::new()).build_http()
+}
+
+fn future_size<C: Clone>(carried: C) -> i64 {
+    let mut service = contenders::layer().layer(Rejecting {
+        gate: None,
+        carried,
+    });
+    size(&service.call(request()))
+}
+
+fn runtime() -> runtime::Runtime {
+    runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime")
+}
+
+// === Many orgs ===
+
+/// One client, and a session for each request.
+fn many_orgs() {
+    let mut table = Table::new(&["what", "count", "requests per second", "MiB in all"]);
+    let mut row = |what: &str, count: usize, send: &mut dyn FnMut(usize), held: i64| {
+        let mut passes = [(); PASSES].map(|()| {
+            let start = Instant::now();
+            for number in 0..MANY {
+                send(number);
+            }
+            start.elapsed()
+        });
+        passes.sort();
+        #[expect(clippy::cast_precision_loss, reason = "a small number")]
+        let (sent, held) = (MANY as f64, held as f64);
+        let per_second = sent / passes[PASSES / 2].as_secs_f64();
+        table.row([
+            what.to_string(),
+            count.to_string(),
+            format!("{per_second:.0}"),
+            format!("{:.1}", held / 1024.0 / 1024.0),
+        ]);
+    };
+    let mut bare = Accepting;
+    row("no session", 0, &mut |_| call(&mut bare, request()), 0);
+    let mut client = contenders::layer().layer(Accepting);
+    row("one session", 1, &mut |_| call(&mut client, request()), 0);
+
+    let mut kept = None;
+    let held = measure(|| kept = Some(sessions(MANY))).bytes_current;
+    let sessions = kept.expect("that they were made");
+    let mut send = |number| {
+        let mut request = request();
+        let handle = sessions.get(&org(number)).expect("a session");
+        request.extensions_mut().insert(handle);
+        call(&mut client, request);
+    };
+    row("a session for each request", MANY, &mut send, held);
+    assert_eq!(sessions.len(), MANY, "nothing was evicted");
+    table.keep("many_sessions_throughput");
+}
