@@ -109,7 +109,7 @@ impl Error {
 
 impl From<RefreshError> for Error {
     fn from(error: RefreshError) -> Self {
-        if error.kind == RefreshErrorKind::LoggedOut {
+        if error.kind() == RefreshErrorKind::LoggedOut {
             return logged_out();
         }
         Self::new(
@@ -168,7 +168,11 @@ impl StdError for Error {
 /// assert_eq!(busy.retry_after(), Some(Duration::from_secs(5)));
 /// ```
 #[derive(Clone)]
-pub struct RefreshError {
+pub struct RefreshError(Arc<Failure>);
+
+/// What a [`RefreshError`] shares with its clones: all who waited for a refresh get one.
+#[derive(Clone)]
+struct Failure {
     kind: RefreshErrorKind,
     terminal: bool,
     message: Cow<'static, str>,
@@ -220,7 +224,7 @@ impl RefreshError {
         terminal: bool,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self {
+        Self(Arc::new(Failure {
             kind,
             terminal,
             message: message.into(),
@@ -228,22 +232,26 @@ impl RefreshError {
             retry_after: None,
             source: None,
             rotated_refresh_token: None,
-        }
+        }))
+    }
+
+    fn failure_mut(&mut self) -> &mut Failure {
+        Arc::make_mut(&mut self.0)
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(source.into().into());
+        self.failure_mut().source = Some(source.into().into());
         self
     }
 
     pub(crate) fn with_error_code(mut self, code: &str) -> Self {
-        self.error_code = Some(code.into());
+        self.failure_mut().error_code = Some(code.into());
         self
     }
 
     /// Hands on a refresh token that replaced the one that was presented, although nothing else came of the refresh.
     pub(crate) fn with_rotated_refresh_token(mut self, refresh_token: Option<Secret>) -> Self {
-        self.rotated_refresh_token = refresh_token;
+        self.failure_mut().rotated_refresh_token = refresh_token;
         self
     }
 
@@ -261,7 +269,7 @@ impl RefreshError {
     ///
     /// The layer does so by itself.
     pub fn rotated_refresh_token(&self) -> Option<&Secret> {
-        self.rotated_refresh_token.as_ref()
+        self.0.rotated_refresh_token.as_ref()
     }
 
     /// A failure that trying again cannot cure: a revoked grant, a wrong password, a missing permission.
@@ -294,7 +302,7 @@ impl RefreshError {
     /// Says how long to wait before the next try, at least.
     #[must_use]
     pub fn with_retry_after(mut self, delay: Duration) -> Self {
-        self.retry_after = Some(delay);
+        self.failure_mut().retry_after = Some(delay);
         self
     }
 
@@ -313,47 +321,47 @@ impl RefreshError {
 
     /// What the failure is about.
     pub fn kind(&self) -> RefreshErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// Whether trying again cannot help until somebody changes something.
     pub fn is_terminal(&self) -> bool {
-        self.terminal
+        self.0.terminal
     }
 
     /// How long the server asked to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        self.0.retry_after
     }
 
     /// The server's own code: the `error` of OAuth (RFC 6749 §5.2), `invalid_grant` for one, or the `exceptionCode` of
     /// SOAP, `INVALID_LOGIN` for one.
     pub fn error_code(&self) -> Option<&str> {
-        self.error_code.as_deref()
+        self.0.error_code.as_deref()
     }
 }
 
 impl fmt::Display for RefreshError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 
 impl fmt::Debug for RefreshError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RefreshError")
-            .field("kind", &self.kind)
-            .field("terminal", &self.terminal)
-            .field("message", &self.message)
-            .field("error_code", &self.error_code)
-            .field("retry_after", &self.retry_after)
-            .field("source", &self.source)
+            .field("kind", &self.0.kind)
+            .field("terminal", &self.0.terminal)
+            .field("message", &self.0.message)
+            .field("error_code", &self.0.error_code)
+            .field("retry_after", &self.0.retry_after)
+            .field("source", &self.0.source)
             .finish_non_exhaustive()
     }
 }
 
 impl StdError for RefreshError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        as_source(self.source.as_ref())
+        as_source(self.0.source.as_ref())
     }
 }

@@ -1,5 +1,7 @@
 //! What a session is doing, for whoever watches it.
 
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
 use tokio::sync::watch;
 
 use crate::{error::RefreshError, session::LiveSession};
@@ -50,10 +52,6 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    pub(crate) fn new(states: watch::Receiver<SessionState>) -> Self {
-        Self { states }
-    }
-
     /// The present state.
     pub fn state(&self) -> SessionState {
         self.states.borrow().clone()
@@ -65,5 +63,63 @@ impl Subscription {
     pub async fn changed(&mut self) -> Option<SessionState> {
         self.states.changed().await.ok()?;
         Some(self.states.borrow_and_update().clone())
+    }
+}
+
+// === States ===
+
+/// The state of a session, and who watches it.
+pub(crate) struct States {
+    latest: Mutex<SessionState>,
+    /// Made when somebody watches: it is as large as half a session, and most of many sessions have nobody.
+    watched: OnceLock<watch::Sender<SessionState>>,
+}
+
+impl States {
+    pub(crate) fn new() -> Self {
+        Self {
+            latest: Mutex::new(SessionState::Empty),
+            watched: OnceLock::new(),
+        }
+    }
+
+    /// Tells a new state. To be called under the lock of the session's life, so that states are told in their order.
+    pub(crate) fn tell(&self, state: SessionState) {
+        self.tell_if(state, |_, _| true);
+    }
+
+    /// Tells a new state, to those who watch only if it `is_news` beside the last one.
+    pub(crate) fn tell_if(
+        &self,
+        state: SessionState,
+        is_news: impl FnOnce(&SessionState, &SessionState) -> bool,
+    ) {
+        let last = std::mem::replace(&mut *self.latest_mut(), state.clone());
+        if let Some(watched) = self.watched.get() {
+            let is_news = is_news(&last, &state);
+            watched.send_if_modified(|watched| {
+                *watched = state;
+                is_news
+            });
+        }
+    }
+
+    /// To be called under the lock of the session's life, so that nothing is told meanwhile.
+    pub(crate) fn subscribe(&self) -> Subscription {
+        let watched = self
+            .watched
+            .get_or_init(|| watch::Sender::new(self.latest()));
+        Subscription {
+            states: watched.subscribe(),
+        }
+    }
+
+    pub(crate) fn latest(&self) -> SessionState {
+        self.latest_mut().clone()
+    }
+
+    fn latest_mut(&self) -> MutexGuard<'_, SessionState> {
+        // Nothing panics while it holds the lock.
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -116,7 +116,7 @@ struct Outgoing<S, B, ResBody: Body> {
 
 #[expect(
     clippy::large_enum_variant,
-    reason = "a box would cost more than the space"
+    reason = "it is in a box as a whole, and hardly ever the other one"
 )]
 enum OutgoingRequest<S, B, ResBody: Body> {
     First {
@@ -125,7 +125,8 @@ enum OutgoingRequest<S, B, ResBody: Body> {
         meant_for: Option<Generation>,
         policy: ReplayPolicy,
     },
-    Again(Replay<S, B, ResBody>),
+    /// Boxed, since it is larger still, and many may wait for a first login.
+    Again(Box<Replay<S, B, ResBody>>),
 }
 
 impl<S, B, ResBody> Outgoing<S, B, ResBody>
@@ -291,11 +292,11 @@ where
         outgoing: Some(Box::new(Outgoing {
             inner: not_ready_inner,
             handle: rejected.exchange.handle.clone(),
-            request: OutgoingRequest::Again(Replay {
+            request: OutgoingRequest::Again(Box::new(Replay {
                 rejected,
                 head,
                 body,
-            }),
+            })),
         })),
     }
 }
@@ -487,10 +488,15 @@ where
         let is_first = !exchange.is_refreshed();
         return match exchange.handle.reject(exchange.generation, is_first) {
             Ok(Acquired::Ready(live)) => Ok(recover(rejected, &live)),
-            Ok(Acquired::Wait(waiting)) => Ok(Step::Wait(State::Refreshing {
-                waiting,
-                rejected: Some(rejected),
-            })),
+            Ok(Acquired::Wait(waiting)) => {
+                if let Ok(kept) = &mut rejected.exchange.kept {
+                    kept.head.shrink_to_fit();
+                }
+                Ok(Step::Wait(State::Refreshing {
+                    waiting,
+                    rejected: Some(rejected),
+                }))
+            }
             Err(error) => give_up(*rejected, error),
         };
     }

@@ -173,7 +173,7 @@ impl SessionHandle {
             return;
         }
         if self.shared.take_out(generation) && life.flight.is_none() {
-            self.shared.state.send_replace(SessionState::Empty);
+            self.shared.state.tell(SessionState::Empty);
         }
     }
 
@@ -227,7 +227,7 @@ impl SessionHandle {
             life.seen = None;
         }
         if life.flight.is_none() && self.shared.current.load().is_none() {
-            self.shared.state.send_replace(SessionState::Empty);
+            self.shared.state.tell(SessionState::Empty);
         }
     }
 
@@ -241,7 +241,8 @@ impl SessionHandle {
 
     /// Shows what becomes of the session, from its present state on.
     pub fn subscribe(&self) -> Subscription {
-        Subscription::new(self.shared.state.subscribe())
+        let _life = self.shared.lock();
+        self.shared.state.subscribe()
     }
 
     // === Settings ===
@@ -531,7 +532,7 @@ impl SessionHandle {
             _ => reason != RefreshReason::Proactive,
         };
         if is_refresh {
-            self.shared.state.send_replace(SessionState::Refreshing);
+            self.shared.state.tell(SessionState::Refreshing);
         }
         // A runtime that is being shut down lands it at once, and that takes the lock.
         drop(life);
@@ -545,7 +546,7 @@ impl SessionHandle {
 impl fmt::Debug for SessionHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionHandle")
-            .field("state", &*self.shared.state.borrow())
+            .field("state", &self.shared.state.latest())
             .field("is_renewable", &self.is_renewable())
             .finish_non_exhaustive()
     }

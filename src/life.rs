@@ -11,12 +11,12 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     endpoint::Origin,
     error::{RefreshError, RefreshErrorKind},
-    event::SessionState,
+    event::{SessionState, States},
     legible::legible,
     observer::{News, SessionAdopted, SharedObserver},
     refresh::{
@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) current: ArcSwapOption<Published>,
     pub(crate) settings: ArcSwap<Settings>,
     life: Mutex<Life>,
-    pub(crate) state: watch::Sender<SessionState>,
+    pub(crate) state: States,
 }
 
 #[derive(Clone)]
@@ -300,7 +300,7 @@ impl Shared {
                 is_logged_out: false,
                 logouts: Vec::new(),
             }),
-            state: watch::Sender::new(SessionState::Empty),
+            state: States::new(),
         }
     }
 
@@ -472,18 +472,16 @@ impl Shared {
                 }
             }
         };
-        self.state.send_if_modified(|state| {
+        self.state.tell_if(failed, |last, failed| {
             // A renewal leaves no trace, nor does a look at the store that found nothing.
-            let is_news = !matches!(
-                (&*state, &failed),
+            !matches!(
+                (last, failed),
                 (SessionState::Ready(_), SessionState::Ready(_))
                     | (
                         SessionState::ReauthenticationRequired(_),
                         SessionState::ReauthenticationRequired(_)
                     )
-            );
-            *state = failed;
-            is_news
+            )
         });
         latched
     }
@@ -545,8 +543,7 @@ impl Shared {
         let amended = LiveSession(Arc::new(change(&latest.0)));
         if self.current.load().is_some() {
             self.current.store(Some(Arc::clone(&amended.0)));
-            self.state
-                .send_replace(SessionState::Ready(amended.clone()));
+            self.state.tell(SessionState::Ready(amended.clone()));
         }
         life.latest = Some(amended.clone());
         Some(amended)
@@ -625,7 +622,7 @@ impl Shared {
             life.standing = Standing::ByHand { since: life.epoch };
         }
         self.current.store(Some(Arc::clone(&live.0)));
-        self.state.send_replace(SessionState::Ready(live.clone()));
+        self.state.tell(SessionState::Ready(live.clone()));
         live
     }
 }

@@ -119,7 +119,7 @@ impl SessionHandle {
         let standing = std::mem::replace(&mut life.standing, Standing::Stored);
         let seen = life.seen.take();
         self.shared.current.store(None);
-        self.shared.state.send_replace(SessionState::LoggedOut);
+        self.shared.state.tell(SessionState::LoggedOut);
         // The next login waits until its exchange is over.
         let superseded = life.supersede(departed);
         let mut flights: Vec<_> = life.superseded.iter().cloned().collect();

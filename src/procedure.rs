@@ -339,7 +339,7 @@ impl Shared {
             // grant if the same refresh token were presented twice.
             return Err(error);
         }
-        self.state.send_replace(SessionState::BackingOff(error));
+        self.state.tell(SessionState::BackingOff(error));
         Ok(())
     }
 }

@@ -128,7 +128,7 @@ fn authorize(headers: &mut HeaderMap, api: Api, published: &Published) {
             let Metadata {
                 instance_url,
                 tenant_id,
-            } = published.metadata.clone();
+            } = published.metadata().clone();
             for (name, value) in [(INSTANCE_URL, instance_url), (TENANT_ID, tenant_id)] {
                 if let Some(value) = value {
                     headers.insert(name, value);
@@ -187,6 +187,8 @@ pub(crate) struct Head {
     /// How much longer the body is by now than when the length was packed.
     body_growth: i64,
     path_len: usize,
+    /// How many headers there are in all.
+    headers: usize,
     /// The path, and then for each header its [frame](HeaderFrame), its name and its value.
     packed: Vec<u8>,
 }
@@ -255,8 +257,14 @@ impl Head {
             names_instance,
             body_growth: 0,
             path_len,
+            headers: request.headers.len(),
             packed,
         }
+    }
+
+    /// Gives back the room that is left: many may wait for a refresh.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        self.packed.shrink_to_fit();
     }
 
     /// Says that the body became so much longer.
@@ -285,6 +293,8 @@ impl Head {
                 join(origin, path)?
             }
         };
+        // So many fitted before. Without the room they would be moved as they are put in.
+        let _ = request.headers_mut().try_reserve(self.headers);
         while let Some((frame, rest)) = headers.split_first_chunk() {
             let frame = HeaderFrame(u64::from_ne_bytes(*frame));
             let (name, rest) = rest.split_at(frame.name_len());

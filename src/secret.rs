@@ -1,13 +1,14 @@
 //! Strings that cannot be printed by accident.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 /// An access token, refresh token, password, client secret, authorization code, or code verifier.
 ///
-/// It has no [`Display`](fmt::Display), its [`Debug`] shows `[redacted]`, and its memory is wiped when it is dropped.
+/// It has no [`Display`](fmt::Display), its [`Debug`] shows `[redacted]`, and its memory is wiped when the last of its clones is
+/// dropped, which share it.
 /// [`expose`](Secret::expose) is the one way to its text, so that every place that reads a secret can be searched for.
 ///
 /// ```
@@ -19,7 +20,7 @@ use zeroize::Zeroizing;
 /// ```
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
-pub struct Secret(Zeroizing<String>);
+pub struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {
     /// The secret's text.
@@ -30,13 +31,13 @@ impl Secret {
 
 impl From<String> for Secret {
     fn from(secret: String) -> Self {
-        Self(Zeroizing::new(secret))
+        Self::from(Zeroizing::new(secret))
     }
 }
 
 impl From<Zeroizing<String>> for Secret {
     fn from(secret: Zeroizing<String>) -> Self {
-        Self(secret)
+        Self(Arc::new(secret))
     }
 }
 

@@ -4,12 +4,13 @@ use std::{
     fmt,
     ops::Deref,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use http::{HeaderValue, Uri};
 use tokio::time::Instant;
 
@@ -99,9 +100,12 @@ impl Session {
     }
 
     fn from_parts(access_token: Secret, instance_url: InstanceUrl) -> Result<Self, Error> {
+        let authorization = render(AuthorizationScheme::Bearer, &access_token)?;
+        let (_, bare_token) =
+            authorization.split_at(authorization.len() - access_token.expose().len());
         Ok(Self {
-            authorization: authorization(AuthorizationScheme::Bearer, &access_token)?,
-            bare_token: sensitive(access_token.expose())?,
+            bare_token: sensitive(authorization.slice_ref(bare_token))?,
+            authorization: sensitive(authorization)?,
             access_token,
             instance_url,
             login_url: None,
@@ -345,7 +349,8 @@ pub enum AuthorizationScheme {
     OAuth,
 }
 
-fn authorization(scheme: AuthorizationScheme, access_token: &Secret) -> Result<HeaderValue, Error> {
+/// The value of an `Authorization` header. It ends with the token.
+fn render(scheme: AuthorizationScheme, access_token: &Secret) -> Result<Bytes, Error> {
     let token = access_token.expose();
     if token.is_empty() {
         return Err(Error::new(
@@ -366,12 +371,11 @@ fn authorization(scheme: AuthorizationScheme, access_token: &Secret) -> Result<H
         AuthorizationScheme::Bearer => "Bearer",
         AuthorizationScheme::OAuth => "OAuth",
     };
-    let rendered = zeroize::Zeroizing::new(format!("{scheme} {token}"));
-    sensitive(&rendered)
+    Ok(format!("{scheme} {token}").into())
 }
 
-fn sensitive(value: &str) -> Result<HeaderValue, Error> {
-    let mut value = HeaderValue::from_str(value).map_err(|error| {
+fn sensitive(value: impl Into<Bytes>) -> Result<HeaderValue, Error> {
+    let mut value = HeaderValue::from_maybe_shared(value.into()).map_err(|error| {
         Error::new(
             ErrorKind::InvalidToken,
             "the access token cannot stand in a header",
@@ -417,8 +421,8 @@ pub(crate) struct Published {
     pub(crate) session: Session,
     /// What requests carry: rendered once, in the scheme that is set.
     pub(crate) authorization: Spread,
-    /// What gRPC requests carry beside the token.
-    pub(crate) metadata: Metadata,
+    /// What gRPC requests carry beside the token. Made for the first of them.
+    metadata: OnceLock<Box<Metadata>>,
     pub(crate) has_jwt: bool,
     /// When it is to be renewed, if it is before it ends.
     pub(crate) due: Option<Arc<Due>>,
@@ -471,8 +475,10 @@ impl Metadata {
     fn of(session: &Session) -> Self {
         let instance_url = session.instance_url.to_string();
         Self {
-            instance_url: sensitive(&instance_url).ok(),
-            tenant_id: session.organization_id().and_then(|id| sensitive(id).ok()),
+            instance_url: sensitive(instance_url).ok(),
+            tenant_id: session
+                .organization_id()
+                .and_then(|id| sensitive(id.to_owned()).ok()),
         }
     }
 }
@@ -486,7 +492,7 @@ impl Published {
         let generation = Generation(last.map_or(1, |last| last.0 + 1));
         Self {
             authorization: session.authorization.clone().into(),
-            metadata: Metadata::of(&session),
+            metadata: OnceLock::new(),
             has_jwt: session.is_jwt(),
             due: None,
             trial: None,
@@ -528,7 +534,7 @@ impl Published {
         }
         Self {
             authorization: session.authorization.clone().into(),
-            metadata: Metadata::of(&session),
+            metadata: OnceLock::new(),
             has_jwt: session.is_jwt(),
             due: None,
             trial: None,
@@ -590,10 +596,19 @@ impl Published {
             .is_some_and(|due| due.is_over(Instant::now()))
     }
 
+    pub(crate) fn metadata(&self) -> &Metadata {
+        self.metadata
+            .get_or_init(|| Box::new(Metadata::of(&self.session)))
+    }
+
     /// The same session, sent in this scheme.
     pub(crate) fn with_scheme(mut self, scheme: AuthorizationScheme) -> Self {
+        if scheme == AuthorizationScheme::Bearer {
+            self.authorization = self.session.authorization.clone().into();
+            return self;
+        }
         // The token was found fit for a header when the session was made.
-        if let Ok(authorization) = authorization(scheme, &self.session.access_token) {
+        if let Ok(authorization) = render(scheme, &self.session.access_token).and_then(sensitive) {
             self.authorization = authorization.into();
         }
         self

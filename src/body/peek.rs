@@ -77,7 +77,8 @@ impl<B: Body> From<Peeked<B>> for ResponseBody<B> {
 impl<B: Body> Peeked<B> {
     pub(crate) fn new(body: B) -> Self {
         Self {
-            frames: VecDeque::new(),
+            // What Salesforce says of a session that has ended fits into one.
+            frames: VecDeque::with_capacity(1),
             read: 0,
             seen: Vec::new(),
             rest: Some(Box::pin(body)),

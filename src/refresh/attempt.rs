@@ -44,7 +44,12 @@ impl Attempt {
         let place = under_way
             .iter()
             .position(|attempt| attempt.epoch == epoch)?;
-        Some(under_way.swap_remove(place))
+        let attempt = under_way.swap_remove(place);
+        if under_way.is_empty() {
+            // Room for more would outlast it, in each of many sessions.
+            *under_way = Vec::new();
+        }
+        Some(attempt)
     }
 
     pub(crate) fn started(&self) -> News {

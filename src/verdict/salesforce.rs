@@ -192,5 +192,7 @@ fn bad_token(body: &[u8], extent: Extent) -> Option<Verdict> {
 }
 
 fn contains(body: &[u8], text: &[u8]) -> bool {
-    body.windows(text.len()).any(|window| window == text)
+    // Hardly any window begins alike, and a call to compare the rest costs more than all else that is done here.
+    body.windows(text.len())
+        .any(|window| window.first() == text.first() && window == text)
 }
