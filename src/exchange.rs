@@ -333,7 +333,7 @@ impl<S, B, ResBody: Body> Rejected<S, B, ResBody> {
 
 /// A request that is to be sent again, and the rejection that it replaces, unless it cannot be sent after all.
 pub(crate) struct Replay<S, B, ResBody: Body> {
-    pub(crate) rejected: Rejected<S, B, ResBody>,
+    pub(crate) rejected: Box<Rejected<S, B, ResBody>>,
     pub(crate) head: Head,
     pub(crate) body: Replayable<B>,
 }

@@ -114,10 +114,6 @@ struct Outgoing<S, B, ResBody: Body> {
     request: OutgoingRequest<S, B, ResBody>,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is in a box as a whole, and hardly ever the other one"
-)]
 enum OutgoingRequest<S, B, ResBody: Body> {
     First {
         request: Request<B>,
@@ -125,8 +121,7 @@ enum OutgoingRequest<S, B, ResBody: Body> {
         meant_for: Option<Generation>,
         policy: ReplayPolicy,
     },
-    /// Boxed, since it is larger still, and many may wait for a first login.
-    Again(Box<Replay<S, B, ResBody>>),
+    Again(Replay<S, B, ResBody>),
 }
 
 impl<S, B, ResBody> Outgoing<S, B, ResBody>
@@ -256,7 +251,7 @@ where
             not_ready_inner,
             head,
             body: KeptBody::InMemory(memory),
-        }) => Step::Wait(replay(*rejected, not_ready_inner, head, memory.into())),
+        }) => Step::Wait(replay(rejected, not_ready_inner, head, memory.into())),
     }
 }
 
@@ -279,7 +274,7 @@ where
 
 /// Sends the request of a rejection again.
 fn replay<S, ReqBody, ResBody>(
-    rejected: Rejected<S, ReqBody, ResBody>,
+    rejected: Box<Rejected<S, ReqBody, ResBody>>,
     not_ready_inner: S,
     head: Head,
     body: Replayable<ReqBody>,
@@ -292,11 +287,11 @@ where
         outgoing: Some(Box::new(Outgoing {
             inner: not_ready_inner,
             handle: rejected.exchange.handle.clone(),
-            request: OutgoingRequest::Again(Box::new(Replay {
+            request: OutgoingRequest::Again(Replay {
                 rejected,
                 head,
                 body,
-            })),
+            }),
         })),
     }
 }
@@ -413,7 +408,7 @@ where
                     match reclaimed {
                         Ok(Some(body)) => {
                             let (not_ready_inner, head) = taken(to);
-                            Step::Wait(replay(*rejected, not_ready_inner, head, body))
+                            Step::Wait(replay(rejected, not_ready_inner, head, body))
                         }
                         Ok(None) | Err(_) => {
                             Step::Respond(rejected.into_response(ReplaySkipped::BodyNotReplayable))
