@@ -19,8 +19,9 @@ use crate::{
     session::{Metadata, Published},
 };
 
-/// Enough for the path and a dozen headers, so that the buffer is hardly ever moved.
-const PACKED_CAPACITY: usize = 512;
+/// Enough for most paths, and for most headers with their frames, so that the buffer is hardly ever moved.
+const PATH_ROOM: usize = 96;
+const HEADER_ROOM: usize = 48;
 
 /// Where Bulk API 1.0 wants the session (Bulk API Developer Guide, "Set a Session Header").
 const SESSION: HeaderName = HeaderName::from_static("x-sfdc-session");
@@ -224,7 +225,7 @@ impl HeaderFrame {
 impl Head {
     /// Keeps the head of a request, but for the session in it.
     pub(crate) fn keep(request: &Parts, api: Api, target: Target, published: &Published) -> Self {
-        let mut packed = Vec::with_capacity(PACKED_CAPACITY);
+        let mut packed = Vec::with_capacity(PATH_ROOM + HEADER_ROOM * request.headers.len());
         let uri = match target {
             Target::Instance => {
                 let path = request.uri.path_and_query();
