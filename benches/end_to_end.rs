@@ -19,7 +19,7 @@ use std::env;
 
 use bytes::Bytes;
 use contenders::{Headers, in_memory, token};
-use figures::Table;
+use figures::{Table, median, quartiles};
 use futures_util::future::BoxFuture;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri,
@@ -142,7 +142,8 @@ fn compare(
             .map(|(one, bare)| one / bare)
             .collect();
         // The layer is the last.
-        reached = quantile(&of_bare, 50);
+        let [first, middle, third] = quartiles(of_bare);
+        reached = middle;
         table.row([
             match *method {
                 Method::GET => "GET".to_string(),
@@ -153,13 +154,9 @@ fn compare(
                 Protocol::Http2 => "HTTP/2".to_string(),
             },
             (*name).to_string(),
-            format!("{:.0}", quantile(one, 50)),
-            format!("{reached:.3}"),
-            format!(
-                "{:.3}..{:.3}",
-                quantile(&of_bare, 25),
-                quantile(&of_bare, 75)
-            ),
+            format!("{:.0}", median(one.clone())),
+            format!("{middle:.3}"),
+            format!("{first:.3}..{third:.3}"),
         ]);
     }
     reached
@@ -252,11 +249,4 @@ async fn accept(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyp
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(answer)
-}
-
-/// The figure that so many of a hundred are below.
-fn quantile(figures: &[f64], percent: usize) -> f64 {
-    let mut sorted = figures.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[(sorted.len() - 1) * percent / 100]
 }

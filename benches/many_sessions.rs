@@ -23,6 +23,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    thread,
     time::Duration,
 };
 
@@ -57,6 +58,9 @@ const PARKED_GOAL: i64 = 1024;
 const FEW: usize = 1_000;
 const MANY: usize = 100_000;
 
+/// More than a session makes a difference between.
+const THREADS: usize = 12;
+
 /// How often as many requests are sent, one for each org. The median counts.
 const PASSES: usize = 7;
 
@@ -85,6 +89,14 @@ fn main() {
     row("idle session", FEW, handles, 0, Some(IDLE_GOAL));
     let renewed = idle(renewed);
     row("idle session, renewed", FEW, renewed, 0, Some(IDLE_GOAL));
+    let bytes = per_one(FEW, used(2 * FEW) - used(FEW));
+    row(
+        "idle session, used by many threads",
+        FEW,
+        bytes,
+        0,
+        Some(IDLE_GOAL),
+    );
     let kept = idle(sessions);
     row("idle session in `Sessions`", FEW, kept, 0, Some(IDLE_GOAL));
     let kept = per_one(MANY, measure(|| keep(sessions(MANY))).bytes_current);
@@ -177,6 +189,30 @@ fn renewed(made: usize) -> Vec<SessionHandle> {
         }
     });
     handles
+}
+
+/// The bytes of so many sessions that each of many threads sent a request with.
+fn used(made: usize) -> i64 {
+    let send = |handles: &[SessionHandle]| {
+        let mut client = contenders::layer().layer(Accepting);
+        for handle in handles {
+            let mut request = request();
+            request.extensions_mut().insert(handle.clone());
+            call(&mut client, request);
+        }
+    };
+    let mut handles = Vec::new();
+    let here = measure(|| {
+        handles.extend((0..made).map(|number| handle(number, renew())));
+    });
+    let there = (0..THREADS).map(|_| {
+        let handles = &handles;
+        let sent = thread::scope(|scope| scope.spawn(|| measure(|| send(handles))).join());
+        sent.expect("that it was sent").bytes_current
+    });
+    let bytes = here.bytes_current + there.sum::<i64>();
+    keep(handles);
+    bytes
 }
 
 fn sessions(made: usize) -> Sessions<String> {

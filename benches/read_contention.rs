@@ -33,7 +33,7 @@ use tower::Service;
 mod contenders;
 mod figures;
 
-const ROUNDS: usize = 25;
+const ROUNDS: usize = 40;
 
 /// So many requests are made ahead, and sent while the clock runs.
 const BATCH: u32 = 512;
@@ -85,9 +85,19 @@ const CONTENDERS: [(&str, Measure); 7] = [
 /// For each contender and round, what a call takes with one thread and more.
 fn rounds(most: usize) -> [(&'static str, Vec<Vec<f64>>); CONTENDERS.len()] {
     let mut measured = CONTENDERS.map(|(name, _)| (name, Vec::new()));
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         for ((_, measured), (_, measure)) in measured.iter_mut().zip(CONTENDERS) {
-            measured.push((1..=most).map(measure).collect());
+            // The machine may change its pace: now one thread is first, and now all are.
+            let mut times = vec![0.0; most];
+            for turn in 0..most {
+                let at = if round.is_multiple_of(2) {
+                    turn
+                } else {
+                    most - 1 - turn
+                };
+                times[at] = measure(at + 1);
+            }
+            measured.push(times);
         }
     }
     measured

@@ -217,10 +217,14 @@ fn per_caller(contender: Contender, ms: f64, callers: usize) -> f64 {
     (ms - token_call) * 1e3 / callers as f64
 }
 
+/// NaN if there are none.
 fn median(figures: impl Iterator<Item = f64>) -> f64 {
-    let mut figures: Vec<_> = figures.collect();
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+    let figures: Vec<_> = figures.collect();
+    if figures.is_empty() {
+        f64::NAN
+    } else {
+        figures::median(figures)
+    }
 }
 
 fn cell(figure: f64, decimals: usize) -> String {
@@ -396,9 +400,9 @@ fn layer(
                 .refresh(refresh_token.expose())
                 .await
                 .map_err(RefreshError::terminal)?;
-            let session = Session::new(tokens.access_token, &instance);
+            let session = Session::new(&*tokens.access_token, &instance);
             let session = session.map_err(RefreshError::terminal)?;
-            Ok(session.with_refresh_token(tokens.refresh_token))
+            Ok(session.with_refresh_token(&*tokens.refresh_token))
         }
     })
     .session(dead.with_refresh_token(FIRST_REFRESH_TOKEN))
@@ -407,9 +411,9 @@ fn layer(
 /// What a caller by hand has.
 #[derive(Clone)]
 struct Tokens {
-    access_token: String,
+    access_token: Arc<str>,
     authorization: HeaderValue,
-    refresh_token: String,
+    refresh_token: Arc<str>,
 }
 
 impl Tokens {
@@ -419,9 +423,9 @@ impl Tokens {
 
     fn new(access_token: &str, refresh_token: &str) -> Self {
         Self {
-            access_token: access_token.to_string(),
+            access_token: access_token.into(),
             authorization: bearer(access_token),
-            refresh_token: refresh_token.to_string(),
+            refresh_token: refresh_token.into(),
         }
     }
 }

@@ -106,15 +106,15 @@ where
             None => return Ok((ReplayBody::once(body), None)),
         },
     };
-    let is_authorized = request::try_authorize(head, api, published);
-    if target == Target::Instance && !is_there && (is_authorized || request::is_relative(&head.uri))
-    {
+    let is_ours = request::claim(head, api, published)?;
+    if target == Target::Instance && !is_there && (is_ours || request::is_relative(&head.uri)) {
         request::send_to_instance(head, published)?;
     }
-    if !is_authorized {
+    if !is_ours {
         return Ok((ReplayBody::once(body), None));
     }
     if policy.max_refreshes == 0 || head.extensions.get::<NoRefresh>().is_some() {
+        request::authorize_elsewhere(head, api, published);
         return Ok((send_once(head, body, api, published), None));
     }
     let (body, kept) = if !handle.is_renewable() {
@@ -127,11 +127,12 @@ where
         let (body, kept_body) = keep_body(head, body, api, published, policy.replay_limit);
         let kept = kept_body.map(|body| Kept {
             not_ready_inner: clone_inner(),
-            head: Head::keep(head, api, target, published),
+            head: Head::keep(head, target, published),
             body,
         });
         (body, kept.ok_or(ReplaySkipped::BodyNotReplayable))
     };
+    request::authorize_elsewhere(head, api, published);
     let exchange = Exchange {
         handle: handle.clone(),
         generation: published.generation,

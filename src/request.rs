@@ -94,27 +94,40 @@ pub(crate) fn send_to_instance(request: &mut Parts, published: &Published) -> Re
     Ok(())
 }
 
-/// Adds the session, unless the request is to be left alone, and says whether it did.
-pub(crate) fn try_authorize(request: &mut Parts, api: Api, published: &Published) -> bool {
+/// Whether the layer has business with this request. If so, the session is in it where most APIs want it.
+///
+/// That is looked up once, to see whether the caller's own is there and to put ours there.
+pub(crate) fn claim(request: &mut Parts, api: Api, published: &Published) -> Result<bool, Error> {
     match api {
-        // Looked up once, to see whether it is there and to put it there.
+        Api::Bulk | Api::Grpc => Ok(!is_left_alone(request, api)),
         Api::Rest | Api::Soap | Api::Identity => {
             if request.extensions.get::<SkipAuth>().is_some() {
-                return false;
+                return Ok(false);
             }
-            let Entry::Vacant(authorization) = request.headers.entry(AUTHORIZATION) else {
-                return false;
+            let Ok(entry) = request.headers.try_entry(AUTHORIZATION) else {
+                // There is no room for what may be there already.
+                return if request.headers.contains_key(AUTHORIZATION) {
+                    Ok(false)
+                } else {
+                    Err(Error::new(
+                        ErrorKind::InvalidRequest,
+                        "the request cannot be sent: it has as many headers as there can be, and none is the session's",
+                    ))
+                };
+            };
+            let Entry::Vacant(authorization) = entry else {
+                return Ok(false);
             };
             authorization.insert(published.authorization.get());
-            true
+            Ok(true)
         }
-        Api::Bulk | Api::Grpc => {
-            let is_left_alone = is_left_alone(request, api);
-            if !is_left_alone {
-                authorize(&mut request.headers, api, published);
-            }
-            !is_left_alone
-        }
+    }
+}
+
+/// Adds the session to a request that was claimed, where its API wants it elsewhere.
+pub(crate) fn authorize_elsewhere(request: &mut Parts, api: Api, published: &Published) {
+    if matches!(api, Api::Bulk | Api::Grpc) {
+        authorize(&mut request.headers, api, published);
     }
 }
 
@@ -223,8 +236,8 @@ impl HeaderFrame {
 }
 
 impl Head {
-    /// Keeps the head of a request, but for the session in it.
-    pub(crate) fn keep(request: &Parts, api: Api, target: Target, published: &Published) -> Self {
+    /// Keeps the head of a request that was claimed. Nothing is in it by then of what is added elsewhere.
+    pub(crate) fn keep(request: &Parts, target: Target, published: &Published) -> Self {
         let mut packed = Vec::with_capacity(PATH_ROOM + HEADER_ROOM * request.headers.len());
         let uri = match target {
             Target::Instance => {
@@ -241,7 +254,8 @@ impl Head {
                 names_instance = true;
                 continue;
             }
-            if value.is_sensitive() && carries_session(name, api) {
+            // It was claimed, and so this is ours.
+            if name == AUTHORIZATION {
                 continue;
             }
             let name = name.as_str();
@@ -316,15 +330,6 @@ impl Head {
         correct_length(request.headers_mut(), self.body_growth);
         authorize(request.headers_mut(), api, published);
         Ok(request)
-    }
-}
-
-/// Whether this header has the session, in requests of this API.
-fn carries_session(name: &HeaderName, api: Api) -> bool {
-    match api {
-        Api::Rest | Api::Soap | Api::Identity => name == AUTHORIZATION,
-        Api::Bulk => name == SESSION,
-        Api::Grpc => name == ACCESS_TOKEN,
     }
 }
 

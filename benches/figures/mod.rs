@@ -48,12 +48,21 @@ impl Table {
     }
 }
 
-/// The first quartile of some figures, their median and the third quartile.
+/// The first quartile of some figures, their median and the third quartile, between two figures if need be.
 pub(crate) fn quartiles(mut figures: Vec<f64>) -> [f64; 3] {
     figures.sort_by(f64::total_cmp);
-    [1, 2, 3].map(|quarter| figures[(figures.len() - 1) * quarter / 4])
+    [1, 2, 3].map(|quarter| {
+        let (at, part) = (
+            (figures.len() - 1) * quarter / 4,
+            (figures.len() - 1) * quarter % 4,
+        );
+        let part = [0.0, 0.25, 0.5, 0.75][part];
+        let next = figures[figures.len().min(at + 2) - 1];
+        figures[at] + (next - figures[at]) * part
+    })
 }
 
+/// There has to be one.
 pub(crate) fn median(figures: Vec<f64>) -> f64 {
     let [_, median, _] = quartiles(figures);
     median

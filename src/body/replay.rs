@@ -156,7 +156,12 @@ where
             }
         }
         let mut sent = Streaming::new(memory, then, body);
-        let kept = sent.record_from_here(limit);
+        let declared = usize::try_from(hint.lower()).unwrap_or(usize::MAX);
+        let kept = if declared > limit {
+            None
+        } else {
+            sent.record_from_here(declared, limit)
+        };
         (sent.into(), kept)
     }
 }
@@ -170,6 +175,28 @@ impl<B> Streaming<B> {
             size: memory.size,
             recorder: None,
         })
+    }
+
+    /// Records what was read ahead, and everything from here on, unless it is too much already. So many bytes in all are
+    /// `expected`.
+    fn record_from_here(&mut self, expected: usize, limit: usize) -> Option<KeptBody<B>> {
+        let mut recorded = Recording::new(expected, limit);
+        if !self.unread().all(|data| recorded.push(data)) {
+            return None;
+        }
+        let (handback, handed_back) = oneshot::channel();
+        let (reclaim, reclaimed) = oneshot::channel();
+        self.recorder = Some(Recorder {
+            recorded,
+            trailers: None,
+            size: self.size,
+            handback,
+            reclaimed,
+        });
+        Some(KeptBody::Streaming(Reclaim {
+            reclaim: Some(reclaim),
+            handed_back,
+        }))
     }
 
     /// The data that was read ahead.
@@ -198,30 +225,6 @@ where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
-    /// Records what was read ahead, and everything from here on, unless that is known to be too much.
-    fn record_from_here(&mut self, limit: usize) -> Option<KeptBody<B>> {
-        let expected = usize::try_from(self.lower())
-            .ok()
-            .filter(|expected| *expected <= limit)?;
-        let mut recorded = Recording::new(expected, limit);
-        if !self.unread().all(|data| recorded.push(data)) {
-            return None;
-        }
-        let (handback, handed_back) = oneshot::channel();
-        let (reclaim, reclaimed) = oneshot::channel();
-        self.recorder = Some(Recorder {
-            recorded,
-            trailers: None,
-            size: self.size,
-            handback,
-            reclaimed,
-        });
-        Some(KeptBody::Streaming(Reclaim {
-            reclaim: Some(reclaim),
-            handed_back,
-        }))
-    }
-
     /// So many bytes are left at least.
     fn lower(&self) -> u64 {
         let unread: u64 = self.unread().map(|data| data.len() as u64).sum();
@@ -507,8 +510,9 @@ where
         let Some((rest, limit)) = rest else {
             return memory.keep();
         };
+        let expected = memory.data().len();
         let mut sent = Streaming::new(memory, None, rest);
-        let kept = sent.record_from_here(limit);
+        let kept = sent.record_from_here(expected, limit);
         (sent.into(), kept)
     }
 }
@@ -542,6 +546,9 @@ impl<B> Recorder<B> {
     }
 }
 
+/// So many bytes are set aside for what a body says that it has, before it yields any.
+const BELIEVED: usize = 64 * 1024;
+
 /// The bytes of a stream so far, up to a limit.
 struct Recording {
     bytes: Vec<u8>,
@@ -549,10 +556,10 @@ struct Recording {
 }
 
 impl Recording {
-    /// With room for what is `expected` at least, which is within the limit.
+    /// With room for what is `expected`, as far as that is worth being believed.
     fn new(expected: usize, limit: usize) -> Self {
         Self {
-            bytes: Vec::with_capacity(expected),
+            bytes: Vec::with_capacity(expected.min(limit).min(BELIEVED)),
             limit,
         }
     }

@@ -4,7 +4,7 @@ use std::{error::Error as _, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{Request, StatusCode};
+use http::{HeaderName, HeaderValue, Request, StatusCode, header::AUTHORIZATION};
 use http_body_util::Full;
 use tower::{Layer, Service};
 use tower_salesforce_auth::{
@@ -280,5 +280,33 @@ async fn r17_nothing_that_is_public_prints_a_secret() {
     }
     for shown in shown {
         assert!(!shown.contains("hush"), "{shown}");
+    }
+}
+
+/// Before, a full header map made the http crate panic.
+#[tokio::test]
+async fn a_request_with_no_room_for_a_header_passes_with_its_own_and_is_an_error_without() {
+    let api = Api::accepting("own");
+    let service = Refresher::of(&api).layer().layer(api.clone());
+    for authorization in [Some("Bearer own"), None] {
+        let mut request = get("/services/data/");
+        let headers = request.headers_mut();
+        if let Some(authorization) = authorization {
+            headers.insert(AUTHORIZATION, HeaderValue::from_static(authorization));
+        }
+        let one = HeaderValue::from_static("1");
+        for number in 0.. {
+            let name = HeaderName::from_bytes(format!("x-{number}").as_bytes()).unwrap();
+            if headers.try_append(name, one.clone()).is_err() {
+                break;
+            }
+        }
+        match (send(&service, request).await, authorization) {
+            (Ok(response), Some(_)) => assert_eq!(response.status(), StatusCode::OK),
+            (Err(error), None) => {
+                assert_eq!(layer_error(&error).kind(), ErrorKind::InvalidRequest);
+            }
+            (came, _) => panic!("{came:?}"),
+        }
     }
 }

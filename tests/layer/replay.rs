@@ -655,3 +655,45 @@ async fn a_default_replay_body_is_empty() {
     assert!(body.is_end_stream());
     assert_eq!(body.collect().await.unwrap().to_bytes(), Bytes::new());
 }
+
+/// Says the same of its size at every stage. Transports ask once.
+struct Unchanging {
+    frames: VecDeque<Bytes>,
+    size: u64,
+}
+
+impl Body for Unchanging {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        Poll::Ready(self.frames.pop_front().map(|data| Ok(Frame::data(data))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.size)
+    }
+}
+
+#[tokio::test]
+async fn r08_what_a_body_says_of_its_size_is_heard_once_and_believed_within_reason() {
+    const FRAME: usize = 15 * 1024;
+    for (size, limit) in [
+        (3 * FRAME as u64, 64 * 1024),
+        // Nobody has so much memory, nor needs it.
+        (u64::MAX, usize::MAX),
+        (1 << 46, usize::MAX),
+    ] {
+        let api = Api::accepting("T1");
+        let layer = Refresher::of(&api).layer().replay_limit(limit);
+        let body = Unchanging {
+            frames: (0..3).map(|n| Bytes::from(vec![n; FRAME])).collect(),
+            size,
+        };
+        let response = send(&layer.layer(api), request(body)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{size}");
+    }
+}

@@ -18,8 +18,8 @@ use proptest::prelude::*;
 use tokio_test::{assert_ready, task};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_salesforce_auth::{
-    AuthOutcome, BoxError, Error, ErrorKind, RefreshError, ReplaySkipped, SalesforceAuthLayer,
-    Session, SkipAuth,
+    AuthOutcome, BoxError, Error, ErrorKind, RefreshContext, RefreshError, ReplaySkipped,
+    SalesforceAuthLayer, Session, SkipAuth,
     verdict::{Api, Classify, Extent, ResponseHead, SalesforceClassifier, Verdict},
 };
 
@@ -902,6 +902,30 @@ async fn r22_grpc_calls_carry_metadata_and_are_judged_by_their_status() {
     let told = ask_with(renewing, call(), [other]).await;
     assert_eq!(told.sent.len(), 1);
     assert!(told.outcome.is_none());
+}
+
+/// The tenant of the session before is that session's alone.
+#[tokio::test]
+async fn r22_a_replayed_grpc_call_has_the_metadata_of_its_caller_and_of_the_new_session() {
+    for own in [None, Some("core/own")] {
+        let mut call = post(GRPC, "\0\0\0\0\0");
+        let grpc = HeaderValue::from_static("application/grpc");
+        call.headers_mut().insert("content-type", grpc);
+        if let Some(own) = own {
+            let own = HeaderValue::from_static(own);
+            call.headers_mut().insert("tenantid", own);
+        }
+        let mut unauthenticated = answer(200, Pieces::default());
+        let status = HeaderValue::from_static("16");
+        unauthenticated.headers_mut().insert("grpc-status", status);
+        let (_, refreshes) = renewing();
+        let layer = SalesforceAuthLayer::new(|_: RefreshContext| async { Ok(session("T1")) })
+            .session(session("T0").with_ids("00Dxx0000001gEFEAY", "005xx000001SwiUAAS"));
+        let told = ask_with((layer, refreshes), call, [unauthenticated]).await;
+        let tenants = told.sent.iter().map(|sent| value(sent, "tenantid"));
+        let tenants: Vec<_> = tenants.collect();
+        assert_eq!(tenants, [Some("00Dxx0000001gEFEAY"), own]);
+    }
 }
 
 /// However the session is carried.

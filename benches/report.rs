@@ -1,0 +1,100 @@
+//! Runs the other benches, and writes what came of them beside the goals.
+//!
+//! ```sh
+//! cargo bench --bench report
+//! cargo bench --bench report -- refresh_storm end_to_end
+//! cargo bench --bench report -- --again
+//! ```
+//!
+//! The first runs all benches, the second some of them, and the third none: the report is made of what each kept when it
+//! ran last. It is a page, `target/report/index.html`, and for the repository `benches/report/README.md` with its plots.
+//! What a bench could not make is said to be missing.
+#![allow(missing_docs)]
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use reporting::{
+    criterion,
+    document::{Document, markdown, page},
+    environment, goals,
+    kept::Kept,
+    sections::sections,
+};
+
+mod figures;
+mod reporting;
+
+/// From our page to criterion's.
+const CRITERION: &str = "../criterion/report/index.html";
+
+/// In this order.
+const BENCHES: [&str; 7] = [
+    "instructions",
+    "call_overhead",
+    "read_contention",
+    "replay_body",
+    "refresh_storm",
+    "end_to_end",
+    "many_sessions",
+];
+
+fn main() -> io::Result<()> {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    let named = |bench: &&str| arguments.iter().any(|argument| argument == bench);
+    let benches: Vec<_> = if arguments.iter().any(|argument| argument == "--again") {
+        Vec::new()
+    } else if BENCHES.iter().any(named) {
+        BENCHES.into_iter().filter(named).collect()
+    } else {
+        BENCHES.into()
+    };
+    let mut failed = Vec::new();
+    for bench in benches {
+        println!("\n=== {bench}\n");
+        let has_run = Command::new(env!("CARGO"))
+            .args(["bench", "--bench", bench])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()?
+            .success();
+        if !has_run {
+            failed.push(bench);
+        }
+    }
+    write()?;
+    assert!(failed.is_empty(), "failed: {}", failed.join(", "));
+    Ok(())
+}
+
+fn write() -> io::Result<()> {
+    let kept = Kept::read();
+    let document = Document {
+        title: "Performance of tower-salesforce-auth",
+        facts: environment::facts(),
+        goals: goals::table(&goals::goals(&kept)),
+        sections: sections(&kept),
+    };
+
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/report");
+    fs::create_dir_all(&repository)?;
+    fs::write(repository.join("README.md"), markdown(&document))?;
+    for plot in document.sections.iter().flat_map(|section| &section.plot) {
+        fs::write(repository.join(plot.file), &plot.svg)?;
+    }
+
+    let target = page_directory();
+    fs::create_dir_all(&target)?;
+    let link = Some(CRITERION).filter(|link| target.join(link).exists());
+    let page_file = target.join("index.html");
+    fs::write(&page_file, page(&document, link))?;
+    println!("\nThe report is in {}.", page_file.display());
+    Ok(())
+}
+
+/// Beside criterion's.
+fn page_directory() -> PathBuf {
+    criterion::directory().with_file_name("report")
+}

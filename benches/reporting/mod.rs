@@ -1,0 +1,9 @@
+//! The report: what the benches kept, beside the goals.
+
+pub(crate) mod criterion;
+pub(crate) mod document;
+pub(crate) mod environment;
+pub(crate) mod goals;
+pub(crate) mod kept;
+pub(crate) mod plots;
+pub(crate) mod sections;

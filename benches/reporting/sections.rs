@@ -1,0 +1,188 @@
+//! What the report shows of each bench.
+
+use crate::{
+    figures::Table,
+    reporting::{
+        criterion,
+        document::{Plot, Section},
+        kept::{Kept, distinct, joined, pivot},
+        plots,
+    },
+};
+
+pub(crate) fn sections(kept: &Kept) -> Vec<Section> {
+    vec![
+        Section {
+            title: "Instructions",
+            reading: "Of one call, without making the request: the service alone, and what each contender adds to it. \
+                      The same at every run with the same compiler.",
+            bench: "instructions",
+            tables: copies(&[kept.instructions.as_ref()]),
+            ..none()
+        },
+        call_overhead(kept.call_overhead.as_ref(), kept.allocations.as_ref()),
+        read_contention(kept.read_contention.as_ref()),
+        refresh_storm(kept.refresh_storm.as_ref()),
+        end_to_end(kept.end_to_end.as_ref()),
+        Section {
+            title: "Many sessions",
+            reading: "Bytes of memory, as the allocator is asked for them: of a session that nobody uses, and of a caller \
+                      that waits for a refresh. Then requests to as many orgs, one after the other on one core, over a \
+                      service that answers at once.",
+            bench: "many_sessions",
+            tables: copies(&[
+                kept.many_sessions.as_ref(),
+                kept.many_sessions_throughput.as_ref(),
+            ]),
+            ..none()
+        },
+        replay_body(kept.replay_body.as_ref()),
+    ]
+}
+
+fn none() -> Section {
+    Section {
+        title: "",
+        reading: "",
+        bench: "",
+        tables: Vec::new(),
+        in_full: Vec::new(),
+        plot: None,
+        pictures: Vec::new(),
+    }
+}
+
+fn copies(tables: &[Option<&Table>]) -> Vec<Table> {
+    tables.iter().flatten().map(|table| copy(table)).collect()
+}
+
+fn copy(table: &Table) -> Table {
+    Table {
+        columns: table.columns.clone(),
+        rows: table.rows.clone(),
+    }
+}
+
+// === Sections ===
+
+fn call_overhead(times: Option<&Table>, allocations: Option<&Table>) -> Section {
+    const KEYS: [&str; 1] = ["request"];
+    let mut section = Section {
+        title: "Call overhead",
+        reading: "How many times as long as the service alone each contender takes for a call: the median of many short \
+                  rounds, in which they take turns. Then the nanoseconds of the service alone, and how often this layer \
+                  allocates for a call. A service that answers at once makes the ratios as large as they can be. Bodies \
+                  of 64 KiB and more are clones of one, and need no allocation to be cloned once more.",
+        bench: "call_overhead",
+        in_full: copies(&[times, allocations]),
+        ..none()
+    };
+    let Some(times) = times else {
+        return section;
+    };
+    let ratios = pivot(times, &KEYS, "contender", "over bare");
+    let mut table = joined(ratios, "bare, ns", &KEYS, times, "bare", "ns a call");
+    for contender in ["inject_only", "default"] {
+        let name = format!("{contender}, allocations");
+        if let Some(allocations) = allocations {
+            table = joined(table, &name, &KEYS, allocations, contender, "allocations");
+        }
+    }
+    let requests = distinct(times, "request");
+    section.pictures = requests
+        .into_iter()
+        .filter_map(criterion::picture)
+        .collect();
+    section.tables.push(table);
+    section
+}
+
+fn read_contention(table: Option<&Table>) -> Section {
+    let most = table.and_then(|table| distinct(table, "threads").pop());
+    let at_most_threads = table.zip(most).map(|(table, most)| {
+        let at = table.columns.iter().position(|one| one == "threads");
+        let mut table = copy(table);
+        table
+            .rows
+            .retain(|row| at.is_some_and(|at| row[at] == most));
+        table
+    });
+    Section {
+        title: "Read contention",
+        reading: "How many times as long as alone a call takes a thread, when all cores send through one layer: the median \
+                  of the rounds, with their quartiles. `rw_lock`, `watch` and `mutex` hold the header in the usual places.",
+        bench: "read_contention",
+        plot: at_most_threads.as_ref().map(|table| Plot {
+            file: "read_contention.svg",
+            shows: "Slowdown per thread of each contender, with its quartiles",
+            svg: plots::read_contention(table),
+        }),
+        tables: at_most_threads.into_iter().collect(),
+        in_full: table.map(copy).into_iter().collect(),
+        ..none()
+    }
+}
+
+fn refresh_storm(table: Option<&Table>) -> Section {
+    const KEYS: [&str; 2] = ["transport", "callers"];
+    let in_short = table.map(|table| {
+        let times = pivot(table, &KEYS, "contender", "ms to the last success");
+        [
+            ("layer over hand_written", "over hand-written"),
+            ("layer's refreshes", "refreshes"),
+            ("layer's failures", "failures"),
+        ]
+        .into_iter()
+        .fold(times, |in_short, (name, column)| {
+            joined(in_short, name, &KEYS, table, "layer", column)
+        })
+    });
+    Section {
+        title: "Refresh storm",
+        reading: "All callers meet a dead session at the same moment: the milliseconds until the last of them is served, \
+                  50 of which the token endpoint takes. `bare` has a live token, and sends as many requests: the floor. \
+                  `hand_written` is a mutex around the refresh. `naive_mutex` refreshes for each caller in turn, and \
+                  `per_caller` for all at once, which the rotated refresh token fails for all but one.",
+        bench: "refresh_storm",
+        plot: table.map(|table| Plot {
+            file: "refresh_storm.svg",
+            shows: "Time to the last success by callers, for each contender and transport",
+            svg: plots::refresh_storm(table),
+        }),
+        tables: in_short.into_iter().collect(),
+        in_full: table.map(copy).into_iter().collect(),
+        ..none()
+    }
+}
+
+fn end_to_end(table: Option<&Table>) -> Section {
+    const KEYS: [&str; 2] = ["request", "protocol"];
+    let in_short = table.map(|table| pivot(table, &KEYS, "contender", "of bare"));
+    Section {
+        title: "End to end",
+        reading: "Requests per second over loopback, without TLS, as a part of those of the bare client, which sends no \
+                  token. `header_by_hand` sends one, and no layer adds it.",
+        bench: "end_to_end",
+        tables: in_short.into_iter().collect(),
+        in_full: table.map(copy).into_iter().collect(),
+        ..none()
+    }
+}
+
+fn replay_body(table: Option<&Table>) -> Section {
+    const KEYS: [&str; 2] = ["body", "comes"];
+    let in_short = table.map(|table| {
+        let ratios = pivot(table, &KEYS, "contender", "over collect");
+        joined(ratios, "collect, µs", &KEYS, table, "collect", "µs")
+    });
+    Section {
+        title: "Replayed bodies",
+        reading: "How many times as long as collecting a body by hand, and sending it, it takes to pass it through the \
+                  layer with replay off, to record it while it is sent, and to send it twice: collected by hand, or \
+                  recorded by the layer, with a rejection and another session in between.",
+        bench: "replay_body",
+        tables: in_short.into_iter().collect(),
+        in_full: table.map(copy).into_iter().collect(),
+        ..none()
+    }
+}
