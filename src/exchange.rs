@@ -125,12 +125,15 @@ where
         (body, Err(ReplaySkipped::NotWanted))
     } else {
         let (body, kept_body) = keep_body(head, body, api, published, policy.replay_limit);
-        let kept = kept_body.map(|body| Kept {
-            not_ready_inner: clone_inner(),
-            head: Head::keep(head, target, published),
-            body,
-        });
-        (body, kept.ok_or(ReplaySkipped::BodyNotReplayable))
+        let kept = match kept_body {
+            Some(body) => Ok(Kept {
+                not_ready_inner: clone_inner(),
+                head: Head::keep(head, target, published),
+                body,
+            }),
+            None => Err(ReplaySkipped::BodyNotReplayable),
+        };
+        (body, kept)
     };
     request::authorize_elsewhere(head, api, published);
     let exchange = Exchange {

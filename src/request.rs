@@ -254,8 +254,8 @@ impl Head {
                 names_instance = true;
                 continue;
             }
-            // It was claimed, and so this is ours.
-            if name == AUTHORIZATION {
+            // It was claimed, and so this one is ours.
+            if value.is_sensitive() && name == AUTHORIZATION {
                 continue;
             }
             let name = name.as_str();
