@@ -52,6 +52,9 @@ const BODY: usize = 256;
 const GOAL: f64 = 0.98;
 
 fn main() {
+    if !figures::is_wanted() {
+        return;
+    }
     let rounds = env::args().skip(1).find_map(|rounds| rounds.parse().ok());
     let rounds = rounds.unwrap_or(ROUNDS);
     let mut table = Table::new(&[

@@ -57,6 +57,9 @@ fn main() {
         }
         return;
     }
+    if !figures::is_wanted() {
+        return;
+    }
     if Command::new("valgrind").arg("--version").output().is_err() {
         println!("There is no valgrind here: nothing was counted.");
         return;

@@ -65,6 +65,9 @@ const THREADS: usize = 12;
 const PASSES: usize = 7;
 
 fn main() {
+    if !figures::is_wanted() {
+        return;
+    }
     let mut table = Table::new(&["what", "count", "bytes each", "of them the layer's", "goal"]);
     let mut missed = Vec::new();
     let mut row = |what: &str, count: usize, bytes: i64, others: i64, goal: Option<i64>| {

@@ -42,6 +42,9 @@ const BATCHES: usize = 8;
 type Body = Full<Bytes>;
 
 fn main() {
+    if !figures::is_wanted() {
+        return;
+    }
     let most = thread::available_parallelism().map_or(1, usize::from);
     let mut table = Table::new(&[
         "contender",

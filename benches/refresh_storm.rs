@@ -81,6 +81,9 @@ const TOKEN_PATH: &str = "/services/oauth2/token";
 const WARM_UP_PATH: &str = "/services/data/";
 
 fn main() {
+    if !figures::is_wanted() {
+        return;
+    }
     let most = env::args().skip(1).find_map(|most| most.parse().ok());
     let mut table = Table::new(&[
         "transport",

@@ -111,7 +111,7 @@ pub(crate) fn claim(request: &mut Parts, api: Api, published: &Published) -> Res
                 } else {
                     Err(Error::new(
                         ErrorKind::InvalidRequest,
-                        "the request cannot be sent: it has as many headers as there can be, and none is the session's",
+                        "the request cannot be sent: it has as many headers as there can be, and no room for the session's",
                     ))
                 };
             };

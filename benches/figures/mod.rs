@@ -1,7 +1,7 @@
 //! Figures of a bench: a table that is printed as it grows, and kept for the report.
 #![allow(dead_code, reason = "each bench needs a part of it")]
 
-use std::{fs, io, path::PathBuf};
+use std::{env, fs, io, path::PathBuf};
 
 /// Rows of figures, under the names of their columns.
 pub(crate) struct Table {
@@ -66,6 +66,11 @@ pub(crate) fn quartiles(mut figures: Vec<f64>) -> [f64; 3] {
 pub(crate) fn median(figures: Vec<f64>) -> f64 {
     let [_, median, _] = quartiles(figures);
     median
+}
+
+/// Whether it is `cargo bench` that runs this, and not `cargo test --all-targets`, which is to see that it starts.
+pub(crate) fn is_wanted() -> bool {
+    env::args().any(|argument| argument == "--bench")
 }
 
 fn kept_in() -> PathBuf {
