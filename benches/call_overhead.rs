@@ -19,7 +19,7 @@
 use std::{
     mem,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use allocation_counter::AllocationInfo;
@@ -316,11 +316,7 @@ impl<B, W: Work<B>> Work<B> for OnClones<W> {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(30)
-        .nresamples(5_000)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(800));
+    config = figures::criterion();
     targets = call_overhead
 }
 criterion_main!(benches);

@@ -7,9 +7,9 @@ use zeroize::Zeroizing;
 
 /// An access token, refresh token, password, client secret, authorization code, or code verifier.
 ///
-/// It has no [`Display`](fmt::Display), its [`Debug`] shows `[redacted]`, and its memory is wiped when the last of its clones is
-/// dropped, which share it.
-/// [`expose`](Secret::expose) is the one way to its text, so that every place that reads a secret can be searched for.
+/// It has no [`Display`](fmt::Display), and its [`Debug`] shows `[redacted]`. Its clones share its memory, which is wiped
+/// when the last of them is dropped. [`expose`](Secret::expose) is the one way to its text, so that every place that reads
+/// a secret can be searched for.
 ///
 /// ```
 /// use tower_salesforce_auth::Secret;

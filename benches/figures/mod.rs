@@ -1,7 +1,9 @@
 //! Figures of a bench: a table that is printed as it grows, and kept for the report.
 #![allow(dead_code, reason = "each bench needs a part of it")]
 
-use std::{env, fs, io, path::PathBuf};
+use std::{env, fs, io, path::PathBuf, time::Duration};
+
+use criterion::Criterion;
 
 /// Rows of figures, under the names of their columns.
 pub(crate) struct Table {
@@ -66,6 +68,15 @@ pub(crate) fn quartiles(mut figures: Vec<f64>) -> [f64; 3] {
 pub(crate) fn median(figures: Vec<f64>) -> f64 {
     let [_, median, _] = quartiles(figures);
     median
+}
+
+/// Criterion, for what has its ratios from rounds: its plots take ten times as long with all the resamples of the default.
+pub(crate) fn criterion() -> Criterion {
+    Criterion::default()
+        .sample_size(30)
+        .nresamples(5_000)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(800))
 }
 
 /// Whether it is `cargo bench` that runs this, and not `cargo test --all-targets`, which is to see that it starts.
