@@ -117,6 +117,8 @@ mod api;
 mod body;
 #[cfg(feature = "jwt")]
 mod clock;
+#[cfg(any(doc, doctest))]
+pub mod docs;
 #[cfg(feature = "emulator")]
 #[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;

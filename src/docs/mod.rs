@@ -1,0 +1,1 @@
+//! Guides: one page for each question that comes up once the first request works.

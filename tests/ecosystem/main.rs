@@ -1,0 +1,1 @@
+//! The crate among its neighbours: what the examples show, held to what they say.
