@@ -8,7 +8,7 @@ use http_body::Body;
 
 use crate::{
     api::Api,
-    body::{KeptBody, Peeked, ReplayBody, Replayable, ResponseBody},
+    body::{BodyFactory, KeptBody, Peeked, ReplayBody, Replayable, ResponseBody},
     error::{BoxError, Error, ErrorKind},
     handle::SessionHandle,
     observer::{News, Replayed},
@@ -92,7 +92,7 @@ pub(crate) fn prepare<S, B>(
     clone_inner: impl FnOnce() -> S,
 ) -> Result<Prepared<S, B>, Error>
 where
-    B: Body + Unpin,
+    B: Body + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     let api = Api::of(head);
@@ -155,7 +155,7 @@ where
 /// Keeps nothing of the body.
 fn send_once<B>(head: &mut Parts, body: B, api: Api, published: &Published) -> ReplayBody<B>
 where
-    B: Body + Unpin,
+    B: Body + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     if api == Api::Soap {
@@ -165,7 +165,7 @@ where
     }
 }
 
-/// Keeps the body, and writes the session into an envelope that is in memory.
+/// Keeps the body, or what makes it, and writes the session into an envelope that is in memory.
 ///
 /// Envelopes are made before anybody knows which session they are going to be sent with. A stale one, sent as it is,
 /// would be held against a session that is not in it.
@@ -177,9 +177,14 @@ fn keep_body<B>(
     limit: usize,
 ) -> (ReplayBody<B>, Option<KeptBody<B>>)
 where
-    B: Body + Unpin,
+    B: Body + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
+    if let Some(factory) = head.extensions.remove::<BodyFactory<B>>()
+        && api != Api::Soap
+    {
+        return ReplayBody::made(body, factory);
+    }
     let (mut sent, mut kept) = ReplayBody::keep(body, limit);
     if api == Api::Soap
         && let Some(KeptBody::InMemory(memory)) = &mut kept

@@ -127,7 +127,7 @@ enum OutgoingRequest<S, B, ResBody: Body> {
 impl<S, B, ResBody> Outgoing<S, B, ResBody>
 where
     S: Service<Request<ReplayBody<B>>> + Clone,
-    B: Body + Unpin,
+    B: Body + Unpin + 'static,
     B::Error: Into<BoxError>,
     ResBody: Body,
 {
@@ -252,6 +252,16 @@ where
             head,
             body: KeptBody::InMemory(memory),
         }) => Step::Wait(replay(rejected, not_ready_inner, head, memory.into())),
+        Ok(Kept {
+            not_ready_inner,
+            head,
+            body: KeptBody::Made { factory, replace },
+        }) => {
+            // If the body is gone, it need not be told to end.
+            let _ = replace.send(());
+            let body = Replayable::Made(factory);
+            Step::Wait(replay(rejected, not_ready_inner, head, body))
+        }
     }
 }
 
@@ -310,7 +320,7 @@ impl<S, ReqBody, ResBody> Future for ResponseFuture<S, ReqBody, ResBody>
 where
     S: Service<Request<ReplayBody<ReqBody>>, Response = Response<ResBody>> + Clone,
     S::Error: Into<BoxError>,
-    ReqBody: Body + Unpin,
+    ReqBody: Body + Unpin + 'static,
     ReqBody::Error: Into<BoxError>,
     ResBody: Body,
 {

@@ -79,7 +79,8 @@ impl SalesforceAuthLayer {
     /// How many bytes of a streaming request body are kept for a replay. 64 KiB by default.
     ///
     /// A stream that is longer is sent all the same, and not sent again. The limit does not concern bodies that are in
-    /// memory anyway: those are kept without a copy, whatever their size.
+    /// memory anyway: those are kept without a copy, whatever their size. Nor does it those that a
+    /// [`BodyFactory`](crate::BodyFactory) makes, of which nothing is kept.
     pub fn replay_limit(mut self, bytes: usize) -> Self {
         self.policy.replay_limit = bytes;
         self

@@ -51,6 +51,7 @@
 //! | in memory, whatever its size | the very same bytes, not copied |
 //! | a stream of up to 64 KiB ([`replay_limit`]) | recorded while it is sent |
 //! | a longer stream | none: the session is renewed, and the rejection is returned, [`BodyNotReplayable`] |
+//! | whatever a [`BodyFactory`] makes | another of the same, of which nothing is kept |
 //!
 //! # Where the session is
 //!
@@ -161,7 +162,7 @@ pub mod verdict;
 mod xml;
 
 pub use self::{
-    body::{ReplayBody, ResponseBody},
+    body::{BodyFactory, ReplayBody, ResponseBody},
     endpoint::{InstanceUrl, LoginUrl},
     error::{BoxError, Error, ErrorKind, RefreshError, RefreshErrorKind},
     event::{SessionState, Subscription},

@@ -64,7 +64,7 @@ impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for SalesforceAuth<S>
 where
     S: Service<Request<ReplayBody<ReqBody>>, Response = Response<ResBody>> + Clone,
     S::Error: Into<BoxError>,
-    ReqBody: Body + Unpin,
+    ReqBody: Body + Unpin + 'static,
     ReqBody::Error: Into<BoxError>,
     ResBody: Body,
 {

@@ -6,6 +6,7 @@
 //! that it was made of, whatever their size. Any other body is a stream: what it yields is copied into a recording while
 //! it is sent, and past the limit the recording is given up, never the sending. The copy is what makes the limit hold:
 //! a frame may be a slice of a buffer that is much larger, or so small that keeping it apart costs more than its bytes.
+//! Of a body that comes with a [`BodyFactory`] nothing is kept but that.
 //!
 //! # Who owns the stream
 //!
@@ -25,6 +26,8 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
+
+use super::factory::BodyFactory;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -51,6 +54,16 @@ enum Sent<B> {
     Memory(InMemory),
     /// A stream, or one that turned out to be none. On the heap, since requests are moved about, and most have none.
     Stream(Box<Streaming<B>>),
+    /// One of several that a factory makes. On the heap for the same reason.
+    Made(Box<Made<B>>),
+}
+
+/// A body that is ended when another is made in its place.
+struct Made<B> {
+    /// None: it was read to its end, or to an error.
+    body: Option<B>,
+    /// Completes when there is going to be another, and fails when there never will be. None: it failed.
+    replaced: Option<oneshot::Receiver<()>>,
 }
 
 /// A stream on its way out.
@@ -109,6 +122,17 @@ impl<B> ReplayBody<B> {
     /// Sends `body` without keeping anything of it.
     pub(crate) fn once(body: B) -> Self {
         Self(Sent::Once(Some(body)))
+    }
+
+    /// Sends `body`, and keeps the factory that it is from, to send another in its place.
+    pub(crate) fn made(body: B, factory: BodyFactory<B>) -> (Self, Option<KeptBody<B>>) {
+        let (replace, replaced) = oneshot::channel();
+        let made = Made {
+            body: Some(body),
+            replaced: Some(replaced),
+        };
+        let kept = KeptBody::Made { factory, replace };
+        (Self(Sent::Made(Box::new(made))), Some(kept))
     }
 }
 
@@ -291,6 +315,27 @@ where
     }
 }
 
+impl<B> Made<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        if let Some(replaced) = &mut self.replaced {
+            match Pin::new(replaced).poll(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.replaced = None;
+                    // What was read to its end was sent, whatever comes of it.
+                    return Poll::Ready(self.body.take().map(|_| Err(Reclaimed.into())));
+                }
+                Poll::Ready(Err(_)) => self.replaced = None,
+                Poll::Pending => {}
+            }
+        }
+        poll_once(&mut self.body, cx)
+    }
+}
+
 impl<B> Drop for Streaming<B> {
     fn drop(&mut self) {
         self.hand_back();
@@ -318,23 +363,15 @@ where
         match &mut self.get_mut().0 {
             Sent::Memory(memory) => Poll::Ready(memory.next_frame().map(Ok)),
             Sent::Stream(streaming) => streaming.poll_frame(cx),
-            Sent::Once(body) => {
-                let Some(rest) = body else {
-                    return Poll::Ready(None);
-                };
-                let item = ready!(poll_bytes(rest, cx));
-                if !matches!(item, Some(Ok(Ok(_)))) {
-                    *body = None;
-                }
-                let frame = |item: Result<_, _>| item.map_or_else(Frame::trailers, Frame::data);
-                Poll::Ready(item.map(|item| item.map(frame)))
-            }
+            Sent::Made(made) => made.poll_frame(cx),
+            Sent::Once(body) => poll_once(body, cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Sent::Once(body) => body.as_ref().is_none_or(Body::is_end_stream),
+            Sent::Made(made) => made.body.as_ref().is_none_or(Body::is_end_stream),
             Sent::Memory(memory) => memory.is_read() && memory.size.is_complete(),
             Sent::Stream(streaming) => {
                 streaming.ahead.is_none()
@@ -349,8 +386,8 @@ where
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Sent::Once(Some(body)) => body.size_hint(),
-            Sent::Once(None) => SizeHint::with_exact(0),
+            Sent::Once(body) => size_of_rest(body.as_ref()),
+            Sent::Made(made) => size_of_rest(made.body.as_ref()),
             Sent::Memory(memory) => memory.size.hint(memory.data().len() as u64),
             Sent::Stream(streaming) => streaming.size.hint(streaming.lower()),
         }
@@ -372,6 +409,27 @@ impl<B> fmt::Debug for ReplayBody<B> {
             .field("is_recording", &is_recording)
             .finish_non_exhaustive()
     }
+}
+
+/// The next frame of a body that is dropped when there is none.
+fn poll_once<B>(body: &mut Option<B>, cx: &mut Context<'_>) -> Poll<Option<Item>>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let Some(rest) = body else {
+        return Poll::Ready(None);
+    };
+    let item = ready!(poll_bytes(rest, cx));
+    if !matches!(item, Some(Ok(Ok(_)))) {
+        *body = None;
+    }
+    let frame = |item: Result<_, _>| item.map_or_else(Frame::trailers, Frame::data);
+    Poll::Ready(item.map(|item| item.map(frame)))
+}
+
+fn size_of_rest<B: Body>(rest: Option<&B>) -> SizeHint {
+    rest.map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
 }
 
 /// The next frame of a body: data, or trailers.
@@ -413,6 +471,11 @@ impl std::error::Error for Reclaimed {}
 pub(crate) enum KeptBody<B> {
     InMemory(InMemory),
     Streaming(Reclaim<B>),
+    /// Makes another, once the one that is being sent was told to end.
+    Made {
+        factory: BodyFactory<B>,
+        replace: oneshot::Sender<()>,
+    },
 }
 
 /// A body, or the beginning of one, that is held in memory.
@@ -462,16 +525,20 @@ impl InMemory {
 }
 
 /// A body that can be sent from its beginning.
-pub(crate) struct Replayable<B> {
-    /// All of it, or what a stream yielded so far.
-    memory: InMemory,
-    /// What a stream has yet to yield, and how much of it may be recorded.
-    rest: Option<(B, usize)>,
+pub(crate) enum Replayable<B> {
+    Kept {
+        /// All of it, or what a stream yielded so far.
+        memory: InMemory,
+        /// What a stream has yet to yield, and how much of it may be recorded.
+        rest: Option<(B, usize)>,
+    },
+    /// It is yet to be made.
+    Made(BodyFactory<B>),
 }
 
 impl<B> From<InMemory> for Replayable<B> {
     fn from(memory: InMemory) -> Self {
-        Self { memory, rest: None }
+        Self::Kept { memory, rest: None }
     }
 }
 
@@ -482,38 +549,51 @@ where
 {
     /// What is known of the data, from the beginning on.
     pub(crate) fn data(&self) -> &[u8] {
-        self.memory.data()
+        match self {
+            Self::Kept { memory, .. } => memory.data(),
+            Self::Made(_) => &[],
+        }
     }
 
     /// Whether that is all.
     pub(crate) fn is_whole(&self) -> bool {
-        self.rest.is_none()
+        matches!(self, Self::Kept { rest: None, .. })
     }
 
     /// Puts other data in the place of those that are known.
     pub(crate) fn replace_data(&mut self, data: Bytes) {
-        self.memory.replace_data(data);
+        if let Self::Kept { memory, .. } = self {
+            memory.replace_data(data);
+        }
     }
 
     /// Sends the body again, for the last time.
     pub(crate) fn send(self) -> ReplayBody<B> {
-        let Self { memory, rest } = self;
-        match rest {
-            None => memory.send(),
-            Some((rest, _)) => Streaming::new(memory, None, rest).into(),
+        match self {
+            Self::Kept { memory, rest: None } => memory.send(),
+            Self::Kept {
+                memory,
+                rest: Some((rest, _)),
+            } => Streaming::new(memory, None, rest).into(),
+            Self::Made(factory) => ReplayBody::once(factory.make()),
         }
     }
 
     /// Sends the body again, and keeps what it takes to send it once more.
     pub(crate) fn keep(self) -> (ReplayBody<B>, Option<KeptBody<B>>) {
-        let Self { memory, rest } = self;
-        let Some((rest, limit)) = rest else {
-            return memory.keep();
-        };
-        let expected = memory.data().len();
-        let mut sent = Streaming::new(memory, None, rest);
-        let kept = sent.record_from_here(expected, limit);
-        (sent.into(), kept)
+        match self {
+            Self::Kept { memory, rest: None } => memory.keep(),
+            Self::Kept {
+                memory,
+                rest: Some((rest, limit)),
+            } => {
+                let expected = memory.data().len();
+                let mut sent = Streaming::new(memory, None, rest);
+                let kept = sent.record_from_here(expected, limit);
+                (sent.into(), kept)
+            }
+            Self::Made(factory) => ReplayBody::made(factory.make(), factory),
+        }
     }
 }
 
@@ -535,7 +615,7 @@ impl<B> Recorder<B> {
     fn hand_back(self, rest: Option<B>) {
         let Recording { bytes, limit } = self.recorded;
         // If nobody is there to take it, nobody wants it.
-        let _ = self.handback.send(Replayable {
+        let _ = self.handback.send(Replayable::Kept {
             memory: InMemory {
                 data: (!bytes.is_empty()).then(|| bytes.into()),
                 trailers: self.trailers,

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cancellation;
+mod factory;
 mod handle;
 mod many_orgs;
 mod observer;

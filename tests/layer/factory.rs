@@ -1,0 +1,454 @@
+//! Bodies that are made anew for every attempt.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Full};
+use tokio::task::JoinSet;
+use tower::{Layer, service_fn};
+use tower_salesforce_auth::{
+    AuthOutcome, BodyFactory, NoReplay, ReplayBody, ReplaySkipped, SkipAuth,
+};
+
+use crate::support::{Api, Refresher, counting, expired, send, session};
+
+const CHUNK: usize = 16 * 1024;
+
+/// So many chunks are a stream that is far beyond what is kept.
+const CHUNKS: usize = 1_000;
+
+// === Upload ===
+
+/// A body of many chunks, and a ledger of it.
+struct Upload {
+    left: usize,
+    has_pended: bool,
+    ledger: Ledger,
+}
+
+/// What became of the uploads that a factory made.
+#[derive(Clone, Default)]
+struct Ledger(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    made: AtomicUsize,
+    chunks: AtomicUsize,
+    alive: AtomicUsize,
+    most_alive: AtomicUsize,
+}
+
+/// The bytes of a chunk, which are counted for as long as anybody has them.
+struct Chunk {
+    bytes: Vec<u8>,
+    ledger: Ledger,
+}
+
+impl Ledger {
+    fn made(&self) -> usize {
+        self.0.made.load(Ordering::SeqCst)
+    }
+
+    fn chunks(&self) -> usize {
+        self.0.chunks.load(Ordering::SeqCst)
+    }
+
+    fn most_alive(&self) -> usize {
+        self.0.most_alive.load(Ordering::SeqCst)
+    }
+
+    fn chunk(&self, n: usize) -> Bytes {
+        self.0.chunks.fetch_add(1, Ordering::SeqCst);
+        let alive = self.0.alive.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.most_alive.fetch_max(alive, Ordering::SeqCst);
+        Bytes::from_owner(Chunk {
+            bytes: content(n),
+            ledger: self.clone(),
+        })
+    }
+
+    fn factory(&self, chunks: usize) -> BodyFactory<Upload> {
+        let ledger = self.clone();
+        BodyFactory::new(move || {
+            ledger.0.made.fetch_add(1, Ordering::SeqCst);
+            Upload {
+                left: chunks,
+                has_pended: false,
+                ledger: ledger.clone(),
+            }
+        })
+    }
+
+    fn request(&self, chunks: usize) -> Request<Upload> {
+        let head = Request::put("/services/data/v66.0/jobs/ingest/1/batches");
+        self.factory(chunks).attach(head.body(()).unwrap())
+    }
+}
+
+/// What the chunk is of which `n` are left.
+fn content(n: usize) -> Vec<u8> {
+    vec![u8::try_from(n % 251).unwrap(); CHUNK]
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.ledger.0.alive.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        // Every other poll finds nothing, as with a file.
+        self.has_pended = !self.has_pended;
+        if self.has_pended {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let data = self.ledger.chunk(self.left);
+        self.left -= 1;
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact((self.left * CHUNK) as u64)
+    }
+}
+
+// === Server ===
+
+/// Accepts one token, reads what it is sent chunk by chunk, and answers a dead session after so many of them.
+#[derive(Clone)]
+struct Server {
+    api: Api,
+    rejects_after: usize,
+    keeps_the_body: bool,
+    kept: Arc<Mutex<Vec<ReplayBody<Upload>>>>,
+    received: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Server {
+    fn new(api: &Api, rejects_after: usize) -> Self {
+        Self {
+            api: api.clone(),
+            rejects_after,
+            keeps_the_body: false,
+            kept: Arc::default(),
+            received: Arc::default(),
+        }
+    }
+
+    /// How many chunks of each attempt were read.
+    fn received(&self) -> Vec<usize> {
+        self.received.lock().unwrap().clone()
+    }
+
+    async fn answer(self, request: Request<ReplayBody<Upload>>) -> Response<Full<Bytes>> {
+        let (head, mut body) = request.into_parts();
+        let answer = self.api.answer(head, Bytes::new(), None);
+        let is_rejected = answer.status() == StatusCode::UNAUTHORIZED;
+        let announced = body.size_hint().exact().expect("a length");
+        let announced = usize::try_from(announced).unwrap() / CHUNK;
+        let mut chunks = 0;
+        while !(is_rejected && chunks == self.rejects_after) {
+            let Some(frame) = body.frame().await else {
+                break;
+            };
+            let data = frame.unwrap().into_data().unwrap();
+            assert_eq!(data, content(announced - chunks));
+            chunks += 1;
+        }
+        if is_rejected && self.keeps_the_body {
+            self.kept.lock().unwrap().push(body);
+        }
+        self.received.lock().unwrap().push(chunks);
+        answer
+    }
+
+    fn service(
+        &self,
+    ) -> impl tower::Service<
+        Request<ReplayBody<Upload>>,
+        Response = Response<Full<Bytes>>,
+        Error = std::convert::Infallible,
+        Future: Send,
+    > + Clone
+    + Send
+    + 'static {
+        let this = self.clone();
+        service_fn(move |request| {
+            let this = this.clone();
+            async move { Ok(this.answer(request).await) }
+        })
+    }
+}
+
+fn outcome<B>(response: &Response<B>) -> AuthOutcome {
+    response.extensions().get().cloned().expect("an outcome")
+}
+
+// === Tests ===
+
+#[tokio::test]
+async fn r08_what_a_factory_makes_is_replayed_whatever_its_size() {
+    // Before, in the middle, and after the end of the first attempt's body.
+    for rejects_after in [0, 1, CHUNKS / 2, CHUNKS, usize::MAX] {
+        let api = Api::accepting("T1");
+        let refresher = Refresher::of(&api);
+        let server = Server::new(&api, rejects_after);
+        let service = refresher.layer().layer(server.service());
+        let ledger = Ledger::default();
+
+        let response = send(&service, ledger.request(CHUNKS)).await.unwrap();
+
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(outcome(&response).attempts(), 2);
+        assert_eq!(refresher.count(), 1);
+        assert_eq!(ledger.made(), 2, "one for each attempt");
+        assert_eq!(server.received(), [rejects_after.min(CHUNKS), CHUNKS]);
+        assert_eq!(api.tokens(), ["T0", "T1"]);
+    }
+}
+
+#[tokio::test]
+async fn a_good_answer_makes_no_second_body_and_ends_none() {
+    let api = Api::accepting("T0");
+    let server = Server::new(&api, 0);
+    let service = Refresher::of(&api).layer().layer(server.service());
+    let ledger = Ledger::default();
+
+    let response = send(&service, ledger.request(CHUNKS)).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!((ledger.made(), ledger.chunks()), (1, CHUNKS));
+    assert_eq!(server.received(), [CHUNKS]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r25_a_hundred_uploads_hold_nothing_for_their_replays_and_share_one_refresh() {
+    let api = Api::accepting("T1");
+    let refresher = Refresher::of(&api);
+    let server = Server::new(&api, CHUNKS / 2);
+    let service = refresher.layer().layer(server.service());
+    let ledger = Ledger::default();
+
+    let mut uploads = JoinSet::new();
+    for _ in 0..100 {
+        let (service, request) = (service.clone(), ledger.request(CHUNKS));
+        uploads.spawn(async move { send(&service, request).await });
+    }
+    for response in uploads.join_all().await {
+        assert_eq!(response.unwrap().status(), StatusCode::OK);
+    }
+
+    assert_eq!(refresher.count(), 1);
+    assert!(ledger.most_alive() <= 100, "one each, as it is sent");
+    let whole = |chunks: &&usize| **chunks == CHUNKS;
+    assert_eq!(server.received().iter().filter(whole).count(), 100);
+}
+
+#[tokio::test]
+async fn the_rest_of_a_rejected_body_is_not_sent_beside_the_one_in_its_place() {
+    let api = Api::accepting("T1");
+    let refresher = Refresher::of(&api);
+    let server = Server {
+        keeps_the_body: true,
+        ..Server::new(&api, 3)
+    };
+    let service = refresher.layer().layer(server.service());
+    let ledger = Ledger::default();
+
+    let response = send(&service, ledger.request(10)).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(server.received(), [3, 10]);
+    // A transport that has not noticed yet asks for more.
+    let mut kept = server.kept.lock().unwrap().pop().expect("a body");
+    let error = kept.frame().await.expect("an end").unwrap_err();
+    assert!(error.to_string().contains("sent again"), "{error}");
+    assert!(kept.frame().await.is_none());
+    assert!(kept.is_end_stream());
+    assert_eq!(ledger.chunks(), 3 + 10);
+}
+
+#[tokio::test]
+async fn the_rest_of_a_rejected_body_goes_on_if_there_is_no_other() {
+    let api = Api::accepting("nothing");
+    let (layer, refreshes) = counting(async |_| {
+        let cause = io::Error::other("no more sessions");
+        Err(tower_salesforce_auth::RefreshError::terminal(cause))
+    });
+    let server = Server {
+        keeps_the_body: true,
+        ..Server::new(&api, 3)
+    };
+    let service = layer.layer(server.service());
+    let ledger = Ledger::default();
+
+    assert!(send(&service, ledger.request(10)).await.is_err());
+
+    assert_eq!(refreshes.load(Ordering::SeqCst), 1);
+    let kept = server.kept.lock().unwrap().pop().expect("a body");
+    assert_eq!(kept.size_hint().exact(), Some(7 * CHUNK as u64));
+    assert_eq!(kept.collect().await.unwrap().to_bytes().len(), 7 * CHUNK);
+    assert_eq!(ledger.made(), 1);
+}
+
+#[tokio::test]
+async fn there_are_as_many_bodies_as_there_are_attempts() {
+    let api = Api::accepting("nothing");
+    let (layer, _) = counting(async |n| Ok(session(&format!("T{n}"))));
+    let server = Server::new(&api, 1);
+    let service = layer.max_refreshes(3).layer(server.service());
+    let ledger = Ledger::default();
+
+    let response = send(&service, ledger.request(2)).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let outcome = outcome(&response);
+    assert_eq!(outcome.attempts(), 4);
+    assert_eq!(
+        outcome.replay_skipped(),
+        Some(ReplaySkipped::RefreshesExhausted)
+    );
+    assert_eq!(ledger.made(), 4);
+    assert_eq!(server.received(), [1, 1, 1, 1]);
+    assert_eq!(api.tokens(), ["T0", "T1", "T2", "T3"]);
+}
+
+#[tokio::test]
+async fn the_first_body_waits_for_the_first_login() {
+    let api = Api::accepting("T1");
+    let refresher = Refresher::of(&api);
+    let server = Server::new(&api, 0);
+    let service = refresher.layer_without_session().layer(server.service());
+    let ledger = Ledger::default();
+
+    let mut request = ledger.request(CHUNKS);
+    *request.uri_mut() = "https://example.my.salesforce.com/services/data/"
+        .parse()
+        .unwrap();
+    let response = send(&service, request).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!((ledger.made(), server.received()), (1, vec![CHUNKS]));
+
+    // Its session ends as any.
+    api.accept("T2");
+    let response = send(&service, ledger.request(CHUNKS)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(
+        (ledger.made(), server.received()),
+        (3, vec![CHUNKS, 0, CHUNKS])
+    );
+}
+
+#[tokio::test]
+async fn opting_out_of_the_replay_goes_before_the_factory() {
+    for opt_out in [
+        |request: &mut Request<Upload>| {
+            request.extensions_mut().insert(NoReplay);
+        },
+        |request: &mut Request<Upload>| {
+            request.extensions_mut().insert(SkipAuth);
+        },
+    ] {
+        let api = Api::accepting("T1");
+        let server = Server::new(&api, usize::MAX);
+        let service = Refresher::of(&api).layer().layer(server.service());
+        let ledger = Ledger::default();
+        let mut request = ledger.request(CHUNKS);
+        opt_out(&mut request);
+
+        let response = send(&service, request).await.unwrap();
+
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!((ledger.made(), server.received()), (1, vec![CHUNKS]));
+    }
+}
+
+#[tokio::test]
+async fn a_factory_of_other_bodies_is_none() {
+    let api = Api::accepting("T1");
+    let refresher = Refresher::of(&api);
+    let server = Server::new(&api, usize::MAX);
+    let service = refresher.layer().layer(server.service());
+    let ledger = Ledger::default();
+    let mut request = ledger.request(CHUNKS);
+    request.extensions_mut().remove::<BodyFactory<Upload>>();
+    let other = BodyFactory::new(|| Full::new(Bytes::from("another body")));
+    request.extensions_mut().insert(other);
+
+    let response = send(&service, request).await.unwrap();
+
+    let skipped = outcome(&response).replay_skipped();
+    assert_eq!(skipped, Some(ReplaySkipped::BodyNotReplayable));
+    assert_eq!((refresher.count(), server.received()), (1, vec![CHUNKS]));
+}
+
+#[tokio::test]
+async fn r22_an_envelope_is_kept_since_the_session_has_to_be_written_into_it() {
+    const SOAP: &str = "http://schemas.xmlsoap.org/soap/envelope/";
+    let envelope = |token: &str| {
+        format!(
+            "<Envelope xmlns=\"{SOAP}\"><Header><SessionHeader xmlns=\"urn:partner.soap.sforce.com\">\
+             <sessionId>{token}</sessionId></SessionHeader></Header><Body/></Envelope>"
+        )
+    };
+    let refresher = Refresher::of(&Api::accepting("T1"));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let inner = {
+        let seen = seen.clone();
+        service_fn(move |request: Request<ReplayBody<Full<Bytes>>>| {
+            let seen = seen.clone();
+            async move {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let text = String::from_utf8(body.to_vec()).unwrap();
+                let is_good = text.contains(">T1<");
+                seen.lock().unwrap().push(text);
+                Ok::<_, std::convert::Infallible>(if is_good {
+                    Response::new(Full::default())
+                } else {
+                    expired()
+                })
+            }
+        })
+    };
+    let service = refresher.layer().layer(inner);
+    let made = Full::new(Bytes::from(envelope("stale")));
+    let request = Request::post("/services/Soap/u/64.0")
+        .header("content-type", "text/xml")
+        .header("soapaction", "\"\"")
+        .body(())
+        .unwrap();
+    let request = BodyFactory::new(move || made.clone()).attach(request);
+
+    let response = send(&service, request).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(*seen.lock().unwrap(), [envelope("T0"), envelope("T1")]);
+}
