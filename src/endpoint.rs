@@ -6,6 +6,7 @@ use http::{
     Uri,
     uri::{Authority, Parts, PathAndQuery, Scheme},
 };
+use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind};
 
@@ -23,7 +24,7 @@ const SALESFORCE_DOMAINS: [&str; 7] = [
 // === Origin ===
 
 /// Scheme, host and port (RFC 6454 §4): what a token is bound to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Origin {
     scheme: Scheme,
     /// In lower case, without user information, and without a port that is the scheme's own.
@@ -208,7 +209,8 @@ fn parse(what: &'static str, text: &str) -> Result<(Origin, PathAndQuery), Error
 /// assert!("http://MyDomainName.my.salesforce.com".parse::<InstanceUrl>().is_err());
 /// # Ok::<_, tower_salesforce_auth::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct InstanceUrl(Origin);
 
 impl InstanceUrl {
@@ -232,6 +234,14 @@ impl FromStr for InstanceUrl {
 
     fn from_str(url: &str) -> Result<Self, Error> {
         Origin::parse("the instance URL", url).map(Self)
+    }
+}
+
+impl TryFrom<String> for InstanceUrl {
+    type Error = Error;
+
+    fn try_from(url: String) -> Result<Self, Error> {
+        url.parse()
     }
 }
 
@@ -266,7 +276,8 @@ impl fmt::Debug for InstanceUrl {
 ///     .with_revocation_endpoint("https://gateway.example.com/salesforce/revoke")?;
 /// # Ok::<_, tower_salesforce_auth::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct LoginUrl {
     origin: Origin,
     /// Without a trailing slash; empty for the root.
@@ -276,7 +287,7 @@ pub struct LoginUrl {
 }
 
 /// Endpoints that are elsewhere than below the login URL.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 struct Endpoints {
     authorization: Option<Uri>,
     token: Option<Uri>,
@@ -466,6 +477,14 @@ impl FromStr for LoginUrl {
             path,
             endpoints: None,
         })
+    }
+}
+
+impl TryFrom<String> for LoginUrl {
+    type Error = Error;
+
+    fn try_from(url: String) -> Result<Self, Error> {
+        url.parse()
     }
 }
 

@@ -74,7 +74,7 @@ pub enum ErrorKind {
     /// The refresh failed. The source is the [`RefreshError`].
     Refresh,
     /// [`Sessions`](crate::Sessions) are full, and none of them can be given up.
-    RegistryFull,
+    SessionsFull,
     /// The session was logged out here, but may live on at the server, or in its store. The source is the
     /// [`RefreshError`].
     Logout,

@@ -37,6 +37,7 @@ const RECLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 
 pin_project! {
     /// The future of a response to a request that carries a session.
+    #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, ReqBody, ResBody>
     where
         S: Service<Request<ReplayBody<ReqBody>>>,

@@ -70,12 +70,12 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Waiting for a refresh panics on a tokio runtime without a time driver.
 ///
 /// ```
-/// use tower_salesforce_auth::{RefreshContext, Session, SessionHandle};
+/// use tower_salesforce_auth::{RefreshContext, RefreshError, Session, SessionHandle};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower_salesforce_auth::Error> {
 /// let handle = SessionHandle::new(|_: RefreshContext| async {
-///     Ok(Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com").expect("a valid session"))
+///     Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com").map_err(RefreshError::terminal)
 /// });
 ///
 /// // A client of its own making: log in if needed, use the token, and say so when it is rejected.

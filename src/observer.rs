@@ -65,6 +65,13 @@ use crate::{
 ///         self.failed.fetch_add(1, Ordering::Relaxed);
 ///     }
 /// }
+///
+/// # fn count(login: impl tower_salesforce_auth::RefreshFn) -> tower_salesforce_auth::SalesforceAuthLayer {
+/// let counters = std::sync::Arc::new(Counters::default());
+/// let layer = tower_salesforce_auth::SalesforceAuthLayer::new(login).observer(counters.clone());
+/// println!("{} refreshes", counters.succeeded.load(Ordering::Relaxed));
+/// # layer
+/// # }
 /// ```
 ///
 /// The example `metrics` does so with the `metrics` crate.
@@ -137,6 +144,52 @@ pub trait Observer: Send + Sync + 'static {
 
     /// The session was [logged out](crate::SessionHandle::logout) here. What becomes of it at the server is not known yet.
     fn logged_out(&self) {}
+}
+
+impl<O: Observer + ?Sized> Observer for Arc<O> {
+    fn refresh_started(&self, event: &RefreshStarted) {
+        O::refresh_started(self, event);
+    }
+
+    fn refresh_succeeded(&self, event: &RefreshSucceeded) {
+        O::refresh_succeeded(self, event);
+    }
+
+    fn refresh_failed(&self, event: &RefreshFailed) {
+        O::refresh_failed(self, event);
+    }
+
+    fn session_adopted(&self, event: &SessionAdopted) {
+        O::session_adopted(self, event);
+    }
+
+    fn store_failed(&self, event: &StoreFailed) {
+        O::store_failed(self, event);
+    }
+
+    fn replayed(&self, event: &Replayed) {
+        O::replayed(self, event);
+    }
+
+    fn replay_skipped(&self, reason: ReplaySkipped, outcome: &AuthOutcome) {
+        O::replay_skipped(self, reason, outcome);
+    }
+
+    fn session_changed(&self, session: &LiveSession) {
+        O::session_changed(self, session);
+    }
+
+    fn refresh_token_changed(&self, refresh_token: &Secret) {
+        O::refresh_token_changed(self, refresh_token);
+    }
+
+    fn reauthentication_required(&self, failure: &RefreshError) {
+        O::reauthentication_required(self, failure);
+    }
+
+    fn logged_out(&self) {
+        O::logged_out(self);
+    }
 }
 
 pub(crate) type SharedObserver = Arc<dyn Observer>;

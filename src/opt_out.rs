@@ -13,6 +13,7 @@
 /// # Ok::<_, http::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::exhaustive_structs, reason = "a marker has nothing to grow")]
 pub struct SkipAuth;
 
 /// A request with this extension is not sent again. Its rejection still renews the session for those that follow.
@@ -24,6 +25,7 @@ pub struct SkipAuth;
 /// # Ok::<_, http::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::exhaustive_structs, reason = "a marker has nothing to grow")]
 pub struct NoReplay;
 
 /// A request with this extension is sent with the session, and its rejection is returned: no refresh, no replay.
@@ -35,4 +37,5 @@ pub struct NoReplay;
 /// # Ok::<_, http::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::exhaustive_structs, reason = "a marker has nothing to grow")]
 pub struct NoRefresh;

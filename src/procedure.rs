@@ -284,7 +284,7 @@ impl Shared {
         life.exchanging = Some(departure.epoch);
         Ok(RefreshContext::new(departure.reason)
             .with_previous(life.latest.clone())
-            .with_refresh_token(life.refresh_token.clone())
+            .with_newest_refresh_token(life.refresh_token.clone())
             .with_spent_refresh_token(life.has_spent_refresh_token)
             .with_attempt(life.attempts))
     }

@@ -19,11 +19,11 @@ use tokio::time::Instant;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_salesforce_auth::{RefreshContext, Renewal, SalesforceAuthLayer, Session};
+/// use tower_salesforce_auth::{RefreshContext, RefreshError, Renewal, SalesforceAuthLayer, Session};
 ///
 /// let layer = SalesforceAuthLayer::new(async |_: RefreshContext| {
 ///     # let from_somewhere = "00Dxx!AQEAQ";
-///     Ok(Session::new(from_somewhere, "https://MyDomainName.my.salesforce.com").expect("a valid session"))
+///     Session::new(from_somewhere, "https://MyDomainName.my.salesforce.com").map_err(RefreshError::terminal)
 /// })
 /// .renewal(Renewal::at(0.8).lifetime(Duration::from_secs(2 * 60 * 60)));
 /// ```

@@ -3,13 +3,14 @@
 use std::{fmt, sync::Arc};
 
 use serde::Deserialize;
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// An access token, refresh token, password, client secret, authorization code, or code verifier.
 ///
 /// It has no [`Display`](fmt::Display), and its [`Debug`] shows `[redacted]`. Its clones share its memory, which is wiped
 /// when the last of them is dropped. [`expose`](Secret::expose) is the one way to its text, so that every place that reads
-/// a secret can be searched for.
+/// a secret can be searched for. Two of the same length are compared in constant time.
 ///
 /// ```
 /// use tower_salesforce_auth::Secret;
@@ -18,7 +19,7 @@ use zeroize::Zeroizing;
 /// assert_eq!(format!("{secret:?}"), "[redacted]");
 /// assert_eq!(secret.expose(), "5Aep861…");
 /// ```
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(from = "String")]
 pub struct Secret(Arc<Zeroizing<String>>);
 
@@ -46,6 +47,14 @@ impl From<&str> for Secret {
         Self::from(secret.to_owned())
     }
 }
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

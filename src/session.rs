@@ -409,6 +409,13 @@ impl fmt::Debug for Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(u64);
 
+/// Its number.
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A [`Session`] that was published by a [`SessionHandle`](crate::SessionHandle), and its generation.
 ///
 /// Cheap to clone. It dereferences to the session.

@@ -1,6 +1,7 @@
 //! The sessions of many orgs: made on demand, kept within a bound, and given up when nobody would miss them.
 
 use std::{
+    borrow::Borrow,
     collections::HashMap,
     fmt,
     hash::Hash,
@@ -51,7 +52,7 @@ use crate::{
 /// }
 ///
 /// /// One client for all.
-/// async fn limits<C, B>(client: C, sessions: &Sessions<Tenant>, tenant: &Tenant, body: B) -> Result<C::Response, BoxError>
+/// async fn limits<C, B>(client: C, sessions: &Sessions<Tenant>, tenant: &str, body: B) -> Result<C::Response, BoxError>
 /// where
 ///     C: Service<Request<B>, Error = BoxError>,
 /// {
@@ -107,19 +108,23 @@ impl<K: Eq + Hash + Clone> Sessions<K> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::RegistryFull`] if it would have to be made, and there is no room: each session is in use or has an
+    /// [`ErrorKind::SessionsFull`] if it would have to be made, and there is no room: each session is in use or has an
     /// unsaved refresh token. Nothing is lost, and sessions that are there already are still to be had.
     ///
     /// # Panics
     ///
     /// If `make` does. Nothing is kept for the key then, and nothing is evicted.
-    pub fn get(&self, key: &K) -> Result<SessionHandle, Error> {
+    pub fn get<Q>(&self, key: &Q) -> Result<SessionHandle, Error>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+    {
         if let Some(handle) = self.lock().use_again(key) {
             return Ok(handle);
         }
         // Without the lock: it may ask for another session, or take its time.
-        let made = (self.make)(key);
-        let own_key = key.clone();
+        let own_key = key.to_owned();
+        let made = (self.make)(&own_key);
         let mut kept = self.lock();
         if let Some(handle) = kept.use_again(key) {
             // Another was faster. What is dropped is dropped without the lock, since the user's types are in it.
@@ -149,7 +154,11 @@ impl<K: Eq + Hash + Clone> Sessions<K> {
     }
 
     /// The session of this key, if there is one. None is made, and it does not count as a use.
-    pub fn find(&self, key: &K) -> Option<SessionHandle> {
+    pub fn find<Q>(&self, key: &Q) -> Option<SessionHandle>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         let kept = self.lock();
         kept.by_key.get(key).map(|entry| entry.handle.clone())
     }
@@ -158,7 +167,11 @@ impl<K: Eq + Hash + Clone> Sessions<K> {
     ///
     /// It is not logged out, and whoever has its handle goes on with it. The next to [`get`](Self::get) the key gets
     /// another.
-    pub fn remove(&self, key: &K) -> Option<SessionHandle> {
+    pub fn remove<Q>(&self, key: &Q) -> Option<SessionHandle>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         let removed = self.lock().by_key.remove_entry(key);
         removed.map(|(_, entry)| entry.handle)
     }
@@ -182,7 +195,11 @@ impl<K> Sessions<K> {
 }
 
 impl<K: Eq + Hash + Clone> Kept<K> {
-    fn use_again(&mut self, key: &K) -> Option<SessionHandle> {
+    fn use_again<Q>(&mut self, key: &Q) -> Option<SessionHandle>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         let now = self.count_use();
         let entry = self.by_key.get_mut(key)?;
         entry.last_use = now;
@@ -210,9 +227,9 @@ impl<K: Eq + Hash + Clone> Kept<K> {
 
 fn full(capacity: usize) -> Error {
     Error::new(
-        ErrorKind::RegistryFull,
+        ErrorKind::SessionsFull,
         format!(
-            "there is no room for another Salesforce session: the registry keeps {capacity} at most, and each of them \
+            "there is no room for another Salesforce session: the `Sessions` keep {capacity} at most, and each of them \
              is in use or has a refresh token that was not saved; say with SessionHandle::mark_saved what was saved, \
              drop handles that are not needed, or make more room"
         ),

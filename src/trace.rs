@@ -99,7 +99,7 @@ mod implementation {
                 attempt = succeeded.attempt,
                 duration = ?succeeded.duration,
                 waiters = succeeded.waiters,
-                generation = ?succeeded.generation,
+                generation = %succeeded.generation,
                 "refresh succeeded"
             ),
             News::RefreshFailed(failed) => warn!(
@@ -117,7 +117,7 @@ mod implementation {
                 target: TARGET,
                 reason = ?adopted.reason,
                 waiters = adopted.waiters,
-                generation = ?adopted.generation,
+                generation = %adopted.generation,
                 "session adopted"
             ),
             News::StoreFailed(failed) => error!(
@@ -133,19 +133,19 @@ mod implementation {
             News::Replayed(replayed) => debug!(
                 target: TARGET,
                 attempt = replayed.attempt,
-                generation = ?replayed.generation,
+                generation = %replayed.generation,
                 "request replayed"
             ),
             News::ReplaySkipped(reason, outcome) => info!(
                 target: TARGET,
                 ?reason,
                 attempts = outcome.attempts(),
-                generation = ?outcome.generation(),
+                generation = %outcome.generation(),
                 "replay skipped"
             ),
             News::SessionChanged(session) => debug!(
                 target: TARGET,
-                generation = ?session.generation(),
+                generation = %session.generation(),
                 host = session.instance_url().host(),
                 "session changed"
             ),

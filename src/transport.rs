@@ -30,7 +30,8 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// carries the session, and must not share a concurrency limit with it: requests that wait for a refresh may hold all
 /// there is. It should not follow redirects, since what is sent are secrets.
 ///
-/// Implemented for every service that fits; there is nothing to implement by hand.
+/// Implemented for every service that fits; there is nothing to implement by hand. It has to be `Sync`: a stack that is
+/// boxed is one as `tower::util::BoxCloneSyncService`.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -53,6 +54,7 @@ mod sealed {
         note = "it has to be a `tower::Service<http::Request<http_body_util::Full<bytes::Bytes>>>` with an \
                 `http::Response` and a `Send` future"
     )]
+    #[expect(unnameable_types, reason = "nobody is to implement it by hand")]
     pub trait Send {
         fn send(
             self,

@@ -119,6 +119,10 @@ impl Size {
 }
 
 impl<B> ReplayBody<B> {
+    fn streaming(streaming: Box<Streaming<B>>) -> Self {
+        Self(Sent::Stream(streaming))
+    }
+
     /// Sends `body` without keeping anything of it.
     pub(crate) fn once(body: B) -> Self {
         Self(Sent::Once(Some(body)))
@@ -174,7 +178,8 @@ where
                 Poll::Ready(Some(Err(error))) => {
                     // Whoever sends the body meets the error in its turn, and does not send it again.
                     then = Some(Err(error.into()));
-                    return (Streaming::new(memory, then, body).into(), None);
+                    let sent = Streaming::new(memory, then, body);
+                    return (Self::streaming(sent), None);
                 }
                 Poll::Pending => break,
             }
@@ -186,7 +191,7 @@ where
         } else {
             sent.record_from_here(declared, limit)
         };
-        (sent.into(), kept)
+        (Self::streaming(sent), kept)
     }
 }
 
@@ -339,12 +344,6 @@ where
 impl<B> Drop for Streaming<B> {
     fn drop(&mut self) {
         self.hand_back();
-    }
-}
-
-impl<B> From<Box<Streaming<B>>> for ReplayBody<B> {
-    fn from(streaming: Box<Streaming<B>>) -> Self {
-        Self(Sent::Stream(streaming))
     }
 }
 
@@ -574,7 +573,7 @@ where
             Self::Kept {
                 memory,
                 rest: Some((rest, _)),
-            } => Streaming::new(memory, None, rest).into(),
+            } => ReplayBody::streaming(Streaming::new(memory, None, rest)),
             Self::Made(factory) => ReplayBody::once(factory.make()),
         }
     }
@@ -590,7 +589,7 @@ where
                 let expected = memory.data().len();
                 let mut sent = Streaming::new(memory, None, rest);
                 let kept = sent.record_from_here(expected, limit);
-                (sent.into(), kept)
+                (ReplayBody::streaming(sent), kept)
             }
             Self::Made(factory) => ReplayBody::made(factory.make(), factory),
         }

@@ -149,7 +149,7 @@ impl Lever {
             Self::LockOutAfter { wrong_passwords } => org.lock_out_after(wrong_passwords),
             Self::MoveInstance { url } => org.move_instance(url),
             Self::Preauthorize { preauthorize } => org.preauthorize(preauthorize),
-            Self::RefuseSessions { message } => org.refuse_sessions(message),
+            Self::RefuseSessions { message } => org.refuse_sessions(message.as_deref()),
             Self::RequirePkce { required } => org.require_pkce(required),
             Self::RequireSecret { required } => org.require_secret(required),
             Self::RequireSecurityToken { required } => org.require_security_token(required),

@@ -30,6 +30,7 @@ pub enum Fault {
     /// nothing had been wrong. A caller that gives up leaves its refresh token unspent.
     Hang,
     /// The call is refused, and neither spends a refresh token nor uses a session.
+    #[non_exhaustive]
     Refuse {
         /// The status of the answer.
         status: StatusCode,

@@ -206,11 +206,11 @@ impl Org {
     /// use tower_salesforce_auth::emulator::Org;
     ///
     /// let org = Org::new();
-    /// org.refuse_sessions("This session is not valid for use with the REST API".to_owned());
+    /// org.refuse_sessions("This session is not valid for use with the REST API");
     /// org.refuse_sessions(None);
     /// ```
-    pub fn refuse_sessions(&self, message: impl Into<Option<String>>) {
-        self.state().refusal_of_sessions = message.into();
+    pub fn refuse_sessions<'a>(&self, message: impl Into<Option<&'a str>>) {
+        self.state().refusal_of_sessions = message.into().map(str::to_owned);
     }
 
     /// What the org has seen until now.

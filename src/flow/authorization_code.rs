@@ -36,10 +36,9 @@ use crate::{
 /// let app = App::new(login_url, client_id).client_secret(client_secret);
 /// let flow = AuthorizationCode::new(client, app, redirect_uri).scope("api refresh_token");
 ///
-/// let request = flow.authorization_url().build()?;
-/// let pending = request.pending().clone();
-/// // Redirect the browser to `request.url()`. It comes back to "https://app.example.com/callback?code=aPrx…&state=…".
-/// # let callback_url = org.approve(request.url())?;
+/// let (url, pending) = flow.authorization_url().build()?.into_parts();
+/// // Redirect the browser to `url`. It comes back to "https://app.example.com/callback?code=aPrx…&state=…".
+/// # let callback_url = org.approve(&url)?;
 /// let session = flow.exchange(&pending, &callback_url).await?;
 /// println!("user {:?} of org {:?}", session.user_id(), session.organization_id());
 ///

@@ -67,8 +67,10 @@ impl<C: HttpClient> ExtensionGrant<C> {
         self
     }
 
-    pub(super) fn open_parameter(mut self, name: &'static str, value: &str) -> Self {
-        self.open_parameters.push((name, value.to_owned()));
+    /// Sets a parameter that is there once at most.
+    pub(super) fn open_parameter(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.open_parameters.retain(|(known, _)| *known != name);
+        self.open_parameters.push((name, value.into()));
         self
     }
 

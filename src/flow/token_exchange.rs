@@ -82,12 +82,12 @@ impl<C: HttpClient> TokenExchange<C> {
     }
 
     /// The scopes to ask for, space-separated. All that the app has, by default.
-    pub fn scope(self, scope: &str) -> Self {
+    pub fn scope(self, scope: impl Into<String>) -> Self {
         Self(self.0.open_parameter("scope", scope))
     }
 
     /// The name of the Apex handler to use. The app's default one, by default.
-    pub fn token_handler(self, name: &str) -> Self {
+    pub fn token_handler(self, name: impl Into<String>) -> Self {
         Self(self.0.open_parameter("token_handler", name))
     }
 }

@@ -57,7 +57,8 @@ pub enum Prompt {
 /// How the login and consent pages are laid out (`display`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Display {
+#[doc(alias = "display")]
+pub enum PageDisplay {
     /// For a whole page. The default.
     Page,
     /// For a small window.
@@ -83,7 +84,7 @@ impl<'a> AuthorizationUrl<'a> {
 
     /// The scopes, space-separated. All that the app has, by default. With `refresh_token`, or `offline_access`, there
     /// will be a refresh token.
-    pub fn scope(self, scope: &str) -> Self {
+    pub fn scope(self, scope: impl Into<String>) -> Self {
         self.parameter("scope", scope)
     }
 
@@ -97,21 +98,21 @@ impl<'a> AuthorizationUrl<'a> {
                 Prompt::SelectAccount => "select_account",
             })
             .collect();
-        self.parameter("prompt", &names.join(" "))
+        self.parameter("prompt", names.join(" "))
     }
 
     /// The user name to begin with on the login page.
-    pub fn login_hint(self, username: &str) -> Self {
+    pub fn login_hint(self, username: impl Into<String>) -> Self {
         self.parameter("login_hint", username)
     }
 
-    /// How the pages are laid out. [`Display::Page`] by default.
-    pub fn display(self, display: Display) -> Self {
+    /// How the pages are laid out. [`PageDisplay::Page`] by default.
+    pub fn display(self, display: PageDisplay) -> Self {
         let name = match display {
-            Display::Page => "page",
-            Display::Popup => "popup",
-            Display::Touch => "touch",
-            Display::Mobile => "mobile",
+            PageDisplay::Page => "page",
+            PageDisplay::Popup => "popup",
+            PageDisplay::Touch => "touch",
+            PageDisplay::Mobile => "mobile",
         };
         self.parameter("display", name)
     }
@@ -123,24 +124,25 @@ impl<'a> AuthorizationUrl<'a> {
     }
 
     /// A value to find again in the ID token (OpenID Connect Core 1.0 §3.1.2.1).
-    pub fn nonce(self, nonce: &str) -> Self {
+    pub fn nonce(self, nonce: impl Into<String>) -> Self {
         self.parameter("nonce", nonce)
     }
 
     /// The developer name of the single sign-on provider to log in with.
-    pub fn sso_provider(self, developer_name: &str) -> Self {
+    pub fn sso_provider(self, developer_name: impl Into<String>) -> Self {
         self.parameter("sso_provider", developer_name)
     }
 
     /// The id of a mobile device.
-    pub fn device_id(self, device_id: &str) -> Self {
+    pub fn device_id(self, device_id: impl Into<String>) -> Self {
         self.parameter("device_id", device_id)
     }
 
     /// Any other parameter. One that was set before is replaced.
-    pub fn parameter(mut self, name: &str, value: &str) -> Self {
-        self.parameters.retain(|(known, _)| known != name);
-        self.parameters.push((name.to_owned(), value.to_owned()));
+    pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let name = name.into();
+        self.parameters.retain(|(known, _)| *known != name);
+        self.parameters.push((name, value.into()));
         self
     }
 
@@ -232,6 +234,11 @@ impl AuthorizationRequest {
     /// What to keep for the callback.
     pub fn pending(&self) -> &PendingAuthorization {
         &self.pending
+    }
+
+    /// Where to send the user, and what to keep for the callback.
+    pub fn into_parts(self) -> (String, PendingAuthorization) {
+        (self.url, self.pending)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where the endpoints are (OpenID Connect Discovery 1.0).
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     endpoint::{LoginUrl, Origin},
@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The metadata of an authorization server (OpenID Connect Discovery 1.0 §3).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Discovery {
     /// Who issues the tokens.

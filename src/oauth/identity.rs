@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::{HeaderValue, Uri, header::AUTHORIZATION};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::error_response;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 // === Identity ===
 
 /// What the identity URL tells of a user (Salesforce Help, "Identity URLs").
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[serde(default)]
 pub struct Identity {
@@ -106,7 +106,7 @@ pub async fn identity(
 // === UserInfo ===
 
 /// What the userinfo endpoint tells of a user (OpenID Connect Core 1.0 §5.3).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[serde(default)]
 pub struct UserInfo {

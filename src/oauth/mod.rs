@@ -33,7 +33,9 @@ mod token;
 
 pub use self::{
     app::App,
-    authorize::{AuthorizationRequest, AuthorizationUrl, Display, PendingAuthorization, Prompt},
+    authorize::{
+        AuthorizationRequest, AuthorizationUrl, PageDisplay, PendingAuthorization, Prompt,
+    },
     callback::Callback,
     client_authentication::ClientAuthentication,
     discovery::{Discovery, discover},

@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{Uri, header::AUTHORIZATION};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::{app::App, error_response, signature};
 use crate::{
@@ -184,8 +184,7 @@ fn unless_refused(answer: Answer, secrets: &[&str], what: &str) -> Result<Answer
 /// [`into_session`](Self::into_session): an answer without them may still bring the one refresh token that works.
 ///
 /// A field of an unexpected type counts as missing, for the same reason.
-#[derive(Clone, Deserialize)]
-#[serde(from = "Fields")]
+#[derive(Clone)]
 pub struct TokenResponse {
     access_token: Option<Secret>,
     instance_url: Option<String>,
@@ -206,8 +205,14 @@ pub struct TokenResponse {
 /// The fields of a response, whatever they are.
 type Fields = serde_json::Map<String, serde_json::Value>;
 
-impl From<Fields> for TokenResponse {
-    fn from(mut fields: Fields) -> Self {
+impl<'de> Deserialize<'de> for TokenResponse {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Fields::deserialize(deserializer).map(Self::from_fields)
+    }
+}
+
+impl TokenResponse {
+    fn from_fields(mut fields: Fields) -> Self {
         // A number counts as its text: `issued_at` comes in a string, and has been met without.
         let mut take = |name: &str| match fields.remove(name)? {
             serde_json::Value::String(text) => Some(text),

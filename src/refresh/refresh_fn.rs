@@ -90,6 +90,19 @@ where
     }
 }
 
+impl<R: RefreshFn> RefreshFn for Arc<R> {
+    fn refresh(
+        &self,
+        context: RefreshContext,
+    ) -> impl Future<Output = Result<Session, RefreshError>> + Send {
+        R::refresh(self, context)
+    }
+
+    fn describe(&self, context: &RefreshContext) -> Option<RefreshDescription> {
+        R::describe(self, context)
+    }
+}
+
 pub(crate) type SharedRefreshFn = Arc<dyn ErasedRefreshFn>;
 
 /// [`RefreshFn`] as a trait object, so that the layer needs no type parameter for it.
@@ -213,7 +226,12 @@ impl RefreshContext {
 
     /// Adds the newest refresh token.
     #[must_use]
-    pub fn with_refresh_token(mut self, refresh_token: Option<Secret>) -> Self {
+    pub fn with_refresh_token(mut self, refresh_token: impl Into<Secret>) -> Self {
+        self.refresh_token = Some(refresh_token.into());
+        self
+    }
+
+    pub(crate) fn with_newest_refresh_token(mut self, refresh_token: Option<Secret>) -> Self {
         self.refresh_token = refresh_token;
         self
     }
@@ -287,6 +305,7 @@ where
 }
 
 /// A [`RefreshFn`] that calls a tower service; made by [`from_service`].
+#[must_use = "nothing is called until a layer is made with it"]
 pub struct FromService<S> {
     /// Only ever cloned from. The lock spares the service from having to be `Sync`, and there is one refresh at a time.
     service: Mutex<S>,
@@ -309,6 +328,15 @@ where
             .await
             .map_err(refresh_error)?;
         service.call(context).await.map_err(refresh_error)
+    }
+}
+
+impl<S: Clone> Clone for FromService<S> {
+    fn clone(&self) -> Self {
+        let service = self.service.lock();
+        Self {
+            service: Mutex::new(service.unwrap_or_else(PoisonError::into_inner).clone()),
+        }
     }
 }
 

@@ -70,12 +70,12 @@ impl EncryptionKey {
         Self(Zeroizing::new(key))
     }
 
-    /// Encrypts a record that is to be stored under `key`. The text is JSON on one line.
+    /// Encrypts a record that is to be stored under `store_key`. The text is JSON on one line.
     ///
     /// # Errors
     ///
     /// [`Unavailable`](StoreErrorKind::Unavailable) if the operating system has no random numbers to give.
-    pub fn seal(&self, key: &str, record: &Record) -> Result<String, StoreError> {
+    pub fn seal(&self, store_key: &str, record: &Record) -> Result<String, StoreError> {
         let mut nonce = [0; 24];
         getrandom::fill(&mut nonce).map_err(|error| {
             StoreError::new(
@@ -87,7 +87,7 @@ impl EncryptionKey {
         let plaintext = record.encode();
         let payload = Payload {
             msg: plaintext.expose().as_bytes(),
-            aad: key.as_bytes(),
+            aad: store_key.as_bytes(),
         };
         let ciphertext = self
             .cipher()
@@ -107,13 +107,13 @@ impl EncryptionKey {
         serde_json::to_string(&sealed).map_err(|error| record::unreadable(&error))
     }
 
-    /// Decrypts what [`seal`](Self::seal) encrypted under the same `key` of the store.
+    /// Decrypts what [`seal`](Self::seal) encrypted under the same `store_key`.
     ///
     /// # Errors
     ///
     /// [`Undecryptable`](StoreErrorKind::Undecryptable) if it was encrypted with another key or for another place, was
     /// changed since, or is not encrypted; otherwise as for [`Record::decode`].
-    pub fn open(&self, key: &str, text: &str) -> Result<Record, StoreError> {
+    pub fn open(&self, store_key: &str, text: &str) -> Result<Record, StoreError> {
         let sealed: Sealed = match serde_json::from_str(text) {
             Ok(sealed) => sealed,
             // Whoever can write to the store must not get around the key.
@@ -140,7 +140,7 @@ impl EncryptionKey {
         };
         let payload = Payload {
             msg: &ciphertext,
-            aad: key.as_bytes(),
+            aad: store_key.as_bytes(),
         };
         let record = self
             .cipher()
@@ -168,6 +168,6 @@ fn undecryptable(message: &'static str) -> StoreError {
 
 impl fmt::Debug for EncryptionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
+        f.write_str("EncryptionKey([redacted])")
     }
 }

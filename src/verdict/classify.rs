@@ -1,6 +1,6 @@
 //! What a classifier is asked, and what it may say.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, Response, StatusCode};
 
@@ -28,6 +28,21 @@ pub trait Classify: Send + Sync + 'static {
         body: &[u8],
         extent: Extent,
     ) -> Option<Verdict>;
+}
+
+impl<C: Classify + ?Sized> Classify for Arc<C> {
+    fn classify_head(&self, head: &ResponseHead<'_>) -> Option<Verdict> {
+        C::classify_head(self, head)
+    }
+
+    fn classify_body(
+        &self,
+        head: &ResponseHead<'_>,
+        body: &[u8],
+        extent: Extent,
+    ) -> Option<Verdict> {
+        C::classify_body(self, head, body, extent)
+    }
 }
 
 /// What an answer says about the session that it was asked with.

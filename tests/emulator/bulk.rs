@@ -94,7 +94,7 @@ async fn a_refused_session_is_refused_by_every_api_until_it_is_not() {
     let message = "This session is not valid for use with the API \"<&\"";
     let org = Org::new();
     let grant = org.authorize();
-    org.refuse_sessions(message.to_owned());
+    org.refuse_sessions(message);
     let rest = |accept: &str| {
         Request::get("/services/data/v66.0/limits")
             .header("authorization", format!("Bearer {}", grant.access_token()))

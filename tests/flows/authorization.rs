@@ -6,7 +6,7 @@ use tower_salesforce_auth::{
     ErrorKind, LoginUrl, RefreshErrorKind,
     emulator::Org,
     flow::AuthorizationCode,
-    oauth::{App, AuthorizationUrl, Callback, Display, PendingAuthorization, Pkce, Prompt},
+    oauth::{App, AuthorizationUrl, Callback, PageDisplay, PendingAuthorization, Pkce, Prompt},
 };
 
 use crate::support::{app, logged, public_app};
@@ -32,7 +32,7 @@ fn an_authorization_url_has_every_parameter_that_salesforce_knows() {
         .scope("api refresh_token")
         .prompt([Prompt::Login, Prompt::Consent, Prompt::SelectAccount])
         .login_hint("user+a&b@example.com")
-        .display(Display::Touch)
+        .display(PageDisplay::Touch)
         .immediate(true)
         .nonce("n-0S6")
         .sso_provider("MyProvider")

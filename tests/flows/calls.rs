@@ -300,6 +300,9 @@ async fn the_endpoints_are_discovered() {
             .iter()
             .any(|scope| scope == "refresh_token")
     );
+    // It can be kept, as what it came as.
+    let kept = serde_json::to_string(&discovery).unwrap();
+    let discovery: oauth::Discovery = serde_json::from_str(&kept).unwrap();
     let discovered = discovery.login_url().unwrap();
     let grant = org.authorize();
     let app = App::new(discovered, org.client_id()).client_secret(org.client_secret());

@@ -179,7 +179,7 @@ async fn r03_a_rotated_token_without_a_session_is_told() {
     ] {
         let kept = Kept::default();
         let flow = RefreshToken::new(answering(200, &[], body), production(), "R0");
-        let layer = SalesforceAuthLayer::new(flow).observer(kept.clone());
+        let layer = SalesforceAuthLayer::new(flow).observer(Arc::new(kept.clone()));
         layer.handle().token().await.unwrap_err();
         assert_eq!(*kept.0.lock().unwrap(), ["R1"], "{body}");
         assert_eq!(layer.handle().refresh_token(), Some(Secret::from("R1")));
@@ -190,7 +190,7 @@ async fn r03_a_rotated_token_without_a_session_is_told() {
     let flow = AuthorizationCode::new(org.clone(), app(&org), org.redirect_uri());
     let layer = SalesforceAuthLayer::new(flow)
         .session(granted(&org))
-        .observer(kept.clone());
+        .observer(Arc::new(kept.clone()));
     org.on_token(Fault::Hang);
     let handle = layer.handle();
     let refreshing = tokio::spawn({

@@ -1,5 +1,7 @@
 //! Every flow logs in, and renews its session by itself.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use tower_salesforce_auth::{
     Error, ErrorKind, RefreshErrorKind, RefreshFn, ReplaySkipped, SalesforceAuthLayer, Session,
@@ -8,6 +10,7 @@ use tower_salesforce_auth::{
         AuthorizationCode, ClientCredentials, DeviceFlow, ExtensionGrant, JwtBearer, RefreshToken,
         SamlBearer, SoapLogin, SubjectTokenType, TokenExchange, UsernamePassword,
     },
+    from_service,
     oauth::{ClientAuthentication, PrivateKey},
 };
 
@@ -314,4 +317,39 @@ async fn a_blocked_flow_a_user_without_approval_and_an_inactive_one_are_explaine
         refused.retry_after().map(|pause| pause.as_secs()),
         Some(3600)
     );
+}
+
+#[tokio::test]
+async fn what_is_set_twice_is_sent_once() {
+    let org = Org::new();
+    org.trust_subject_token("eyJ.subject.token");
+    let (client, token) = (org.clone(), "eyJ.subject.token");
+    let exchange = TokenExchange::new(client, app(&org), token, SubjectTokenType::Jwt);
+    // The org takes no parameter twice.
+    let exchange = exchange.scope("full").scope("api");
+    let session = exchange.refresh(first_login()).await.unwrap();
+    assert_eq!(session.scope(), Some("api"));
+}
+
+#[tokio::test]
+async fn a_flow_is_shared_and_a_service_cloned_as_it_is() {
+    let org = Org::new();
+    let flow = Arc::new(ClientCredentials::new(org.clone(), app(&org)));
+    assert!(flow.describe(&first_login()).is_some());
+    assert_eq!(
+        Arc::clone(&flow).describe(&first_login()),
+        ClientCredentials::clone(&flow).describe(&first_login())
+    );
+    let service = from_service(tower::service_fn(move |context| {
+        let flow = Arc::clone(&flow);
+        async move { flow.refresh(context).await }
+    }));
+    for layer in [
+        SalesforceAuthLayer::new(service.clone()),
+        SalesforceAuthLayer::new(Arc::new(service)),
+    ] {
+        let (status, _) = get_limits(&layer, &org).await.unwrap();
+        assert_eq!(status, StatusCode::OK);
+    }
+    assert_eq!(org.counters().token_requests, 2);
 }

@@ -1,14 +1,17 @@
 //! Settings of the layer that concern sessions of all flows.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header::AUTHORIZATION};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
-    AuthorizationScheme, LiveSession, Observer, ReplayBody, SalesforceAuthLayer, Session,
-    emulator::Org, flow::RefreshToken,
+    AuthorizationScheme, InstanceUrl, LiveSession, LoginUrl, Observer, ReplayBody,
+    SalesforceAuthLayer, Session, emulator::Org, flow::RefreshToken,
 };
 
 use crate::support::{app, get_limits};
@@ -121,4 +124,29 @@ async fn an_observer_that_panics_or_asks_the_handle_harms_nobody() {
     let layer = layer.observer(Curious(Mutex::new(Some(handle))));
     org.expire_sessions();
     assert_eq!(get_limits(&layer, &org).await.unwrap().0, StatusCode::OK);
+}
+
+#[test]
+fn urls_are_read_from_a_configuration_and_are_keys() {
+    #[derive(serde::Deserialize)]
+    struct Settings {
+        login_url: LoginUrl,
+        instance_url: InstanceUrl,
+    }
+    let settings: Settings = serde_json::from_value(serde_json::json!({
+        "login_url": "https://MyDomainName.my.site.com/partners/",
+        "instance_url": "https://MyDomainName.my.salesforce.com",
+    }))
+    .unwrap();
+    let same = "https://mydomainname.my.site.com/partners";
+    assert_eq!(settings.login_url.to_string(), same);
+    assert_eq!(
+        settings.instance_url.host(),
+        "mydomainname.my.salesforce.com"
+    );
+    let apps = HashMap::from([(settings.login_url, "an app")]);
+    assert_eq!(apps[&same.parse::<LoginUrl>().unwrap()], "an app");
+
+    let error = serde_json::from_value::<LoginUrl>("http://login.salesforce.com".into());
+    assert!(error.unwrap_err().to_string().contains("https"));
 }

@@ -255,7 +255,7 @@ async fn r17_nothing_that_is_public_prints_a_secret() {
     let client = service.get_ref().clone();
     let app = App::new(LoginUrl::production(), "id").client_secret(secrets[2]);
     let context = RefreshContext::new(tower_salesforce_auth::RefreshReason::Manual)
-        .with_refresh_token(Some(Secret::from(secrets[1])));
+        .with_refresh_token(secrets[1]);
     let mut shown = vec![
         format!("{session:?} {:?}", session.access_token()),
         format!("{layer:?} {handle:?} {:?}", handle.current()),

@@ -113,7 +113,7 @@ async fn one_expiry(pass: impl AsyncFnOnce()) -> Vec<Event> {
         finish: Arc::clone(&finish),
     })
     .session(session("T0"))
-    .observer(told.clone());
+    .observer(Arc::new(told.clone()));
     let mut states = layer.handle().subscribe();
     let service = layer.layer(api.clone());
 
@@ -206,7 +206,7 @@ async fn r28_whoever_gave_up_does_not_count_as_a_waiter() {
     let api = Api::accepting("T1");
     let told = Told::default();
     let (layer, started, finish) = Refresher::of(&api).gated_layer();
-    let layer = layer.observer(told.clone());
+    let layer = layer.observer(Arc::new(told.clone()));
     let handle = layer.handle();
     let given_up = tokio::spawn({
         let handle = handle.clone();
@@ -238,7 +238,7 @@ async fn r28_each_attempt_that_fails_is_told_with_whether_there_is_another() {
             _ => Ok(session("T2")),
         }
     });
-    let service = layer.observer(told.clone()).layer(api);
+    let service = layer.observer(Arc::new(told.clone())).layer(api);
     told.take();
     assert_eq!(send(&service, get("/")).await.unwrap().status(), 200);
     let events = told.take();
@@ -264,7 +264,9 @@ async fn r28_an_attempt_that_leaves_no_time_for_another_is_the_last() {
     let (layer, _) = counting(|_| async {
         Err(RefreshError::transient("busy").with_retry_after(Duration::from_secs(60)))
     });
-    let service = layer.observer(told.clone()).layer(Api::accepting("T1"));
+    let service = layer
+        .observer(Arc::new(told.clone()))
+        .layer(Api::accepting("T1"));
     told.take();
     send(&service, get("/")).await.unwrap_err();
     let events = told.take();
@@ -279,7 +281,9 @@ async fn r28_a_failure_for_good_is_told_with_that_it_is() {
     let told = Told::default();
     let (layer, _) = counting(|_| async { Err(RefreshError::terminal("the grant is dead")) });
     let layer = layer.on_refresh_failure(OnRefreshFailure::Respond);
-    let service = layer.observer(told.clone()).layer(Api::accepting("T1"));
+    let service = layer
+        .observer(Arc::new(told.clone()))
+        .layer(Api::accepting("T1"));
     told.take();
     for n in 0..3 {
         let answer: Result<_, BoxError> = send(&service, get("/")).await;
@@ -312,7 +316,9 @@ async fn r28_a_refresh_that_takes_too_long_or_panics_has_failed() {
             assert_eq!(kind, RefreshErrorKind::TimedOut);
             pending().await
         });
-        let service = layer.observer(told.clone()).layer(Api::accepting("T1"));
+        let service = layer
+            .observer(Arc::new(told.clone()))
+            .layer(Api::accepting("T1"));
         told.take();
         send(&service, get("/")).await.unwrap_err();
         let events = told.take();
@@ -328,7 +334,7 @@ async fn r28_a_refresh_that_takes_too_long_or_panics_has_failed() {
 async fn r28_a_replay_that_is_skipped_is_told_with_the_reason() {
     let api = Api::accepting("T1");
     let told = Told::default();
-    let layer = Refresher::of(&api).layer().observer(told.clone());
+    let layer = Refresher::of(&api).layer().observer(Arc::new(told.clone()));
     told.take();
     let mut request = get("/");
     request.extensions_mut().insert(NoReplay);
@@ -352,7 +358,7 @@ async fn r28_a_logout_is_told_once_and_ends_the_refresh_under_way() {
     let api = Api::accepting("T1");
     let told = Told::default();
     let (layer, started, finish) = Refresher::of(&api).gated_layer();
-    let handle = layer.observer(told.clone()).handle();
+    let handle = layer.observer(Arc::new(told.clone())).handle();
     let refresh = tokio::spawn({
         let handle = handle.clone();
         async move { handle.refresh().await.map(drop) }

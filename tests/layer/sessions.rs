@@ -1,4 +1,4 @@
-//! The registry of sessions: what it keeps, and what it may give up.
+//! `Sessions`: what it keeps, and what it may give up.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -29,7 +29,7 @@ fn rotating() -> SessionHandle {
     })
 }
 
-/// A registry whose handles begin with a session, and a count of those that were made.
+/// `Sessions` whose handles begin with a session, and a count of those that were made.
 fn counted(capacity: usize) -> (Sessions<u32>, Arc<AtomicUsize>) {
     let made = Arc::new(AtomicUsize::new(0));
     let sessions = {
@@ -78,6 +78,20 @@ fn it_stays_within_its_bound_and_evicts_what_was_unused_the_longest() {
 }
 
 #[test]
+fn a_key_is_asked_for_in_its_borrowed_form() {
+    let sessions = Sessions::new(1, |tenant: &String| {
+        let handle = rotating();
+        handle.set(session(tenant));
+        handle
+    });
+    let acme = sessions.get("acme").unwrap();
+    assert_eq!(acme.current().unwrap().access_token().expose(), "acme");
+    assert!(is_same(&acme, &sessions.find("acme").unwrap()));
+    assert!(is_same(&acme, &sessions.remove("acme").unwrap()));
+    assert!(sessions.is_empty());
+}
+
+#[test]
 fn one_that_is_in_use_is_not_evicted() {
     let (sessions, _) = counted(2);
     let first = sessions.get(&1).unwrap();
@@ -85,7 +99,7 @@ fn one_that_is_in_use_is_not_evicted() {
     let third = sessions.get(&3).unwrap();
     assert!(is_same(&first, &sessions.get(&1).unwrap()));
     let error = sessions.get(&4).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::RegistryFull);
+    assert_eq!(error.kind(), ErrorKind::SessionsFull);
     assert_eq!(sessions.len(), 2);
     // Those that are there are still to be had, and one that is let go makes room.
     assert!(is_same(&third, &sessions.get(&3).unwrap()));
@@ -98,7 +112,7 @@ fn one_that_is_in_use_is_not_evicted() {
             .get(&1)
             .unwrap_err()
             .kind(),
-        ErrorKind::RegistryFull
+        ErrorKind::SessionsFull
     );
 }
 
@@ -109,7 +123,7 @@ async fn one_with_a_request_under_way_is_in_use() {
     request.extensions_mut().insert(sessions.get(&1).unwrap());
     assert_eq!(
         sessions.get(&2).unwrap_err().kind(),
-        ErrorKind::RegistryFull
+        ErrorKind::SessionsFull
     );
     drop(request);
     sessions.get(&2).unwrap();
@@ -141,7 +155,7 @@ async fn one_with_a_refresh_under_way_is_not_evicted() {
     assert!(caller.await.unwrap_err().is_cancelled());
     assert_eq!(
         sessions.get(&2).unwrap_err().kind(),
-        ErrorKind::RegistryFull
+        ErrorKind::SessionsFull
     );
     finish.notify_one();
     while !matches!(states.state(), SessionState::Ready(_)) {
@@ -153,7 +167,7 @@ async fn one_with_a_refresh_under_way_is_not_evicted() {
     }
     assert_eq!(
         sessions.get(&2).unwrap_err().kind(),
-        ErrorKind::RegistryFull
+        ErrorKind::SessionsFull
     );
     sessions.find(&1).unwrap().mark_saved(&Secret::from("R1"));
     sessions.get(&2).unwrap();
@@ -198,7 +212,7 @@ async fn if_nothing_is_saved_it_is_full_and_loses_nothing() {
     }
     for key in 10..100 {
         let error = sessions.get(&key).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::RegistryFull);
+        assert_eq!(error.kind(), ErrorKind::SessionsFull);
         assert!(error.to_string().contains("mark_saved"));
     }
     for key in 0..10 {

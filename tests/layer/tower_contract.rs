@@ -19,8 +19,10 @@ use tower::{
     load_shed::LoadShedLayer,
 };
 use tower_salesforce_auth::{
-    AuthOutcome, BoxError, RefreshContext, RefreshError, ReplayBody, ResponseBody, ResponseFuture,
-    SalesforceAuth, SalesforceAuthLayer, Session, SessionHandle, SkipAuth,
+    AuthOutcome, BodyFactory, BoxError, LiveSession, RefreshContext, RefreshError, ReplayBody,
+    ResponseBody, ResponseFuture, SalesforceAuth, SalesforceAuthLayer, Secret, Session,
+    SessionHandle, SessionState, Sessions, SkipAuth, Subscription, emulator::Org, flow, oauth,
+    store, verdict::SalesforceClassifier,
 };
 
 use crate::support::{Api, Refresher, Strict, get, post, send, session};
@@ -284,6 +286,7 @@ fn what_is_public_can_be_sent_shared_and_cloned() {
     fn is_send_sync<T: Send + Sync + 'static>() {}
     fn is_clone<T: Clone>() {}
     fn is_send<T: Send + 'static>() {}
+    fn is_unpin<T: Unpin>() {}
     type Inner = Strict<Api>;
     is_send_sync::<SalesforceAuthLayer>();
     is_send_sync::<SalesforceAuth<Inner>>();
@@ -297,8 +300,56 @@ fn what_is_public_can_be_sent_shared_and_cloned() {
     is_clone::<tower_salesforce_auth::Error>();
     is_clone::<RefreshError>();
     is_send::<ResponseFuture<Inner, Full<Bytes>, Full<Bytes>>>();
+    is_send_sync::<BodyFactory<std::cell::Cell<u8>>>();
+    is_clone::<BodyFactory<std::cell::Cell<u8>>>();
+    is_send_sync::<Secret>();
+    is_send_sync::<LiveSession>();
+    is_send_sync::<SessionState>();
+    is_send_sync::<Subscription>();
+    is_send_sync::<AuthOutcome>();
+    is_send_sync::<RefreshContext>();
+    is_send_sync::<Sessions<String>>();
+    is_send_sync::<SalesforceClassifier>();
+    is_send_sync::<store::StoreError>();
+    is_send_sync::<store::MemoryStore>();
+    is_send_sync::<store::FileStore>();
+    is_send_sync::<store::EncryptionKey>();
+    is_send_sync::<store::Record>();
+    is_send_sync::<oauth::App>();
+    is_send_sync::<oauth::PrivateKey>();
+    is_send_sync::<oauth::ClientAuthentication>();
+    is_send_sync::<oauth::AuthorizationRequest>();
+    is_send_sync::<oauth::Callback>();
+    is_send_sync::<oauth::TokenResponse>();
+    is_send_sync::<flow::AuthorizationCode<Org>>();
+    is_send_sync::<flow::ClientCredentials<Org>>();
+    is_send_sync::<flow::DeviceFlow<Org>>();
+    is_send_sync::<flow::ExtensionGrant<Org>>();
+    is_send_sync::<flow::JwtBearer<Org>>();
+    is_send_sync::<flow::RefreshToken<Org>>();
+    is_send_sync::<flow::SamlBearer<Org>>();
+    is_send_sync::<flow::SoapLogin<Org>>();
+    is_send_sync::<flow::TokenExchange<Org>>();
+    is_send_sync::<flow::UsernamePassword<Org>>();
+    is_unpin::<ReplayBody<Full<Bytes>>>();
+    is_unpin::<ResponseBody<Full<Bytes>>>();
     // A waiting request is not a burden.
     assert!(size_of::<ResponseFuture<Inner, Full<Bytes>, Full<Bytes>>>() <= 512);
+}
+
+#[test]
+fn what_is_awaited_can_be_sent() {
+    fn is_send(_: impl Send) {}
+    let org = Org::new();
+    let handle = SessionHandle::with_session(session("T0"));
+    let app = oauth::App::new(tower_salesforce_auth::LoginUrl::production(), "client");
+    is_send(handle.token());
+    is_send(handle.refresh());
+    is_send(handle.save());
+    is_send(handle.logout(org.clone()));
+    is_send(handle.logout_and_revoke(org.clone()));
+    is_send(handle.subscribe().changed());
+    is_send(flow::DeviceFlow::new(org, app).begin());
 }
 
 /// A request that fails before it is sent gives its permit back.

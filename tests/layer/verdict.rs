@@ -786,7 +786,7 @@ impl Classify for Teapot {
 async fn a_classifier_of_the_users_own_replaces_the_one_that_is_built_in() {
     let teapot = || {
         let (layer, refreshes) = renewing();
-        (layer.classifier(Teapot), refreshes)
+        (layer.classifier(Arc::new(Teapot)), refreshes)
     };
     for (status, body) in [(418, "x"), (419, "dead session")] {
         let told = ask_with(

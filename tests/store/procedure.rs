@@ -39,7 +39,7 @@ async fn expired(store: &Scripted) -> (Org, SalesforceAuthLayer, Log) {
     let org = Org::new();
     save(&store.store, session(&org.authorize())).await;
     let log = Log::default();
-    let layer = layer(&org, store.clone()).observer(log.clone());
+    let layer = layer(&org, store.clone()).observer(Arc::new(log.clone()));
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
     assert_eq!(log.take(), ["adopted FirstLogin"]);
     org.expire_sessions();
@@ -466,7 +466,7 @@ async fn a_layer_without_a_session_begins_with_what_is_stored() {
     // Others may be in the middle of a refresh: a layer that only starts does not wait for them.
     let held = store.store.lock(KEY).await.unwrap();
     let log = Log::default();
-    let layer = layer(&org, store.clone()).observer(log.clone());
+    let layer = layer(&org, store.clone()).observer(Arc::new(log.clone()));
     for answer in many(20, &layer, &org).join_all().await {
         assert_eq!(answer.unwrap(), StatusCode::OK);
     }
@@ -556,7 +556,7 @@ async fn r01_adoptions_do_not_go_on_for_ever() {
     // Every time that the session is rejected, there is another in the store, as dead as that.
     let store = MemoryStore::new();
     let org = Org::new();
-    org.refuse_sessions("Session expired or invalid".to_owned());
+    org.refuse_sessions("Session expired or invalid");
     save(&store, session(&org.authorize())).await;
     let saved = Arc::new(AtomicUsize::new(0));
     let dead = {

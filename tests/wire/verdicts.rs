@@ -216,7 +216,7 @@ async fn r21_a_refused_session_costs_no_refresh() {
         "BlackTab users",
     ] {
         for size in [0, 200 * 1024] {
-            org.refuse_sessions(message.to_owned());
+            org.refuse_sessions(message);
             org.error_body_size(size);
             let (status, extensions, body) = send(&client, get(LIMITS)).await.unwrap();
             assert_eq!(status, StatusCode::UNAUTHORIZED);
