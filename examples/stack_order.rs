@@ -1,0 +1,305 @@
+//! A whole stack: ten layers of tower and tower-http around the Salesforce layer, and what each of them saw.
+//!
+//! ```sh
+//! cargo run --example stack_order
+//! ```
+//!
+//! A session expires under more requests than the stack lets in. The comments say why each layer is where it is, and
+//! `docs::stack_order` what breaks elsewhere. The org is an emulator on loopback; before it stands a front that
+//! compresses, redirects, and is busy at times, as a real org's is.
+
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Request, Response, StatusCode,
+    header::{AUTHORIZATION, CONTENT_ENCODING, COOKIE, LOCATION, SET_COOKIE},
+};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tokio::{
+    task::JoinSet,
+    time::{Sleep, sleep},
+};
+use tower::{
+    ServiceBuilder, ServiceExt, load_shed::error::Overloaded, retry::Policy, service_fn,
+    timeout::error::Elapsed,
+};
+use tower_http::{
+    compression::CompressionLayer,
+    decompression::DecompressionLayer,
+    follow_redirect::FollowRedirectLayer,
+    sensitive_headers::{SetSensitiveRequestHeadersLayer, SetSensitiveResponseHeadersLayer},
+    trace::TraceLayer,
+};
+use tower_salesforce_auth::{
+    BoxError, ReplayBody, SalesforceAuthLayer, Session,
+    emulator::{Fault, Org},
+    flow::RefreshToken,
+    oauth::App,
+};
+use tracing::Span;
+
+const LIMITS: &str = "/services/data/v66.0/limits";
+const CALLERS: usize = 300;
+const LET_IN: usize = 200;
+
+#[tokio::main]
+async fn main() -> Result<ExitCode, BoxError> {
+    let org = Org::new();
+    let served = org.serve().await?;
+    let grant = org.authorize();
+
+    // The client that the flow logs in with is none of what follows. Behind a concurrency limit that it shared with the
+    // stack, a login would wait for the requests that wait for it.
+    let app =
+        App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
+    let flow = RefreshToken::new(
+        Client::builder(TokioExecutor::new()).build_http(),
+        app,
+        grant.refresh_token(),
+    );
+    let session = Session::new(grant.access_token(), grant.instance_url())?;
+    let salesforce = SalesforceAuthLayer::new(flow).session(session);
+    let client = Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http();
+
+    let seen = Seen::default();
+    let busy = Arc::new(AtomicUsize::new(0));
+    let stack = ServiceBuilder::new()
+        // Outermost: it bounds everything, the wait for a refresh and all attempts included. The refresh goes on if it
+        // runs out. Inside it would start anew for each attempt, and nothing would bound the wait.
+        .timeout(Duration::from_secs(60))
+        // Outside: each of its attempts gets the session of its time, and it sees no 401 that a refresh cures. Inside it
+        // would repeat the session that is dead, and could not clone a body.
+        .retry(WhenBusy { tries_left: 2 })
+        .map_request(count(&seen.tries))
+        // Outside: it turns away whom the limit below would have to keep waiting. Inside it would turn away replays, for
+        // which the session was renewed already.
+        .load_shed()
+        // Outside: it bounds how many wait while a session is renewed. Inside it would bound the connections only, since
+        // whoever waits for a session gives the permit back.
+        .concurrency_limit(LET_IN)
+        .map_request(count(&seen.let_in))
+        // Outside: each hop is a request of its own, which gets the session if that belongs there. URIs have to be
+        // absolute for that. Inside, Bulk API's X-SFDC-Session would go wherever a redirect leads.
+        .layer(FollowRedirectLayer::new())
+        .map_request(count(&seen.hops))
+        .layer(salesforce)
+        // Inside: what is compressed is legible for the layer. Outside, a session that ended with a 400, 403 or 500 would
+        // go unnoticed.
+        .layer(DecompressionLayer::new())
+        // Outside of the trace: what comes with the request. What the layer adds is marked by itself.
+        .layer(SetSensitiveRequestHeadersLayer::new([COOKIE]))
+        // Inside: the limit below cannot be cloned, and the layer needs a clone of what it wraps, to replay with. It has
+        // room for all that were let in.
+        .buffer(LET_IN)
+        // Inside: it counts replays, as the org does. Outside it would count requests, and let twice as many pass when a
+        // session ends.
+        .rate_limit(5_000, Duration::from_secs(1))
+        .map_request(count(&seen.on_the_wire))
+        // Inside: it sees each attempt as it is on the wire, the 401s too. Outside it would see one request, and the span
+        // of a refresh would be in that of the request: put another one there for that.
+        .layer(
+            TraceLayer::new_for_http()
+                .on_request(seen.requests())
+                .on_response(seen.responses()),
+        )
+        // Inside of the trace: what comes with the response.
+        .layer(SetSensitiveResponseHeadersLayer::new([SET_COOKIE]))
+        // Not a part of the stack: what is between here and the org.
+        .layer(CompressionLayer::new())
+        .service(service_fn({
+            let busy = busy.clone();
+            move |request| front(client.clone(), busy.clone(), request)
+        }));
+
+    // A token call over the internet takes a while; without this, loopback would hardly show what happens meanwhile.
+    org.on_token(Fault::Delay(Duration::from_millis(200)));
+    org.expire_sessions();
+    busy.store(2, Ordering::Relaxed);
+    println!("The session expires; {CALLERS} requests at once, every other one to be redirected:");
+    let mut callers = JoinSet::new();
+    for n in 0..CALLERS {
+        let path = if n % 2 == 0 { LIMITS } else { "/moved" };
+        let request = Request::get(format!("{}{path}", org.instance_url()))
+            .header(COOKIE, "sid=of-the-caller")
+            .body(Full::<Bytes>::default())?;
+        callers.spawn(stack.clone().oneshot(request));
+    }
+    let (mut succeeded, mut shed, mut late) = (0, 0, 0);
+    for answer in callers.join_all().await {
+        match answer {
+            Ok(response) if response.status() == StatusCode::OK => {
+                let body = response.into_body().collect().await?.to_bytes();
+                serde_json::from_slice::<serde_json::Value>(&body)?;
+                succeeded += 1;
+            }
+            Ok(response) => println!("  failed: {}", response.status()),
+            Err(error) if error.is::<Overloaded>() => shed += 1,
+            Err(error) if error.is::<Elapsed>() => late += 1,
+            Err(error) => println!("  failed: {error}"),
+        }
+    }
+    let refreshes = org.counters().token_requests;
+
+    println!("  timeout            {late:>4}  ran out of time");
+    println!("  load_shed          {shed:>4}  turned away: as many waited as may");
+    println!("  Salesforce         {refreshes:>4}  refresh, for all of them");
+    seen.print();
+    println!("  succeeded          {succeeded:>4}");
+
+    served.shutdown().await;
+    if succeeded + shed == CALLERS && refreshes == 1 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("That is not what was promised.");
+    Ok(ExitCode::FAILURE)
+}
+
+// === Retry ===
+
+/// Tries again, a little later, what was answered with 503.
+#[derive(Clone)]
+struct WhenBusy {
+    tries_left: u32,
+}
+
+impl<B> Policy<Request<Full<Bytes>>, Response<B>, BoxError> for WhenBusy {
+    type Future = Sleep;
+
+    fn retry(
+        &mut self,
+        _: &mut Request<Full<Bytes>>,
+        result: &mut Result<Response<B>, BoxError>,
+    ) -> Option<Sleep> {
+        // An error of the Salesforce layer is final: it has tried again what could be. So is a 401.
+        let status = result.as_ref().ok()?.status();
+        if status != StatusCode::SERVICE_UNAVAILABLE || self.tries_left == 0 {
+            return None;
+        }
+        self.tries_left -= 1;
+        Some(sleep(Duration::from_millis(50)))
+    }
+
+    fn clone_request(&mut self, request: &Request<Full<Bytes>>) -> Option<Request<Full<Bytes>>> {
+        // With its extensions, which may say whose session it is sent with.
+        Some(request.clone())
+    }
+}
+
+// === What was seen ===
+
+#[derive(Clone, Default)]
+struct Seen {
+    tries: Arc<AtomicUsize>,
+    let_in: Arc<AtomicUsize>,
+    hops: Arc<AtomicUsize>,
+    on_the_wire: Arc<AtomicUsize>,
+    marked: Arc<AtomicUsize>,
+    compressed: Arc<AtomicUsize>,
+    answers: Arc<Mutex<BTreeMap<u16, usize>>>,
+}
+
+impl Seen {
+    /// Counts the requests whose secrets a trace would not show.
+    fn requests<B>(&self) -> impl FnMut(&Request<B>, &Span) + Clone + use<B> {
+        let marked = self.marked.clone();
+        move |request, _| {
+            let is_marked = |name| {
+                request
+                    .headers()
+                    .get(name)
+                    .is_some_and(HeaderValue::is_sensitive)
+            };
+            if is_marked(COOKIE) && is_marked(AUTHORIZATION) {
+                marked.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Counts the answers by what a trace sees of them.
+    fn responses<B>(&self) -> impl FnOnce(&Response<B>, Duration, &Span) + Clone + use<B> {
+        let seen = self.clone();
+        move |response, _, _| {
+            let mut answers = seen.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            *answers.entry(response.status().as_u16()).or_default() += 1;
+            if response.headers().contains_key(CONTENT_ENCODING) {
+                seen.compressed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn print(&self) {
+        for (layer, counter, what) in [
+            ("retry", &self.tries, "tries, those after a 503 among them"),
+            ("concurrency_limit", &self.let_in, "let in"),
+            ("follow_redirect", &self.hops, "hops"),
+            (
+                "rate_limit",
+                &self.on_the_wire,
+                "on the wire, replays among them",
+            ),
+            (
+                "sensitive_headers",
+                &self.marked,
+                "with their cookie and their token marked",
+            ),
+            ("decompression", &self.compressed, "answers made legible"),
+        ] {
+            let count = counter.load(Ordering::Relaxed);
+            println!("  {layer:<17}  {count:>4}  {what}");
+        }
+        for (status, count) in &*self.answers.lock().unwrap_or_else(PoisonError::into_inner) {
+            println!("  trace              {count:>4}  answers with {status}");
+        }
+    }
+}
+
+/// Counts what passes.
+fn count<R>(counter: &Arc<AtomicUsize>) -> impl Fn(R) -> R + Clone + use<R> {
+    let counter = counter.clone();
+    move |request| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        request
+    }
+}
+
+// === The front ===
+
+type Wrapped = ReplayBody<Full<Bytes>>;
+
+/// What stands before the org: it has moved a resource, and no time for some requests.
+async fn front(
+    client: Client<HttpConnector, Wrapped>,
+    busy: Arc<AtomicUsize>,
+    request: Request<Wrapped>,
+) -> Result<Response<UnsyncBoxBody<Bytes, BoxError>>, BoxError> {
+    let is_busy = busy.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+        left.checked_sub(1)
+    });
+    let answer = Response::builder();
+    let answer = if is_busy.is_ok() {
+        answer.status(StatusCode::SERVICE_UNAVAILABLE)
+    } else if request.uri().path() == "/moved" {
+        answer
+            .status(StatusCode::TEMPORARY_REDIRECT)
+            .header(LOCATION, LIMITS)
+    } else {
+        let response = client.request(request).await?;
+        return Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()));
+    };
+    Ok(answer.body(Full::default().map_err(BoxError::from).boxed_unsync())?)
+}
