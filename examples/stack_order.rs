@@ -5,8 +5,8 @@
 //! ```
 //!
 //! A session expires under more requests than the stack lets in. The comments say why each layer is where it is, and
-//! `docs::stack_order` what breaks elsewhere. The org is an emulator on loopback; before it stands a front that
-//! compresses, redirects, and is busy at times, as a real org's is.
+//! `docs::stack_order` what breaks elsewhere. The org is an emulator on loopback, behind a front that compresses,
+//! redirects, and is busy at times.
 
 use std::{
     collections::BTreeMap,
@@ -106,8 +106,8 @@ async fn main() -> Result<ExitCode, BoxError> {
         // Inside: the limit below cannot be cloned, and the layer needs a clone of what it wraps, to replay with. It has
         // room for all that were let in.
         .buffer(LET_IN)
-        // Inside: it counts replays, as the org does. Outside it would count requests, and let twice as many pass when a
-        // session ends.
+        // Inside: it counts what is on the wire. Outside it would count requests, and let twice as many pass when a session
+        // ends.
         .rate_limit(5_000, Duration::from_secs(1))
         .map_request(count(&seen.on_the_wire))
         // Inside: it sees each attempt as it is on the wire, the 401s too. Outside it would see one request, and the span

@@ -6,7 +6,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc, Mutex,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -38,7 +38,7 @@ use tower::{
 use tower_http::{
     compression::CompressionLayer,
     decompression::DecompressionLayer,
-    follow_redirect::FollowRedirectLayer,
+    follow_redirect::{FollowRedirectLayer, RequestUri},
     sensitive_headers::{SetSensitiveRequestHeadersLayer, SetSensitiveResponseHeadersLayer},
     trace::{DefaultMakeSpan, DefaultOnRequest, DefaultOnResponse, TraceLayer},
 };
@@ -46,7 +46,7 @@ use tower_salesforce_auth::{
     AuthOutcome, Error, ErrorKind, RefreshContext, RefreshError, ReplayBody, ReplaySkipped,
     SalesforceAuthLayer, Session, SessionHandle, SkipAuth,
 };
-use tracing::{Level, Span, info, subscriber::DefaultGuard};
+use tracing::{Dispatch, Level, Span, info, subscriber::DefaultGuard};
 
 const INSTANCE: &str = "https://example.my.salesforce.com";
 const LIMITS: &str = "/services/data/v66.0/limits";
@@ -273,6 +273,55 @@ async fn timeout_inside_is_for_each_attempt_and_does_not_bound_the_wait() {
         .service(Wire::slow(|_| std::future::pending()));
     let error = send(&service, get(LIMITS)).await.unwrap_err();
     assert!(error.is::<Elapsed>(), "{error}");
+}
+
+/// Tries once more what took too long.
+#[derive(Clone)]
+struct WhenLate(u32);
+
+impl<Res> Policy<Request<Full<Bytes>>, Response<Res>, BoxError> for WhenLate {
+    type Future = Ready<()>;
+
+    fn retry(
+        &mut self,
+        _: &mut Request<Full<Bytes>>,
+        result: &mut Result<Response<Res>, BoxError>,
+    ) -> Option<Ready<()>> {
+        let is_late = result.as_ref().is_err_and(|error| error.is::<Elapsed>());
+        self.0 = self.0.checked_sub(1).filter(|_| is_late)?;
+        Some(ready(()))
+    }
+
+    fn clone_request(&mut self, request: &Request<Full<Bytes>>) -> Option<Request<Full<Bytes>>> {
+        Some(request.clone())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeout_inside_leaves_time_for_a_retry_outside() {
+    let hangs = Arc::new(AtomicBool::new(true));
+    let wire = Wire::slow(move |head| {
+        let hangs = hangs.swap(false, Ordering::SeqCst);
+        let answer = unless_expired(head);
+        async move {
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            answer
+        }
+    });
+    let (layer, _) = layer();
+    let service = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(Duration::from_secs(60)))
+        .layer(RetryLayer::new(WhenLate(1)))
+        .layer(layer)
+        .layer(TimeoutLayer::new(Duration::from_secs(5)))
+        .service(wire.clone());
+    let started = Instant::now();
+    let response = send(&service, get(LIMITS)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(started.elapsed().as_secs(), 5);
+    assert_eq!(wire.tokens(), ["T0", "T0", "T1"]);
 }
 
 // === retry ===
@@ -912,6 +961,13 @@ struct Traced(Arc<Mutex<Vec<u8>>>);
 
 impl Traced {
     fn begin() -> (Self, DefaultGuard) {
+        // With one subscriber alone, whether a span is wanted is asked of the thread that comes to it first, which may be
+        // another test's, and is remembered for all.
+        static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| {
+            let all = tracing_subscriber::fmt().with_max_level(Level::TRACE);
+            Dispatch::new(all.with_writer(io::sink).finish())
+        });
+        LazyLock::force(&ANOTHER);
         let traced = Self::default();
         let writer = traced.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -1186,6 +1242,56 @@ async fn follow_redirect_inside_takes_relative_uris_and_drops_authorization() {
     let response = send(&service, get("/moved")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(refreshes.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn follow_redirect_outside_keeps_whose_request_it_is() {
+    let instance = "https://tenant.my.salesforce.com";
+    let tenant = SessionHandle::with_session(Session::new("tenant", instance).unwrap());
+    let request = || marked(get(&format!("{instance}/moved")), tenant.clone());
+    let wire = || {
+        Wire::new(|head| match head.uri.path() {
+            "/moved" => redirect(LIMITS),
+            _ => unless_expired(head),
+        })
+    };
+    let (layer, _) = layer();
+    let follow = |wire: &Wire, follow: FollowRedirectLayer| {
+        let stack = ServiceBuilder::new().layer(follow).layer(&layer);
+        stack.service(wire.clone())
+    };
+
+    let kept = wire();
+    let service = follow(&kept, FollowRedirectLayer::new());
+    send(&service, request()).await.unwrap();
+    assert_eq!(kept.tokens(), ["tenant", "tenant"]);
+
+    // The handle is an extension. Without it the hop goes to a host that is none of the layer's own session's.
+    let dropped = wire();
+    let service = follow(
+        &dropped,
+        FollowRedirectLayer::new().preserve_extensions(false),
+    );
+    send(&service, request()).await.unwrap();
+    assert_eq!(dropped.tokens(), ["tenant", ""]);
+}
+
+/// What the feature `follow-redirect` looks for is taken away here: without the feature nobody looks for it.
+#[tokio::test]
+async fn follow_redirect_inside_without_the_feature_costs_a_refresh_for_a_foreign_401() {
+    let wire = redirecting();
+    let (layer, refreshes) = layer();
+    let service = ServiceBuilder::new()
+        .layer(layer)
+        .map_response(|mut response: Answer| {
+            response.extensions_mut().remove::<RequestUri>();
+            response
+        })
+        .layer(FollowRedirectLayer::new())
+        .service(wire.clone());
+    let response = send(&service, get("/away")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(refreshes.load(Ordering::SeqCst), 1, "for nothing");
 }
 
 #[tokio::test]
