@@ -683,6 +683,10 @@ where
     let layer = SalesforceAuthLayer::new(move |_: RefreshContext| {
         let client = client.clone();
         async move {
+            // Time for others to come, and to wait.
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
             let login = client.oneshot(get("https://login.salesforce.com/")).await;
             login.map_err(RefreshError::transient)?;
             Ok(session("T1"))
