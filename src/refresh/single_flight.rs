@@ -59,7 +59,7 @@ impl Owner {
     /// Whether the running task is part of a flight of this owner, and so would wait for itself.
     ///
     /// A flight that another flight started counts as part of that one. Work that an operation hands to a task that
-    /// runs already, a `tower::buffer::Buffer` for one, cannot be seen here; the flight's limit ends such a circle.
+    /// runs already, and which polls the circle's futures itself, cannot be seen here; the flight's limit ends such a circle.
     pub(crate) fn is_aboard(self) -> bool {
         ABOARD
             .try_with(|owners| owners.contains(&self))

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use tower_salesforce_auth::{
     emulator::{Fault, Org},
     flow::RefreshToken,
 };
-use tracing::{Instrument, Level, info_span, subscriber::DefaultGuard};
+use tracing::{Dispatch, Instrument, Level, info_span, subscriber::DefaultGuard};
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::{
@@ -29,6 +29,13 @@ struct Traced(Arc<Mutex<Vec<u8>>>);
 
 impl Traced {
     fn begin() -> (Self, DefaultGuard) {
+        // With one subscriber alone, whether a span is wanted is asked of the thread that comes to it first, which may be
+        // another test's, and is remembered for all.
+        static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| {
+            let all = tracing_subscriber::fmt().with_max_level(Level::TRACE);
+            Dispatch::new(all.with_writer(io::sink).finish())
+        });
+        LazyLock::force(&ANOTHER);
         let traced = Self::default();
         let writer = traced.clone();
         let subscriber = tracing_subscriber::fmt()
