@@ -4,7 +4,7 @@
 pub(super) const DEFAULT: &str = "refresh_token web openid api id";
 
 /// The scopes the connected app may ask for. A session can do the same with any of them.
-pub(super) const KNOWN: [&str; 27] = [
+pub(super) const KNOWN: [&str; 28] = [
     "address",
     "api",
     "cdp_api",
@@ -32,6 +32,7 @@ pub(super) const KNOWN: [&str; 27] = [
     "sfap_api",
     "visualforce",
     "wave_api",
+    "web",
 ];
 
 /// Whether `scope` names `wanted` among others.
@@ -51,4 +52,16 @@ pub(super) fn granted(scope: Option<&str>) -> Option<&str> {
     };
     let mut scopes = scope.split_whitespace();
     scopes.all(|scope| KNOWN.contains(&scope)).then_some(scope)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_granted_by_default_may_be_asked_for() {
+        assert_eq!(granted(None), Some(DEFAULT));
+        assert_eq!(granted(Some(DEFAULT)), Some(DEFAULT));
+        assert_eq!(granted(Some("api nothing")), None);
+    }
 }
