@@ -1,6 +1,12 @@
 //! Wrap any tower HTTP client with one layer, and every request to Salesforce carries a live session. When the session
 //! dies, it is renewed exactly once, for everybody, and no caller notices.
 //!
+//! # In five minutes
+//!
+//! ## Send a request
+//!
+//! A [flow] logs in, a layer is made with it, and wraps the client that sends your requests:
+//!
 //! ```
 //! use bytes::Bytes;
 //! use http::Request;
@@ -27,8 +33,120 @@
 //! # }
 //! ```
 //!
-//! [`flow`] has every way to log in to Salesforce, and says which one is for whom; [`oauth`] has the calls that they are
-//! made of. [`SessionHandle::logout`] ends a session.
+//! Nothing was done before the first request. It found no session, waited for the login, and went to the instance that
+//! this brought: a relative URI is all that a request needs. Clones of the client share the session.
+//!
+//! The clients that speak TLS are yours to choose; `https::HttpsClient`, of the feature `https-client`, is one that is ready.
+//!
+//! ## Choose how to log in
+//!
+//! | who uses it | flow |
+//! |---|---|
+//! | a program, as a user of its own | [`JwtBearer`](flow::JwtBearer), with a certificate, or [`ClientCredentials`](flow::ClientCredentials), with a secret |
+//! | users, in a browser | [`AuthorizationCode`](flow::AuthorizationCode) |
+//! | a user, without a browser | [`DeviceFlow`](flow::DeviceFlow) |
+//! | somebody who has a refresh token | [`RefreshToken`](flow::RefreshToken) |
+//! | you, with a way of your own | a function from a [`RefreshContext`] to a future of a [`Session`]: see [`RefreshFn`] |
+//!
+//! [`docs::choosing_a_flow`] has all of them, and says what to set up in Salesforce for each.
+//!
+//! ## Let the session end
+//!
+//! Sessions end at any time: by a timeout, a logout elsewhere, a policy. The [`emulator`] is a Salesforce org to try that on:
+//!
+//! ```
+//! # use bytes::Bytes;
+//! # use http::Request;
+//! # use http_body_util::Full;
+//! # use tower::{Layer, ServiceExt};
+//! # use tower_salesforce_auth::{BoxError, emulator::Org, SalesforceAuthLayer, flow::ClientCredentials, oauth::App};
+//! use tokio::task::JoinSet;
+//! use tower_salesforce_auth::AuthOutcome;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), BoxError> {
+//! # let org = Org::new();
+//! # let app = App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
+//! # let limits = || Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default());
+//! # let client = SalesforceAuthLayer::new(ClientCredentials::new(org.clone(), app)).layer(org.clone());
+//! # client.clone().oneshot(limits()?).await?;
+//! org.expire_sessions();
+//!
+//! let mut callers = JoinSet::new();
+//! for _ in 0..100 {
+//!     let (client, request) = (client.clone(), limits()?);
+//!     callers.spawn(async move { client.oneshot(request).await });
+//! }
+//! for response in callers.join_all().await {
+//!     let response = response?;
+//!     assert_eq!(response.status(), 200);
+//!     // Only a request that was rejected has anything to tell.
+//!     if let Some(outcome) = response.extensions().get::<AuthOutcome>() {
+//!         assert_eq!(outcome.attempts(), 2);
+//!     }
+//! }
+//! // The first login, and one more for all hundred.
+//! assert_eq!(org.counters().token_requests, 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Callers may give up, all of them: the refresh goes on, once, and what it brings is kept.
+//!
+//! ## Keep the session, and share it
+//!
+//! A [`store`](mod@store) keeps it beyond the process, and lets several processes use one refresh token without ever presenting
+//! it twice:
+//!
+//! ```
+//! use tower_salesforce_auth::{SalesforceAuthLayer, store::MemoryStore};
+//!
+//! # fn keep(login: impl tower_salesforce_auth::RefreshFn, store: MemoryStore) -> SalesforceAuthLayer {
+//! // `store::FileStore`, or one of your own.
+//! let layer = SalesforceAuthLayer::new(login).store(store, "integration-user");
+//! # layer
+//! # }
+//! ```
+//!
+//! ## Watch it
+//!
+//! What comes and goes unnoticed by callers is told to an [`Observer`]. One event is to wake somebody up:
+//!
+//! ```
+//! use tower_salesforce_auth::{Observer, RefreshError, SalesforceAuthLayer};
+//!
+//! struct Pager;
+//!
+//! impl Observer for Pager {
+//!     fn reauthentication_required(&self, failure: &RefreshError) {
+//!         eprintln!("Salesforce lets us in no more: {failure}");
+//!     }
+//! }
+//!
+//! # fn watch(login: impl tower_salesforce_auth::RefreshFn) -> SalesforceAuthLayer {
+//! let layer = SalesforceAuthLayer::new(login).observer(Pager);
+//! # layer
+//! # }
+//! ```
+//!
+//! ## End it
+//!
+//! [`SessionHandle::logout`] ends the session, [`logout_and_revoke`](SessionHandle::logout_and_revoke) the grant as well:
+//!
+//! ```
+//! # use tower_salesforce_auth::{Error, SalesforceAuthLayer, flow::HttpClient};
+//! # async fn end(layer: SalesforceAuthLayer, http: impl HttpClient) -> Result<(), Error> {
+//! layer.handle().logout_and_revoke(http).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ## Go on
+//!
+//! The guides in [`docs`] are on [choosing a flow](docs::choosing_a_flow), on
+//! [the order of a tower stack](docs::stack_order), [testing](docs::testing) your application, [running it](docs::production)
+//! and [what is promised](docs::security); two are for those who come [from jsforce](docs::from_jsforce) and
+//! [from salesforce-oauth2](docs::from_salesforce_oauth2). [`oauth`] has the calls that the flows are made of.
 //!
 //! # What it does
 //!
@@ -81,13 +199,10 @@
 //!
 //! # How to order a stack
 //!
-//! Put layers that should see each attempt as it is on the wire inside, tracing for one, and layers that should see one
-//! request outside: retry, so that each of its attempts gets the session of its time;
-//! timeout, so that it covers the wait for a refresh, which it does not stop. The client that a flow sends its own
-//! requests with has to be another than the one that is wrapped, and must not share a concurrency limit with it. If
-//! `tower_http`'s `FollowRedirect` is inside, the feature `follow-redirect` lets the layer see whose 401 it is. It takes
-//! `Authorization` out of what it sends to another origin, and no more: leave Bulk API 1.0, SOAP and gRPC to a client
-//! that follows no redirects.
+//! Inside of the layer there are attempts, outside there are requests and their waits: retry and timeout go outside, tracing
+//! and decompression inside. The client of a flow shares no concurrency limit with the one that is wrapped. If `tower_http`'s
+//! `FollowRedirect` is inside, the feature `follow-redirect` lets the layer see whose 401 it is; leave Bulk API 1.0, SOAP and
+//! gRPC to a client that follows no redirects. [`docs::stack_order`] has the other layers, and what breaks in the other place.
 //!
 //! # Features
 //!
