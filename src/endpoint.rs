@@ -137,7 +137,8 @@ fn is_within(host: &str, domain: &str) -> bool {
         && (start == 0 || host[..start].ends_with('.'))
 }
 
-fn is_loopback_host(host: &str) -> bool {
+/// Whether what is sent to this host stays on the machine. An IPv6 address may be in brackets.
+pub(crate) fn is_loopback_host(host: &str) -> bool {
     let address = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))

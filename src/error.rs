@@ -51,12 +51,17 @@ pub struct Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// An instance URL, login URL or allowed origin is not one that a token may be sent to.
+    /// An instance URL, login URL or allowed origin is not one that a token may be sent to; or, with an
+    /// `https::HttpsClient`, the URI of a request is not, or the URL of its proxy is none that can be used.
     InvalidUrl,
     /// An access token is empty or cannot stand in a header.
     InvalidToken,
     /// A private key, a code verifier or a `state` cannot be used.
     InvalidKey,
+    /// The root certificates for an `https::HttpsClient` cannot be used, or there are none.
+    InvalidCertificate,
+    /// An `https::HttpsClient` got no connection. The request was not sent.
+    Connect,
     /// The session was ended by [`SessionHandle::logout`](crate::SessionHandle::logout).
     LoggedOut,
     /// A session of another org was set while the request waited for one.

@@ -213,8 +213,10 @@
 //! | `encryption` | no | `store::EncryptionKey`: records that nobody can read without it |
 //! | `file-store` | no | `store::FileStore`: sessions in a directory |
 //! | `follow-redirect` | no | 401s of foreign hosts that `FollowRedirect`, inside the layer, was led to cost no refresh |
+//! | `https-client` | no | `https::HttpsClient`: a ready client, with TLS, HTTP/2, and the proxy that the environment names |
 //! | `jwt` | no | assertions that are signed with a private key, by aws-lc-rs: [`JwtBearer`](flow::JwtBearer)`::new`, `ClientAuthentication::private_key_jwt` |
 //! | `tracing` | no | each refresh in a span `salesforce.refresh`, within that of the request that caused it, and an event for whatever an [`Observer`] is told |
+//! | `webpki-roots` | no | `https::Roots::WebPki`: Mozilla's root certificates, for where the machine has none; with `https-client` |
 //!
 //! # Requirements
 //!
@@ -245,6 +247,9 @@ mod exchange;
 pub mod flow;
 mod future;
 mod handle;
+#[cfg(feature = "https-client")]
+#[cfg_attr(docsrs, doc(cfg(feature = "https-client")))]
+pub mod https;
 mod jwt;
 mod layer;
 mod legible;

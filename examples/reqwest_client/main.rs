@@ -1,0 +1,134 @@
+//! The layer over reqwest: the session ends, and a hundred requests, every other one a POST, renew it once.
+//!
+//! ```sh
+//! cargo run --example reqwest_client
+//! ```
+//!
+//! reqwest is not a service of `http` requests; tower-reqwest makes it one. Take it where a program has reqwest anyway, with
+//! what is set there: its proxies, its certificates, its decompression, its cookies. Where it does not, hyper is the
+//! shorter way, with a step less for each request and no second set of types: `hyper_client` is that.
+//!
+//! Without more, the org is an emulated one. For a real one, set `SF_LOGIN_URL` to its My Domain, and `SF_CLIENT_ID` and
+//! `SF_CLIENT_SECRET` to those of an app with the client credentials flow. It creates no records there.
+
+mod over_reqwest;
+
+use std::{env, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full};
+use tokio::task::JoinSet;
+use tower::{Service, ServiceBuilder, ServiceExt};
+use tower_salesforce_auth::{
+    BoxError, SalesforceAuthLayer,
+    emulator::{Org, Served},
+    flow::ClientCredentials,
+    oauth::{self, App},
+};
+
+const CALLERS: usize = 100;
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let target = Target::from_env().await?;
+
+    // One reqwest client does for both, unlike hyper's, which know one type of body each: clones share the connections, and
+    // there is no limit to their number that the two could share, and wait for each other by.
+    let reqwest = over_reqwest::client()?;
+    let login = ClientCredentials::new(over_reqwest::service(reqwest.clone()), target.app.clone());
+    let layer = SalesforceAuthLayer::new(login);
+    let handle = layer.handle();
+
+    let client = ServiceBuilder::new()
+        // Outermost: the longest that a caller waits, a refresh and the second attempt included.
+        .timeout(Duration::from_secs(90))
+        // Then the session. It keeps what it needs of a body to send it again, so it has to be outside of what makes
+        // a reqwest body of it, which can be sent once.
+        .layer(layer)
+        // Innermost: reqwest. Its own timeout is for each attempt.
+        .service(over_reqwest::service(reqwest.clone()));
+
+    for round in ["logged in", "the session ended"] {
+        let mut callers = JoinSet::new();
+        for n in 0..CALLERS {
+            let client = client.clone();
+            let request = target.request(n)?;
+            callers.spawn(async move { send(client, request).await });
+        }
+        let answers = callers.join_all().await;
+        let good = answers.iter().filter(|answer| answer.is_ok()).count();
+        println!("{round}: {good} of {CALLERS} good answers");
+        if let Some(Err(error)) = answers.into_iter().find(Result::is_err) {
+            return Err(error);
+        }
+        if let Some((org, _)) = &target.emulated {
+            let counters = org.counters();
+            println!(
+                "  {} turned down so far, {} login(s), {} token request(s)",
+                counters.data_rejected, counters.tokens_issued, counters.token_requests
+            );
+        }
+
+        // It ends at the server, as it would by time. Nobody here is told.
+        let session = handle.token().await?;
+        let login_url = target.app.login_url();
+        let by_itself = over_reqwest::service(reqwest.clone());
+        oauth::revoke(by_itself, login_url, session.access_token()).await?;
+    }
+    Ok(())
+}
+
+/// Sends a request, and receives all of the answer.
+async fn send<S, ResBody>(client: S, request: Request<Full<Bytes>>) -> Result<Bytes, BoxError>
+where
+    S: Service<Request<Full<Bytes>>, Response = http::Response<ResBody>, Error = BoxError>,
+    ResBody: http_body::Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    let (head, body) = client.oneshot(request).await?.into_parts();
+    let body = body.collect().await.map_err(Into::into)?.to_bytes();
+    if !head.status.is_success() {
+        return Err(format!("the org answered {}", head.status).into());
+    }
+    Ok(body)
+}
+
+/// Where to log in, and as what.
+struct Target {
+    app: App,
+    emulated: Option<(Org, Served)>,
+}
+
+impl Target {
+    async fn from_env() -> Result<Self, BoxError> {
+        if let Ok(login_url) = env::var("SF_LOGIN_URL") {
+            let client_id = env::var("SF_CLIENT_ID").map_err(|_| "SF_CLIENT_ID is not set")?;
+            let client_secret =
+                env::var("SF_CLIENT_SECRET").map_err(|_| "SF_CLIENT_SECRET is not set")?;
+            return Ok(Self {
+                app: App::new(login_url.parse()?, client_id).client_secret(client_secret),
+                emulated: None,
+            });
+        }
+        let org = Org::new();
+        let served = org.serve().await?;
+        println!("An emulated org is at {}.", served.url());
+        Ok(Self {
+            app: App::new(org.login_url().parse()?, org.client_id())
+                .client_secret(org.client_secret()),
+            emulated: Some((org, served)),
+        })
+    }
+
+    /// The path alone: the layer knows the instance.
+    fn request(&self, n: usize) -> http::Result<Request<Full<Bytes>>> {
+        if n.is_multiple_of(2) || self.emulated.is_none() {
+            return Request::get("/services/data/v66.0/limits").body(Full::default());
+        }
+        Request::builder()
+            .method(Method::POST)
+            .uri("/services/data/v66.0/sobjects/Account")
+            .header("content-type", "application/json")
+            .body(Full::from(format!(r#"{{"Name":"Account {n}"}}"#)))
+    }
+}
