@@ -25,6 +25,23 @@ pub(crate) struct TlsServed {
 
 /// Serves the org as `localhost`, in the protocols that the client may choose from, and moves it there.
 pub(crate) async fn serve(org: &Org, protocols: &[&str]) -> Result<TlsServed, BoxError> {
+    let (acceptor, root_pem) = acceptor(protocols)?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let url = format!("https://localhost:{}", listener.local_addr()?.port());
+    // What the tokens say; the login URL is for the app to know.
+    org.move_instance(&url);
+
+    let mut accepting = JoinSet::new();
+    accepting.spawn(accept(org.clone(), listener, acceptor));
+    Ok(TlsServed {
+        url,
+        root_pem,
+        _accepting: accepting,
+    })
+}
+
+/// TLS for `localhost`, and the certificate that it shows, in PEM.
+pub(crate) fn acceptor(protocols: &[&str]) -> Result<(TlsAcceptor, String), BoxError> {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der())?;
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -36,23 +53,7 @@ pub(crate) async fn serve(org: &Org, protocols: &[&str]) -> Result<TlsServed, Bo
         .iter()
         .map(|name| name.as_bytes().into())
         .collect();
-
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let url = format!("https://localhost:{}", listener.local_addr()?.port());
-    // What the tokens say; the login URL is for the app to know.
-    org.move_instance(&url);
-
-    let mut accepting = JoinSet::new();
-    accepting.spawn(accept(
-        org.clone(),
-        listener,
-        TlsAcceptor::from(Arc::new(config)),
-    ));
-    Ok(TlsServed {
-        url,
-        root_pem: certified.cert.pem(),
-        _accepting: accepting,
-    })
+    Ok((TlsAcceptor::from(Arc::new(config)), certified.cert.pem()))
 }
 
 async fn accept(org: Org, listener: TcpListener, acceptor: TlsAcceptor) {

@@ -33,10 +33,10 @@ const CALLERS: usize = 100;
 async fn main() -> Result<(), BoxError> {
     let target = Target::from_env().await?;
 
-    // One reqwest client does for both, unlike hyper's, which know one type of body each: clones share the connections, and
-    // there is no limit to their number that the two could share, and wait for each other by.
-    let reqwest = over_reqwest::client()?;
-    let login = ClientCredentials::new(over_reqwest::service(reqwest.clone()), target.app.clone());
+    // Two clients, since the flow has one for itself: what it sends must not queue behind the requests that wait for it.
+    let for_tokens = over_reqwest::service(target.reqwest()?);
+    let for_data = over_reqwest::service(target.reqwest()?);
+    let login = ClientCredentials::new(for_tokens.clone(), target.app.clone());
     let layer = SalesforceAuthLayer::new(login);
     let handle = layer.handle();
 
@@ -47,7 +47,7 @@ async fn main() -> Result<(), BoxError> {
         // a reqwest body of it, which can be sent once.
         .layer(layer)
         // Innermost: reqwest. Its own timeout is for each attempt.
-        .service(over_reqwest::service(reqwest.clone()));
+        .service(for_data);
 
     for round in ["logged in", "the session ended"] {
         let mut callers = JoinSet::new();
@@ -73,8 +73,7 @@ async fn main() -> Result<(), BoxError> {
         // It ends at the server, as it would by time. Nobody here is told.
         let session = handle.token().await?;
         let login_url = target.app.login_url();
-        let by_itself = over_reqwest::service(reqwest.clone());
-        oauth::revoke(by_itself, login_url, session.access_token()).await?;
+        oauth::revoke(for_tokens.clone(), login_url, session.access_token()).await?;
     }
     Ok(())
 }
@@ -118,6 +117,15 @@ impl Target {
                 .client_secret(org.client_secret()),
             emulated: Some((org, served)),
         })
+    }
+
+    fn reqwest(&self) -> reqwest::Result<reqwest::Client> {
+        let client = over_reqwest::client();
+        match self.emulated {
+            // reqwest goes by a proxy to loopback too, unless NO_PROXY has it.
+            Some(_) => client.no_proxy().build(),
+            None => client.build(),
+        }
     }
 
     /// The path alone: the layer knows the instance.

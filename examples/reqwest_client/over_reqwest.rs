@@ -10,16 +10,15 @@ use tower::{Service, ServiceBuilder};
 use tower_reqwest::HttpClientLayer;
 use tower_salesforce_auth::BoxError;
 
-/// A reqwest client as a session needs it.
-pub(crate) fn client() -> reqwest::Result<reqwest::Client> {
+/// A reqwest client as a session needs it, to be built, or added to.
+pub(crate) fn client() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         // It follows ten by default, and only a token in `Authorization` would stay behind when the host changes.
         .redirect(redirect::Policy::none())
         .connect_timeout(Duration::from_secs(10))
         // For one attempt, its body included; for all of a request there is tower's, outside the layer.
         .timeout(Duration::from_secs(30))
-        // A proxy is found in the environment, by reqwest itself: HTTPS_PROXY, ALL_PROXY, NO_PROXY.
-        .build()
+    // A proxy is found in the environment, by reqwest itself: HTTPS_PROXY, ALL_PROXY, NO_PROXY.
 }
 
 /// The client below the layer, and the one of a flow: they differ in the body alone.

@@ -1,3 +1,5 @@
 //! The crate among its neighbours: what the examples show, held to what they say.
 
+mod https_client;
+mod reqwest_client;
 mod stack_order;

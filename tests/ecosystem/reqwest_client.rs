@@ -1,0 +1,181 @@
+//! The layer over reqwest, put together as the example does it.
+
+#[path = "../../examples/reqwest_client/over_reqwest.rs"]
+mod over_reqwest;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt, Full, channel::Channel};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio::task::JoinSet;
+use tower::{Layer, Service, ServiceExt};
+use tower_salesforce_auth::{
+    AuthOutcome, BoxError, ReplaySkipped, SalesforceAuthLayer, Session, SkipAuth,
+    emulator::{Grant, Org},
+    flow::RefreshToken,
+    oauth::App,
+};
+
+use crate::https_client::redirecting_server;
+
+const ECHO: &str = "/services/data/v66.0/echo";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_callers_share_a_refresh_and_their_bodies_arrive_whole() {
+    const CALLERS: usize = 200;
+    let org = Org::new();
+    let _served = org.serve().await.unwrap();
+    let client = over_reqwest(&org, &org.authorize());
+
+    let mut replayed_with_body = 0;
+    for expiries in 0..3 {
+        let mut callers = JoinSet::new();
+        for n in 0..CALLERS {
+            let client = client.clone();
+            // From nothing to more than what a stream may have.
+            let body = Bytes::from(vec![b'a' + u8::try_from(n % 26).unwrap(); n * 500]);
+            callers.spawn(async move {
+                let request = Request::post(ECHO).body(Full::new(body.clone()))?;
+                let response = client.oneshot(request).await?;
+                let attempts = attempts(&response);
+                Ok::<_, BoxError>((attempts, echo(response).await?, body))
+            });
+        }
+        for answer in callers.join_all().await {
+            let (attempts, echo, body) = answer.unwrap();
+            assert_is(&echo, &body);
+            replayed_with_body += usize::from(attempts == 2 && !body.is_empty());
+        }
+        let counters = org.counters();
+        assert_eq!(counters.token_requests, expiries);
+        org.expire_sessions();
+    }
+    assert!(replayed_with_body > 0);
+    let counters = org.counters();
+    assert_eq!(counters.refresh_token_reuses, 0);
+    assert_eq!(counters.requests_with_several_authorizations, 0);
+}
+
+#[tokio::test]
+async fn a_short_stream_is_replayed() {
+    let org = Org::new();
+    let _served = org.serve().await.unwrap();
+    let client = over_reqwest(&org, &org.authorize());
+    org.expire_sessions();
+
+    let response = stream(&client, 3).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(attempts(&response), 2);
+    assert_is(&echo(response).await.unwrap(), &b"x".repeat(3 * PIECE));
+    assert_eq!(org.counters().token_requests, 1);
+}
+
+#[tokio::test]
+async fn a_long_stream_is_not_replayed_and_the_session_is_renewed_all_the_same() {
+    let org = Org::new();
+    let _served = org.serve().await.unwrap();
+    let client = over_reqwest(&org, &org.authorize());
+    org.expire_sessions();
+
+    let response = stream(&client, 9).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let outcome = response.extensions().get::<AuthOutcome>().unwrap();
+    assert_eq!(
+        outcome.replay_skipped(),
+        Some(ReplaySkipped::BodyNotReplayable)
+    );
+    assert_eq!(org.counters().data_requests, 1);
+
+    let response = stream(&client, 9).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(attempts(&response), 1);
+    assert_is(&echo(response).await.unwrap(), &b"x".repeat(9 * PIECE));
+    assert_eq!(org.counters().token_requests, 1);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let org = Org::new();
+    let client = over_reqwest(&org, &org.authorize());
+    let (url, target) = redirecting_server().await;
+    let request = Request::get(url).extension(SkipAuth);
+    let request = request.body(Full::<Bytes>::default()).unwrap();
+    let response = client.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::FOUND);
+    assert!(target.accept().now_or_never().is_none());
+}
+
+const PIECE: usize = 8 * 1024;
+
+/// Sends so many pieces, each when the one before has left.
+async fn stream<S, ResBody>(client: &S, pieces: usize) -> Result<Response<ResBody>, BoxError>
+where
+    S: Service<Request<Channel<Bytes>>, Response = Response<ResBody>, Error = BoxError> + Clone,
+{
+    let (mut sender, body) = Channel::new(1);
+    let sending = async move {
+        for _ in 0..pieces {
+            let piece = Bytes::from_static(&[b'x'; PIECE]);
+            if sender.send_data(piece).await.is_err() {
+                return;
+            }
+        }
+    };
+    let request = Request::post(ECHO).body(body).unwrap();
+    tokio::join!(client.clone().oneshot(request), sending).0
+}
+
+/// The layer over reqwest, for whatever body it is used with.
+fn over_reqwest<B>(
+    org: &Org,
+    grant: &Grant,
+) -> impl Service<
+    Request<B>,
+    Response = Response<impl Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static>,
+    Error = BoxError,
+    Future: Send,
+> + Clone
++ Send
++ 'static
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Sync + Unpin + 'static,
+{
+    let app = App::new(org.login_url().parse().unwrap(), org.client_id())
+        .client_secret(org.client_secret());
+    let reqwest = over_reqwest::client().no_proxy().build().unwrap();
+    let flow = RefreshToken::new(
+        over_reqwest::service(reqwest.clone()),
+        app,
+        grant.refresh_token(),
+    );
+    let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
+    let layer = SalesforceAuthLayer::new(flow).session(session);
+    layer.layer(over_reqwest::service(reqwest))
+}
+
+fn attempts<B>(response: &Response<B>) -> u32 {
+    let outcome = response.extensions().get::<AuthOutcome>();
+    outcome.map_or(1, AuthOutcome::attempts)
+}
+
+async fn echo<B>(response: Response<B>) -> Result<Value, BoxError>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    let body = response.into_body().collect().await.map_err(Into::into)?;
+    Ok(serde_json::from_slice(&body.to_bytes())?)
+}
+
+/// It is what the org received, byte by byte.
+fn assert_is(echo: &Value, body: &[u8]) {
+    let digest = Sha256::digest(body);
+    let digest = digest
+        .iter()
+        .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+    assert_eq!(echo["body_length"], body.len());
+    assert_eq!(echo["body_sha256"], digest);
+    assert_eq!(echo["authorization_count"], 1);
+}
