@@ -53,7 +53,7 @@ use crate::error::{BoxError, Error};
 ///     let layer = SalesforceAuthLayer::with_session(session);
 ///     Ok(Salesforce { client: layer.layer(HttpsClient::new()?) })
 /// }
-/// # let session = Session::new("00Dxx…", "https://MyDomainName.my.salesforce.com")?;
+/// # let session = Session::new("00Dxx0000001gEF!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
 /// # let _ = salesforce(session)?.client;
 /// # Ok::<_, Error>(())
 /// ```

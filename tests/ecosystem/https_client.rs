@@ -5,8 +5,12 @@ mod tls;
 
 use std::{
     net::Ipv4Addr,
+    pin::Pin,
     process::Stdio,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,10 +23,11 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
     process::Command,
+    sync::Barrier,
     task::JoinSet,
     time::Instant,
 };
-use tower::{Layer, ServiceExt};
+use tower::{ServiceBuilder, ServiceExt};
 use tower_salesforce_auth::{
     BoxError, Error, ErrorKind, ReplayBody, SalesforceAuth, SalesforceAuthLayer, Session,
     emulator::Org,
@@ -467,11 +472,9 @@ pub(crate) async fn redirecting_server() -> (String, TcpListener) {
 
 // === Below the layer ===
 
-type Client = SalesforceAuth<HttpsClient<ReplayBody<Full<Bytes>>>>;
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_storm_of_rejections_over_tls_costs_one_refresh() {
-    const CALLERS: usize = 200;
+    const CALLERS: u32 = 200;
     for protocols in [&BOTH[..], &BOTH[1..]] {
         let org = Org::new();
         let served = tls::serve(&org, protocols).await.unwrap();
@@ -481,30 +484,53 @@ async fn a_storm_of_rejections_over_tls_costs_one_refresh() {
             .client_secret(org.client_secret());
         let flow = RefreshToken::new(https.build().unwrap(), app, grant.refresh_token());
         let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
-        let layer = SalesforceAuthLayer::new(flow).session(session);
-        let client: Client = layer.layer(https.build().unwrap());
+        let client = ServiceBuilder::new()
+            .layer(SalesforceAuthLayer::new(flow).session(session))
+            .map_future(all_at_once(CALLERS))
+            .service(https.build().unwrap());
+        org.expire_sessions();
 
-        for expiries in 0..3 {
-            let mut callers = JoinSet::new();
-            for _ in 0..CALLERS {
-                let client = client.clone();
-                callers.spawn(async move {
-                    let request = Request::get(LIMITS).body(Full::default())?;
-                    let response = client.oneshot(request).await?;
-                    let status = response.status();
-                    response.into_body().collect().await?;
-                    Ok::<_, BoxError>(status)
-                });
-            }
-            for status in callers.join_all().await {
-                assert_eq!(status.unwrap(), StatusCode::OK);
-            }
-            let counters = org.counters();
-            assert_eq!(counters.token_requests, expiries);
-            assert_eq!(counters.data_rejected > 0, expiries > 0);
-            org.expire_sessions();
+        let mut callers = JoinSet::new();
+        for _ in 0..CALLERS {
+            let client = client.clone();
+            callers.spawn(async move {
+                let request = Request::get(LIMITS).body(Full::<Bytes>::default())?;
+                let response = client.oneshot(request).await?;
+                let status = response.status();
+                response.into_body().collect().await?;
+                Ok::<_, BoxError>(status)
+            });
         }
-        assert_eq!(org.counters().requests_with_several_authorizations, 0);
+        for status in callers.join_all().await {
+            assert_eq!(status.unwrap(), StatusCode::OK);
+        }
+        let counters = org.counters();
+        assert_eq!(counters.token_requests, 1);
+        assert_eq!(counters.data_rejected, u64::from(CALLERS));
+        assert_eq!(counters.data_requests, 2 * u64::from(CALLERS));
+        assert_eq!(counters.requests_with_several_authorizations, 0);
+    }
+}
+
+/// Lets the first requests go when so many are there, so that all of them meet the session that has ended.
+pub(crate) fn all_at_once<F>(
+    callers: u32,
+) -> impl Fn(F) -> Pin<Box<dyn Future<Output = F::Output> + Send>> + Clone + Send + Sync + 'static
+where
+    F: Future + Send + 'static,
+{
+    let callers = callers as usize;
+    let barrier = Arc::new(Barrier::new(callers));
+    let arrived = Arc::new(AtomicUsize::new(0));
+    move |sending| {
+        let is_first_attempt = arrived.fetch_add(1, Ordering::Relaxed) < callers;
+        let barrier = Arc::clone(&barrier);
+        Box::pin(async move {
+            if is_first_attempt {
+                barrier.wait().await;
+            }
+            sending.await
+        })
     }
 }
 
@@ -514,6 +540,7 @@ fn the_types_are_what_a_stack_needs() {
     fn shared<T: Clone + Send + Sync + Unpin + std::fmt::Debug + 'static>() {}
     fn sends_for_a_flow<C: HttpClient>() {}
     sent::<ResponseFuture>();
+    sent::<SalesforceAuth<HttpsClient<ReplayBody<Full<Bytes>>>>>();
     shared::<HttpsClient<Full<Bytes>>>();
     // The body need not be cloned, nor shared.
     shared::<HttpsClient<http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>>>();
