@@ -122,7 +122,7 @@ impl Service<Uri> for Route {
         Box::pin(async move {
             connecting.await.map_err(|error| {
                 // Without the user and the password.
-                no_connection(format!("the proxy {} makes none", proxy.uri()))
+                no_connection(format!("no way through the proxy {}", proxy.uri()))
                     .with_source(error)
                     .into()
             })

@@ -30,7 +30,7 @@
 //! It is rustls, with aws-lc-rs, whatever else the process has installed. Which certificates are trusted is for the
 //! operating system to say, [unless told otherwise](Roots); those of a company's proxy are
 //! [added](HttpsClientBuilder::root_certificates). Whether a connection speaks HTTP/2 or HTTP/1.1 is agreed on by ALPN
-//! (RFC 7301).
+//! (RFC 7301). Android is left out, where the verifier has to be handed the Java VM.
 //!
 //! # Plain HTTP
 //!
