@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 
 /// The root certificates that an [`HttpsClient`](super::HttpsClient) trusts, beside those that it was
 /// [given](super::HttpsClientBuilder::root_certificates).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Roots {
     /// Those of the operating system, and on Windows and macOS its judgement too, so that what a company adds or
