@@ -76,7 +76,7 @@ impl Contender {
     /// Does `work` with the contender's service.
     pub(crate) fn with<B, W>(self, work: W) -> W::Output
     where
-        B: http_body::Body<Error: Into<tower::BoxError>> + Unpin,
+        B: http_body::Body<Error: Into<tower::BoxError>> + Unpin + 'static,
         W: Work<B>,
     {
         match self {
