@@ -1,0 +1,274 @@
+//! The application: its routes, and the tower stack between them and the browsers.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{FromRef, Request, State},
+    response::{IntoResponse, Redirect, Response},
+    routing::get,
+};
+use axum_extra::extract::{SignedCookieJar, cookie::Key};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{
+    HeaderName, HeaderValue, StatusCode, Uri,
+    header::{
+        CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+        X_CONTENT_TYPE_OPTIONS,
+    },
+};
+use maud::Markup;
+use tokio::time::Instant;
+use tower::ServiceBuilder;
+use tower_http::{
+    csrf::CsrfLayer,
+    set_header::SetResponseHeaderLayer,
+    timeout::TimeoutLayer,
+    trace::{DefaultOnResponse, TraceLayer},
+};
+use tower_salesforce_auth::{BoxError, oauth, store::SessionStore};
+use tracing::{Level, Span};
+
+use crate::{
+    cookies::Cookies,
+    failure::Failure,
+    logins::{self, Logins},
+    pages,
+    salesforce::Salesforce,
+};
+
+/// The longest that a browser waits for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// No scripts, nothing from elsewhere, in nobody's frame; forms go here only.
+const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; \
+                              form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// What the application has to be told.
+pub(crate) struct Settings {
+    /// What it is registered as at Salesforce.
+    pub(crate) app: oauth::App,
+    /// Where browsers reach its callback: its own address, and `/callback`.
+    pub(crate) redirect_uri: String,
+    /// Signs the cookies.
+    pub(crate) cookie_key: Key,
+    /// Where sessions are kept.
+    pub(crate) store: Arc<dyn SessionStore>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    salesforce: Arc<Salesforce>,
+    logins: Arc<Logins>,
+    cookies: Cookies,
+    cookie_key: Key,
+}
+
+impl FromRef<Shared> for Key {
+    fn from_ref(shared: &Shared) -> Self {
+        shared.cookie_key.clone()
+    }
+}
+
+/// The application as a service.
+///
+/// # Errors
+///
+/// If the redirect URI is not of an origin, followed by `/callback`.
+pub(crate) fn router(settings: Settings) -> Result<Router, BoxError> {
+    let Settings {
+        app,
+        redirect_uri,
+        cookie_key,
+        store,
+    } = settings;
+    let origin = redirect_uri.strip_suffix("/callback").ok_or_else(|| {
+        format!("the redirect URI {redirect_uri} does not end in /callback, which is where this application answers it")
+    })?;
+
+    let stack = ServiceBuilder::new()
+        // First, and so around all the rest: every answer is logged, those of the layers below too. Of the request only
+        // its path is, since there is a code in the query of the callback.
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(span)
+                .on_response(DefaultOnResponse::new().level(Level::INFO)),
+        )
+        // Then what every answer has, again with those of the layers below. `no-store`: nobody who comes to the browser
+        // later finds a page in it. `strict-origin`: no address of a page is told to anybody, since it may have a code in
+        // it; with `no-referrer` browsers would not tell the origin of a form either, which is looked at below.
+        .layer(header(CACHE_CONTROL, "no-store"))
+        .layer(header(CONTENT_SECURITY_POLICY, CONTENT_POLICY))
+        .layer(header(REFERRER_POLICY, "strict-origin"))
+        .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        // Then how long a browser waits, whatever it waits for.
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::GATEWAY_TIMEOUT,
+            PATIENCE,
+        ))
+        // Last, next to the handlers: no form on another site logs anybody out. `SameSite` keeps other sites away; this
+        // one keeps away other hosts of the same site as well.
+        .layer(
+            CsrfLayer::new()
+                .add_trusted_origin(origin)?
+                .with_rejection_response(|_| Failure::CrossSite.into_response()),
+        );
+
+    Ok(Router::new()
+        .route("/", get(home))
+        .route("/login", get(login))
+        .route("/callback", get(callback))
+        .route("/contacts", get(contacts))
+        .route("/logout", get(ask_to_log_out).post(logout))
+        .route("/logged-out", get(logged_out))
+        .route("/style.css", get(style))
+        .route("/icon.svg", get(icon))
+        .fallback(async || Failure::NotFound)
+        .layer(stack)
+        .with_state(Shared {
+            cookies: Cookies::of(&redirect_uri),
+            salesforce: Arc::new(Salesforce::new(app, &redirect_uri, store)),
+            logins: Arc::default(),
+            cookie_key,
+        }))
+}
+
+// === The handlers ===
+
+/// A page, or where to find one, and the cookies that come with it; whether it went well or not.
+type Answer<T> = Result<(SignedCookieJar, T), (SignedCookieJar, Failure)>;
+
+async fn home(State(shared): State<Shared>, jar: SignedCookieJar) -> Response {
+    match shared.cookies.session_id(&jar) {
+        Some(_) => Redirect::to("/contacts").into_response(),
+        None => pages::home().into_response(),
+    }
+}
+
+/// Sends the browser to Salesforce, with the `state` of a new authorization in its cookie.
+async fn login(State(shared): State<Shared>, jar: SignedCookieJar) -> Answer<Redirect> {
+    let request = match shared.salesforce.authorization() {
+        Ok(request) => request,
+        Err(error) => {
+            tracing::error!("no login can begin: {error}");
+            return Err((jar, Failure::Internal));
+        }
+    };
+    let pending = request.pending();
+    shared.logins.begin(pending, Instant::now());
+    let state = pending.state().expose();
+    let jar = shared.cookies.begin_login(jar, state, logins::LIFETIME);
+    Ok((jar, Redirect::to(request.url())))
+}
+
+/// The browser is back from Salesforce, or somebody says so.
+async fn callback(
+    State(shared): State<Shared>,
+    uri: Uri,
+    jar: SignedCookieJar,
+) -> Answer<Redirect> {
+    let query = uri.query().unwrap_or_default().as_bytes();
+    let in_callback = form_urlencoded::parse(query)
+        .find_map(|(name, value)| (name == "state").then(|| value.into_owned()));
+    let in_cookie = shared.cookies.state(&jar);
+    let taken = shared
+        .logins
+        .take(in_cookie.as_deref(), in_callback.as_deref(), Instant::now());
+    let pending = match taken {
+        Ok(pending) => pending,
+        Err(refused) => return Err((jar, refused.into())),
+    };
+    let jar = shared.cookies.end_login(jar);
+
+    // A new id: nobody can have known it, and planted it here.
+    let Some(id) = random_id() else {
+        return Err((jar, Failure::Internal));
+    };
+    let callback = uri.to_string();
+    if let Err(failure) = shared.salesforce.log_in(&id, &pending, &callback).await {
+        return Err((jar, failure));
+    }
+    if let Some(former) = shared.cookies.session_id(&jar) {
+        // Nobody has its id any more. If its grant cannot be revoked, the log has it.
+        let _logged = shared.salesforce.log_out(&former).await;
+    }
+    let jar = shared.cookies.begin_session(jar, &id);
+    Ok((jar, Redirect::to("/contacts")))
+}
+
+async fn contacts(State(shared): State<Shared>, jar: SignedCookieJar) -> Answer<Markup> {
+    let Some(id) = shared.cookies.session_id(&jar) else {
+        return Err((jar, Failure::SessionOver));
+    };
+    match shared.salesforce.contacts(&id).await {
+        Ok((user, contacts)) => Ok((jar, pages::contacts(&user, &contacts))),
+        Err(Failure::SessionOver) => {
+            // What is left of it: the record in the store, and an access token that may still be good.
+            let _logged = shared.salesforce.log_out(&id).await;
+            Err((shared.cookies.end_session(jar), Failure::SessionOver))
+        }
+        Err(failure) => Err((jar, failure)),
+    }
+}
+
+/// The address alone, from a bookmark or a link, logs nobody out: the button is on the page.
+async fn ask_to_log_out() -> Redirect {
+    Redirect::to("/")
+}
+
+async fn logout(State(shared): State<Shared>, jar: SignedCookieJar) -> Answer<Redirect> {
+    let ended = match shared.cookies.session_id(&jar) {
+        Some(id) => shared.salesforce.log_out(&id).await,
+        None => Ok(()),
+    };
+    // Whatever Salesforce said.
+    let jar = shared.cookies.end_session(jar);
+    match ended {
+        Ok(()) => Ok((jar, Redirect::to("/logged-out"))),
+        Err(failure) => Err((jar, failure)),
+    }
+}
+
+async fn logged_out() -> Markup {
+    pages::logged_out()
+}
+
+async fn style() -> impl IntoResponse {
+    file("text/css; charset=utf-8", include_str!("style.css"))
+}
+
+async fn icon() -> impl IntoResponse {
+    file("image/svg+xml", include_str!("icon.svg"))
+}
+
+/// The same for everybody, and so to be kept for a while.
+fn file(content_type: &'static str, content: &'static str) -> impl IntoResponse {
+    let headers = [
+        (CONTENT_TYPE, content_type),
+        (CACHE_CONTROL, "public, max-age=600"),
+    ];
+    (headers, content)
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.status(), pages::failure(self)).into_response()
+    }
+}
+
+// === What they need ===
+
+fn header(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+}
+
+fn span(request: &Request) -> Span {
+    tracing::info_span!("request", method = %request.method(), path = request.uri().path())
+}
+
+/// 256 bits, which nobody can guess.
+fn random_id() -> Option<String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(URL_SAFE_NO_PAD.encode(bytes))
+}

@@ -1,0 +1,172 @@
+//! A web application with "Log in with Salesforce": axum, cookies, and a session for each user.
+//!
+//! ```sh
+//! cargo run --example axum_login
+//! ```
+//!
+//! Open the URL that it prints, in two browsers for two users. Without more, the org is an emulated one, and the user to
+//! try is printed too. For a real one, set `SF_LOGIN_URL`, `SF_CLIENT_ID`, `SF_CLIENT_SECRET` if the app requires it, and
+//! `SF_REDIRECT_URI`, the app's callback URL, if it is not `http://localhost:PORT/callback`.
+//!
+//! [`logins`] binds a callback to the browser that began, [`cookies`] is what a browser is given to keep, [`salesforce`]
+//! has the sessions and the tower stack towards Salesforce, [`app`] the one towards the browsers, [`pages`] what they show.
+
+mod app;
+mod cookies;
+mod failure;
+mod logins;
+mod pages;
+mod salesforce;
+
+use std::{env, future::Future, io, net::Ipv4Addr, process::ExitCode, sync::Arc};
+
+use axum_extra::extract::cookie::Key;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use tokio::net::TcpListener;
+use tower_salesforce_auth::{
+    BoxError,
+    emulator::{Org, Served},
+    oauth,
+    store::{FileStore, MemoryStore, SessionStore},
+};
+use tracing::Level;
+
+use app::Settings;
+
+const USAGE: &str = "\
+A web application with \"Log in with Salesforce\", on 127.0.0.1.
+
+Usage: axum_login [--port PORT]
+
+  --port PORT  where to listen; 0 picks a free port; the default is $PORT, or else 3000
+
+Environment:
+  SF_LOGIN_URL      where to log in; without it, the org is an emulated one
+  SF_CLIENT_ID      the consumer key of the app
+  SF_CLIENT_SECRET  its consumer secret, if the app requires it
+  SF_REDIRECT_URI   its callback URL, which ends in /callback; by default http://localhost:PORT/callback
+  COOKIE_KEY        64 random bytes in Base64, which sign the cookies: openssl rand -base64 64
+  SESSION_DIR       a directory that keeps the sessions; with COOKIE_KEY, users stay logged in over a restart";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let port = match port(env::args().skip(1)) {
+        Ok(port) => port,
+        Err(problem) => {
+            eprintln!("{problem}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    // To stderr, so that what is printed below can be read by a program.
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(Level::INFO)
+        .init();
+    match serve(port).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(port: u16) -> Result<(), BoxError> {
+    // Whoever reads the URL below may send a signal at once.
+    let stop = stop_signal()?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .await
+        .map_err(|error| format!("Cannot listen on port {port} of 127.0.0.1: {error}."))?;
+    let url = format!("http://localhost:{}", listener.local_addr()?.port());
+    let redirect_uri = env::var("SF_REDIRECT_URI").unwrap_or_else(|_| format!("{url}/callback"));
+
+    let (app, served) = registration(&redirect_uri).await?;
+    let router = app::router(Settings {
+        app,
+        redirect_uri,
+        cookie_key: cookie_key()?,
+        store: store()?,
+    })?;
+    println!("Open {url}");
+
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop)
+        .await?;
+    if let Some(served) = served {
+        served.shutdown().await;
+    }
+    Ok(())
+}
+
+fn port(mut arguments: impl Iterator<Item = String>) -> Result<u16, String> {
+    let mut port = env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--port" => port = arguments.next().ok_or("--port needs a number.")?,
+            _ => return Err(format!("{argument} is not an option.")),
+        }
+    }
+    port.parse()
+        .map_err(|_| format!("{port} is not a port, which is 0 to 65535."))
+}
+
+/// Where to log in, and as what. The emulated org is there for as long as what is returned with it.
+async fn registration(redirect_uri: &str) -> Result<(oauth::App, Option<Served>), BoxError> {
+    if let Ok(login_url) = env::var("SF_LOGIN_URL") {
+        let client_id = env::var("SF_CLIENT_ID").map_err(|_| "SF_CLIENT_ID is not set")?;
+        let mut app = oauth::App::new(login_url.parse()?, client_id);
+        if let Ok(client_secret) = env::var("SF_CLIENT_SECRET") {
+            app = app.client_secret(client_secret);
+        }
+        return Ok((app, None));
+    }
+    let org = Org::new();
+    org.set_redirect_uri(redirect_uri);
+    let served = org.serve().await?;
+    println!(
+        "This org is emulated. Its user is {}, with the password {}.",
+        org.username(),
+        org.password()
+    );
+    let app = oauth::App::new(org.login_url().parse()?, org.client_id())
+        .client_secret(org.client_secret());
+    Ok((app, Some(served)))
+}
+
+/// The key that cookies are signed with. Without one of its own, each start has another, and whoever was logged in is not
+/// any more.
+fn cookie_key() -> Result<Key, BoxError> {
+    let Ok(encoded) = env::var("COOKIE_KEY") else {
+        println!("COOKIE_KEY is not set: the cookies of this start are good until it ends.");
+        return Key::try_generate().ok_or_else(|| "there is no randomness for a cookie key".into());
+    };
+    // `openssl rand` breaks its lines.
+    let encoded: String = encoded.split_whitespace().collect();
+    let expected = "COOKIE_KEY is not 64 bytes in Base64: make one with `openssl rand -base64 64`";
+    let bytes = STANDARD.decode(encoded).map_err(|_| expected)?;
+    Ok(Key::try_from(&*bytes).map_err(|_| expected)?)
+}
+
+/// Where sessions are kept. More than one process needs a store that all of them reach, and a home for [`logins`] as well.
+fn store() -> Result<Arc<dyn SessionStore>, BoxError> {
+    Ok(match env::var_os("SESSION_DIR") {
+        Some(directory) => Arc::new(FileStore::open(directory)?),
+        None => Arc::new(MemoryStore::new()),
+    })
+}
+
+/// Ctrl-C, or SIGTERM where there is such a thing.
+fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    #[cfg(unix)]
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    Ok(async move {
+        let interrupt = tokio::signal::ctrl_c();
+        #[cfg(unix)]
+        tokio::select! {
+            _ = interrupt => {}
+            _ = terminate.recv() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = interrupt.await;
+    })
+}

@@ -1,0 +1,231 @@
+//! What the browsers show. Everything that comes from elsewhere is escaped, since maud escapes whatever is not its own.
+
+use http::StatusCode;
+use maud::{DOCTYPE, Markup, html};
+use tower_salesforce_auth::oauth::UserInfo;
+
+use crate::{failure::Failure, salesforce::Contact};
+
+pub(crate) fn home() -> Markup {
+    page(
+        "Log in",
+        &Markup::default(),
+        &card(&html! {
+            h1 { "Your Salesforce contacts" }
+            p { "Log in to see the contacts that you may see in Salesforce." }
+            (log_in("Log in with Salesforce"))
+            p.small {
+                "Your password stays with Salesforce. This application is given a session, which it ends when you log out."
+            }
+        }),
+    )
+}
+
+pub(crate) fn contacts(user: &UserInfo, contacts: &[Contact]) -> Markup {
+    let username = user.preferred_username.as_deref().unwrap_or_default();
+    let name = user.name.as_deref().unwrap_or(username);
+    let account = html! {
+        div.account {
+            span.who {
+                span.name { (name) }
+                span.username { (username) }
+            }
+            form method="post" action="/logout" {
+                button.quiet { "Log out" }
+            }
+        }
+    };
+    let list = html! {
+        div.heading {
+            h1 { "Contacts" }
+            p.small { "Org " span.id { (user.organization_id) } }
+        }
+        @if contacts.is_empty() {
+            p.card { "There are no contacts in this org, or none that you may see." }
+        } @else {
+            div.card.flush {
+                table {
+                    caption { (count(contacts.len())) }
+                    thead {
+                        tr { th scope="col" { "Name" } th scope="col" { "Email" } }
+                    }
+                    tbody {
+                        @for contact in contacts {
+                            tr {
+                                th scope="row" { (full_name(contact)) }
+                                td { (contact.email.as_deref().unwrap_or("–")) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    };
+    page("Contacts", &account, &list)
+}
+
+pub(crate) fn logged_out() -> Markup {
+    page(
+        "Logged out",
+        &Markup::default(),
+        &card(&html! {
+            h1 { "You are logged out" }
+            p { "This application has given your session back, and can do nothing in your name any more." }
+            p {
+                "You may still be logged in at Salesforce itself. On a computer that is not yours, log out there as well."
+            }
+            (log_in("Log in again"))
+        }),
+    )
+}
+
+/// What happened, and what to do about it.
+pub(crate) fn failure(failure: Failure) -> Markup {
+    let (title, happened, to_do) = match failure {
+        Failure::Denied => (
+            "You did not allow it",
+            "Salesforce asked whether this application may see your contacts, and the answer was no. Nothing was read.",
+            "If that was a mistake, log in once more and choose Allow.",
+        ),
+        Failure::Forged => (
+            "This login did not begin here",
+            "This browser came back from a login that it has not begun, or not as its latest. Somebody may have sent you a \
+             link that would log you in as somebody else. It was not followed.",
+            "If you were logging in, begin anew, and finish in the same browser.",
+        ),
+        Failure::Reused => (
+            "This login was used already",
+            "Each login is good for one use, and for a few minutes. You may have gone back to it, or loaded it again.",
+            "Go to your contacts if you are logged in, or else log in once more.",
+        ),
+        Failure::TooLate => (
+            "This login took too long",
+            "More than ten minutes have passed since it began, or this application was started anew meanwhile.",
+            "Log in once more.",
+        ),
+        Failure::LoginRefused => (
+            "Salesforce did not let you in",
+            "Salesforce refused the login, for a reason that trying again will not change.",
+            "Ask your Salesforce administrator whether you may use this application.",
+        ),
+        Failure::SessionOver => (
+            "Your session is over",
+            "You were logged out, or the access that you had given was withdrawn or has run out.",
+            "Log in again to go on.",
+        ),
+        Failure::NoData(_) => (
+            "Salesforce did not show your contacts",
+            "You are logged in, but Salesforce answered with something else.",
+            "Ask your Salesforce administrator whether you may use the API, and see contacts.",
+        ),
+        Failure::Unreachable => (
+            "Salesforce cannot be reached",
+            "It did not answer, or not in time. Nothing of yours is lost.",
+            "Try again in a minute.",
+        ),
+        Failure::NotRevoked => (
+            "You are logged out here only",
+            "This application has forgotten your session, but could not tell Salesforce to end it.",
+            "To be sure, open your personal settings in Salesforce, and revoke this application there.",
+        ),
+        Failure::Crowded => (
+            "There are too many people here",
+            "This application has no room for another session at the moment.",
+            "Try again in a minute.",
+        ),
+        Failure::CrossSite => (
+            "This did not come from here",
+            "Another site had your browser ask for this. It was not done.",
+            "If it was you who wanted it, do it from here.",
+        ),
+        Failure::NotFound => (
+            "There is nothing here",
+            "No page has this address.",
+            "Begin at the first page.",
+        ),
+        Failure::Internal => (
+            "Something went wrong",
+            "It is this application's fault, and was written down for those who look after it.",
+            "Try again in a minute.",
+        ),
+    };
+    page(
+        title,
+        &Markup::default(),
+        &card(&html! {
+            p.status { "Error " (failure.status().as_u16()) }
+            h1 { (title) }
+            p { (happened) }
+            @if let Failure::NoData(status) = failure {
+                p { "The answer was " code { (status_line(status)) } "." }
+            }
+            p { (to_do) }
+            (way_on(failure))
+        }),
+    )
+}
+
+fn way_on(failure: Failure) -> Markup {
+    let (address, label) = match failure {
+        Failure::Denied | Failure::Forged | Failure::TooLate | Failure::SessionOver => {
+            return log_in("Log in with Salesforce");
+        }
+        Failure::Unreachable | Failure::NoData(_) | Failure::Reused => ("/contacts", "Contacts"),
+        _ => ("/", "First page"),
+    };
+    html! { p.actions { a.button href=(address) { (label) } } }
+}
+
+/// A link, as an address that changes nothing here: whoever follows it is asked by Salesforce first.
+fn log_in(label: &str) -> Markup {
+    html! { p.actions { a.button href="/login" { (label) } } }
+}
+
+fn card(content: &Markup) -> Markup {
+    html! { div.card.narrow { (content) } }
+}
+
+fn page(title: &str, account: &Markup, content: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) " · Rolodex" }
+                link rel="icon" href="/icon.svg" type="image/svg+xml";
+                link rel="stylesheet" href="/style.css";
+            }
+            body {
+                header {
+                    div.bar {
+                        a.brand href="/" {
+                            img src="/icon.svg" alt="" width="28" height="28";
+                            "Rolodex"
+                        }
+                        (account)
+                    }
+                }
+                main { (content) }
+            }
+        }
+    }
+}
+
+fn full_name(contact: &Contact) -> String {
+    let names = [&contact.first_name, &contact.last_name];
+    let names: Vec<_> = names.into_iter().flatten().map(String::as_str).collect();
+    names.join(" ")
+}
+
+fn count(contacts: usize) -> String {
+    match contacts {
+        1 => "1 contact".to_owned(),
+        contacts => format!("{contacts} contacts"),
+    }
+}
+
+fn status_line(status: StatusCode) -> String {
+    status.to_string()
+}

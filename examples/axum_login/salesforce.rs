@@ -1,0 +1,220 @@
+//! The sessions of all users, and one client that their requests go through.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use tower::{
+    ServiceBuilder, ServiceExt,
+    timeout::{Timeout, TimeoutLayer},
+    util::BoxCloneSyncService,
+};
+use tower_salesforce_auth::{
+    BoxError, Error, ResponseBody, SalesforceAuthLayer, SessionHandle, Sessions,
+    flow::AuthorizationCode,
+    oauth::{App, AuthorizationRequest, PendingAuthorization, UserInfo},
+    store::SessionStore,
+};
+
+use crate::failure::Failure;
+
+/// How many sessions are kept at hand. Others are in the store, and are fetched when their user comes back.
+const AT_HAND: usize = 10_000;
+
+/// The longest that Salesforce may take for an answer to a login, a renewal or a logout.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest that a page waits for one answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// More than this is not what was asked for.
+const LARGEST_ANSWER: usize = 1024 * 1024;
+
+const USER: &str = "/services/oauth2/userinfo";
+const CONTACTS: &str = "/services/data/v66.0/query?q=\
+                        SELECT+FirstName,+LastName,+Email+FROM+Contact+LIMIT+50";
+
+pub(crate) struct Salesforce {
+    flow: AuthorizationCode<LoginClient>,
+    login_client: LoginClient,
+    sessions: Sessions<String>,
+    client: DataClient,
+}
+
+/// For logins, renewals and logouts, which do not go through the layer: they would wait for themselves.
+type LoginClient = Timeout<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>;
+
+type DataClient =
+    BoxCloneSyncService<Request<Full<Bytes>>, Response<ResponseBody<Incoming>>, BoxError>;
+
+impl Salesforce {
+    pub(crate) fn new(app: App, redirect_uri: &str, store: Arc<dyn SessionStore>) -> Self {
+        let http = Client::builder(TokioExecutor::new());
+        let login_client = Timeout::new(http.build(connector()), LOGIN_PATIENCE);
+        // With `refresh_token`, so that sessions can be renewed without their user.
+        let flow = AuthorizationCode::new(login_client.clone(), app, redirect_uri)
+            .scope("api openid refresh_token");
+
+        let client = ServiceBuilder::new()
+            // First, and so around all the rest: how long a page waits for one answer. The wait for a renewal counts, and
+            // both attempts do. It does not stop the renewal, which others may be waiting for.
+            .layer(TimeoutLayer::new(PATIENCE))
+            // Then the session: of the user whose handle is among the extensions of the request. One client, and one pool
+            // of connections, is for all of them. The layer's own session is nobody's: it has no refresh token, and a
+            // request that somebody forgot to put a handle on fails.
+            .layer(SalesforceAuthLayer::new(flow.clone()))
+            // Last, what is sent: the request, with the session of the moment, once or twice.
+            .service(http.build(connector()));
+
+        let sessions = {
+            let flow = flow.clone();
+            // A session that is not at hand is made here, and loaded from the store with its first request. What a renewal
+            // brings is saved there, the rotated refresh token above all; so nothing is lost when one makes room.
+            Sessions::new(AT_HAND, move |id: &String| {
+                SalesforceAuthLayer::new(flow.clone())
+                    .refresh_timeout(LOGIN_PATIENCE)
+                    .store(Arc::clone(&store), id)
+                    .handle()
+            })
+        };
+        Self {
+            flow,
+            login_client,
+            sessions,
+            client: BoxCloneSyncService::new(client),
+        }
+    }
+
+    /// Where to send a user, and what to keep until the user is back.
+    pub(crate) fn authorization(&self) -> Result<AuthorizationRequest, Error> {
+        self.flow.authorization_url().build()
+    }
+
+    /// Exchanges the code of the callback, and keeps the session under this new id.
+    pub(crate) async fn log_in(
+        &self,
+        id: &String,
+        pending: &PendingAuthorization,
+        callback: &str,
+    ) -> Result<(), Failure> {
+        // If there is no room, the code is not used up.
+        let handle = self.session(id)?;
+        let exchanged = self.flow.exchange(pending, callback).await;
+        let session = exchanged.map_err(|error| {
+            report("a login failed", &error);
+            Failure::of_login(&error)
+        })?;
+        handle.set(session);
+        if let Err(error) = handle.save().await {
+            report("a session could not be saved", &error);
+            // Nobody is to have half of it.
+            let _told = self.log_out(id).await;
+            return Err(Failure::Internal);
+        }
+        Ok(())
+    }
+
+    /// The user of this session, and the contacts that the user may see.
+    pub(crate) async fn contacts(&self, id: &String) -> Result<(UserInfo, Vec<Contact>), Failure> {
+        let handle = self.session(id)?;
+        // Both at once. If the session has ended, both are turned down, it is renewed once, and both are sent again.
+        let (user, contacts) = tokio::try_join!(
+            self.get::<UserInfo>(&handle, USER),
+            self.get::<QueryResult<Contact>>(&handle, CONTACTS),
+        )?;
+        Ok((user, contacts.records))
+    }
+
+    /// Ends the session here, whatever becomes of the rest, and revokes the grant: the refresh token, and what came of it.
+    pub(crate) async fn log_out(&self, id: &String) -> Result<(), Failure> {
+        let handle = self.session(id)?;
+        let revoked = handle.logout_and_revoke(self.login_client.clone()).await;
+        // Only now: whoever had asked for it meanwhile would have found it in the store.
+        self.sessions.remove(id);
+        revoked.map_err(|error| {
+            report("a grant could not be revoked", &error);
+            Failure::NotRevoked
+        })
+    }
+
+    fn session(&self, id: &String) -> Result<SessionHandle, Failure> {
+        self.sessions.get(id).map_err(|error| {
+            report("there is no room for a session", &error);
+            Failure::Crowded
+        })
+    }
+
+    async fn get<T: DeserializeOwned>(
+        &self,
+        handle: &SessionHandle,
+        path: &'static str,
+    ) -> Result<T, Failure> {
+        // The layer knows the instance.
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = http::Uri::from_static(path);
+        request.extensions_mut().insert(handle.clone());
+        let answer = self.client.clone().oneshot(request).await;
+        let answer = answer.map_err(|error| {
+            report("a request failed", &*error);
+            Failure::of_request(&error)
+        })?;
+        let status = answer.status();
+        if !status.is_success() {
+            tracing::warn!(path, %status, "Salesforce said no");
+            return Err(Failure::NoData(status));
+        }
+        let body = Limited::new(answer.into_body(), LARGEST_ANSWER);
+        let body = body.collect().await.map_err(|error| {
+            report("an answer broke off", &*error);
+            Failure::Unreachable
+        })?;
+        serde_json::from_slice(&body.to_bytes()).map_err(|error| {
+            tracing::warn!(path, category = ?error.classify(), "an answer was not as expected");
+            Failure::NoData(status)
+        })
+    }
+}
+
+/// The answer to a query (REST API, "Query").
+#[derive(Deserialize)]
+struct QueryResult<T> {
+    records: Vec<T>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Contact {
+    pub(crate) first_name: Option<String>,
+    pub(crate) last_name: Option<String>,
+    pub(crate) email: Option<String>,
+}
+
+/// Logs an error and its causes, which hold no secret.
+fn report(what: &'static str, error: &(dyn std::error::Error + 'static)) {
+    let mut shown = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        shown = format!("{shown}: {error}");
+        cause = error.source();
+    }
+    tracing::warn!("{what}: {shown}");
+}
+
+/// TLS, and plain HTTP for the emulated org.
+fn connector() -> HttpsConnector<HttpConnector> {
+    // `with_webpki_roots` would do where nothing else brings another crypto provider.
+    HttpsConnectorBuilder::new()
+        .with_provider_and_webpki_roots(rustls::crypto::aws_lc_rs::default_provider())
+        .expect("the provider has TLS 1.2 and 1.3")
+        .https_or_http()
+        .enable_http1()
+        .build()
+}
