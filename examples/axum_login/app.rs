@@ -29,7 +29,7 @@ use tower_http::{
 use tower_salesforce_auth::{BoxError, oauth, store::SessionStore};
 use tracing::{Level, Span};
 
-use crate::{
+use super::{
     cookies::Cookies,
     failure::Failure,
     logins::{self, Logins},

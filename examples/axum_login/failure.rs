@@ -3,7 +3,7 @@
 use http::StatusCode;
 use tower_salesforce_auth::{BoxError, Error, ErrorKind, RefreshError, RefreshErrorKind};
 
-use crate::logins::Refused;
+use super::logins::Refused;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -64,14 +64,16 @@ impl Failure {
         let Some(error) = error.downcast_ref::<Error>() else {
             return Self::Unreachable;
         };
-        match error.kind() {
-            ErrorKind::LoggedOut | ErrorKind::NoSession | ErrorKind::OtherOrg => Self::SessionOver,
-            // For good: the grant was revoked, has expired, or there never was one. Only the user can begin another.
-            ErrorKind::Refresh if error.refresh_error().is_some_and(RefreshError::is_terminal) => {
+        match (error.kind(), error.refresh_error()) {
+            (ErrorKind::LoggedOut | ErrorKind::NoSession | ErrorKind::OtherOrg, _) => {
                 Self::SessionOver
             }
-            ErrorKind::Refresh => Self::Unreachable,
-            ErrorKind::RegistryFull => Self::Crowded,
+            // For good: the grant was revoked, has expired, or there never was one. Only the user can begin another.
+            (ErrorKind::Refresh, Some(error)) if error.is_terminal() => Self::SessionOver,
+            (ErrorKind::Refresh, Some(error)) if error.kind() != RefreshErrorKind::Store => {
+                Self::Unreachable
+            }
+            (ErrorKind::RegistryFull, _) => Self::Crowded,
             _ => Self::Internal,
         }
     }

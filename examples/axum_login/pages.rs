@@ -4,7 +4,7 @@ use http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 use tower_salesforce_auth::oauth::UserInfo;
 
-use crate::{failure::Failure, salesforce::Contact};
+use super::{failure::Failure, salesforce::Contact};
 
 pub(crate) fn home() -> Markup {
     page(
@@ -30,9 +30,7 @@ pub(crate) fn contacts(user: &UserInfo, contacts: &[Contact]) -> Markup {
                 span.name { (name) }
                 span.username { (username) }
             }
-            form method="post" action="/logout" {
-                button.quiet { "Log out" }
-            }
+            (log_out())
         }
     };
     let list = html! {
@@ -53,7 +51,7 @@ pub(crate) fn contacts(user: &UserInfo, contacts: &[Contact]) -> Markup {
                         @for contact in contacts {
                             tr {
                                 th scope="row" { (full_name(contact)) }
-                                td { (contact.email.as_deref().unwrap_or("–")) }
+                                td { (email(contact)) }
                             }
                         }
                     }
@@ -166,19 +164,39 @@ pub(crate) fn failure(failure: Failure) -> Markup {
 }
 
 fn way_on(failure: Failure) -> Markup {
-    let (address, label) = match failure {
+    match failure {
         Failure::Denied | Failure::Forged | Failure::TooLate | Failure::SessionOver => {
-            return log_in("Log in with Salesforce");
+            log_in("Log in with Salesforce")
         }
-        Failure::Unreachable | Failure::NoData(_) | Failure::Reused => ("/contacts", "Contacts"),
-        _ => ("/", "First page"),
-    };
-    html! { p.actions { a.button href=(address) { (label) } } }
+        Failure::Reused => html! {
+            div.actions { a.button href="/contacts" { "Contacts" } }
+        },
+        Failure::Unreachable | Failure::NoData(_) => html! {
+            div.actions {
+                a.button href="/contacts" { "Try again" }
+                (log_out())
+            }
+        },
+        _ => html! {
+            div.actions { a.button href="/" { "First page" } }
+        },
+    }
 }
 
 /// A link, as an address that changes nothing here: whoever follows it is asked by Salesforce first.
 fn log_in(label: &str) -> Markup {
-    html! { p.actions { a.button href="/login" { (label) } } }
+    html! {
+        div.actions { a.button href="/login" { (label) } }
+    }
+}
+
+/// A form, so that no link, and nothing that a browser fetches ahead of its user, logs anybody out.
+fn log_out() -> Markup {
+    html! {
+        form method="post" action="/logout" {
+            button.quiet { "Log out" }
+        }
+    }
 }
 
 fn card(content: &Markup) -> Markup {
@@ -193,7 +211,7 @@ fn page(title: &str, account: &Markup, content: &Markup) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (title) " · Rolodex" }
+                title { (title) " · Address Book" }
                 link rel="icon" href="/icon.svg" type="image/svg+xml";
                 link rel="stylesheet" href="/style.css";
             }
@@ -202,7 +220,7 @@ fn page(title: &str, account: &Markup, content: &Markup) -> Markup {
                     div.bar {
                         a.brand href="/" {
                             img src="/icon.svg" alt="" width="28" height="28";
-                            "Rolodex"
+                            "Address Book"
                         }
                         (account)
                     }
@@ -217,6 +235,19 @@ fn full_name(contact: &Contact) -> String {
     let names = [&contact.first_name, &contact.last_name];
     let names: Vec<_> = names.into_iter().flatten().map(String::as_str).collect();
     names.join(" ")
+}
+
+/// Where it does not fit, it is broken after the `@`.
+fn email(contact: &Contact) -> Markup {
+    match contact
+        .email
+        .as_deref()
+        .map(|email| (email, email.split_once('@')))
+    {
+        None => html! { "–" },
+        Some((_, Some((name, host)))) => html! { (name) "@" wbr; (host) },
+        Some((email, None)) => html! { (email) },
+    }
 }
 
 fn count(contacts: usize) -> String {

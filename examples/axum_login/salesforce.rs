@@ -24,7 +24,7 @@ use tower_salesforce_auth::{
     store::SessionStore,
 };
 
-use crate::failure::Failure;
+use super::failure::Failure;
 
 /// How many sessions are kept at hand. Others are in the store, and are fetched when their user comes back.
 const AT_HAND: usize = 10_000;

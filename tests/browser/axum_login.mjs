@@ -66,7 +66,7 @@ test('log in, and see the list', async () => {
   assert.equal(authorization.get('code_challenge_method'), 'S256');
   const challenge = authorization.get('code_challenge');
   const [cookie] = await cookies();
-  assert.ok(decodeURIComponent(cookie.value).endsWith(authorization.get('state')), 'the state is in the cookie');
+  assert.ok(decodeURIComponent(cookie.value).endsWith(`login.${authorization.get('state')}`), 'the state is in the cookie');
   assert.ok(!JSON.stringify(await cookies()).includes(challenge));
 
   await enter();
@@ -239,6 +239,8 @@ test('Salesforce is in trouble, and then it is not', async () => {
   await user.reload();
   await see('Salesforce cannot be reached', 502);
   assert.equal((await cookies()).length, 1, 'the session is still to be had');
+  await click('Log out');
+  await see('You are logged out', 200);
 });
 
 test('log out while Salesforce cannot be reached', async () => {
@@ -397,7 +399,7 @@ async function look() {
     assert.ok(!value || value.length < 8 || !content.includes(value), `the ${name} is in the page`);
   }
   assert.equal(await user.locator('html').getAttribute('lang'), 'en');
-  assert.match(await user.title(), / · Rolodex$/);
+  assert.match(await user.title(), / · Address Book$/);
 }
 
 // What it looks like, and whether it fits.

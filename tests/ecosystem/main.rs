@@ -1,5 +1,6 @@
 //! The crate among its neighbours: what the examples show, held to what they say.
 
+mod axum_login;
 mod https_client;
 mod reqwest_client;
 mod stack_order;

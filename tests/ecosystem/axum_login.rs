@@ -1,0 +1,770 @@
+//! The example `axum_login`, as a service: what a browser has no easy way to try. `tests/browser` has the rest.
+
+#[path = "../../examples/axum_login/app.rs"]
+mod app;
+#[path = "../../examples/axum_login/cookies.rs"]
+mod cookies;
+#[path = "../../examples/axum_login/failure.rs"]
+mod failure;
+#[path = "../../examples/axum_login/logins.rs"]
+mod logins;
+#[path = "../../examples/axum_login/pages.rs"]
+mod pages;
+#[path = "../../examples/axum_login/salesforce.rs"]
+mod salesforce;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{Form, Router, extract::State, routing};
+use axum_extra::extract::cookie::Key;
+use http::{HeaderMap, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use serde_json::json;
+use tokio::{net::TcpListener, task::JoinSet, time::Instant};
+use tower::ServiceExt;
+use tower_salesforce_auth::{
+    emulator::{Fault, Org, Served},
+    oauth::{App, PendingAuthorization},
+    store::{BoxFuture, MemoryStore, Record, SessionStore, StoreError, StoreErrorKind, StoreLock},
+};
+
+use app::Settings;
+use logins::{LIFETIME, Logins, Refused};
+
+const HTTPS: &str = "https://app.example.com/callback";
+const LOOPBACK: &str = "http://localhost:3000/callback";
+
+// === The cookies ===
+
+#[tokio::test]
+async fn cookies_are_signed_and_out_of_the_reach_of_scripts_and_other_sites() {
+    for (redirect_uri, prefix, secure) in [(LOOPBACK, "", ""), (HTTPS, "__Host-", " Secure;")] {
+        let site = Site::at(redirect_uri).await;
+        let mut browser = site.browser();
+
+        let began = browser.get("/login").await;
+        assert_eq!(began.status, StatusCode::SEE_OTHER);
+        let [cookie] = &*began.set_cookies else {
+            panic!("{:?}", began.set_cookies)
+        };
+        let (pair, attributes) = cookie.split_once(';').unwrap();
+        assert_eq!(
+            attributes,
+            format!(" HttpOnly; SameSite=Lax;{secure} Path=/; Max-Age=600")
+        );
+        let value = pair.strip_prefix(&format!("{prefix}login=")).unwrap();
+        let (signature, state) = value.split_once("login.").unwrap();
+        // 256 bits in Base64, of which some characters are escaped.
+        assert!(signature.len() >= 44 && signature.ends_with("%3D"));
+        assert!(began.location.contains(&format!("&state={state}&")));
+
+        let callback = site.org.approve(&began.location).unwrap();
+        let landed = browser.get(path_and_query(&callback)).await;
+        assert_eq!(
+            (landed.status, &*landed.location),
+            (StatusCode::SEE_OTHER, "/contacts")
+        );
+        let mut set: Vec<_> = landed.set_cookies.clone();
+        set.sort();
+        let [ended, begun] = &*set else {
+            panic!("{set:?}")
+        };
+        assert!(
+            ended.starts_with(&format!("{prefix}login=;")) && ended.contains("Max-Age=0"),
+            "{ended}"
+        );
+        let (pair, attributes) = begun.split_once(';').unwrap();
+        assert_eq!(
+            attributes,
+            format!(" HttpOnly; SameSite=Lax;{secure} Path=/")
+        );
+        let value = pair.strip_prefix(&format!("{prefix}session=")).unwrap();
+        let (_, id) = value.split_once("session.").unwrap();
+        // 256 bits, and not those that the browser came with.
+        assert_eq!(id.len(), 43);
+        assert_ne!(id, state);
+        assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_that_was_tampered_with_is_none() {
+    let site = Site::at(LOOPBACK).await;
+    let mut browser = site.browser();
+    let began = browser.get("/login").await;
+    let callback = site.org.approve(&began.location).unwrap();
+    let login = browser.cookies["login"].clone();
+    for forged in forgeries(&login) {
+        browser.cookies.insert("login".to_owned(), forged);
+        let refused = browser.get(path_and_query(&callback)).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+        assert!(refused.body.contains("did not begin here"));
+    }
+    assert_eq!(site.org.counters().token_requests, 0);
+    browser.cookies.insert("login".to_owned(), login.clone());
+    browser.get(path_and_query(&callback)).await;
+
+    let session = browser.cookies["session"].clone();
+    assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
+    // Well signed, but for something else: anybody is given the cookie of a login.
+    for forged in forgeries(&session).into_iter().chain([login]) {
+        browser.cookies.insert("session".to_owned(), forged);
+        let before = site.org.counters().requests;
+        let refused = browser.get("/contacts").await;
+        assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(site.org.counters().requests, before);
+    }
+    // With the key of another start.
+    browser.cookies.insert("session".to_owned(), session);
+    browser.router = site.router(&Key::generate());
+    assert_eq!(
+        browser.get("/contacts").await.status,
+        StatusCode::UNAUTHORIZED
+    );
+}
+
+/// Each character changed, cut short, unsigned, empty.
+fn forgeries(value: &str) -> Vec<String> {
+    let changed = (0..value.len()).map(|at| {
+        let mut bytes = value.as_bytes().to_vec();
+        // Not the last bit of Base64, which may mean nothing.
+        bytes[at] = if bytes[at] == b'Q' { b'x' } else { b'Q' };
+        String::from_utf8(bytes).unwrap()
+    });
+    let others = [
+        value[..value.len() - 1].to_owned(),
+        unsigned(value),
+        String::new(),
+    ];
+    changed.chain(others).collect()
+}
+
+fn unsigned(value: &str) -> String {
+    let at = value.find("login.").or(value.find("session."));
+    value[at.unwrap()..].to_owned()
+}
+
+// === Logins ===
+
+#[tokio::test]
+async fn a_callback_is_for_the_browser_that_began() {
+    let site = Site::at(LOOPBACK).await;
+    let (mut one, mut two) = (site.browser(), site.browser());
+    let began = one.get("/login").await;
+    let callback = site.org.approve(&began.location).unwrap();
+    // Without a cookie, and with that of another login.
+    for _ in 0..2 {
+        let refused = two.get(path_and_query(&callback)).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+        assert!(refused.body.contains("did not begin here"));
+        two.get("/login").await;
+    }
+    assert_eq!(site.org.counters().token_requests, 0);
+    // The one who began is not kept from it.
+    let landed = one.get(path_and_query(&callback)).await;
+    assert_eq!(landed.location, "/contacts");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_callback_that_comes_many_times_at_once_is_exchanged_once() {
+    let site = Site::at(LOOPBACK).await;
+    let mut browser = site.browser();
+    let began = browser.get("/login").await;
+    let callback = site.org.approve(&began.location).unwrap();
+    let mut callers = JoinSet::new();
+    for _ in 0..50 {
+        let (mut browser, callback) = (browser.clone(), callback.clone());
+        callers.spawn(async move { browser.get(path_and_query(&callback)).await });
+    }
+    let answers = callers.join_all().await;
+    let landed = answers.iter().filter(|it| it.location == "/contacts");
+    assert_eq!(landed.count(), 1);
+    for refused in answers.iter().filter(|it| it.location.is_empty()) {
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+        assert!(refused.body.contains("was used already"));
+    }
+    assert_eq!(site.org.counters().token_requests, 1);
+}
+
+#[test]
+fn a_login_is_good_once_and_for_ten_minutes_and_a_flood_of_them_takes_no_more_room() {
+    let pending = |n: u32| {
+        let verifier = format!("{n:0>43}");
+        PendingAuthorization::new(format!("state-{n}"), verifier).unwrap()
+    };
+    let began = Instant::now();
+    let take = |logins: &Logins, n: u32, now| {
+        let state = format!("state-{n}");
+        logins.take(Some(&state), Some(&state), now)
+    };
+
+    let logins = Logins::default();
+    logins.begin(&pending(1), began);
+    logins.begin(&pending(2), began);
+    let almost = began + LIFETIME - Duration::from_millis(1);
+    assert_eq!(
+        logins.take(Some("state-2"), Some("state-1"), almost),
+        Err(Refused::Forged)
+    );
+    assert_eq!(
+        logins.take(None, Some("state-1"), almost),
+        Err(Refused::Forged)
+    );
+    assert_eq!(
+        logins.take(Some("state-1"), None, almost),
+        Err(Refused::Forged)
+    );
+    assert_eq!(take(&logins, 1, almost), Ok(pending(1)));
+    assert_eq!(take(&logins, 1, almost), Err(Refused::Used));
+    assert_eq!(
+        logins.take(None, Some("state-1"), almost),
+        Err(Refused::Used)
+    );
+    assert_eq!(take(&logins, 2, began + LIFETIME), Err(Refused::TooLate));
+
+    let logins = Logins::default();
+    for n in 0..10_001 {
+        logins.begin(&pending(n), began);
+    }
+    assert_eq!(take(&logins, 0, began), Err(Refused::TooLate));
+    assert_eq!(take(&logins, 1, began), Ok(pending(1)));
+    assert_eq!(take(&logins, 10_000, began), Ok(pending(10_000)));
+}
+
+#[tokio::test]
+async fn what_salesforce_says_no_with_is_told_and_its_words_are_not_repeated() {
+    let site = Site::at(LOOPBACK).await;
+    let refuse = |status: u16, error: &str| {
+        let status = StatusCode::from_u16(status).unwrap();
+        Fault::refuse(status, error, "<script>alert(1)</script>")
+    };
+    for (fault, status, title) in [
+        (refuse(400, "invalid_grant"), 400, "was used already"),
+        (refuse(400, "invalid_client"), 502, "did not let you in"),
+        (refuse(400, "<b>"), 502, "did not let you in"),
+        (refuse(503, "server_error"), 502, "cannot be reached"),
+        (Fault::Maintenance, 502, "cannot be reached"),
+        (Fault::LoseAnswer, 502, "cannot be reached"),
+    ] {
+        let mut browser = site.browser();
+        let began = browser.get("/login").await;
+        let callback = site.org.approve(&began.location).unwrap();
+        site.org.on_token(fault.clone());
+        let refused = browser.get(path_and_query(&callback)).await;
+        assert_eq!(refused.status.as_u16(), status, "{fault:?}");
+        assert!(refused.body.contains(title), "{fault:?}: {}", refused.body);
+        assert!(!refused.body.contains("alert") && !refused.body.contains("<b>"));
+        assert!(browser.cookies.is_empty(), "{fault:?}");
+        // It was used up by that.
+        site.org.on_token(Fault::None);
+        let again = browser.get(path_and_query(&callback)).await;
+        assert!(again.body.contains("was used already"));
+    }
+
+    let mut browser = site.browser();
+    let began = browser.get("/login").await;
+    let (_, state) = began.location.split_once("&state=").unwrap();
+    let (state, _) = state.split_once('&').unwrap();
+    let denied = format!(
+        "/callback?error=access_denied&error_description=%3Cscript%3Ealert(1)%3C/script%3E&state={state}"
+    );
+    let refused = browser.get(&denied).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert!(refused.body.contains("did not allow it") && !refused.body.contains("alert"));
+}
+
+// === Sessions ===
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn each_of_many_users_sees_what_is_theirs() {
+    const USERS: usize = 100;
+    let salesforce = ManyUsers::serve().await;
+    let router = salesforce.router();
+    let mut users = JoinSet::new();
+    for n in 0..USERS {
+        let mut browser = Browser::of(&router);
+        let salesforce = salesforce.clone();
+        users.spawn(async move {
+            let began = browser.get("/login").await;
+            let (_, state) = began.location.split_once("&state=").unwrap();
+            let (state, _) = state.split_once('&').unwrap();
+            let callback = format!("/callback?code=user-{n}&state={state}");
+            assert_eq!(browser.get(&callback).await.location, "/contacts");
+            for round in 0..10 {
+                // Everybody's session ends now and then, in the midst of it all.
+                if round % 3 == n % 3 {
+                    salesforce.expire(n);
+                }
+                let page = browser.get("/contacts").await;
+                assert_eq!(page.status, StatusCode::OK);
+                assert!(page.body.contains(&format!(">user-{n}<")), "{}", page.body);
+                assert!(page.body.contains(&format!(">Contact of user-{n}<")));
+                assert_eq!(page.body.matches("user-").count(), 3, "{}", page.body);
+            }
+            browser
+        });
+    }
+    let browsers = users.join_all().await;
+
+    // One logs out: the others have not.
+    let mut browsers = browsers.into_iter();
+    let mut first = browsers.next().unwrap();
+    assert_eq!(first.post("/logout", &[]).await.location, "/logged-out");
+    for mut browser in browsers {
+        assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
+    }
+    assert_eq!(
+        first.get("/contacts").await.status,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(salesforce.misuses(), 0, "refresh tokens presented twice");
+}
+
+#[tokio::test]
+async fn a_session_outlives_a_start_with_the_newest_refresh_token() {
+    let site = Site::at(LOOPBACK).await;
+    let mut browser = site.logged_in().await;
+    for _ in 0..3 {
+        site.org.expire_sessions();
+        browser.router = site.router(&site.key);
+        assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
+    }
+    let counters = site.org.counters();
+    assert_eq!(
+        (counters.token_requests, counters.refresh_token_reuses),
+        (4, 0)
+    );
+}
+
+#[tokio::test]
+async fn a_login_that_cannot_be_kept_leaves_nothing_behind() {
+    struct Broken;
+
+    impl SessionStore for Broken {
+        fn load<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
+            Box::pin(async { Ok(None) })
+        }
+
+        fn lock<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Box<dyn StoreLock>, StoreError>> {
+            Box::pin(async {
+                Err(StoreError::new(
+                    StoreErrorKind::Unavailable,
+                    "the disk is full",
+                ))
+            })
+        }
+    }
+
+    let mut site = Site::at(LOOPBACK).await;
+    site.store = Arc::new(Broken);
+    let mut browser = site.browser();
+    let began = browser.get("/login").await;
+    let callback = site.org.approve(&began.location).unwrap();
+    let failed = browser.get(path_and_query(&callback)).await;
+    assert_eq!(failed.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(browser.cookies.is_empty());
+    let counters = site.org.counters();
+    assert_eq!((counters.tokens_issued, counters.tokens_revoked), (1, 1));
+}
+
+// === Logging out ===
+
+#[tokio::test]
+async fn a_log_out_forgets_the_session_even_if_salesforce_is_in_trouble() {
+    let refuse = Fault::refuse(StatusCode::BAD_REQUEST, "unsupported_token_type", "no");
+    for trouble in [Fault::Maintenance, Fault::LoseAnswer, refuse] {
+        let site = Site::at(LOOPBACK).await;
+        let mut browser = site.logged_in().await;
+        let kept = browser.cookies.clone();
+        assert!(site.is_stored(&kept).await);
+        site.org.on_revoke(trouble);
+        let page = browser.post("/logout", &[]).await;
+        assert_eq!(page.status, StatusCode::BAD_GATEWAY);
+        assert!(page.body.contains("logged out here only"));
+        site.is_forgotten(browser, kept).await;
+    }
+
+    let mut site = Site::at(LOOPBACK).await;
+    let mut browser = site.logged_in().await;
+    let kept = browser.cookies.clone();
+    site.served.take().unwrap().shutdown().await;
+    let page = browser.post("/logout", &[]).await;
+    assert_eq!(page.status, StatusCode::BAD_GATEWAY);
+    site.is_forgotten(browser, kept).await;
+}
+
+#[tokio::test]
+async fn a_log_out_revokes_the_grant_and_a_second_one_does_no_harm() {
+    let site = Site::at(LOOPBACK).await;
+    let mut browser = site.logged_in().await;
+    let kept = browser.cookies.clone();
+    let mut double_click = browser.clone();
+    let (one, other) = tokio::join!(
+        browser.post("/logout", &[]),
+        double_click.post("/logout", &[])
+    );
+    assert_eq!([one.location, other.location], ["/logged-out"; 2]);
+    assert_eq!(site.org.counters().tokens_revoked, 1);
+    site.is_forgotten(browser.clone(), kept).await;
+    assert_eq!(browser.post("/logout", &[]).await.location, "/logged-out");
+}
+
+#[tokio::test]
+async fn only_a_form_of_the_application_itself_logs_out() {
+    let site = Site::at(LOOPBACK).await;
+    let mut browser = site.logged_in().await;
+    let host = ("host", "localhost:3000");
+    for headers in [
+        [host, ("sec-fetch-site", "cross-site")],
+        [host, ("sec-fetch-site", "same-site")],
+        [host, ("origin", "http://localhost:4000")],
+        [host, ("origin", "https://evil.example.com")],
+        [host, ("origin", "null")],
+    ] {
+        let refused = browser.post("/logout", &headers).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{headers:?}");
+        assert!(refused.body.contains("did not come from here"));
+    }
+    assert_eq!(browser.get("/logout").await.location, "/");
+    assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
+    for headers in [
+        [host, ("sec-fetch-site", "same-origin")],
+        [host, ("origin", "http://localhost:3000")],
+        // Behind a proxy that calls the application something else.
+        [("host", "backend:80"), ("origin", "http://localhost:3000")],
+    ] {
+        let mut browser = site.logged_in().await;
+        assert_eq!(
+            browser.post("/logout", &headers).await.location,
+            "/logged-out",
+            "{headers:?}"
+        );
+    }
+}
+
+// === Every page ===
+
+#[tokio::test]
+async fn no_page_has_a_secret_in_it_or_may_be_kept_or_framed() {
+    let site = Site::at(LOOPBACK).await;
+    let mut browser = site.browser();
+    let mut pages = vec![browser.get("/").await];
+    let began = browser.get("/login").await;
+    let callback = site.org.approve(&began.location).unwrap();
+    let (_, code) = callback.split_once("code=").unwrap();
+    let (code, state) = code.split_once("&state=").unwrap();
+    pages.push(browser.get("/callback?code=x&state=y").await);
+    pages.push(browser.get(path_and_query(&callback)).await);
+    pages.push(browser.get(path_and_query(&callback)).await);
+    pages.push(browser.get("/contacts").await);
+    let id = browser.cookies["session"].clone();
+    site.org.on_data(Fault::LoseAnswer);
+    pages.push(browser.get("/contacts").await);
+    site.org.on_data(Fault::None);
+    site.org.on_revoke(Fault::Maintenance);
+    pages.push(browser.post("/logout", &[]).await);
+    pages.push(
+        browser
+            .post("/logout", &[("sec-fetch-site", "cross-site")])
+            .await,
+    );
+    pages.push(browser.get("/logged-out").await);
+    pages.push(browser.get("/nothing").await);
+    pages.push(browser.post("/", &[]).await);
+    assert_eq!(pages.len(), 11);
+    for page in pages {
+        for secret in [
+            code,
+            code.trim_end_matches("%3D"),
+            state,
+            &id,
+            &unsigned(&id),
+            unsigned(&id).strip_prefix("session.").unwrap(),
+            site.org.client_secret(),
+            // What each access token of the org begins with, and each refresh token.
+            "00Dxx0000001gEF!",
+            "5Aep",
+        ] {
+            assert!(!page.body.contains(secret), "{secret}: {}", page.body);
+        }
+        for (name, value) in [
+            ("cache-control", "no-store"),
+            ("referrer-policy", "strict-origin"),
+            ("x-content-type-options", "nosniff"),
+        ] {
+            assert_eq!(page.headers[name], value);
+        }
+        let policy = page.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
+        assert!(!policy.contains("script") && !policy.contains("unsafe"));
+    }
+}
+
+#[test]
+fn a_redirect_uri_that_is_not_its_own_is_refused() {
+    for redirect_uri in ["https://app.example.com/other", "/callback", "callback", ""] {
+        let settings = Settings {
+            app: App::new("https://login.salesforce.com".parse().unwrap(), "3MVG9"),
+            redirect_uri: redirect_uri.to_owned(),
+            cookie_key: Key::generate(),
+            store: Arc::new(MemoryStore::new()),
+        };
+        assert!(app::router(settings).is_err(), "{redirect_uri}");
+    }
+}
+
+// === A site, and who comes to it ===
+
+/// The application, and the org behind it.
+struct Site {
+    org: Org,
+    served: Option<Served>,
+    redirect_uri: &'static str,
+    key: Key,
+    store: Arc<dyn SessionStore>,
+}
+
+impl Site {
+    async fn at(redirect_uri: &'static str) -> Self {
+        let org = Org::new();
+        org.set_redirect_uri(redirect_uri);
+        Self {
+            served: Some(org.serve().await.unwrap()),
+            org,
+            redirect_uri,
+            key: Key::generate(),
+            store: Arc::new(MemoryStore::new()),
+        }
+    }
+
+    /// A start of the application.
+    fn router(&self, key: &Key) -> Router {
+        let login_url = self.org.login_url().parse().unwrap();
+        app::router(Settings {
+            app: App::new(login_url, self.org.client_id()).client_secret(self.org.client_secret()),
+            redirect_uri: self.redirect_uri.to_owned(),
+            cookie_key: key.clone(),
+            store: Arc::clone(&self.store),
+        })
+        .unwrap()
+    }
+
+    fn browser(&self) -> Browser {
+        Browser::of(&self.router(&self.key))
+    }
+
+    async fn logged_in(&self) -> Browser {
+        let mut browser = self.browser();
+        let began = browser.get("/login").await;
+        let callback = self.org.approve(&began.location).unwrap();
+        let landed = browser.get(path_and_query(&callback)).await;
+        assert_eq!(landed.location, "/contacts");
+        browser
+    }
+
+    async fn is_stored(&self, cookies: &BTreeMap<String, String>) -> bool {
+        let (_, id) = cookies["session"].split_once("session.").unwrap();
+        self.store.load(id).await.unwrap().is_some()
+    }
+
+    /// The browser has no session any more, and the one that it had is good for nothing.
+    async fn is_forgotten(&self, mut browser: Browser, kept: BTreeMap<String, String>) {
+        assert!(browser.cookies.is_empty());
+        assert!(!self.is_stored(&kept).await);
+        browser.cookies = kept;
+        let page = browser.get("/contacts").await;
+        assert_eq!(page.status, StatusCode::UNAUTHORIZED);
+        assert!(page.body.contains("Your session is over"));
+        assert!(browser.cookies.is_empty());
+    }
+}
+
+/// As much of a browser as it takes: it keeps cookies, and follows nothing.
+#[derive(Clone)]
+struct Browser {
+    router: Router,
+    cookies: BTreeMap<String, String>,
+}
+
+struct Page {
+    status: StatusCode,
+    headers: HeaderMap,
+    /// Empty if there is none.
+    location: String,
+    set_cookies: Vec<String>,
+    body: String,
+}
+
+impl Browser {
+    fn of(router: &Router) -> Self {
+        Self {
+            router: router.clone(),
+            cookies: BTreeMap::new(),
+        }
+    }
+
+    async fn get(&mut self, path: &str) -> Page {
+        self.send(Request::get(path)).await
+    }
+
+    async fn post(&mut self, path: &str, headers: &[(&str, &str)]) -> Page {
+        let request = headers
+            .iter()
+            .fold(Request::post(path), |request, (name, value)| {
+                request.header(*name, *value)
+            });
+        self.send(request).await
+    }
+
+    async fn send(&mut self, request: http::request::Builder) -> Page {
+        let cookies: Vec<_> = self
+            .cookies
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let request = request.header(header::COOKIE, cookies.join("; "));
+        let request = request.body(axum::body::Body::empty()).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let set_cookies: Vec<_> = head
+            .headers
+            .get_all(header::SET_COOKIE)
+            .iter()
+            .map(|cookie| cookie.to_str().unwrap().to_owned())
+            .collect();
+        for cookie in &set_cookies {
+            let (name, rest) = cookie.split_once('=').unwrap();
+            let (value, attributes) = rest.split_once(';').unwrap();
+            if attributes.contains("Max-Age=0") {
+                self.cookies.remove(name);
+            } else {
+                self.cookies.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        let location = head.headers.get(header::LOCATION);
+        Page {
+            status: head.status,
+            location: location.map_or(String::new(), |it| it.to_str().unwrap().to_owned()),
+            set_cookies,
+            body: String::from_utf8(body.to_vec()).unwrap(),
+            headers: head.headers,
+        }
+    }
+}
+
+fn path_and_query(url: &str) -> &str {
+    let at = url.find("/callback").unwrap();
+    &url[at..]
+}
+
+// === A Salesforce with many users ===
+
+/// The code `user-7` is that of the user of this name. The emulated org has one user.
+#[derive(Clone)]
+struct ManyUsers {
+    url: String,
+    users: Arc<Mutex<HashMap<String, User>>>,
+}
+
+#[derive(Default)]
+struct User {
+    /// What the tokens that are good end in.
+    turn: u64,
+    is_expired: bool,
+    misuses: u64,
+}
+
+#[expect(
+    clippy::unused_async,
+    reason = "axum takes async functions for handlers"
+)]
+impl ManyUsers {
+    async fn serve() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let this = Self {
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            users: Arc::default(),
+        };
+        let router = Router::new()
+            .route("/services/oauth2/token", routing::post(Self::token))
+            .route("/services/oauth2/revoke", routing::post(async || ""))
+            .route("/services/oauth2/userinfo", routing::get(Self::userinfo))
+            .route("/services/data/v66.0/query", routing::get(Self::query))
+            .with_state(this.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        this
+    }
+
+    fn router(&self) -> Router {
+        app::router(Settings {
+            app: App::new(self.url.parse().unwrap(), "3MVG9"),
+            redirect_uri: LOOPBACK.to_owned(),
+            cookie_key: Key::generate(),
+            store: Arc::new(MemoryStore::new()),
+        })
+        .unwrap()
+    }
+
+    fn expire(&self, n: usize) {
+        let mut users = self.users.lock().unwrap();
+        users.get_mut(&format!("user-{n}")).unwrap().is_expired = true;
+    }
+
+    fn misuses(&self) -> u64 {
+        let users = self.users.lock().unwrap();
+        users.values().map(|user| user.misuses).sum()
+    }
+
+    async fn token(State(this): State<Self>, Form(form): Form<HashMap<String, String>>) -> String {
+        let (name, presented) = match form.get("refresh_token") {
+            Some(token) => token.split_once('/').unwrap(),
+            None => (&*form["code"], "0"),
+        };
+        let mut users = this.users.lock().unwrap();
+        let user = users.entry(name.to_owned()).or_default();
+        if presented != user.turn.to_string() {
+            user.misuses += 1;
+        }
+        user.turn += 1;
+        user.is_expired = false;
+        let turn = user.turn;
+        json!({
+            "access_token": format!("{name}/{turn}"),
+            "refresh_token": format!("{name}/{turn}"),
+            "instance_url": this.url,
+            "token_type": "Bearer",
+        })
+        .to_string()
+    }
+
+    /// Whose session it is, if it is good.
+    fn user(&self, headers: &HeaderMap) -> Result<String, StatusCode> {
+        let token = headers[header::AUTHORIZATION].to_str().unwrap();
+        let (name, turn) = token
+            .strip_prefix("Bearer ")
+            .unwrap()
+            .split_once('/')
+            .unwrap();
+        let users = self.users.lock().unwrap();
+        let user = &users[name];
+        if user.is_expired || turn != user.turn.to_string() {
+            return Err(StatusCode::UNAUTHORIZED);
+        }
+        Ok(name.to_owned())
+    }
+
+    async fn userinfo(State(this): State<Self>, headers: HeaderMap) -> Result<String, StatusCode> {
+        let name = this.user(&headers)?;
+        Ok(json!({ "preferred_username": name, "name": name }).to_string())
+    }
+
+    async fn query(State(this): State<Self>, headers: HeaderMap) -> Result<String, StatusCode> {
+        let contact = format!("Contact of {}", this.user(&headers)?);
+        Ok(json!({ "records": [{ "LastName": contact, "Email": null }] }).to_string())
+    }
+}
