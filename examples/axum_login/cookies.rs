@@ -44,7 +44,8 @@ impl Cookies {
         jar.remove(self.cookie(LOGIN, ""))
     }
 
-    /// Gives the browser a session, which ends here when it is closed.
+    /// Gives the browser a session, until it is closed. How long the session itself is good, at the longest, the refresh
+    /// token policy of the app says.
     pub(crate) fn begin_session(self, jar: SignedCookieJar, id: &str) -> SignedCookieJar {
         jar.add(self.cookie(SESSION, id))
     }

@@ -1,10 +1,12 @@
 //! What the browsers show. Everything that comes from elsewhere is escaped, since maud escapes whatever is not its own.
 
-use http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 use tower_salesforce_auth::oauth::UserInfo;
 
-use super::{failure::Failure, salesforce::Contact};
+use super::{
+    failure::Failure,
+    salesforce::{Contact, MOST_CONTACTS},
+};
 
 pub(crate) fn home() -> Markup {
     page(
@@ -155,7 +157,7 @@ pub(crate) fn failure(failure: Failure) -> Markup {
             h1 { (title) }
             p { (happened) }
             @if let Failure::NoData(status) = failure {
-                p { "The answer was " code { (status_line(status)) } "." }
+                p { "The answer was " code { (status) } "." }
             }
             p { (to_do) }
             (way_on(failure))
@@ -239,24 +241,19 @@ fn full_name(contact: &Contact) -> String {
 
 /// Where it does not fit, it is broken after the `@`.
 fn email(contact: &Contact) -> Markup {
-    match contact
-        .email
-        .as_deref()
-        .map(|email| (email, email.split_once('@')))
-    {
-        None => html! { "–" },
-        Some((_, Some((name, host)))) => html! { (name) "@" wbr; (host) },
-        Some((email, None)) => html! { (email) },
+    let Some(email) = &contact.email else {
+        return html! { "–" };
+    };
+    match email.split_once('@') {
+        Some((name, host)) => html! { (name) "@" wbr; (host) },
+        None => html! { (email) },
     }
 }
 
 fn count(contacts: usize) -> String {
     match contacts {
         1 => "1 contact".to_owned(),
+        MOST_CONTACTS => format!("The first {MOST_CONTACTS} contacts"),
         contacts => format!("{contacts} contacts"),
     }
-}
-
-fn status_line(status: StatusCode) -> String {
-    status.to_string()
 }

@@ -18,7 +18,8 @@ use tower::{
     util::BoxCloneSyncService,
 };
 use tower_salesforce_auth::{
-    BoxError, Error, ResponseBody, SalesforceAuthLayer, SessionHandle, Sessions,
+    AuthOutcome, BoxError, Error, ReplaySkipped, ResponseBody, SalesforceAuthLayer, SessionHandle,
+    Sessions,
     flow::AuthorizationCode,
     oauth::{App, AuthorizationRequest, PendingAuthorization, UserInfo},
     store::SessionStore,
@@ -39,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LARGEST_ANSWER: usize = 1024 * 1024;
 
 const USER: &str = "/services/oauth2/userinfo";
+/// As many contacts as the query asks for.
+pub(crate) const MOST_CONTACTS: usize = 50;
 const CONTACTS: &str = "/services/data/v66.0/query?q=\
                         SELECT+FirstName,+LastName,+Email+FROM+Contact+LIMIT+50";
 
@@ -169,7 +172,16 @@ impl Salesforce {
         let status = answer.status();
         if !status.is_success() {
             tracing::warn!(path, %status, "Salesforce said no");
-            return Err(Failure::NoData(status));
+            // New sessions were turned down at once, and there is none for a while.
+            let is_pausing = answer
+                .extensions()
+                .get::<AuthOutcome>()
+                .is_some_and(|outcome| outcome.replay_skipped() == Some(ReplaySkipped::Fruitless));
+            return Err(if is_pausing {
+                Failure::Unreachable
+            } else {
+                Failure::NoData(status)
+            });
         }
         let body = Limited::new(answer.into_body(), LARGEST_ANSWER);
         let body = body.collect().await.map_err(|error| {

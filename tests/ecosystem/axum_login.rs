@@ -371,6 +371,49 @@ async fn a_login_that_cannot_be_kept_leaves_nothing_behind() {
     assert_eq!((counters.tokens_issued, counters.tokens_revoked), (1, 1));
 }
 
+/// Time passes as soon as nothing else happens.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_ever_and_a_renewal_that_fails_for_a_while_costs_no_session() {
+    let site = Site::at(LOOPBACK).await;
+    let mut browser = site.logged_in().await;
+    let is_unreachable = |page: &Page| {
+        assert_eq!(page.status, StatusCode::BAD_GATEWAY);
+        assert!(page.body.contains("Salesforce cannot be reached"));
+        assert!(page.set_cookies.is_empty());
+    };
+    site.org.on_data(Fault::Hang);
+    is_unreachable(&browser.get("/contacts").await);
+    site.org.on_data(Fault::None);
+
+    for trouble in [Fault::Maintenance, Fault::Hang] {
+        site.org.expire_sessions();
+        site.org.on_token(trouble);
+        is_unreachable(&browser.get("/contacts").await);
+        site.org.on_token(Fault::None);
+        // As long as it backs off at most.
+        tokio::time::advance(Duration::from_secs(120)).await;
+        assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
+        // One that is turned down that soon is taken for no better than the one before: there is no other for a moment.
+        site.org.expire_sessions();
+        is_unreachable(&browser.get("/contacts").await);
+        tokio::time::advance(Duration::from_secs(120)).await;
+        assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
+    }
+
+    let mut other = site.browser();
+    let began = other.get("/login").await;
+    let callback = site.org.approve(&began.location).unwrap();
+    site.org.on_token(Fault::Hang);
+    let page = other.get(path_and_query(&callback)).await;
+    assert_eq!(page.status, StatusCode::BAD_GATEWAY);
+    assert!(page.body.contains("Salesforce cannot be reached"));
+
+    site.org.on_revoke(Fault::Hang);
+    let page = browser.post("/logout", &[]).await;
+    assert!(page.body.contains("logged out here only"));
+    assert!(browser.cookies.is_empty());
+}
+
 // === Logging out ===
 
 #[tokio::test]
