@@ -11,15 +11,11 @@ use std::{env, path::PathBuf, process::ExitCode};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
 use tower::{Layer, Service, ServiceExt};
 use tower_salesforce_auth::{
     BoxError, LoginUrl, ReplayBody, SalesforceAuth, SalesforceAuthLayer,
     flow::{ClientCredentials, RefreshToken},
+    https::HttpsClient,
     oauth::App,
     store::FileStore,
 };
@@ -64,9 +60,9 @@ async fn main() -> Result<ExitCode, BoxError> {
 
     // A flow has an HTTP client of its own: what it sends must not wait for itself.
     let mut layer = match config.refresh_token {
-        None => SalesforceAuthLayer::new(ClientCredentials::new(https_client(), config.app)),
+        None => SalesforceAuthLayer::new(ClientCredentials::new(HttpsClient::new()?, config.app)),
         Some(refresh_token) => {
-            let flow = RefreshToken::new(https_client(), config.app, refresh_token);
+            let flow = RefreshToken::new(HttpsClient::new()?, config.app, refresh_token);
             SalesforceAuthLayer::new(flow)
         }
     };
@@ -74,7 +70,7 @@ async fn main() -> Result<ExitCode, BoxError> {
         layer = layer.store(FileStore::open(directory)?, config.key);
     }
     let handle = layer.handle();
-    let client = layer.layer(https_client());
+    let client = layer.layer(HttpsClient::new()?);
 
     let version = config.api_version;
     let query = format!("/services/data/v{version}/query?q=SELECT+Name+FROM+Account+LIMIT+5");
@@ -84,21 +80,6 @@ async fn main() -> Result<ExitCode, BoxError> {
     println!("Renewed the session at {}.", live.instance_url());
     show(&client, &query).await?;
     Ok(ExitCode::SUCCESS)
-}
-
-type HttpsClient<B> = Client<HttpsConnector<HttpConnector>, B>;
-
-fn https_client<B>() -> HttpsClient<B>
-where
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
-{
-    let connector = HttpsConnectorBuilder::new()
-        .with_webpki_roots()
-        .https_only()
-        .enable_http1()
-        .enable_http2()
-        .build();
-    Client::builder(TokioExecutor::new()).build(connector)
 }
 
 async fn show(

@@ -14,17 +14,14 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri, header::CONTENT_TYPE};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioIo},
-};
+use hyper_util::rt::TokioIo;
 use tokio::{net::TcpListener, sync::mpsc};
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
     BoxError, SalesforceAuthLayer,
     emulator::{Org, Served},
     flow::AuthorizationCode,
+    https::HttpsClient,
     oauth::{self, App},
 };
 
@@ -37,14 +34,15 @@ async fn main() -> Result<(), BoxError> {
     let port = redirect_uri.port_u16().unwrap_or(80);
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
 
-    let flow = AuthorizationCode::new(http_client(), login.app, &login.redirect_uri)
+    let https = HttpsClient::new()?;
+    let flow = AuthorizationCode::new(https.clone(), login.app, &login.redirect_uri)
         .scope("api refresh_token");
-    let request = flow.authorization_url().build()?;
-    println!("Open this in a browser:\n\n{}\n", request.url());
+    let (url, pending) = flow.authorization_url().build()?.into_parts();
+    println!("Open this in a browser:\n\n{url}\n");
 
     let callback = receive_callback(listener, redirect_uri.path()).await?;
-    let session = flow.exchange(request.pending(), &callback).await?;
-    let user = oauth::userinfo(http_client(), &session).await?;
+    let session = flow.exchange(&pending, &callback).await?;
+    let user = oauth::userinfo(https.clone(), &session).await?;
     println!(
         "{} of org {} is logged in at {}.",
         user.preferred_username.as_deref().unwrap_or("Somebody"),
@@ -55,11 +53,11 @@ async fn main() -> Result<(), BoxError> {
     // The flow renews the session. What it has now is as good as expired: ask for another.
     let layer = SalesforceAuthLayer::new(flow).session(session);
     layer.handle().refresh().await?;
-    let client = layer.layer(http_client_for_data());
+    let client = layer.layer(HttpsClient::new()?);
     let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
     println!("A request: {}", client.oneshot(request).await?.status());
 
-    layer.handle().logout_and_revoke(http_client()).await?;
+    layer.handle().logout_and_revoke(https).await?;
     println!("Logged out, and the grant is revoked.");
     Ok(())
 }
@@ -137,23 +135,4 @@ async fn receive_callback(listener: TcpListener, path: &str) -> Result<String, B
     let callback = receiver.recv().await;
     accepting.abort();
     callback.ok_or_else(|| "nobody came back from the browser".into())
-}
-
-type HttpClient<B> = Client<HttpsConnector<HttpConnector>, B>;
-
-fn http_client() -> HttpClient<Full<Bytes>> {
-    Client::builder(TokioExecutor::new()).build(connector())
-}
-
-fn http_client_for_data() -> HttpClient<tower_salesforce_auth::ReplayBody<Full<Bytes>>> {
-    Client::builder(TokioExecutor::new()).build(connector())
-}
-
-/// TLS, and plain HTTP for the emulated org.
-fn connector() -> HttpsConnector<HttpConnector> {
-    HttpsConnectorBuilder::new()
-        .with_webpki_roots()
-        .https_or_http()
-        .enable_http1()
-        .build()
 }

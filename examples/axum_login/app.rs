@@ -74,7 +74,7 @@ impl FromRef<Shared> for Key {
 ///
 /// # Errors
 ///
-/// If the redirect URI is not of an origin, followed by `/callback`.
+/// If the redirect URI is not of an origin, followed by `/callback`, or there are no root certificates.
 pub(crate) fn router(settings: Settings) -> Result<Router, BoxError> {
     let Settings {
         app,
@@ -127,7 +127,7 @@ pub(crate) fn router(settings: Settings) -> Result<Router, BoxError> {
         .layer(stack)
         .with_state(Shared {
             cookies: Cookies::of(&redirect_uri),
-            salesforce: Arc::new(Salesforce::new(app, &redirect_uri, store)),
+            salesforce: Arc::new(Salesforce::new(app, &redirect_uri, store)?),
             logins: Arc::default(),
             cookie_key,
         }))

@@ -73,7 +73,7 @@ impl Failure {
             (ErrorKind::Refresh, Some(error)) if error.kind() != RefreshErrorKind::Store => {
                 Self::Unreachable
             }
-            (ErrorKind::RegistryFull, _) => Self::Crowded,
+            (ErrorKind::SessionsFull, _) => Self::Crowded,
             _ => Self::Internal,
         }
     }

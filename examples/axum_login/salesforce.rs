@@ -6,11 +6,6 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
 use serde::{Deserialize, de::DeserializeOwned};
 use tower::{
     ServiceBuilder, ServiceExt,
@@ -21,6 +16,7 @@ use tower_salesforce_auth::{
     AuthOutcome, BoxError, Error, ReplaySkipped, ResponseBody, SalesforceAuthLayer, SessionHandle,
     Sessions,
     flow::AuthorizationCode,
+    https::HttpsClient,
     oauth::{App, AuthorizationRequest, PendingAuthorization, UserInfo},
     store::SessionStore,
 };
@@ -53,15 +49,21 @@ pub(crate) struct Salesforce {
 }
 
 /// For logins, renewals and logouts, which do not go through the layer: they would wait for themselves.
-type LoginClient = Timeout<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>;
+type LoginClient = Timeout<HttpsClient<Full<Bytes>>>;
 
 type DataClient =
     BoxCloneSyncService<Request<Full<Bytes>>, Response<ResponseBody<Incoming>>, BoxError>;
 
 impl Salesforce {
-    pub(crate) fn new(app: App, redirect_uri: &str, store: Arc<dyn SessionStore>) -> Self {
-        let http = Client::builder(TokioExecutor::new());
-        let login_client = Timeout::new(http.build(connector()), LOGIN_PATIENCE);
+    /// # Errors
+    ///
+    /// Those of [`HttpsClient::new`].
+    pub(crate) fn new(
+        app: App,
+        redirect_uri: &str,
+        store: Arc<dyn SessionStore>,
+    ) -> Result<Self, Error> {
+        let login_client = Timeout::new(HttpsClient::new()?, LOGIN_PATIENCE);
         // With `refresh_token`, so that sessions can be renewed without their user.
         let flow = AuthorizationCode::new(login_client.clone(), app, redirect_uri)
             .scope("api openid refresh_token");
@@ -75,7 +77,7 @@ impl Salesforce {
             // request that somebody forgot to put a handle on fails.
             .layer(SalesforceAuthLayer::new(flow.clone()))
             // Last, what is sent: the request, with the session of the moment, once or twice.
-            .service(http.build(connector()));
+            .service(HttpsClient::new()?);
 
         let sessions = {
             let flow = flow.clone();
@@ -88,12 +90,12 @@ impl Salesforce {
                     .handle()
             })
         };
-        Self {
+        Ok(Self {
             flow,
             login_client,
             sessions,
             client: BoxCloneSyncService::new(client),
-        }
+        })
     }
 
     /// Where to send a user, and what to keep until the user is back.
@@ -218,15 +220,4 @@ fn report(what: &'static str, error: &(dyn std::error::Error + 'static)) {
         cause = error.source();
     }
     tracing::warn!("{what}: {shown}");
-}
-
-/// TLS, and plain HTTP for the emulated org.
-fn connector() -> HttpsConnector<HttpConnector> {
-    // `with_webpki_roots` would do where nothing else brings another crypto provider.
-    HttpsConnectorBuilder::new()
-        .with_provider_and_webpki_roots(rustls::crypto::aws_lc_rs::default_provider())
-        .expect("the provider has TLS 1.2 and 1.3")
-        .https_or_http()
-        .enable_http1()
-        .build()
 }

@@ -213,6 +213,29 @@ async fn r12_refreshes_that_bring_rejected_tokens_become_rare() {
     }
 }
 
+/// Not only what is sent again proves a session good: what had to wait for it does so too.
+#[tokio::test(start_paused = true)]
+async fn r12_a_session_that_a_waiting_request_was_accepted_with_was_worth_its_refresh() {
+    let api = Api::accepting("T1");
+    let (layer, began) = planned(|n| match n {
+        0 => Err(RefreshError::transient("busy").with_retry_after(Duration::from_secs(60))),
+        1 => Ok("T1"),
+        _ => Ok("T2"),
+    });
+    let service = layer.session(session("T0")).layer(api.clone());
+    send(&service, get("/")).await.unwrap_err();
+    advance(Duration::from_secs(60)).await;
+    let response = send(&service, get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(response.extensions().get::<AuthOutcome>().is_none());
+
+    // It ends at once: that is no reason to leave Salesforce alone.
+    api.accept("T2");
+    let response = send(&service, get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(began.lock().unwrap().len(), 3);
+}
+
 /// The other endpoints go on with a token that is good.
 #[tokio::test(start_paused = true)]
 async fn r12_an_endpoint_that_refuses_a_good_token_does_not_cost_a_login_per_request() {
