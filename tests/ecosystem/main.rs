@@ -2,5 +2,6 @@
 
 mod axum_login;
 mod https_client;
+mod pubsub_grpc;
 mod reqwest_client;
 mod stack_order;
