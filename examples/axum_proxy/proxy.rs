@@ -1,0 +1,221 @@
+//! The proxy: who may ask, for what, how much at a time; and the way of a request to the org and of its answer back.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody},
+    extract::{Request, State},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use http::{HeaderValue, Method, Uri, uri::PathAndQuery};
+use http_body_util::{BodyExt, Limited};
+use subtle::ConstantTimeEq;
+use tokio::sync::{Semaphore, watch};
+use tower::{Service, ServiceBuilder, ServiceExt};
+use tower_http::timeout::TimeoutBody;
+use tower_salesforce_auth::{BoxError, Secret};
+
+use super::{
+    headers::{API_KEY, strip_request, strip_response},
+    refusal::Refusal,
+};
+
+/// What the proxy allows.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// What callers have to show in `X-Api-Key`.
+    pub(crate) api_key: Secret,
+    pub(crate) methods: Vec<Method>,
+    /// Where paths may begin, below `/services/`. Each ends with a slash.
+    pub(crate) prefixes: Vec<&'static str>,
+    /// How many bytes a request body may have.
+    pub(crate) request_body: usize,
+    /// How many requests may be under way, until the last byte of their answer.
+    pub(crate) concurrency: usize,
+    /// How long nothing may happen: no piece of the request sent, no head of the response, no piece of it.
+    pub(crate) patience: Duration,
+}
+
+impl Rules {
+    /// For the REST API, and Bulk API 2.0, which is a part of it.
+    pub(crate) fn new(api_key: impl Into<Secret>) -> Self {
+        Self {
+            api_key: api_key.into(),
+            methods: vec![
+                Method::GET,
+                Method::HEAD,
+                Method::POST,
+                Method::PUT,
+                Method::PATCH,
+                Method::DELETE,
+            ],
+            // Not `/services/oauth2/`, whose answers are tokens, nor what else may come to be below `/services/`.
+            prefixes: vec!["/services/data/"],
+            // The largest upload that Bulk API 2.0 takes.
+            request_body: 150 * 1024 * 1024,
+            concurrency: 100,
+            patience: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Puts the proxy in front of `client`, which adds the session: a
+/// [`SalesforceAuth`](tower_salesforce_auth::SalesforceAuth) around any HTTP client.
+pub(crate) fn router<S, B>(client: S, rules: Rules) -> Router
+where
+    S: Service<http::Request<Body>, Response = http::Response<B>, Error = BoxError>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let rules = Arc::new(rules);
+    let permits = Arc::new(Semaphore::new(rules.concurrency));
+    let forward = {
+        let rules = Arc::clone(&rules);
+        move |request| forward(client.clone(), rules.clone(), request)
+    };
+    Router::new()
+        .route("/services/{*path}", any(forward))
+        .fallback(async || Refusal::NotFound)
+        .layer(
+            // All of this is outside of the layer with the session: it is about requests of callers, of which each is one
+            // here, however often it is sent.
+            ServiceBuilder::new()
+                // Whoever is not let in learns nothing of what is there, and takes no room from those who are.
+                .layer(from_fn_with_state(Arc::clone(&rules), require_key))
+                // What is not allowed need not wait for what is.
+                .layer(from_fn_with_state(rules, check))
+                // What is left costs something. See there why this is no `ConcurrencyLimitLayer`, and no limit that the
+                // client of the login shares.
+                .layer(from_fn_with_state(permits, hold_permit)),
+        )
+}
+
+/// Lets in who has the key. Loopback alone would be too little: other users of the machine are there, too, and so is any
+/// page in a browser, which can post to it, but cannot set this header without being allowed to.
+async fn require_key(State(rules): State<Arc<Rules>>, request: Request, next: Next) -> Response {
+    let shown = request.headers().get(API_KEY);
+    // In constant time, so that nobody finds out the key piece by piece. Its length is no secret.
+    let is_known = shown.is_some_and(|shown| {
+        let key = rules.api_key.expose().as_bytes();
+        bool::from(shown.as_bytes().ct_eq(key))
+    });
+    if !is_known {
+        return Refusal::Forbidden.into_response();
+    }
+    next.run(request).await
+}
+
+/// Refuses what the rules do not allow, by its head.
+async fn check(State(rules): State<Arc<Rules>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if !is_unambiguous(path) || !rules.prefixes.iter().any(|it| path.starts_with(it)) {
+        return Refusal::NotFound.into_response();
+    }
+    if !rules.methods.contains(request.method()) {
+        return not_allowed(&rules.methods).into_response();
+    }
+    // Salesforce takes this parameter of a POST for the method (REST API Developer Guide, "Using HTTP PATCH").
+    let query = request.uri().query().unwrap_or_default();
+    let mut names = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
+    if names.any(|name| name.eq_ignore_ascii_case("_HttpMethod")) {
+        return Refusal::MethodOverridden.into_response();
+    }
+    // One that does not say its length is counted as it comes.
+    if request.body().size_hint().lower() > rules.request_body as u64 {
+        return Refusal::BodyTooLarge.into_response();
+    }
+    next.run(request).await
+}
+
+/// Whether the path is to everybody what it is here. A server may take an encoded dot or slash for a plain one, a
+/// backslash for a slash, `..;` for `..`, and decode twice.
+fn is_unambiguous(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    let mut ambiguous = ["%00", "%25", "%2e", "%2f", "%3b", "%5c", ";", "\\", "//"].into_iter();
+    !ambiguous.any(|it| path.contains(it)) && !path.split('/').any(|it| it == "." || it == "..")
+}
+
+fn not_allowed(methods: &[Method]) -> Refusal {
+    let methods: Vec<_> = methods.iter().map(Method::as_str).collect();
+    let allow = HeaderValue::try_from(methods.join(", "));
+    // The names of methods are tokens, which can stand in any header.
+    Refusal::MethodNotAllowed(allow.unwrap_or_else(|_| HeaderValue::from_static("")))
+}
+
+/// Sheds load instead of queueing it: a caller that is told at once can go elsewhere.
+///
+/// `tower`'s `LoadShed` and `ConcurrencyLimit` do so, too, but that limit has its permit back with the head of the
+/// response. Here most of the work comes after it, and so the permit goes with the body.
+///
+/// Whatever the limit is made of, the client that the flow logs in with must not be below it: all permits may be held by
+/// requests that wait for the login, which then would wait for one of them.
+async fn hold_permit(
+    State(permits): State<Arc<Semaphore>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Ok(permit) = permits.try_acquire_owned() else {
+        return Refusal::Busy.into_response();
+    };
+    let response = next.run(request).await;
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _held = &permit;
+            frame
+        }))
+    })
+}
+
+/// Sends a request to the org, and its answer back. Neither body is ever held: a piece is asked of one side when the
+/// other has taken the last one.
+async fn forward<S, B>(client: S, rules: Arc<Rules>, request: Request) -> Result<Response, Refusal>
+where
+    S: Service<http::Request<Body>, Response = http::Response<B>, Error = BoxError>,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (head, body) = request.into_parts();
+    let (progress, mut progressed) = watch::channel(());
+    let body = Limited::new(body, rules.request_body).map_frame(move |frame| {
+        progress.send_replace(());
+        frame
+    });
+    // Made anew of what is to go on: the version and the extensions are of the connection that it came by.
+    let mut request = http::Request::new(Body::new(body));
+    *request.method_mut() = head.method;
+    // Without a host, whatever the caller named. The layer sends it to the instance, wherever that is by then.
+    let path = head.uri.into_parts().path_and_query;
+    *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    *request.headers_mut() = head.headers;
+    strip_request(request.headers_mut());
+
+    let mut answer = pin!(client.oneshot(request));
+    let answer = loop {
+        // A timeout for the call as a whole would be one for the upload, too, however well that goes. This one begins
+        // again with each piece. It is outside of the layer, and so covers the wait for a session, which it does not stop.
+        tokio::select! {
+            answer = &mut answer => break answer,
+            Ok(()) = progressed.changed() => {}
+            () = tokio::time::sleep(rules.patience) => return Err(Refusal::TimedOut),
+        }
+    };
+    let response = answer.map_err(|error| {
+        tracing::warn!(error = &*error as &(dyn std::error::Error + 'static));
+        Refusal::of(&error)
+    })?;
+    // Including a 401 that the layer could not cure: it says so itself.
+    let (head, body) = response.into_parts();
+    let mut response = Response::new(Body::new(TimeoutBody::new(rules.patience, body)));
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    strip_response(response.headers_mut());
+    Ok(response)
+}

@@ -1,0 +1,141 @@
+//! What the proxy itself has to say: errors in the shape of the REST API's, without a word about what is behind it.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::{
+    HeaderValue, StatusCode,
+    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
+};
+use http_body_util::LengthLimitError;
+use serde_json::json;
+use tower_salesforce_auth::{BoxError, Error, RefreshErrorKind};
+
+/// Why a request got no answer of the org's.
+#[derive(Clone, Debug)]
+pub(crate) enum Refusal {
+    /// The caller did not show the key.
+    Forbidden,
+    /// Nothing is there that the proxy lets through.
+    NotFound,
+    /// With the methods that are allowed (RFC 9110 §15.5.6).
+    MethodNotAllowed(HeaderValue),
+    MethodOverridden,
+    BodyTooLarge,
+    Busy,
+    /// There is no session right now. With how long to wait.
+    NoSession(Duration),
+    /// There is none, and will be none until somebody does something.
+    ReauthenticationRequired,
+    NoAnswer,
+    TimedOut,
+}
+
+const A_MOMENT: Duration = Duration::from_secs(1);
+
+impl Refusal {
+    /// What to say of an error of the stack. The error itself is for the log: it tells hosts, and what they said.
+    pub(crate) fn of(error: &BoxError) -> Self {
+        if let Some(error) = error.downcast_ref::<Error>() {
+            return match error.refresh_error() {
+                Some(error) if error.kind() == RefreshErrorKind::TimedOut => Self::TimedOut,
+                Some(error) if !error.is_terminal() => {
+                    Self::NoSession(error.retry_after().unwrap_or(A_MOMENT))
+                }
+                _ => Self::ReauthenticationRequired,
+            };
+        }
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**error);
+        while let Some(error) = cause {
+            if error.is::<LengthLimitError>() {
+                return Self::BodyTooLarge;
+            }
+            cause = error.source();
+        }
+        Self::NoAnswer
+    }
+
+    fn parts(&self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::Forbidden => (
+                StatusCode::FORBIDDEN,
+                "PROXY_KEY_REQUIRED",
+                "Show the key of this proxy in the header X-Api-Key",
+            ),
+            Self::NotFound => (
+                StatusCode::NOT_FOUND,
+                "NOT_FOUND",
+                "This proxy has nothing at this path",
+            ),
+            Self::MethodNotAllowed(_) => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "METHOD_NOT_ALLOWED",
+                "This proxy does not allow this method: see Allow",
+            ),
+            Self::MethodOverridden => (
+                StatusCode::BAD_REQUEST,
+                "METHOD_OVERRIDDEN",
+                "This proxy does not allow the parameter _HttpMethod: use the method itself",
+            ),
+            Self::BodyTooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "REQUEST_BODY_TOO_LARGE",
+                "The body is larger than this proxy allows",
+            ),
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "PROXY_BUSY",
+                "This proxy has as many requests as it takes: try again",
+            ),
+            Self::NoSession(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "SESSION_UNAVAILABLE",
+                "There is no session with Salesforce at the moment: try again",
+            ),
+            Self::ReauthenticationRequired => (
+                StatusCode::BAD_GATEWAY,
+                "REAUTHENTICATION_REQUIRED",
+                "This proxy cannot log in to Salesforce: tell its operator",
+            ),
+            Self::NoAnswer => (
+                StatusCode::BAD_GATEWAY,
+                "UPSTREAM_FAILED",
+                "Salesforce could not be reached, or did not answer",
+            ),
+            Self::TimedOut => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "UPSTREAM_TIMEOUT",
+                "Salesforce did not answer in time",
+            ),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, error_code, message) = self.parts();
+        let body = json!([{ "message": message, "errorCode": error_code }]);
+        let mut response = Response::new(Body::from(body.to_string()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        match self {
+            Self::MethodNotAllowed(allowed) => {
+                headers.insert(ALLOW, allowed);
+            }
+            Self::Busy => {
+                headers.insert(RETRY_AFTER, A_MOMENT.as_secs().into());
+            }
+            // In whole seconds, and never none.
+            Self::NoSession(wait) => {
+                let wait = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+                headers.insert(RETRY_AFTER, wait.max(1).into());
+            }
+            _ => {}
+        }
+        response
+    }
+}
