@@ -9,7 +9,7 @@
 //!
 //! Without more, the org is an emulated one. For a real one, set `SF_LOGIN_URL`, the My Domain, and `SF_CLIENT_ID` and
 //! `SF_CLIENT_SECRET` of an app with a Run As user: that user's permissions are what every caller has. `PROXY_API_KEY` is
-//! what callers have to show, 32 characters of it drawn by chance if it is not set, and `PROXY_PORT` where to listen.
+//! what callers have to show, drawn at random if it is not set, and `PROXY_PORT` where to listen.
 
 mod headers;
 mod proxy;

@@ -11,7 +11,7 @@ use axum::{
     routing::any,
 };
 use http::{HeaderValue, Method, Uri, uri::PathAndQuery};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use subtle::ConstantTimeEq;
 use tokio::sync::{Semaphore, watch};
 use tower::{Service, ServiceBuilder, ServiceExt};
@@ -174,6 +174,13 @@ async fn hold_permit(
     })
 }
 
+/// What is known of a request body on its way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Upload {
+    WithinLimit,
+    BeyondLimit,
+}
+
 /// Sends a request to the org, and its answer back. Neither body is ever held: a piece is asked of one side when the
 /// other has taken the last one.
 async fn forward<S, B>(client: S, rules: Arc<Rules>, request: Request) -> Result<Response, Refusal>
@@ -183,11 +190,19 @@ where
     B::Error: Into<BoxError>,
 {
     let (head, body) = request.into_parts();
-    let (progress, mut progressed) = watch::channel(());
-    let body = Limited::new(body, rules.request_body).map_frame(move |frame| {
-        progress.send_replace(());
-        frame
-    });
+    let (progress, mut progressed) = watch::channel(Upload::WithinLimit);
+    let beyond_limit = progress.clone();
+    let body = Limited::new(body, rules.request_body)
+        .map_frame(move |frame| {
+            progress.send_replace(Upload::WithinLimit);
+            frame
+        })
+        .map_err(move |error| {
+            if error.is::<LengthLimitError>() {
+                beyond_limit.send_replace(Upload::BeyondLimit);
+            }
+            error
+        });
     // Made anew of what is to go on: the version and the extensions are of the connection that it came by.
     let mut request = http::Request::new(Body::new(body));
     *request.method_mut() = head.method;
@@ -208,6 +223,10 @@ where
         }
     };
     let response = answer.map_err(|error| {
+        // A client need not tell why it stopped sending: of a stream of HTTP/2 nothing but its reset is left.
+        if *progressed.borrow() == Upload::BeyondLimit {
+            return Refusal::BodyTooLarge;
+        }
         tracing::warn!(error = &*error as &(dyn std::error::Error + 'static));
         Refusal::of(&error)
     })?;

@@ -10,7 +10,6 @@ use http::{
     HeaderValue, StatusCode,
     header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
 };
-use http_body_util::LengthLimitError;
 use serde_json::json;
 use tower_salesforce_auth::{BoxError, Error, RefreshErrorKind};
 
@@ -39,23 +38,16 @@ const A_MOMENT: Duration = Duration::from_secs(1);
 impl Refusal {
     /// What to say of an error of the stack. The error itself is for the log: it tells hosts, and what they said.
     pub(crate) fn of(error: &BoxError) -> Self {
-        if let Some(error) = error.downcast_ref::<Error>() {
-            return match error.refresh_error() {
-                Some(error) if error.kind() == RefreshErrorKind::TimedOut => Self::TimedOut,
-                Some(error) if !error.is_terminal() => {
-                    Self::NoSession(error.retry_after().unwrap_or(A_MOMENT))
-                }
-                _ => Self::ReauthenticationRequired,
-            };
-        }
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**error);
-        while let Some(error) = cause {
-            if error.is::<LengthLimitError>() {
-                return Self::BodyTooLarge;
+        let Some(error) = error.downcast_ref::<Error>() else {
+            return Self::NoAnswer;
+        };
+        match error.refresh_error() {
+            Some(error) if error.kind() == RefreshErrorKind::TimedOut => Self::TimedOut,
+            Some(error) if !error.is_terminal() => {
+                Self::NoSession(error.retry_after().unwrap_or(A_MOMENT))
             }
-            cause = error.source();
+            _ => Self::ReauthenticationRequired,
         }
-        Self::NoAnswer
     }
 
     fn parts(&self) -> (StatusCode, &'static str, &'static str) {

@@ -1,6 +1,7 @@
 //! The crate among its neighbours: what the examples show, held to what they say.
 
 mod axum_login;
+mod axum_proxy;
 mod https_client;
 mod pubsub_grpc;
 mod reqwest_client;
