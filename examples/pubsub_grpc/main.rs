@@ -100,6 +100,7 @@ async fn with_emulated_org() -> Result<(), BoxError> {
     let published = answers.iter().filter(|answer| answer.is_ok()).count();
     let logins = org.counters().token_requests - logins;
     println!("  {published} published, {logins} login");
+    assert_eq!((published, logins), (CALLERS, 1));
 
     println!("The session expires; then somebody subscribes:");
     org.expire_sessions();
@@ -115,12 +116,10 @@ async fn with_emulated_org() -> Result<(), BoxError> {
     client.clone().publish(order(CALLERS + 1)).await?;
     show(&mut subscription).await?;
 
-    println!(
-        "The session expires, and the stream is ended for it. What comes meanwhile is not missed:"
-    );
-    org.expire_sessions();
-    bus.end_streams(unauthenticated("rpc-of-the-stream"));
+    println!("The stream is ended, and the session expires. What came meanwhile is not missed:");
+    bus.end_streams(unauthenticated("rpc-of-the-stream")).await;
     client.clone().publish(order(CALLERS + 2)).await?;
+    org.expire_sessions();
     // The stream's UNAUTHENTICATED came after a message, and is the stream's to tell. The subscription subscribes
     // again, after the last event that it saw, and that call is one like any other.
     show(&mut subscription).await?;

@@ -63,12 +63,13 @@ impl EventBus {
         }
     }
 
-    /// Ends every subscription that is open with this status.
-    pub(crate) fn end_streams(&self, status: Status) {
+    /// Ends every subscription that is open with this status, and waits until there is none.
+    pub(crate) async fn end_streams(&self, status: Status) {
         self.log.send_modify(|log| {
             log.ends += 1;
             log.end = Some(status);
         });
+        self.log.closed().await;
     }
 
     /// Serves on a free port of 127.0.0.1, over HTTP/2 without TLS, and returns the origin to call it by. Dropping the

@@ -24,7 +24,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream;
-use http::{Method, StatusCode, header};
+use http::{HeaderName, Method, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client, server};
 use hyper_util::{
@@ -518,7 +518,7 @@ async fn of_the_orgs_answer_its_cookies_and_its_connection_stay_there() {
     };
     let response = send(&before_fn(upstream, rules()), get(LIMITS)).await;
     assert_eq!(response.status(), StatusCode::CREATED);
-    let mut names: Vec<_> = response.headers().keys().map(|it| it.as_str()).collect();
+    let mut names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
     assert_eq!(names, ["content-type", "etag", "sforce-limit-info"]);
     assert_eq!(text(response).await, "body");

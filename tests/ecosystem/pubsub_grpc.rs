@@ -314,7 +314,7 @@ async fn unauthenticated_after_a_message_reaches_the_caller_as_it_is() {
     let (refreshes, sent) = (bed.refreshes(), bed.sent().len());
 
     bed.org.expire_sessions();
-    bed.bus.end_streams(unauthenticated("rpc-1"));
+    bed.bus.end_streams(unauthenticated("rpc-1")).await;
     let status = responses.message().await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
     assert!(status.message().ends_with("rpcId: rpc-1"));
@@ -355,22 +355,14 @@ async fn a_stream_that_ended_goes_on_after_its_last_event_with_a_new_session() {
     client.clone().publish(order("a")).await.unwrap();
     assert_eq!(next_ids(&mut subscription).await, ["a"]);
     for (n, missed) in ["b", "c", "d"].into_iter().enumerate() {
-        bed.bus.end_streams(unauthenticated("rpc-1"));
-        // The stream ends before this is published, and so it comes by the next.
-        let sent = bed.sent().len();
-        bed.org.expire_sessions();
-        let next = tokio::spawn(async move {
-            let ids = next_ids(&mut subscription).await;
-            (subscription, ids)
-        });
-        while bed.sent().len() < sent + 2 {
-            tokio::task::yield_now().await;
-        }
+        bed.bus.end_streams(unauthenticated("rpc-1")).await;
+        // Nobody is subscribed when this is published.
         client.clone().publish(order(missed)).await.unwrap();
-        let ids;
-        (subscription, ids) = next.await.unwrap();
-        assert_eq!(ids, [missed]);
+        bed.org.expire_sessions();
+        let sent = bed.sent().len();
+        assert_eq!(next_ids(&mut subscription).await, [missed]);
         // The call that took up the thread was rejected, and sent again.
+        assert_eq!(bed.sent().len(), sent + 2);
         assert_eq!(bed.refreshes(), 3 + u64::try_from(n).unwrap());
     }
 }
@@ -381,7 +373,7 @@ async fn a_stream_that_brought_nothing_is_not_begun_again() {
     let client = bed.client(&bed.layer());
     let mut subscription = Subscription::new(client, TOPIC, None);
     subscription.begin().await.unwrap();
-    bed.bus.end_streams(unauthenticated("rpc-1"));
+    bed.bus.end_streams(unauthenticated("rpc-1")).await;
     let status = subscription.next().await.err().unwrap();
     assert_eq!(status.code(), Code::Unauthenticated);
     assert_eq!((bed.refreshes(), bed.sent().len()), (1, 1));
