@@ -36,6 +36,7 @@ use tokio::{
     net::TcpListener,
     sync::{Barrier, mpsc},
     task::JoinSet,
+    time::timeout,
 };
 use tower::{Layer, ServiceExt, service_fn};
 use tower_salesforce_auth::{
@@ -51,6 +52,9 @@ const KEY: &str = "the key of the proxy";
 const LIMITS: &str = "/services/data/v66.0/limits";
 const ECHO: &str = "/services/data/v66.0/echo";
 const MIB: usize = 1024 * 1024;
+
+/// After which a piece that is not there will not come.
+const AGES: Duration = Duration::from_secs(60);
 
 // === Proxies ===
 
@@ -222,7 +226,8 @@ async fn a_request_body_arrives_while_it_is_being_sent() {
     for piece in ["first", "second", "last"] {
         pieces.send(piece.into()).await.unwrap();
         // The next piece is not made before this one is there.
-        assert_eq!(arriving.recv().await.unwrap(), piece);
+        let arrived = timeout(AGES, arriving.recv()).await.expect("a piece");
+        assert_eq!(arrived.unwrap(), piece);
     }
     drop(pieces);
     assert_eq!(response.await.unwrap(), "done");
@@ -235,10 +240,12 @@ async fn a_response_body_arrives_while_it_is_being_made() {
     let upstream =
         Router::new().fallback(move || async move { body.lock().unwrap().take().unwrap() });
     let (url, _serving) = chain(upstream).await;
-    let mut response = send_over(&url, get(LIMITS)).await.into_body();
+    let response = timeout(AGES, send_over(&url, get(LIMITS))).await;
+    let mut response = response.expect("a head").into_body();
     for piece in ["first", "second", "last"] {
         pieces.send(piece.into()).await.unwrap();
-        assert_eq!(next_piece(&mut response).await.unwrap(), piece);
+        let arrived = timeout(AGES, next_piece(&mut response)).await;
+        assert_eq!(arrived.expect("a piece").unwrap(), piece);
     }
     drop(pieces);
     assert!(next_piece(&mut response).await.is_none());

@@ -10,12 +10,13 @@ mod subscription;
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures_util::stream;
 use hyper::body::Incoming;
 use hyper_util::{client::legacy, client::legacy::Client, rt::TokioExecutor};
-use tokio::{sync::Barrier, task::JoinSet};
+use tokio::{sync::Barrier, task::JoinSet, time::timeout};
 use tonic::{Code, body::Body};
 use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
 use tower_salesforce_auth::{
@@ -130,7 +131,9 @@ fn value<'a>(sent: &'a Sent, name: &str) -> Option<&'a str> {
 }
 
 async fn next_ids(subscription: &mut Subscription<SalesforceAuth<Wire>>) -> Vec<String> {
-    let events = subscription.next().await.unwrap();
+    // An event that was missed never comes.
+    let events = timeout(Duration::from_secs(60), subscription.next()).await;
+    let events = events.expect("events").unwrap();
     events.into_iter().map(|it| it.event.unwrap().id).collect()
 }
 
