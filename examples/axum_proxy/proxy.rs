@@ -181,8 +181,8 @@ enum Upload {
     BeyondLimit,
 }
 
-/// Sends a request to the org, and its answer back. Neither body is ever held: a piece is asked of one side when the
-/// other has taken the last one.
+/// Sends a request to the org, and its answer back. Neither body is held, but for the first 64 KiB of the request's, which
+/// the layer keeps for a replay: a piece is asked of one side when the other has taken the last one.
 async fn forward<S, B>(client: S, rules: Arc<Rules>, request: Request) -> Result<Response, Refusal>
 where
     S: Service<http::Request<Body>, Response = http::Response<B>, Error = BoxError>,
