@@ -21,18 +21,14 @@ use axum::Router;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
 use tokio::net::TcpListener;
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, ServiceExt};
 use tower_http::trace::TraceLayer;
 use tower_salesforce_auth::{
     BoxError, SalesforceAuthLayer,
     emulator::{Org, Served},
     flow::ClientCredentials,
+    https::HttpsClient,
     oauth::App,
 };
 
@@ -85,7 +81,7 @@ async fn main() -> Result<(), BoxError> {
 /// The way of a request, from the caller to the org.
 fn stack(app: App, rules: Rules) -> Result<Router, BoxError> {
     // The login has a client of its own, which nothing of what follows holds up.
-    let login = ClientCredentials::new(http().build(connector()?), app);
+    let login = ClientCredentials::new(HttpsClient::new()?, app);
     let client = ServiceBuilder::new()
         // Above the layer are the limits: `router` puts them there.
         //
@@ -95,7 +91,7 @@ fn stack(app: App, rules: Rules) -> Result<Router, BoxError> {
         .layer(TraceLayer::new_for_http())
         // Not `FollowRedirect`: where the org sends a caller is for the caller to know. Nor a decompression: what is packed
         // goes through as it is.
-        .service(http().build(connector()?));
+        .service(HttpsClient::new()?);
     Ok(router(client, rules))
 }
 
@@ -129,11 +125,10 @@ impl Upstream {
 
 /// Does what the `curl` line does.
 async fn ask(url: &str, key: &str) -> Result<(), BoxError> {
-    let client = Client::builder(TokioExecutor::new()).build_http();
     let request = Request::get(url)
         .header(headers::API_KEY, key)
         .body(Empty::<Bytes>::new())?;
-    let response = client.request(request).await?;
+    let response = HttpsClient::new()?.oneshot(request).await?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
     println!("{status}: {}", String::from_utf8_lossy(&body));
@@ -150,18 +145,4 @@ fn random_key() -> Result<String, BoxError> {
         write!(key, "{:016x}", getrandom::u64()?)?;
     }
     Ok(key)
-}
-
-fn http() -> hyper_util::client::legacy::Builder {
-    Client::builder(TokioExecutor::new())
-}
-
-/// TLS, and plain HTTP for the emulated org.
-fn connector() -> Result<HttpsConnector<HttpConnector>, rustls::Error> {
-    let connector = HttpsConnectorBuilder::new()
-        .with_provider_and_webpki_roots(rustls::crypto::aws_lc_rs::default_provider())?
-        .https_or_http()
-        .enable_all_versions()
-        .build();
-    Ok(connector)
 }

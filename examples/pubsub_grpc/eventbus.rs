@@ -19,6 +19,7 @@
     dead_code,
     missing_debug_implementations,
     missing_docs,
+    unnameable_types,
     unreachable_pub,
     reason = "made by a machine"
 )]
