@@ -420,7 +420,7 @@ async fn error_code_of_the_org(response: Response) -> String {
 async fn a_401_that_no_refresh_cures_is_passed_on() {
     let org = Org::new();
     let proxy = before(&org, rules());
-    org.refuse_sessions("This session is not valid for use with the REST API".to_owned());
+    org.refuse_sessions("This session is not valid for use with the REST API");
     let response = send(&proxy, get(LIMITS)).await;
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert!(
