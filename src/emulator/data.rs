@@ -8,6 +8,7 @@ use http_body::Body;
 use super::answer::{self, Answer};
 use super::echo;
 use super::fault::MetFault;
+use super::ingest;
 use super::jwt;
 use super::keys::Key;
 use super::org::Org;
@@ -33,14 +34,20 @@ where
         return fault.deliver(refusal.answer);
     }
     let (version, resource) = rest::resource(path);
-    let mut answer = if let Resource::Echo = resource {
-        let received = echo::digest(body).await?;
-        fault.wait(org.data_fault()).await;
-        echo::answer(parts, &received)
-    } else {
-        let body = collect(body).await?;
-        fault.wait(org.data_fault()).await;
-        carry_out(org, parts, version, resource, &body)
+    let mut answer = match resource {
+        Resource::Echo => {
+            let received = echo::digest(body).await?;
+            fault.wait(org.data_fault()).await;
+            echo::answer(parts, &received)
+        }
+        Resource::Ingest { path } => {
+            ingest::answer(org, parts, (version, path), body, &fault).await?
+        }
+        resource => {
+            let body = collect(body).await?;
+            fault.wait(org.data_fault()).await;
+            carry_out(org, parts, version, resource, &body)
+        }
     };
     rest::tell_usage(answer.headers_mut(), org.counters().data_accepted);
     fault.deliver(answer)
@@ -128,6 +135,6 @@ fn carry_out(
         Resource::Record { object, id } => {
             rest::record(method, version, object, id, &state.records)
         }
-        Resource::Echo | Resource::Unknown => answer::not_found(),
+        Resource::Ingest { .. } | Resource::Echo | Resource::Unknown => answer::not_found(),
     }
 }

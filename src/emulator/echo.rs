@@ -1,21 +1,19 @@
 //! The echo: tells a client what the org received from it.
 
-use std::fmt::Write;
-
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::answer::{self, Answer};
+use super::digest::Digest;
 use super::receive::receive;
 use crate::error::BoxError;
 
 /// What is told of a body.
 pub(super) struct Received {
-    length: usize,
+    length: u64,
     sha256: String,
     trailers: HeaderMap,
 }
@@ -26,21 +24,11 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    let mut length = 0;
-    let mut hasher = Sha256::new();
-    let trailers = receive(body, None, |piece| {
-        length += piece.len();
-        hasher.update(piece);
-    })
-    .await?;
-    let mut sha256 = String::with_capacity(64);
-    for byte in hasher.finalize() {
-        // Writing to a `String` does not fail.
-        let _ = write!(sha256, "{byte:02x}");
-    }
+    let mut digest = Digest::default();
+    let trailers = receive(body, None, |piece| digest.update(piece)).await?;
     Ok(Received {
-        length,
-        sha256,
+        length: digest.length(),
+        sha256: digest.sha256(),
         trailers,
     })
 }

@@ -20,6 +20,7 @@
 //! | `POST /services/data/vNN.0/sobjects/{type}` | creates a record |
 //! | `GET /services/data/vNN.0/sobjects/{type}/{id}` | one record |
 //! | anything below `/services/apexrest/` | 404 `NOT_FOUND`, after a look at the session |
+//! | `POST /services/data/vNN.0/jobs/ingest`, and what is below it | Bulk API 2.0: see [below](#ingest-jobs) |
 //! | `POST /services/async/NN.0/job` | Bulk API 1.0, in XML or JSON: a job. Its session is in `X-SFDC-Session`, and one that has ended is told by 400 `InvalidSessionId` |
 //! | any method, `/services/data/vNN.0/echo` | what the org received: see [below](#the-echo) |
 //! | `POST /services/Soap/u/NN.0` (partner), `…/c/NN.0` (enterprise), with or without the org id | SOAP `login`, `logout`, `getUserInfo` |
@@ -75,15 +76,19 @@
 //! - SOAP `login()` ends with API version 64.0. An expired password is told with status 200 and a
 //!   session that is good for nothing; a JWT-based access token is no session for SOAP at all.
 //!
+//! - The content of an ingest job comes in one upload, and a second one is refused. A file with other line endings than
+//!   the job says makes it fail.
+//!
 //! # Time and chance
 //!
 //! The org draws no random numbers except for its RSA keys, which are made on first use. Tokens,
-//! codes and request ids are numbered. `issued_at` begins at 1750000000000 (milliseconds since the
+//! codes, jobs and request ids are numbered. `issued_at` begins at 1750000000000 (milliseconds since the
 //! Unix epoch) and grows by one second with every token. What has a lifetime lives by the clock of
 //! the machine, or by [one of your own](Org::set_clock): authorization codes, device codes,
 //! assertions, ID tokens and JWT-based access tokens. Opaque sessions do not end by themselves;
 //! introspection says two hours from now. Only a [`Fault`] makes the org wait: [`Fault::Delay`] on tokio's clock, which a
-//! test can pause, and [`Fault::Hang`] until it is told to go on.
+//! test can pause, and [`Fault::Hang`] until it is told to go on. Ingest jobs were all created at the same time, and come a
+//! step further whenever one looks at them.
 //!
 //! # The echo
 //!
@@ -97,6 +102,21 @@
 //! | `body_length` | bytes |
 //! | `body_sha256` | lower-case hex |
 //! | `trailers` | `[name, value]` pairs |
+//!
+//! # Ingest jobs
+//!
+//! | request, below `/services/data/vNN.0/` | answer |
+//! |---|---|
+//! | `POST jobs/ingest` | creates a job from `object` (`Account` or `Contact`), `operation`, and what goes with them; 200 |
+//! | `PUT jobs/ingest/{id}/batches` | takes the content, CSV; 201 |
+//! | `PATCH jobs/ingest/{id}` | `{"state":"UploadComplete"}` or `{"state":"Aborted"}`; 200 |
+//! | `GET jobs/ingest/{id}` | the job; 200. The first look at one whose upload is complete finds it `InProgress`, the second `JobComplete` or `Failed` |
+//! | `DELETE jobs/ingest/{id}` | 204 |
+//!
+//! The content is not kept, so that its size does not matter, and becomes no records: its rows are counted, all as
+//! processed, and [`Org::upload`] tells its length and its digest. It may have 150,000,000 bytes once it is in Base64, and
+//! more is refused with 400 `CLIENTINPUTERROR`; whatever is left of it is not read. An upload that breaks off leaves the
+//! job as it was.
 //!
 //! # Controls
 //!
@@ -196,12 +216,14 @@ mod counters;
 mod data;
 mod decision;
 mod devices;
+mod digest;
 mod discovery;
 mod echo;
 mod fault;
 mod form;
 mod grant;
 mod identity;
+mod ingest;
 mod introspect;
 mod jwt;
 mod keys;
@@ -227,6 +249,7 @@ pub use authorize::ErrorPage;
 pub use counters::Counters;
 pub use fault::Fault;
 pub use grant::Grant;
+pub use ingest::Upload;
 pub use org::Org;
 pub use server::Served;
 pub use service::ResponseFuture;

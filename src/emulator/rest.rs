@@ -22,8 +22,17 @@ const VERSIONS: [(&str, &str); 4] = [
 pub(super) enum Resource<'a> {
     Limits,
     Query,
-    Records { object: &'a str },
-    Record { object: &'a str, id: &'a str },
+    Records {
+        object: &'a str,
+    },
+    Record {
+        object: &'a str,
+        id: &'a str,
+    },
+    /// What follows `jobs/ingest`.
+    Ingest {
+        path: &'a str,
+    },
     Echo,
     Unknown,
 }
@@ -35,6 +44,9 @@ pub(super) fn resource(path: &str) -> (&str, Resource<'_>) {
         return (version, Resource::Unknown);
     }
     let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if let Some(path) = rest.strip_prefix("jobs/ingest") {
+        return (version, Resource::Ingest { path });
+    }
     let mut segments = rest.split('/');
     let resource = match (
         segments.next(),
@@ -211,7 +223,7 @@ fn no_such_column(name: &str, object: &Object) -> Answer {
     bad_request("INVALID_FIELD", &message)
 }
 
-fn bad_request(code: &str, message: &str) -> Answer {
+pub(super) fn bad_request(code: &str, message: &str) -> Answer {
     answer::error(StatusCode::BAD_REQUEST, code, message)
 }
 

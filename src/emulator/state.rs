@@ -5,6 +5,7 @@ use super::clock::Clock;
 use super::codes::Codes;
 use super::counters::Counters;
 use super::devices::Devices;
+use super::ingest::Jobs;
 use super::mint::Mint;
 use super::records::Records;
 use super::sessions::Sessions;
@@ -31,6 +32,7 @@ pub(super) struct State {
     pub(super) devices: Devices,
     pub(super) sessions: Sessions,
     pub(super) records: Records,
+    pub(super) jobs: Jobs,
     pub(super) counters: Counters,
 }
 
@@ -52,6 +54,7 @@ impl State {
             devices: Devices::new(sessions.org),
             sessions,
             records: Records::new(),
+            jobs: Jobs::default(),
             counters: Counters::default(),
         }
     }

@@ -4,6 +4,7 @@ mod bulk;
 mod controls;
 mod device;
 mod grants;
+mod ingest;
 mod soap;
 mod tokens;
 mod web_server;

@@ -1,0 +1,33 @@
+//! What is left of a body that was not kept.
+
+use std::fmt::Write;
+
+use sha2::{Digest as _, Sha256};
+
+/// The length and the SHA-256 digest of bytes that come in pieces.
+#[derive(Default)]
+pub(super) struct Digest {
+    length: u64,
+    hasher: Sha256,
+}
+
+impl Digest {
+    pub(super) fn update(&mut self, piece: &[u8]) {
+        self.length += piece.len() as u64;
+        self.hasher.update(piece);
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// In lower-case hexadecimal digits.
+    pub(super) fn sha256(self) -> String {
+        let mut sha256 = String::with_capacity(64);
+        for byte in self.hasher.finalize() {
+            // Writing to a `String` does not fail.
+            let _ = write!(sha256, "{byte:02x}");
+        }
+        sha256
+    }
+}

@@ -1,0 +1,253 @@
+//! Jobs, and what becomes of them. Knows no requests.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::upload::Upload;
+use crate::emulator::user::USER_ID;
+
+/// When every job was created, and last changed.
+const CREATED_DATE: &str = "2025-06-15T15:06:40.000+0000";
+
+/// What a job is to do, in the words of whoever creates it.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Order {
+    pub(super) object: String,
+    pub(super) operation: Operation,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) external_id_field_name: Option<String>,
+    #[serde(default)]
+    content_type: ContentType,
+    #[serde(default)]
+    line_ending: LineEnding,
+    #[serde(default)]
+    column_delimiter: ColumnDelimiter,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Operation {
+    Insert,
+    Update,
+    Upsert,
+    Delete,
+    HardDelete,
+}
+
+#[derive(Clone, Copy, Default, Deserialize, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum ContentType {
+    #[default]
+    Csv,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum LineEnding {
+    #[default]
+    Lf,
+    CrLf,
+}
+
+#[derive(Clone, Copy, Default, Deserialize, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum ColumnDelimiter {
+    Backquote,
+    Caret,
+    #[default]
+    Comma,
+    Pipe,
+    Semicolon,
+    Tab,
+}
+
+/// How far a job has come.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+pub(super) enum JobState {
+    Open,
+    UploadComplete,
+    InProgress,
+    JobComplete,
+    Aborted,
+    Failed,
+}
+
+/// Why something cannot be done to a job.
+pub(super) enum Refusal {
+    NoSuchJob,
+    /// Not in the state that it is in.
+    InvalidState(JobState),
+    /// It has its content.
+    HasContent,
+}
+
+/// Every job there is, by id.
+#[derive(Default)]
+pub(in crate::emulator) struct Jobs {
+    by_id: BTreeMap<String, Job>,
+    created: u64,
+}
+
+struct Job {
+    id: String,
+    /// Of the API, `66.0` for one.
+    version: f64,
+    order: Order,
+    state: JobState,
+    content: Option<Upload>,
+}
+
+impl Jobs {
+    /// Creates a job, and says what there is to say of it.
+    pub(super) fn create(&mut self, version: f64, order: Order) -> Value {
+        self.created += 1;
+        // `AAA` as in the ids of records.
+        let id = format!("750xx{:0>10}AAA", self.created);
+        let job = Job {
+            id: id.clone(),
+            version,
+            order,
+            state: JobState::Open,
+            content: None,
+        };
+        let summary = job.summary();
+        self.by_id.insert(id, job);
+        summary
+    }
+
+    /// Whether the job waits for its content.
+    pub(super) fn expects_content(&self, id: &str) -> Result<(), Refusal> {
+        let job = self.by_id.get(id).ok_or(Refusal::NoSuchJob)?;
+        match (job.state, &job.content) {
+            (JobState::Open, None) => Ok(()),
+            (JobState::Open, Some(_)) => Err(Refusal::HasContent),
+            (state, _) => Err(Refusal::InvalidState(state)),
+        }
+    }
+
+    /// Takes the content of the job.
+    pub(super) fn fill(&mut self, id: &str, content: Upload) -> Result<(), Refusal> {
+        // Another upload may have been faster.
+        self.expects_content(id)?;
+        self.get_mut(id)?.content = Some(content);
+        Ok(())
+    }
+
+    /// Closes the job, or gives it up.
+    pub(super) fn change(&mut self, id: &str, to: JobState) -> Result<Value, Refusal> {
+        let job = self.get_mut(id)?;
+        let is_possible = match to {
+            JobState::UploadComplete => job.state == JobState::Open,
+            JobState::Aborted => !job.state.is_final(),
+            _ => false,
+        };
+        if !is_possible {
+            return Err(Refusal::InvalidState(job.state));
+        }
+        job.state = to;
+        Ok(job.summary())
+    }
+
+    /// Looks at the job, which comes a step further by it.
+    pub(super) fn look_at(&mut self, id: &str) -> Result<Value, Refusal> {
+        let job = self.get_mut(id)?;
+        job.state = match job.state {
+            JobState::UploadComplete => JobState::InProgress,
+            JobState::InProgress if job.has_other_line_ending() => JobState::Failed,
+            JobState::InProgress => JobState::JobComplete,
+            state => state,
+        };
+        Ok(job.details())
+    }
+
+    pub(super) fn delete(&mut self, id: &str) -> Result<(), Refusal> {
+        match self.get_mut(id)?.state {
+            state @ (JobState::Open | JobState::InProgress) => Err(Refusal::InvalidState(state)),
+            _ => {
+                self.by_id.remove(id);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn upload(&self, id: &str) -> Option<&Upload> {
+        self.by_id.get(id)?.content.as_ref()
+    }
+
+    fn get_mut(&mut self, id: &str) -> Result<&mut Job, Refusal> {
+        self.by_id.get_mut(id).ok_or(Refusal::NoSuchJob)
+    }
+}
+
+impl JobState {
+    fn is_final(self) -> bool {
+        matches!(self, Self::JobComplete | Self::Aborted | Self::Failed)
+    }
+}
+
+impl Job {
+    fn has_other_line_ending(&self) -> bool {
+        let ends_with_crlf = self.content.as_ref().and_then(|it| it.ends_with_crlf);
+        let expected = self.order.line_ending == LineEnding::CrLf;
+        ends_with_crlf.is_some_and(|ends_with_crlf| ends_with_crlf != expected)
+    }
+
+    /// What is told when the job is created or changed.
+    fn summary(&self) -> Value {
+        let mut summary = json!({
+            "id": self.id,
+            "createdById": USER_ID,
+            "createdDate": CREATED_DATE,
+            "systemModstamp": CREATED_DATE,
+            "state": self.state,
+            "concurrencyMode": "Parallel",
+            "apiVersion": self.version,
+        });
+        if let JobState::Open = self.state {
+            let (version, id) = (self.version, &self.id);
+            let url = format!("services/data/v{version:.1}/jobs/ingest/{id}/batches");
+            summary["contentUrl"] = url.into();
+        }
+        if let (Some(summary), Ok(Value::Object(order))) =
+            (summary.as_object_mut(), serde_json::to_value(&self.order))
+        {
+            summary.extend(order);
+        }
+        summary
+    }
+
+    /// What is told to whoever looks at the job.
+    fn details(&self) -> Value {
+        let mut details = self.summary();
+        let processed = match (self.state, &self.content) {
+            (JobState::JobComplete, Some(content)) => content.records,
+            _ => 0,
+        };
+        details["jobType"] = "V2Ingest".into();
+        details["numberRecordsProcessed"] = processed.into();
+        for count in [
+            "numberRecordsFailed",
+            "retries",
+            "totalProcessingTime",
+            "apiActiveProcessingTime",
+            "apexProcessingTime",
+        ] {
+            details[count] = 0.into();
+        }
+        if let JobState::Failed = self.state {
+            let setting = match self.order.line_ending {
+                LineEnding::Lf => "LF",
+                LineEnding::CrLf => "CRLF",
+            };
+            let message = format!(
+                "ClientInputError : LineEnding is invalid on user data. \
+                 Current LineEnding setting is {setting}"
+            );
+            details["errorMessage"] = message.into();
+        }
+        details
+    }
+}

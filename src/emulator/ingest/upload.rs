@@ -1,0 +1,133 @@
+//! The content of a job, as it streams by.
+
+use http_body::Body;
+use serde::Serialize;
+
+use crate::emulator::digest::Digest;
+use crate::emulator::org::Org;
+use crate::emulator::receive::receive;
+use crate::error::BoxError;
+
+/// How many bytes the content may have in Base64, as the Bulk API 2.0 guide has it ("Upload Job Data").
+pub(super) const MAX_BASE64_LENGTH: u64 = 150_000_000;
+
+/// The same before it is put into Base64: three bytes become four.
+const MAX_LENGTH: usize = 112_500_000;
+
+/// What an [`Org`] was sent as the content of an ingest job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Upload {
+    /// How many bytes it had.
+    pub length: u64,
+    /// The SHA-256 digest of them, in lower-case hexadecimal digits.
+    pub sha256: String,
+    /// Its rows, without the first, which names the columns, and without blank ones.
+    pub records: u64,
+    /// Whether its first row ended with a carriage return and a line feed. None: it has no end.
+    #[serde(skip)]
+    pub(super) ends_with_crlf: Option<bool>,
+}
+
+impl Org {
+    /// The content that the ingest job with this id was sent. None if there is no such job, or nothing has arrived in full.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, StatusCode};
+    /// use http_body_util::{BodyExt, Full};
+    /// use tower::ServiceExt;
+    /// use tower_salesforce_auth::emulator::Org;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let org = Org::new();
+    /// let authorization = format!("Bearer {}", org.authorize().access_token());
+    ///
+    /// let request = Request::post("/services/data/v66.0/jobs/ingest")
+    ///     .header("authorization", &authorization)
+    ///     .body(Full::<Bytes>::from(r#"{"object":"Account","operation":"insert"}"#))?;
+    /// let response = org.clone().oneshot(request).await?;
+    /// let body = response.into_body().collect().await?.to_bytes();
+    /// let job: serde_json::Value = serde_json::from_slice(&body)?;
+    /// let id = job["id"].as_str().unwrap_or_default();
+    ///
+    /// let request = Request::put(format!("/services/data/v66.0/jobs/ingest/{id}/batches"))
+    ///     .header("authorization", &authorization)
+    ///     .body(Full::<Bytes>::from("Name\nAcme\nGlobex\n"))?;
+    /// assert_eq!(org.clone().oneshot(request).await?.status(), StatusCode::CREATED);
+    /// assert_eq!(org.upload(id).map(|upload| upload.records), Some(2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn upload(&self, job_id: &str) -> Option<Upload> {
+        self.state().jobs.upload(job_id).cloned()
+    }
+}
+
+impl Upload {
+    /// Receives the content without keeping it. None if it is too large; whatever is left of it then is not read.
+    pub(super) async fn receive<B>(body: B, declared: Option<u64>) -> Result<Option<Self>, BoxError>
+    where
+        B: Body,
+        B::Error: Into<BoxError>,
+    {
+        if declared.is_some_and(|length| length > MAX_LENGTH as u64) {
+            return Ok(None);
+        }
+        let mut digest = Digest::default();
+        let mut rows = Rows::default();
+        receive(body, Some(MAX_LENGTH + 1), |piece| {
+            digest.update(piece);
+            rows.push(piece);
+        })
+        .await?;
+        let length = digest.length();
+        Ok((length <= MAX_LENGTH as u64).then(|| Self {
+            length,
+            sha256: digest.sha256(),
+            records: rows.count().saturating_sub(1),
+            ends_with_crlf: rows.end_with_crlf,
+        }))
+    }
+}
+
+/// Counts the rows of a CSV file (RFC 4180 §2) that comes in pieces.
+#[derive(Default)]
+struct Rows {
+    ended: u64,
+    /// Whether there is anything in the row that has not ended.
+    has_begun: bool,
+    /// Within quotes a line break is part of a value. A quote that stands for itself is doubled, and so ends and begins
+    /// them at once.
+    is_quoted: bool,
+    after_carriage_return: bool,
+    /// Whether the first row did.
+    end_with_crlf: Option<bool>,
+}
+
+impl Rows {
+    fn push(&mut self, piece: &[u8]) {
+        for &byte in piece {
+            match byte {
+                b'\n' if !self.is_quoted => {
+                    self.end_with_crlf.get_or_insert(self.after_carriage_return);
+                    self.ended += u64::from(self.has_begun);
+                    self.has_begun = false;
+                }
+                b'\r' if !self.is_quoted => {}
+                b'"' => {
+                    self.is_quoted = !self.is_quoted;
+                    self.has_begun = true;
+                }
+                _ => self.has_begun = true,
+            }
+            self.after_carriage_return = byte == b'\r';
+        }
+    }
+
+    /// The last row need not have an end.
+    fn count(&self) -> u64 {
+        self.ended + u64::from(self.has_begun)
+    }
+}
