@@ -96,8 +96,8 @@ where
             .header(CONTENT_LENGTH, length)
             .body(())?;
         let answer = self.send(attach(head)).await;
-        if let Some(changed) = source.changed() {
-            return Err(changed.clone().into());
+        if let Some(failure) = source.failure() {
+            return Err(failure.clone().into());
         }
         match answer? {
             Answer {

@@ -25,8 +25,9 @@ pub(crate) const PIECE: usize = 64 * 1024;
 pub(crate) struct Source {
     path: Arc<Path>,
     stamp: Stamp,
-    /// The transport reports a body that failed in its own words, or not at all. Here is what it was.
-    changed: Arc<OnceLock<Changed>>,
+    /// A transport reports a body that failed in its own words; HTTP/2 knows no more than a stream that was reset. Here is
+    /// why.
+    failure: Arc<OnceLock<Failure>>,
 }
 
 /// What a file is recognised by.
@@ -51,16 +52,16 @@ impl Stamp {
 
 impl Source {
     /// Looks at the file. What is sent is this file as it is now.
-    pub(crate) async fn look_at(path: impl Into<PathBuf>) -> io::Result<Self> {
-        let path = path.into();
-        let stamp = Stamp::of(&path)
-            .await
-            .map_err(|error| naming(&path, &error))?;
-        Ok(Self {
-            path: path.into(),
-            stamp,
-            changed: Arc::default(),
-        })
+    pub(crate) async fn look_at(path: impl Into<PathBuf>) -> Result<Self, Failure> {
+        let path: Arc<Path> = path.into().into();
+        match Stamp::of(&path).await {
+            Ok(stamp) => Ok(Self {
+                path,
+                stamp,
+                failure: Arc::default(),
+            }),
+            Err(error) => Err(Failure::unreadable(&path, error)),
+        }
     }
 
     /// Its `Content-Length`.
@@ -68,9 +69,9 @@ impl Source {
         self.stamp.length
     }
 
-    /// Whether an attempt to send it has found another file in its place.
-    pub(crate) fn changed(&self) -> Option<&Changed> {
-        self.changed.get()
+    /// Why a body of it failed, if one did.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        self.failure.get()
     }
 
     /// The file from its beginning. It is opened when the body is first polled, and `sent` is told of every piece that is
@@ -95,26 +96,32 @@ impl Source {
     async fn open(&self) -> io::Result<File> {
         self.check().await?;
         let file = File::open(&self.path).await;
-        file.map_err(|error| naming(&self.path, &error))
+        file.map_err(|error| self.is_unreadable(error))
     }
 
     /// Whether the file is still what it was.
     async fn check(&self) -> io::Result<()> {
-        let found = Stamp::of(&self.path).await;
-        let found = found.map_err(|error| naming(&self.path, &error))?;
-        if found == self.stamp {
-            return Ok(());
+        match Stamp::of(&self.path).await {
+            Ok(found) if found == self.stamp => Ok(()),
+            Ok(found) => Err(self.has_changed(found.length)),
+            Err(error) => Err(self.is_unreadable(error)),
         }
-        Err(self.has_changed(found.length))
     }
 
     fn has_changed(&self, found: u64) -> io::Error {
-        let changed = self.changed.get_or_init(|| Changed {
+        self.fail(Failure::Changed {
             path: Arc::clone(&self.path),
             expected: self.length(),
             found,
-        });
-        io::Error::other(changed.clone())
+        })
+    }
+
+    fn is_unreadable(&self, error: io::Error) -> io::Error {
+        self.fail(Failure::unreadable(&self.path, error))
+    }
+
+    fn fail(&self, failure: Failure) -> io::Error {
+        io::Error::other(self.failure.get_or_init(|| failure).clone())
     }
 }
 
@@ -128,17 +135,17 @@ struct Reading {
 
 impl Reading {
     async fn next(mut self) -> io::Result<Option<(Bytes, Self)>> {
-        let Some(piece) = self.pieces.next().await.transpose()? else {
+        let sent = self.source.length() - self.left;
+        let piece = match self.pieces.next().await {
+            Some(Ok(piece)) => piece,
+            Some(Err(error)) => return Err(self.source.is_unreadable(error)),
+            None if self.left == 0 => return Ok(None),
             // It was cut off meanwhile.
-            return match self.left {
-                0 => Ok(None),
-                left => Err(self.source.has_changed(self.source.length() - left)),
-            };
+            None => return Err(self.source.has_changed(sent)),
         };
         let length = piece.len() as u64;
         let Some(left) = self.left.checked_sub(length) else {
-            let found = self.source.length() - self.left + length;
-            return Err(self.source.has_changed(found));
+            return Err(self.source.has_changed(sent + length));
         };
         self.left = left;
         if left == 0 {
@@ -149,34 +156,57 @@ impl Reading {
     }
 }
 
-fn naming(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
-/// The file is not any more what its upload began with.
+/// Why a file was not sent.
 #[derive(Clone, Debug)]
-pub(crate) struct Changed {
-    path: Arc<Path>,
-    expected: u64,
-    found: u64,
+pub(crate) enum Failure {
+    /// It is not any more what its upload began with.
+    Changed {
+        path: Arc<Path>,
+        expected: u64,
+        found: u64,
+    },
+    Unreadable {
+        path: Arc<Path>,
+        error: Arc<io::Error>,
+    },
 }
 
-impl fmt::Display for Changed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            path,
-            expected,
-            found,
-        } = self;
-        let path = path.display();
-        write!(f, "{path} changed while it was being uploaded: ")?;
-        if expected == found {
-            write!(f, "it was written to, and still has {found} bytes")?;
-        } else {
-            write!(f, "it had {expected} bytes, and {found} were found")?;
+impl Failure {
+    fn unreadable(path: &Arc<Path>, error: io::Error) -> Self {
+        Self::Unreadable {
+            path: Arc::clone(path),
+            error: Arc::new(error),
         }
-        f.write_str("; upload it when nobody writes to it, or upload a copy")
     }
 }
 
-impl error::Error for Changed {}
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changed {
+                path,
+                expected,
+                found,
+            } => {
+                let path = path.display();
+                write!(f, "{path} changed while it was being uploaded: ")?;
+                if expected == found {
+                    write!(f, "it was written to, and still has {found} bytes")?;
+                } else {
+                    write!(f, "it had {expected} bytes, and {found} were found")?;
+                }
+                f.write_str("; upload it when nobody writes to it, or upload a copy")
+            }
+            Self::Unreadable { path, .. } => write!(f, "{} cannot be read", path.display()),
+        }
+    }
+}
+
+impl error::Error for Failure {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Changed { .. } => None,
+            Self::Unreadable { error, .. } => Some(error),
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 mod axum_login;
 mod axum_proxy;
+mod bulk_upload;
 mod https_client;
 mod pubsub_grpc;
 mod reqwest_client;
