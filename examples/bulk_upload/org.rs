@@ -12,8 +12,10 @@ use tower_salesforce_auth::{
 pub(crate) struct Org {
     pub(crate) app: App,
     pub(crate) api_version: String,
-    /// The emulated one, for as long as this lives.
-    pub(crate) emulated: Option<(emulator::Org, Served)>,
+    /// If it is emulated.
+    pub(crate) emulated: Option<emulator::Org>,
+    /// Serves the emulated one for as long as this lives.
+    _served: Option<Served>,
 }
 
 impl Org {
@@ -30,7 +32,8 @@ impl Org {
             return Ok(Self {
                 app,
                 api_version,
-                emulated: Some((org, served)),
+                emulated: Some(org),
+                _served: Some(served),
             });
         };
         let login_url = login_url
@@ -42,12 +45,13 @@ impl Org {
             app,
             api_version,
             emulated: None,
+            _served: None,
         })
     }
 
     /// Ends the session, and lets the org say so when it has so many bytes of the next upload. A real org does as it likes.
     pub(crate) fn expire_after(&self, bytes: u64) {
-        if let Some((org, _)) = &self.emulated {
+        if let Some(org) = &self.emulated {
             org.expire_sessions();
             org.answer_early(usize::try_from(bytes).unwrap_or(usize::MAX));
         }

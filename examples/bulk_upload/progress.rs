@@ -37,7 +37,7 @@ impl Progress {
         if attempt > 1 {
             let reached = self.bar.position();
             self.bar.suspend(|| {
-                println!("  The session ended after {reached} bytes. It is renewed, and all is sent again.");
+                println!("  Turned down after {reached} bytes were sent. The session is renewed, and all is sent again.");
             });
         }
         self.bar.set_prefix(format!("attempt {attempt}"));

@@ -20,8 +20,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::BodyExt;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -288,6 +288,28 @@ async fn without_an_expiry_it_is_sent_once() {
 }
 
 #[tokio::test]
+async fn the_org_is_told_how_much_comes() {
+    let accounts = Accounts::of(1_000);
+    let source = accounts.source().await;
+    let expected = source.length().to_string();
+    let client = tower::service_fn(move |request: Request<Body>| {
+        assert_eq!(request.headers()["content-length"], *expected);
+        assert_eq!(
+            request.uri(),
+            "/services/data/v66.0/jobs/ingest/750/batches"
+        );
+        let mut response = Response::new(Full::<Bytes>::default());
+        *response.status_mut() = StatusCode::CREATED;
+        std::future::ready(Ok::<_, BoxError>(response))
+    });
+    let body = source.body(|_| {});
+    let ingest = Ingest::new(client, "66.0");
+    let uploaded = ingest.upload("750", &source, |head| head.map(|()| body));
+    let uploaded = uploaded.await.unwrap();
+    assert!(matches!(uploaded, Uploaded::Taken { attempts: 1 }));
+}
+
+#[tokio::test]
 async fn without_a_factory_it_is_rejected_and_the_session_renewed() {
     let accounts = Accounts::of(4 * MIB);
     let fixture = Fixture::over(Protocol::H2).await;
@@ -417,11 +439,13 @@ async fn upload_and_change(
     let job = fixture.ingest.create("Account").await.unwrap();
     fixture.expire(Some(source.length() / 2));
     let ledger = Ledger::default();
+    let sent_before = Arc::new(AtomicU64::new(0));
     let factory = {
         let (ledger, source) = (ledger.clone(), source.clone());
-        let accounts = Arc::clone(&accounts);
+        let (accounts, sent_before) = (Arc::clone(&accounts), Arc::clone(&sent_before));
         BodyFactory::new(move || {
             if ledger.made() == 1 {
+                sent_before.store(ledger.sent(), Ordering::SeqCst);
                 change(&accounts, &source);
             }
             ledger.body(&source)
@@ -432,6 +456,8 @@ async fn upload_and_change(
         .upload(&job.id, &source, |head| factory.attach(head));
     let error = uploaded.await.unwrap_err();
     assert_eq!(ledger.made(), 2);
+    // Of what is another file by now, nothing.
+    assert_eq!(ledger.sent(), sent_before.load(Ordering::SeqCst));
     assert_eq!(fixture.org.upload(&job.id), None);
     // The job is as it was, and can be given up.
     assert_eq!(
@@ -577,7 +603,7 @@ async fn pauses_double_up_to_the_longest() {
     // It never gets any further.
     let client = tower::service_fn(async |_: Request<Body>| {
         let job = r#"{"id":"750","state":"InProgress"}"#;
-        Ok::<_, BoxError>(Response::new(http_body_util::Full::new(Bytes::from(job))))
+        Ok::<_, BoxError>(Response::new(Full::new(Bytes::from(job))))
     });
     let ingest = Ingest::new(client, "66.0");
     let patience = Patience {
