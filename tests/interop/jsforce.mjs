@@ -315,6 +315,30 @@ test('jsforce does not take the 403 of an identity URL for an expired session', 
   await assert.rejects(conn.identity(), { errorCode: 'ERROR_HTTP_403', message: 'Bad_OAuth_Token' });
 });
 
+// === Bulk API 2.0 ===
+
+// When the session has expired, jsforce waits for the content that it has sent once already, and never ends.
+test('an ingest job', async () => {
+  const conn = await authorizedConnection();
+  const job = conn.bulk2.createJob({ object: 'Account', operation: 'insert' });
+  await job.open();
+  await job.uploadData([{ Name: 'Bulk' }, { Name: 'Bulk, Inc.' }]);
+  await job.close();
+  await job.poll(50, 10_000);
+  const { state, numberRecordsProcessed, numberRecordsFailed } = await job.check();
+  assert.deepEqual([state, numberRecordsProcessed, numberRecordsFailed], ['JobComplete', 2, 0]);
+  await job.delete();
+  await assert.rejects(job.check(), { name: 'NOT_FOUND' });
+});
+
+test('an ingest job that is given up', async () => {
+  const conn = await authorizedConnection();
+  const job = conn.bulk2.createJob({ object: 'Account', operation: 'insert' });
+  await job.open();
+  await job.abort();
+  assert.equal((await job.check()).state, 'Aborted');
+});
+
 // === logging out ===
 
 test('OAuth logout ends the session and leaves the refresh token', async () => {

@@ -161,6 +161,12 @@ class DataTest(unittest.TestCase):
         self.assertEqual(self.sf.limits()["DailyApiRequests"]["Max"], 15000)
         self.assertEqual(self.sf.api_usage["api-usage"].total, 15000)
 
+    def test_bulk_2_ingest(self):
+        records = [{"Name": "Bulk"}, {"Name": "Bulk, Inc.,\nof two lines"}]
+        (result,) = self.sf.bulk2.Account.insert(records=records)
+        self.assertEqual(result["numberRecordsProcessed"], 2)
+        self.assertEqual(result["numberRecordsFailed"], 0)
+
     def test_malformed_query(self):
         with self.assertRaises(exceptions.SalesforceMalformedRequest) as raised:
             self.sf.query("SELECT")
