@@ -36,7 +36,6 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tower::{Service, ServiceBuilder};
 use tower_salesforce_auth::{
     BodyFactory, BoxError, Observer, RefreshReason, RefreshStarted, SalesforceAuthLayer,
@@ -106,7 +105,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, BoxError> {
     let refreshes = Refreshes::default();
     // The flow has an HTTP client of its own: what it sends must not wait for itself.
     let is_emulated = org.emulated.is_some();
-    let login = ClientCredentials::new(http_client(is_emulated)?, org.app.clone());
+    let login = ClientCredentials::new(http_client(is_emulated), org.app.clone());
     let auth = SalesforceAuthLayer::new(login).observer(refreshes.clone());
     let client = ServiceBuilder::new()
         // Outermost, how long a call may take: an upload, the refresh, and the upload once more. There is no retry layer out
@@ -121,7 +120,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, BoxError> {
         //
         // Innermost, the HTTP client. It polls the body when the connection takes more, so that a slow line slows the
         // reading of the file.
-        .service(http_client(is_emulated)?);
+        .service(http_client(is_emulated));
     let ingest = Ingest::new(client, &org.api_version);
 
     println!(
@@ -279,20 +278,20 @@ impl Observer for Refreshes {
 ///
 /// Over HTTP/2 an answer that comes early ends no more than the stream. Over HTTP/1.1 it ends the connection, and may be lost
 /// in that. By TLS the two sides agree on it; without, it has to be known.
-fn http_client<B>(is_emulated: bool) -> Result<Client<HttpsConnector<HttpConnector>, B>, BoxError>
+fn http_client<B>(is_emulated: bool) -> Client<HttpsConnector<HttpConnector>, B>
 where
     B: http_body::Body + Send,
     B::Data: Send,
 {
     let connector = HttpsConnectorBuilder::new()
-        // Said, since other features of the crate bring another provider too.
-        .with_provider_and_webpki_roots(aws_lc_rs::default_provider())?
+        .with_webpki_roots()
         .https_or_http()
         .enable_http1()
         .enable_http2()
         .build();
-    let mut builder = Client::builder(TokioExecutor::new());
-    Ok(builder.http2_only(is_emulated).build(connector))
+    Client::builder(TokioExecutor::new())
+        .http2_only(is_emulated)
+        .build(connector)
 }
 
 struct Arguments {
