@@ -48,6 +48,22 @@ pub struct Error {
 }
 
 /// What an [`Error`] is about.
+///
+/// ```
+/// use tower_salesforce_auth::{BoxError, Error, ErrorKind};
+///
+/// /// What to tell a caller of a web service, for the error of a request that was sent through the layer.
+/// fn status(error: &BoxError) -> u16 {
+///     match error.downcast_ref::<Error>().map(Error::kind) {
+///         Some(ErrorKind::Refresh | ErrorKind::Connect) => 503,
+///         Some(ErrorKind::LoggedOut | ErrorKind::NoSession) => 401,
+///         // Of this crate, or of the client.
+///         _ => 502,
+///     }
+/// }
+/// # let error = tower_salesforce_auth::Session::new("", "https://example.com").unwrap_err();
+/// # assert_eq!(status(&error.into()), 502);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

@@ -7,6 +7,19 @@ use tokio::sync::watch;
 use crate::{error::RefreshError, session::LiveSession};
 
 /// What a [`SessionHandle`](crate::SessionHandle) is doing, as a [`Subscription`] shows it.
+///
+/// ```
+/// use tower_salesforce_auth::SessionState;
+///
+/// fn light(state: &SessionState) -> &'static str {
+///     match state {
+///         SessionState::Ready(_) => "green",
+///         SessionState::Empty | SessionState::Refreshing | SessionState::BackingOff(_) => "yellow",
+///         _ => "red",
+///     }
+/// }
+/// # assert_eq!(light(&SessionState::Empty), "yellow");
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SessionState {

@@ -21,8 +21,43 @@ use crate::{
 
 /// Adds a live Salesforce session to every request of an HTTP client service, and renews it when it is rejected.
 ///
-/// See the [crate documentation](crate) for what it does and an example. Clones of a layer share the session and its
-/// settings, and so do the services that they make.
+/// See the [crate documentation](crate) for what it does. Clones of a layer share the session and its settings, and so do the
+/// services that they make.
+///
+/// All that can be set, none of which has to be:
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_salesforce_auth::{
+///     AuthorizationScheme, Error, Observer, OnRefreshFailure, RefreshFn, Renewal, SalesforceAuthLayer, Session,
+///     store::{OnSaveFailure, SessionStore}, verdict::SalesforceClassifier,
+/// };
+///
+/// fn layer(
+///     login: impl RefreshFn,
+///     session: Session,
+///     store: impl SessionStore,
+///     observer: impl Observer,
+/// ) -> Result<SalesforceAuthLayer, Error> {
+///     SalesforceAuthLayer::new(login)
+///         // What to begin with, and where to keep it.
+///         .session(session)
+///         .store(store, "integration-user")
+///         .on_save_failure(OnSaveFailure::Continue)
+///         // When a session is over, and how long another may take.
+///         .classifier(SalesforceClassifier::new())
+///         .refresh_timeout(Duration::from_secs(30))
+///         .renewal(Renewal::at(0.8))
+///         // What a rejected request gets.
+///         .max_refreshes(1)
+///         .replay_limit(64 * 1024)
+///         .on_refresh_failure(OnRefreshFailure::Fail)
+///         // What is sent, and where to; and who is told.
+///         .authorization_scheme(AuthorizationScheme::Bearer)
+///         .observer(observer)
+///         .allow_origin("https://api.salesforce.com")
+/// }
+/// ```
 ///
 /// # Panics
 ///

@@ -88,6 +88,15 @@ impl AuthOutcome {
 /// What a request gets that was rejected, if its session cannot be renewed.
 ///
 /// A request that waited for a session before it was ever sent gets the error in any case.
+///
+/// ```
+/// use tower_salesforce_auth::{OnRefreshFailure, SalesforceAuthLayer};
+///
+/// /// For callers who know what to make of a 401.
+/// fn with_rejections(layer: SalesforceAuthLayer) -> SalesforceAuthLayer {
+///     layer.on_refresh_failure(OnRefreshFailure::Respond)
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnRefreshFailure {

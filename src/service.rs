@@ -22,7 +22,27 @@ use crate::{
 /// An HTTP client service whose requests carry a live Salesforce session; made by
 /// [`SalesforceAuthLayer`](crate::SalesforceAuthLayer).
 ///
-/// See the [crate documentation](crate).
+/// See the [crate documentation](crate) for what it does. A client that is kept in a struct is named like this:
+///
+/// ```
+/// use bytes::Bytes;
+/// use http_body_util::Full;
+/// use hyper_util::{client::legacy::{Client, connect::HttpConnector}, rt::TokioExecutor};
+/// use tower::Layer;
+/// use tower_salesforce_auth::{ReplayBody, SalesforceAuth, SalesforceAuthLayer};
+///
+/// struct Accounts {
+///     client: SalesforceAuth<Client<HttpConnector, ReplayBody<Full<Bytes>>>>,
+/// }
+///
+/// fn accounts(layer: &SalesforceAuthLayer) -> Accounts {
+///     Accounts { client: layer.layer(Client::builder(TokioExecutor::new()).build_http()) }
+/// }
+/// # let session = tower_salesforce_auth::Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
+/// # let accounts = accounts(&SalesforceAuthLayer::with_session(session));
+/// # assert!(accounts.client.handle().current().is_some());
+/// # Ok::<_, tower_salesforce_auth::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct SalesforceAuth<S> {
     inner: S,

@@ -339,6 +339,14 @@ impl Session {
 }
 
 /// The word before the token in an `Authorization` header.
+///
+/// ```
+/// use tower_salesforce_auth::{AuthorizationScheme, SalesforceAuthLayer};
+///
+/// fn as_before(layer: SalesforceAuthLayer) -> SalesforceAuthLayer {
+///     layer.authorization_scheme(AuthorizationScheme::OAuth)
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AuthorizationScheme {
@@ -406,6 +414,21 @@ impl fmt::Debug for Session {
 /// Which of the sessions that a [`SessionHandle`](crate::SessionHandle) has published: a counter that only grows.
 ///
 /// A rejection names the generation that was rejected, and so is never mistaken for one of a newer session.
+///
+/// ```
+/// use tower_salesforce_auth::{Session, SessionHandle};
+///
+/// let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
+/// let handle = SessionHandle::with_session(session.clone());
+/// let rejected = handle.set(session.clone());
+/// let newer = handle.set(session);
+/// assert!(newer > rejected);
+///
+/// // Too late: that one is not in use any more.
+/// handle.invalidate(rejected);
+/// assert_eq!(handle.current().map(|live| live.generation()), Some(newer));
+/// # Ok::<_, tower_salesforce_auth::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(u64);
 
@@ -419,6 +442,15 @@ impl fmt::Display for Generation {
 /// A [`Session`] that was published by a [`SessionHandle`](crate::SessionHandle), and its generation.
 ///
 /// Cheap to clone. It dereferences to the session.
+///
+/// ```
+/// use tower_salesforce_auth::{Error, LiveSession, SessionHandle};
+///
+/// async fn instance(handle: &SessionHandle) -> Result<String, Error> {
+///     let live: LiveSession = handle.token().await?;
+///     Ok(live.instance_url().to_string())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct LiveSession(pub(crate) Arc<Published>);
 

@@ -7,6 +7,13 @@ use serde::Serialize;
 /// A request is counted when it arrives, and so is what is decided about it on arrival; of the fields
 /// below, only `tokens_issued`, `token_refusals` and `tokens_revoked` wait for the answer. All clones
 /// of an org count together. Serialized, it is an object with the names of the fields.
+///
+/// ```
+/// use tower_salesforce_auth::emulator::{Counters, Org};
+///
+/// let counters: Counters = Org::new().counters();
+/// assert_eq!((counters.token_requests, counters.data_rejected), (0, 0));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Counters {

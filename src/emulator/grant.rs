@@ -5,6 +5,14 @@ use std::fmt;
 /// What a user's consent yields: a session, and the refresh token to begin the next one with.
 ///
 /// Made by [`Org::authorize`](super::Org::authorize). `Debug` prints neither token.
+///
+/// ```
+/// use tower_salesforce_auth::{Session, emulator::Org};
+///
+/// let grant = Org::new().authorize();
+/// let session = Session::new(grant.access_token(), grant.instance_url())?.with_refresh_token(grant.refresh_token());
+/// # Ok::<_, tower_salesforce_auth::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Grant {
     pub(super) access_token: String,

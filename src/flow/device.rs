@@ -31,7 +31,7 @@ const LIFETIME: Duration = Duration::from_secs(600);
 /// 2. [`wait`](Self::wait) until the user has done so, for ten minutes at most.
 /// 3. Give the session to a layer or handle that is made with the flow: the flow renews it with its refresh token.
 ///
-/// Salesforce has been blocking this flow for apps that are not installed in the org since September 2025.
+/// Salesforce is said to block this flow, since September 2025, for apps that are not installed in the org.
 ///
 /// ```
 /// use bytes::Bytes;

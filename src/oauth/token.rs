@@ -184,6 +184,18 @@ fn unless_refused(answer: Answer, secrets: &[&str], what: &str) -> Result<Answer
 /// [`into_session`](Self::into_session): an answer without them may still bring the one refresh token that works.
 ///
 /// A field of an unexpected type counts as missing, for the same reason.
+///
+/// ```
+/// use tower_salesforce_auth::{LoginUrl, oauth::TokenResponse};
+///
+/// let response: TokenResponse = serde_json::from_str(
+///     r#"{"access_token":"00Dxx!AQEAQ","instance_url":"https://MyDomainName.my.salesforce.com","scope":"api"}"#,
+/// )?;
+/// assert_eq!(response.scope(), Some("api"));
+/// let session = response.into_session(&LoginUrl::production())?;
+/// assert_eq!(session.instance_url().host(), "mydomainname.my.salesforce.com");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct TokenResponse {
     access_token: Option<Secret>,

@@ -179,6 +179,21 @@ impl RefreshDescription {
 // === RefreshContext ===
 
 /// Why a session is wanted, and what it replaces.
+///
+/// It is made by the layer, and by hand to call a [`RefreshFn`] without one:
+///
+/// ```
+/// use tower_salesforce_auth::{RefreshContext, RefreshError, RefreshFn, RefreshReason, Session};
+///
+/// async fn log_in(flow: impl RefreshFn) -> Result<Session, RefreshError> {
+///     flow.refresh(RefreshContext::new(RefreshReason::FirstLogin)).await
+/// }
+///
+/// async fn go_on(flow: impl RefreshFn, refresh_token: &str) -> Result<Session, RefreshError> {
+///     let context = RefreshContext::new(RefreshReason::Manual).with_refresh_token(refresh_token);
+///     flow.refresh(context).await
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct RefreshContext {
     reason: RefreshReason,
