@@ -7,3 +7,5 @@ mod https_client;
 mod pubsub_grpc;
 mod reqwest_client;
 mod stack_order;
+#[path = "../support/traced.rs"]
+mod traced;

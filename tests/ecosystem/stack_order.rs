@@ -3,10 +3,9 @@
 use std::{
     error::Error as _,
     future::{Future, Ready, ready},
-    io,
     pin::Pin,
     sync::{
-        Arc, LazyLock, Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -46,7 +45,9 @@ use tower_salesforce_auth::{
     AuthOutcome, Error, ErrorKind, RefreshContext, RefreshError, ReplayBody, ReplaySkipped,
     SalesforceAuthLayer, Session, SessionHandle, SkipAuth,
 };
-use tracing::{Dispatch, Level, Span, info, subscriber::DefaultGuard};
+use tracing::{Span, info};
+
+use crate::traced::Traced;
 
 const INSTANCE: &str = "https://example.my.salesforce.com";
 const LIMITS: &str = "/services/data/v66.0/limits";
@@ -957,45 +958,6 @@ async fn trace_inside_sees_each_attempt_and_trace_outside_one_request() {
     send(&service, get(LIMITS)).await.unwrap();
     assert_eq!(*inside.lock().unwrap(), [401, 200]);
     assert_eq!(*outside.lock().unwrap(), [200]);
-}
-
-/// Everything that is traced on this thread, as text.
-#[derive(Clone, Default)]
-struct Traced(Arc<Mutex<Vec<u8>>>);
-
-impl Traced {
-    fn begin() -> (Self, DefaultGuard) {
-        // With one subscriber alone, whether a span is wanted is asked of the thread that comes to it first, which may be
-        // another test's, and is remembered for all.
-        static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| {
-            let all = tracing_subscriber::fmt().with_max_level(Level::TRACE);
-            Dispatch::new(all.with_writer(io::sink).finish())
-        });
-        LazyLock::force(&ANOTHER);
-        let traced = Self::default();
-        let writer = traced.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(Level::TRACE)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        (traced, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl io::Write for Traced {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Spans and events with all headers.

@@ -11,4 +11,6 @@ mod secrets;
 mod settings;
 mod soap;
 mod support;
+#[path = "../support/traced.rs"]
+mod traced;
 mod tracing;

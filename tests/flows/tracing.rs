@@ -1,9 +1,6 @@
 //! What is traced of the flows and the layer: enough to see, and no secret (R17, R28).
 
-use std::{
-    io,
-    sync::{Arc, LazyLock, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::Request;
@@ -15,63 +12,23 @@ use tower_salesforce_auth::{
     emulator::{Fault, Org},
     flow::RefreshToken,
 };
-use tracing::{Dispatch, Instrument, Level, info_span, subscriber::DefaultGuard};
-use tracing_subscriber::fmt::format::FmtSpan;
+use tracing::{Instrument, Level, info_span};
 
 use crate::{
     logins::{layers, saml},
     support::{LIMITS, app, get_limits},
+    traced::Traced,
 };
 
-/// Everything that is traced on this thread, as text.
-#[derive(Clone, Default)]
-struct Traced(Arc<Mutex<Vec<u8>>>);
-
-impl Traced {
-    fn begin() -> (Self, DefaultGuard) {
-        // With one subscriber alone, whether a span is wanted is asked of the thread that comes to it first, which may be
-        // another test's, and is remembered for all.
-        static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| {
-            let all = tracing_subscriber::fmt().with_max_level(Level::TRACE);
-            Dispatch::new(all.with_writer(io::sink).finish())
-        });
-        LazyLock::force(&ANOTHER);
-        let traced = Self::default();
-        let writer = traced.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(Level::TRACE)
-            .with_span_events(FmtSpan::FULL)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        (traced, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-
-    /// The one line that has this in it, which is an event of ours.
-    fn line(&self, event: &str) -> String {
-        let text = self.text();
-        let mut lines = text.lines().filter(|line| line.contains(event));
-        let line = lines
-            .next()
-            .unwrap_or_else(|| panic!("no {event} in {text}"));
-        assert!(lines.next().is_none(), "several {event} in {text}");
-        line.to_owned()
-    }
-}
-
-impl io::Write for Traced {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// The one line that has this in it, which is an event of ours.
+fn line(traced: &Traced, event: &str) -> String {
+    let text = traced.text();
+    let mut lines = text.lines().filter(|line| line.contains(event));
+    let line = lines
+        .next()
+        .unwrap_or_else(|| panic!("no {event} in {text}"));
+    assert!(lines.next().is_none(), "several {event} in {text}");
+    line.to_owned()
 }
 
 /// A layer with a session that came with a refresh token.
@@ -180,13 +137,13 @@ async fn r28_a_refresh_is_traced_in_the_span_of_the_request_that_caused_it() {
         r#" request{{id=7}}:salesforce.refresh{{reason=Rejected attempt=1 grant="refresh_token" host="{host}""#
     );
     for event in ["refresh started", "session changed", "refresh succeeded"] {
-        let line = traced.line(event);
+        let line = line(&traced, event);
         assert!(line.contains(&span), "{span} in {line}");
     }
-    let succeeded = traced.line("refresh succeeded");
+    let succeeded = line(&traced, "refresh succeeded");
     assert!(succeeded.contains(" INFO ") && succeeded.contains("waiters=1"));
     assert!(succeeded.contains(r#"outcome="succeeded""#), "{succeeded}");
-    let replayed = traced.line("request replayed");
+    let replayed = line(&traced, "request replayed");
     assert!(
         replayed.contains(" request{id=7}: ") && replayed.contains("attempt=2"),
         "{replayed}"
@@ -228,10 +185,10 @@ async fn r28_a_failure_has_the_code_of_the_server() {
         assert_eq!(description.host(), app(&org).login_url().host());
     }
     for event in ["refresh failed", "re-authentication required"] {
-        let line = traced.line(event);
+        let line = line(&traced, event);
         assert!(line.contains(r#"error_code="invalid_grant""#), "{line}");
     }
-    assert!(traced.line("re-authentication required").contains("ERROR"));
+    assert!(line(&traced, "re-authentication required").contains("ERROR"));
 }
 
 #[tokio::test]
@@ -243,7 +200,7 @@ async fn r28_a_replay_that_is_skipped_and_a_logout_are_traced() {
     org.expire_sessions();
     let (traced, _guard) = Traced::begin();
     get_limits(&layer, &org).await.unwrap();
-    assert!(traced.line("replay skipped").contains("NotConfigured"));
+    assert!(line(&traced, "replay skipped").contains("NotConfigured"));
     let _ = layer.handle().logout(org.clone()).await;
-    assert!(traced.line("logged out").contains("INFO"));
+    assert!(line(&traced, "logged out").contains("INFO"));
 }
