@@ -42,8 +42,6 @@ pub(crate) struct Exchange<S, B> {
     /// Whether it was sent with a session that another process had stored. The first of those is no refresh: it may be as
     /// dead as the one before it, and nobody would have been asked for another.
     pub(crate) has_adopted: bool,
-    /// Whether it had to wait for a session before it was sent at all.
-    pub(crate) has_waited: bool,
     pub(crate) on_refresh_failure: OnRefreshFailure,
     /// Whose request it is.
     pub(crate) api: Api,
@@ -144,7 +142,6 @@ where
         attempts: 1,
         refreshes_left: policy.max_refreshes,
         has_adopted: false,
-        has_waited: false,
         on_refresh_failure: policy.on_refresh_failure,
         api,
         has_jwt: published.has_jwt,
@@ -282,14 +279,13 @@ impl<S, B> Exchange<S, B> {
         if let (Verdict::Pass, Some(trial)) = (verdict, &self.trial) {
             trial.accept();
         }
-        match verdict {
-            // What it waited for, or was sent again with, was worth its refresh.
-            Verdict::Pass if self.is_refreshed() || self.has_waited => {
-                self.handle.prove(self.generation);
+        if self.is_refreshed() {
+            match verdict {
+                Verdict::Pass => self.handle.prove(self.generation),
+                Verdict::Expired => self.handle.judge(self.generation),
+                // The session is not to blame.
+                Verdict::Incurable => {}
             }
-            Verdict::Expired if self.is_refreshed() => self.handle.judge(self.generation),
-            // Others have proved it, or the session is not to blame.
-            Verdict::Pass | Verdict::Expired | Verdict::Incurable => {}
         }
         if replay_skipped.is_some() || self.is_refreshed() {
             self.note(response, self.is_refreshed(), replay_skipped);

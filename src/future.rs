@@ -148,7 +148,7 @@ where
                 policy,
             } => {
                 let (mut head, body) = request.into_parts();
-                let (body, mut exchange) = prepare(
+                let (body, exchange) = prepare(
                     &mut head,
                     body,
                     meant_for,
@@ -157,9 +157,6 @@ where
                     &policy,
                     clone_inner,
                 )?;
-                if let Some(exchange) = &mut exchange {
-                    exchange.has_waited = true;
-                }
                 (Request::from_parts(head, body), exchange)
             }
             // The session may be another than the one that the rejection was held against.

@@ -424,7 +424,7 @@ impl SessionHandle {
         self.shared.lock().judge(generation);
     }
 
-    /// Reports that a request that had been rejected before, or had waited, was accepted with this generation.
+    /// Reports that a request that had been rejected before was accepted with this generation.
     pub(crate) fn prove(&self, generation: Generation) {
         self.shared.lock().prove(generation);
     }

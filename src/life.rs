@@ -248,7 +248,7 @@ impl Life {
         })
     }
 
-    /// Takes note that a request was accepted with this session after it was rejected with another, or had waited for it.
+    /// Takes note that a request was accepted with this session after it was rejected with another.
     pub(crate) fn prove(&mut self, generation: Generation) {
         let proven = self
             .unproven

@@ -381,6 +381,11 @@ async fn nobody_waits_for_ever_and_a_renewal_that_fails_for_a_while_costs_no_ses
         // As long as it backs off at most.
         tokio::time::advance(Duration::from_secs(120)).await;
         assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
+        // One that ends that soon is taken for no better than the one before: there is no other for a moment.
+        site.org.expire_sessions();
+        is_unreachable(&browser.get("/contacts").await);
+        tokio::time::advance(Duration::from_secs(120)).await;
+        assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
     }
 
     // While each new session is turned down at once, there is none for a moment.

@@ -1,6 +1,7 @@
 //! When to stop: failures for good, failures that may pass, and refreshes that bring nothing.
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -18,7 +19,7 @@ use tower_salesforce_auth::{
     ReplayBody, ReplaySkipped, SalesforceAuthLayer, SessionState,
 };
 
-use crate::support::{Api, get, send, session};
+use crate::support::{Api, expired, get, send, session};
 
 #[derive(Clone, Default)]
 struct Announced(Arc<AtomicUsize>);
@@ -213,27 +214,39 @@ async fn r12_refreshes_that_bring_rejected_tokens_become_rare() {
     }
 }
 
-/// Not only what is sent again proves a session good: what had to wait for it does so too.
+/// What had to wait for a session, and was accepted with it, is no proof of it: it may be sent where every token is good,
+/// and be one of many, so that each refusal elsewhere would find a session that was proved.
 #[tokio::test(start_paused = true)]
-async fn r12_a_session_that_a_waiting_request_was_accepted_with_was_worth_its_refresh() {
-    let api = Api::accepting("T1");
-    let (layer, began) = planned(|n| match n {
-        0 => Err(RefreshError::transient("busy").with_retry_after(Duration::from_secs(60))),
-        1 => Ok("T1"),
-        _ => Ok("T2"),
-    });
-    let service = layer.session(session("T0")).layer(api.clone());
-    send(&service, get("/")).await.unwrap_err();
-    advance(Duration::from_secs(60)).await;
-    let response = send(&service, get("/")).await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
-    assert!(response.extensions().get::<AuthOutcome>().is_none());
-
-    // It ends at once: that is no reason to leave Salesforce alone.
-    api.accept("T2");
-    let response = send(&service, get("/")).await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(began.lock().unwrap().len(), 3);
+async fn r12_what_waited_elsewhere_does_not_let_a_refusing_endpoint_log_in_for_each_request() {
+    let logins = Arc::new(AtomicUsize::new(0));
+    let layer = {
+        let logins = Arc::clone(&logins);
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let n = logins.fetch_add(1, Ordering::SeqCst) + 1;
+            async move { Ok(session(&format!("T{n}"))) }
+        })
+    };
+    let service = layer.session(session("T0")).layer(tower::service_fn(
+        async |request: http::Request<ReplayBody<Full<Bytes>>>| {
+            Ok::<_, Infallible>(match request.uri().path() {
+                "/refusing" => expired(),
+                _ => http::Response::new(Full::default()),
+            })
+        },
+    ));
+    for _ in 0..100 {
+        // The second comes after the rejection of the first, and before the refresh has begun.
+        let (refused, waited) = tokio::join!(
+            biased;
+            send(&service, get("/refusing")),
+            send(&service, get("/elsewhere")),
+        );
+        assert_eq!(refused.unwrap().status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(waited.unwrap().status(), StatusCode::OK);
+        advance(Duration::from_millis(100)).await;
+    }
+    let logins = logins.load(Ordering::SeqCst);
+    assert!(logins <= 5, "{logins} logins in some ten seconds");
 }
 
 /// The other endpoints go on with a token that is good.
