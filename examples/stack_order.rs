@@ -1,4 +1,4 @@
-//! A whole stack: ten layers of tower and tower-http around the Salesforce layer, and what each of them saw.
+//! A whole stack: eleven layers of tower and tower-http around the Salesforce layer, and what each of them saw.
 //!
 //! ```sh
 //! cargo run --example stack_order

@@ -10,25 +10,28 @@
 //! ```
 //! use bytes::Bytes;
 //! use http::Request;
-//! use http_body_util::Full;
-//! use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+//! use http_body_util::{BodyExt, Full};
 //! use tower::{Layer, Service, ServiceExt};
-//! use tower_salesforce_auth::{BoxError, SalesforceAuthLayer, flow::ClientCredentials, oauth::App};
+//! use tower_salesforce_auth::{
+//!     BoxError, SalesforceAuthLayer, flow::ClientCredentials, https::HttpsClient, oauth::App,
+//! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
 //! # let org = tower_salesforce_auth::emulator::Org::new();
 //! # let served = org.serve().await?;
 //! # let (my_domain, client_id, client_secret) = (org.login_url(), org.client_id(), org.client_secret());
-//! # let (for_tokens, for_data) = (Client::builder(TokioExecutor::new()), Client::builder(TokioExecutor::new()));
-//! // `my_domain` is "https://MyDomainName.my.salesforce.com", and the clients speak TLS.
+//! // `my_domain` is "https://MyDomainName.my.salesforce.com".
 //! let app = App::new(my_domain.parse()?, client_id).client_secret(client_secret);
-//! let login = ClientCredentials::new(for_tokens.build_http(), app);
-//! let mut client = SalesforceAuthLayer::new(login).layer(for_data.build_http());
+//! // Each has connections of its own: a login must not wait for the requests that wait for it.
+//! let login = ClientCredentials::new(HttpsClient::new()?, app);
+//! let mut client = SalesforceAuthLayer::new(login).layer(HttpsClient::new()?);
 //!
 //! let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
 //! let response = client.ready().await?.call(request).await?;
 //! assert_eq!(response.status(), 200);
+//! let body = response.into_body().collect().await?.to_bytes();
+//! # assert!(body.starts_with(b"{"));
 //! # Ok(())
 //! # }
 //! ```
@@ -36,7 +39,12 @@
 //! Nothing was done before the first request. It found no session, waited for the login, and went to the instance that
 //! this brought: a relative URI is all that a request needs. Clones of the client share the session.
 //!
-//! The clients that speak TLS are yours to choose; `https::HttpsClient`, of the feature `https-client`, is one that is ready.
+//! If tower is new to you: a `Service` answers requests, as an HTTP client does, and a `Layer` makes another service of
+//! one, by putting something around it. `ready` waits until the service can take a request, and `call` sends it; `oneshot`,
+//! below, does both, and takes the service, so that it is given a clone.
+//!
+//! `HttpsClient`, of the feature `https-client`, speaks TLS. Any other tower client does as well. Beside this crate it takes
+//! `bytes`, `http`, `http-body-util`, `tower` with its feature `util`, and `tokio`.
 //!
 //! ## Choose how to log in
 //!
@@ -52,24 +60,27 @@
 //!
 //! ## Let the session end
 //!
-//! Sessions end at any time: by a timeout, a logout elsewhere, a policy. The [`emulator`] is a Salesforce org to try that on:
+//! Sessions end at any time: by a timeout, a logout elsewhere, a policy. The [`emulator`], a feature of its own, is a
+//! Salesforce org to try that on:
 //!
 //! ```
 //! # use bytes::Bytes;
 //! # use http::Request;
 //! # use http_body_util::Full;
 //! # use tower::{Layer, ServiceExt};
-//! # use tower_salesforce_auth::{BoxError, emulator::Org, SalesforceAuthLayer, flow::ClientCredentials, oauth::App};
+//! # use tower_salesforce_auth::{BoxError, SalesforceAuthLayer, flow::ClientCredentials, oauth::App};
 //! use tokio::task::JoinSet;
-//! use tower_salesforce_auth::AuthOutcome;
+//! use tower_salesforce_auth::{AuthOutcome, emulator::Org};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), BoxError> {
-//! # let org = Org::new();
-//! # let app = App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
-//! # let limits = || Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default());
-//! # let client = SalesforceAuthLayer::new(ClientCredentials::new(org.clone(), app)).layer(org.clone());
-//! # client.clone().oneshot(limits()?).await?;
+//! // It is a tower service, and takes the place of both clients.
+//! let org = Org::new();
+//! let app = App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
+//! let client = SalesforceAuthLayer::new(ClientCredentials::new(org.clone(), app)).layer(org.clone());
+//!
+//! let limits = || Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default());
+//! client.clone().oneshot(limits()?).await?;
 //! org.expire_sessions();
 //!
 //! let mut callers = JoinSet::new();
