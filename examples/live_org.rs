@@ -1,4 +1,4 @@
-//! The same stack as in `quickstart`, against a real org.
+//! A real org: logs in, runs a query, renews the session, and runs it again.
 //!
 //! ```sh
 //! SF_LOGIN_URL=https://MyDomainName.my.salesforce.com SF_CLIENT_ID=… SF_CLIENT_SECRET=… cargo run --example live_org

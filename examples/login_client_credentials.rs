@@ -9,29 +9,28 @@
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
     BoxError, SalesforceAuthLayer,
     emulator::Org,
     flow::ClientCredentials,
+    https::HttpsClient,
     oauth::{App, ClientAuthentication},
 };
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // A real org has its own of all this, and a client that speaks TLS.
+    // A real org has its own of all this.
     let org = Org::new();
     let served = org.serve().await?;
-    let http = Client::builder(TokioExecutor::new());
 
     // The secret in a header, as Salesforce prefers it. `.client_secret(…)` sends it in the form.
     let app = App::new(org.login_url().parse()?, org.client_id())
         .client_authentication(ClientAuthentication::secret_basic(org.client_secret()));
-    let login = ClientCredentials::new(http.build_http(), app);
+    let login = ClientCredentials::new(HttpsClient::new()?, app);
 
     let layer = SalesforceAuthLayer::new(login);
-    let client = layer.layer(http.build_http());
+    let client = layer.layer(HttpsClient::new()?);
     for _ in 0..2 {
         let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
         let response = client.clone().oneshot(request).await?;

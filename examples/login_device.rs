@@ -9,22 +9,20 @@
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
-    BoxError, SalesforceAuthLayer, emulator::Org, flow::DeviceFlow, oauth::App,
+    BoxError, SalesforceAuthLayer, emulator::Org, flow::DeviceFlow, https::HttpsClient, oauth::App,
 };
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // A real org has its own of all this, and a client that speaks TLS.
+    // A real org has its own of all this.
     let org = Org::new();
     let served = org.serve().await?;
-    let http = Client::builder(TokioExecutor::new());
 
     let app =
         App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
-    let flow = DeviceFlow::new(http.build_http(), app).scope("api refresh_token");
+    let flow = DeviceFlow::new(HttpsClient::new()?, app).scope("api refresh_token");
     let code = flow.begin().await?;
     println!(
         "Go to {} and enter {}.",
@@ -45,7 +43,7 @@ async fn main() -> Result<(), BoxError> {
 
     // From here on the flow renews the session with the refresh token that came with it.
     let layer = SalesforceAuthLayer::new(flow).session(session);
-    let client = layer.layer(http.build_http());
+    let client = layer.layer(HttpsClient::new()?);
     org.expire_sessions();
     let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
     let response = client.oneshot(request).await?;

@@ -11,29 +11,28 @@
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
     BoxError, SalesforceAuthLayer,
     emulator::Org,
     flow::JwtBearer,
+    https::HttpsClient,
     oauth::{App, PrivateKey},
 };
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // A real org has its own of all this, and a client that speaks TLS.
+    // A real org has its own of all this.
     let org = Org::new();
     let served = org.serve().await?;
     let pem = org.jwt_private_key();
-    let http = Client::builder(TokioExecutor::new());
 
     let key = PrivateKey::from_pem(pem)?;
     let app = App::new(org.login_url().parse()?, org.client_id());
-    let login = JwtBearer::new(http.build_http(), app, org.username(), key);
+    let login = JwtBearer::new(HttpsClient::new()?, app, org.username(), key);
 
     let layer = SalesforceAuthLayer::new(login);
-    let client = layer.layer(http.build_http());
+    let client = layer.layer(HttpsClient::new()?);
     for _ in 0..2 {
         let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
         let response = client.clone().oneshot(request).await?;

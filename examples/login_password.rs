@@ -10,36 +10,36 @@
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
     BoxError, RefreshFn, SalesforceAuthLayer,
     emulator::Org,
     flow::{SoapLogin, UsernamePassword},
+    https::HttpsClient,
     oauth::{self, App},
 };
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // A real org has its own of all this, and a client that speaks TLS.
+    // A real org has its own of all this.
     let org = Org::new();
     let served = org.serve().await?;
-    let http = || Client::builder(TokioExecutor::new()).build_http();
+    let http = HttpsClient::new()?;
 
     let soap = SoapLogin::new(
-        http(),
+        http.clone(),
         org.login_url().parse()?,
         org.username(),
         org.password(),
     )
     .security_token(org.security_token());
-    use_session("SOAP login", soap, http()).await?;
+    use_session("SOAP login", soap, http.clone()).await?;
 
     let app =
         App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
-    let password = UsernamePassword::new(http(), app, org.username(), org.password())
+    let password = UsernamePassword::new(http.clone(), app, org.username(), org.password())
         .security_token(org.security_token());
-    use_session("username-password", password, http()).await?;
+    use_session("username-password", password, http).await?;
 
     served.shutdown().await;
     Ok(())
@@ -48,10 +48,10 @@ async fn main() -> Result<(), BoxError> {
 async fn use_session(
     name: &str,
     login: impl RefreshFn,
-    http: Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>,
+    http: HttpsClient<Full<Bytes>>,
 ) -> Result<(), BoxError> {
     let layer = SalesforceAuthLayer::new(login);
-    let client = layer.layer(Client::builder(TokioExecutor::new()).build_http());
+    let client = layer.layer(HttpsClient::new()?);
     let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
     let response = client.clone().oneshot(request).await?;
 

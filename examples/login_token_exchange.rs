@@ -10,21 +10,21 @@
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
     BoxError, RefreshFn, SalesforceAuthLayer,
     emulator::Org,
     flow::{ExtensionGrant, SamlBearer, SubjectTokenType, TokenExchange},
+    https::HttpsClient,
     oauth::App,
 };
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // A real org has its own of all this, and a client that speaks TLS.
+    // A real org has its own of all this.
     let org = Org::new();
     let served = org.serve().await?;
-    let http = || Client::builder(TokioExecutor::new()).build_http();
+    let http = HttpsClient::new()?;
     let app =
         App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
     // The emulated org takes a subject token that it was told of, and a SAML assertion of its user, as they are.
@@ -35,23 +35,24 @@ async fn main() -> Result<(), BoxError> {
         org.username()
     );
 
-    let exchange = TokenExchange::new(http(), app.clone(), id_token, SubjectTokenType::IdToken);
+    let exchange = TokenExchange::new(
+        http.clone(),
+        app.clone(),
+        id_token,
+        SubjectTokenType::IdToken,
+    );
     use_session("token exchange", exchange).await?;
 
-    let saml = SamlBearer::new(http(), org.login_url().parse()?, assertion);
+    let saml = SamlBearer::new(http.clone(), org.login_url().parse()?, assertion);
     use_session("SAML bearer", saml).await?;
 
     // What has no flow of its own: any grant type, with its own parameters.
-    let grant = ExtensionGrant::new(
-        http(),
-        app,
-        "urn:ietf:params:oauth:grant-type:token-exchange",
-    )
-    .parameter("subject_token", id_token)
-    .parameter(
-        "subject_token_type",
-        "urn:ietf:params:oauth:token-type:id_token",
-    );
+    let grant = ExtensionGrant::new(http, app, "urn:ietf:params:oauth:grant-type:token-exchange")
+        .parameter("subject_token", id_token)
+        .parameter(
+            "subject_token_type",
+            "urn:ietf:params:oauth:token-type:id_token",
+        );
     use_session("extension grant", grant).await?;
 
     served.shutdown().await;
@@ -60,7 +61,7 @@ async fn main() -> Result<(), BoxError> {
 
 async fn use_session(name: &str, login: impl RefreshFn) -> Result<(), BoxError> {
     let layer = SalesforceAuthLayer::new(login);
-    let client = layer.layer(Client::builder(TokioExecutor::new()).build_http());
+    let client = layer.layer(HttpsClient::new()?);
     let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
     let response = client.oneshot(request).await?;
     let live = layer.handle().token().await?;

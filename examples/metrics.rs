@@ -18,7 +18,6 @@ use std::{
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     counter, histogram,
@@ -28,7 +27,7 @@ use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
     AuthOutcome, BoxError, Observer, RefreshDescription, RefreshError, RefreshFailed,
     RefreshStarted, RefreshSucceeded, ReplaySkipped, Replayed, SalesforceAuthLayer, emulator::Org,
-    flow::ClientCredentials, oauth::App,
+    flow::ClientCredentials, https::HttpsClient, oauth::App,
 };
 
 // === The observer ===
@@ -87,12 +86,11 @@ async fn main() -> Result<(), BoxError> {
 
     let org = Org::new();
     let served = org.serve().await?;
-    let http = Client::builder(TokioExecutor::new());
     let app =
         App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
-    let login = ClientCredentials::new(http.build_http(), app);
+    let login = ClientCredentials::new(HttpsClient::new()?, app);
     let layer = SalesforceAuthLayer::new(login).observer(Metrics);
-    let client = layer.layer(http.build_http());
+    let client = layer.layer(HttpsClient::new()?);
 
     // The first round logs in, the second finds the session expired.
     for _ in 0..2 {

@@ -16,17 +16,17 @@ use tokio::{
     task::JoinSet,
 };
 use tower_salesforce_auth::{
-    BoxError, LiveSession, SessionHandle, emulator::Org, flow::ClientCredentials, oauth::App,
+    BoxError, LiveSession, SessionHandle, emulator::Org, flow::ClientCredentials,
+    https::HttpsClient, oauth::App,
 };
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let org = Org::new();
     let served = org.serve().await?;
-    let http = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new());
     let app =
         App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
-    let handle = SessionHandle::new(ClientCredentials::new(http.build_http(), app));
+    let handle = SessionHandle::new(ClientCredentials::new(HttpsClient::new()?, app));
 
     for round in ["first login", "after an expiry"] {
         let mut callers = JoinSet::new();

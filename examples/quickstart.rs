@@ -4,7 +4,8 @@
 //! cargo run --example quickstart
 //! ```
 //!
-//! The Salesforce org is an emulator on loopback; everything else is what a program that talks to a real org has.
+//! The Salesforce org is an emulator on loopback, where the clients need no TLS. A program that talks to a real org has
+//! `HttpsClient` in their place, and everything else is the same.
 
 use std::process::ExitCode;
 
