@@ -49,15 +49,29 @@ have a user authorize the app, and give the refresh token to the first run. The 
 newest one in the directory.";
 
 #[tokio::main]
-async fn main() -> Result<ExitCode, BoxError> {
+async fn main() -> ExitCode {
     let config = match Config::from_env() {
         Ok(config) => config,
         Err(problem) => {
             eprintln!("{problem}\n\n{USAGE}");
-            return Ok(ExitCode::from(2));
+            return ExitCode::from(2);
         }
     };
+    let Err(error) = run(config).await else {
+        return ExitCode::SUCCESS;
+    };
+    // With its sources: what Salesforce said, and what to do about it, is in one of them.
+    eprint!("{error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprint!(": {error}");
+        cause = error.source();
+    }
+    eprintln!();
+    ExitCode::FAILURE
+}
 
+async fn run(config: Config) -> Result<(), BoxError> {
     // A flow has an HTTP client of its own: what it sends must not wait for itself.
     let mut layer = match config.refresh_token {
         None => SalesforceAuthLayer::new(ClientCredentials::new(HttpsClient::new()?, config.app)),
@@ -78,8 +92,7 @@ async fn main() -> Result<ExitCode, BoxError> {
 
     let live = handle.refresh().await?;
     println!("Renewed the session at {}.", live.instance_url());
-    show(&client, &query).await?;
-    Ok(ExitCode::SUCCESS)
+    show(&client, &query).await
 }
 
 async fn show(

@@ -50,7 +50,7 @@ async fn main() -> Result<(), BoxError> {
         session.instance_url()
     );
 
-    // The flow renews the session. What it has now is as good as expired: ask for another.
+    // The flow renews the session, with the refresh token that came with it: here at once, to see it do so.
     let layer = SalesforceAuthLayer::new(flow).session(session);
     layer.handle().refresh().await?;
     let client = layer.layer(HttpsClient::new()?);

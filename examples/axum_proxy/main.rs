@@ -39,6 +39,13 @@ const LIMITS: &str = "/services/data/v66.0/limits";
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     tracing_subscriber::fmt().init();
+    let mut is_demo = false;
+    for argument in env::args().skip(1) {
+        if argument != "--demo" {
+            return Err(format!("{argument} is not an option: there is --demo alone").into());
+        }
+        is_demo = true;
+    }
     let (key, shown) = match env::var("PROXY_API_KEY") {
         Ok(key) if key.is_empty() => return Err("PROXY_API_KEY is set, but empty".into()),
         Ok(key) => (key, "$PROXY_API_KEY".to_owned()),
@@ -60,7 +67,7 @@ async fn main() -> Result<(), BoxError> {
     let url = format!("http://{}", listener.local_addr()?);
     println!("curl -H \"X-Api-Key: {shown}\" {url}{LIMITS}");
 
-    if env::args().any(|argument| argument == "--demo") {
+    if is_demo {
         let serving = tokio::spawn(axum::serve(listener, proxy).into_future());
         // The first request logs in.
         ask(&format!("{url}{LIMITS}"), &key).await?;
