@@ -118,6 +118,24 @@ fn root_certificates_have_to_be_certificates() {
     }
 }
 
+#[test]
+fn a_key_beside_the_root_certificates_is_not_shown() {
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    // As it gets into environment variables.
+    let in_one_line = key.replace('\n', "");
+    let begun = key.replace("-----END", "-----ENDED");
+    let broken = key.replace("KEY-----\n", "KEY----\n");
+    for pem in [in_one_line, begun, broken] {
+        let error = HttpsClient::builder().root_certificates(&pem).unwrap_err();
+        let told = format!("{error:?} {}", chain(&error.clone().into()));
+        let secret = &key.lines().nth(1).unwrap()[..16];
+        let secret_as_numbers = format!("{:?}", secret.as_bytes());
+        for secret in [secret, secret_as_numbers.trim_matches(['[', ']'])] {
+            assert!(!told.contains(secret), "{told}");
+        }
+    }
+}
+
 // === Plain HTTP ===
 
 #[tokio::test]
