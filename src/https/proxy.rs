@@ -18,7 +18,7 @@ const SCHEMES: [&str; 4] = ["http", "https", "socks5", "socks5h"];
 /// |---|---|
 /// | `http://host:port`, or `host:port` | a proxy that is asked by `CONNECT`, in the clear; port 80 if none is given |
 /// | `https://host:port` | one that is asked by TLS, so that nobody else learns its password; port 443 if none is given |
-/// | `socks5://host:port`, `socks5h://host:port` | a SOCKS5 proxy. Either way it looks up the names |
+/// | `socks5://host:port`, `socks5h://host:port` | a SOCKS5 proxy. Either way it looks up the names; the port has to be given |
 ///
 /// A user and a password go before the host, percent-encoded: `http://user:p%40ss@host:port`. They are sent to the proxy as
 /// `Proxy-Authorization: Basic`, or in the way of SOCKS5 (RFC 1929). `Debug` does not show them, and no error does.
@@ -86,8 +86,8 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidUrl`] if it is not a URL, or its scheme is another than those above. The error names the scheme
-    /// alone.
+    /// [`ErrorKind::InvalidUrl`] if it is not a URL, its scheme is another than those above, its port is none, or there is
+    /// more to it, as there seems to be if a password is not percent-encoded. The error names the scheme alone.
     pub fn url(url: impl Into<Secret>) -> Result<Self, Error> {
         Self::named("the proxy", url.into())
     }
@@ -104,19 +104,43 @@ impl Proxy {
                 "{what} is one for {scheme}://, which is not supported: expected one of http, https, socks5 and socks5h"
             )));
         }
+        // It is not a part of what was parsed.
+        let has_fragment = url.expose().contains('#');
         let proxy = Self {
             url: Some(url),
             except: String::new(),
         };
+        // What the matcher makes nothing of would be no proxy at all.
         let anywhere = Uri::from_static("https://example.com");
-        match proxy.matcher().intercept(&anywhere) {
-            Some(intercept) if intercept.uri().host().is_some_and(|host| !host.is_empty()) => {
-                Ok(proxy)
-            }
-            _ => Err(invalid(format!(
+        let is_used = proxy.matcher().intercept(&anywhere).is_some();
+        let authority = parsed
+            .authority()
+            .filter(|authority| is_used && !authority.host().is_empty());
+        let Some(authority) = authority else {
+            return Err(invalid(format!(
                 "{what} has no host: expected http://host:port"
-            ))),
+            )));
+        };
+        // Where such a character stands in a password, what is before it would be looked up, and shown in errors.
+        let is_read_as_meant = matches!(parsed.path(), "" | "/")
+            && parsed.query().is_none()
+            && !has_fragment
+            && authority.as_str().matches('@').count() <= 1;
+        if !is_read_as_meant {
+            return Err(invalid(format!(
+                "{what} is more than http://user:password@host:port: a `/`, `?`, `#` or `@` in the password has to be \
+                 percent-encoded"
+            )));
         }
+        // The http crate takes what is no number for no port, and then another would be asked.
+        let has_port = authority.port_u16().is_some();
+        let names_port = !authority.as_str().ends_with(authority.host());
+        if !has_port && (names_port || scheme.starts_with("socks")) {
+            return Err(invalid(format!(
+                "{what} has no port, or none that is a number up to 65535: expected {scheme}://host:port"
+            )));
+        }
+        Ok(proxy)
     }
 
     /// Leaves out these hosts, in addition to others: they are reached directly.

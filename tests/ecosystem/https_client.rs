@@ -302,12 +302,54 @@ fn a_proxy_that_cannot_be_used_is_an_error_without_its_secrets() {
         ("http://user:hunter2 @proxy.example.com", "not a URL"),
         ("/hunter2", "no host"),
         ("", "not a URL"),
+        // What is special in a URL has to be percent-encoded, or a password is taken for something that can be shown.
+        (
+            "http://user:p@hunter2@proxy.example.com:3128",
+            "percent-encoded",
+        ),
+        (
+            "http://hunter2:12/34@proxy.example.com:3128",
+            "percent-encoded",
+        ),
+        ("hunter2:12/34@proxy.example.com:3128", "not a URL"),
+        (
+            "http://hunter2:12?34@proxy.example.com:3128",
+            "percent-encoded",
+        ),
+        (
+            "http://hunter2:12#34@proxy.example.com:3128",
+            "percent-encoded",
+        ),
+        (
+            "http://hunter2:pa/ss@proxy.example.com:3128",
+            "percent-encoded",
+        ),
+        // Another port would be asked.
+        ("http://user:hunter2@proxy.example.com:3l28", "port"),
+        ("http://user:hunter2@proxy.example.com:99999", "port"),
+        ("http://user:hunter2@proxy.example.com:", "port"),
+        ("socks5://user:hunter2@proxy.example.com", "port"),
     ] {
         let error = Proxy::url(url).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidUrl);
         let told = format!("{error} {error:?}");
         assert!(told.contains(expected), "{told}");
         assert!(!told.contains("hunter2"), "{told}");
+    }
+}
+
+#[test]
+fn a_proxy_is_its_host_and_its_port() {
+    for url in [
+        "http://proxy.example.com",
+        "http://proxy.example.com/",
+        "proxy.example.com:3128",
+        "https://user:p%40ss@proxy.example.com",
+        "http://[::1]:3128",
+        "http://user:p%40ss@[::1]",
+        "socks5://[::1]:1080",
+    ] {
+        assert!(Proxy::url(url).is_ok(), "{url}");
     }
 }
 
