@@ -182,6 +182,8 @@ where
 {
     if let Some(factory) = head.extensions.remove::<BodyFactory<B>>()
         && api != Api::Soap
+        // Whoever took the body out, a redirect for one, may have left what made it.
+        && !body.is_end_stream()
     {
         return ReplayBody::made(body, factory);
     }

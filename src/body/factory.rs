@@ -19,6 +19,7 @@ use http::Request;
 /// - It is found by its type: `B` has to be the type of the request's body as it gets to
 ///   [`SalesforceAuth`](crate::SalesforceAuth). If a layer outside of that turns the body into another, box it for one,
 ///   the factory has to make what that layer makes.
+/// - A body that is known to be empty is sent again as it is: a redirect may have made that of another, and left the factory.
 /// - A SOAP envelope, which needs the session of the attempt in it, is kept as it would be without.
 ///
 /// # Panics

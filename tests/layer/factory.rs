@@ -15,7 +15,8 @@ use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use tokio::task::JoinSet;
-use tower::{Layer, service_fn};
+use tower::{Layer, ServiceBuilder, service_fn};
+use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_salesforce_auth::{
     AuthOutcome, BodyFactory, NoReplay, ReplayBody, ReplaySkipped, SkipAuth,
 };
@@ -408,6 +409,56 @@ async fn a_factory_of_other_bodies_is_none() {
     let skipped = outcome(&response).replay_skipped();
     assert_eq!(skipped, Some(ReplaySkipped::BodyNotReplayable));
     assert_eq!((refresher.count(), server.received()), (1, vec![CHUNKS]));
+}
+
+/// A redirect may make a request of it that has no body, and hands the extensions on.
+#[tokio::test]
+async fn a_body_that_is_empty_is_not_replayed_with_what_a_factory_makes() {
+    let api = Api::accepting("T0");
+    let refresher = Refresher::of(&api);
+    let redirecting = {
+        let api = api.clone();
+        service_fn(move |request: Request<ReplayBody<Full<Bytes>>>| {
+            let api = api.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.unwrap().to_bytes();
+                let is_upload = head.uri.path() == "/upload";
+                let mut answer = api.answer(head, body, None);
+                if is_upload {
+                    *answer.status_mut() = StatusCode::SEE_OTHER;
+                    answer
+                        .headers_mut()
+                        .insert("location", "/status".parse().unwrap());
+                    // The session ends on the way.
+                    api.accept("nothing");
+                }
+                Ok::<_, std::convert::Infallible>(answer)
+            }
+        })
+    };
+    let service = ServiceBuilder::new()
+        .layer(FollowRedirectLayer::new())
+        .layer(refresher.layer())
+        .service(redirecting);
+    let head = Request::put("https://example.my.salesforce.com/upload");
+    let factory = BodyFactory::new(|| Full::new(Bytes::from("an upload")));
+
+    let response = send(&service, factory.attach(head.body(()).unwrap()))
+        .await
+        .unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(outcome(&response).attempts(), 2);
+    let seen = api.seen();
+    let sent = seen.iter().map(|seen| (seen.uri.path(), &seen.body[..]));
+    let sent: Vec<_> = sent.collect();
+    let expected: [(&str, &[u8]); 3] = [
+        ("/upload", b"an upload"),
+        ("/status", b""),
+        ("/status", b""),
+    ];
+    assert_eq!(sent, expected);
 }
 
 #[tokio::test]
