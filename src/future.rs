@@ -230,6 +230,7 @@ fn recover<S, ReqBody, ResBody>(
 ) -> Step<S, ReqBody, ResBody>
 where
     S: Service<Request<ReplayBody<ReqBody>>>,
+    ReqBody: Body,
     ResBody: Body,
 {
     if let Some(reason) = rejected.exchange.reason_to_stop(live) {
@@ -256,13 +257,11 @@ where
         Ok(Kept {
             not_ready_inner,
             head,
-            body: KeptBody::Made { factory, replace },
-        }) => {
-            // If the body is gone, it need not be told to end.
-            let _ = replace.send(());
-            let body = Replayable::Made(factory);
-            Step::Wait(replay(rejected, not_ready_inner, head, body))
-        }
+            body: KeptBody::Made(remake),
+        }) => match remake.make() {
+            Some(body) => Step::Wait(replay(rejected, not_ready_inner, head, body)),
+            None => Step::Respond(rejected.into_response(ReplaySkipped::BodyNotReplayable)),
+        },
     }
 }
 
@@ -485,6 +484,7 @@ fn judged<S, ReqBody, ResBody>(
 ) -> Result<Step<S, ReqBody, ResBody>, Error>
 where
     S: Service<Request<ReplayBody<ReqBody>>>,
+    ReqBody: Body,
     ResBody: Body,
 {
     let Rejected { response, exchange } = &mut *rejected;

@@ -12,7 +12,9 @@ use http::Request;
 /// factory is asked for another.
 ///
 /// It has to make the same body each time, of the length that the request's `Content-Length` says. One that opens a file
-/// should find out whether that is still the file that it was, and let the body fail if not.
+/// should find out whether that is still the file that it was, and let the body fail if not. A body that says another length
+/// than the first did ([`Body::size_hint`](http_body::Body::size_hint)) is not sent: the rejection is returned, as
+/// [`BodyNotReplayable`](crate::ReplaySkipped::BodyNotReplayable).
 ///
 /// # What it is not used for
 ///

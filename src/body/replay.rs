@@ -129,13 +129,20 @@ impl<B> ReplayBody<B> {
     }
 
     /// Sends `body`, and keeps the factory that it is from, to send another in its place.
-    pub(crate) fn made(body: B, factory: BodyFactory<B>) -> (Self, Option<KeptBody<B>>) {
+    pub(crate) fn made(body: B, factory: BodyFactory<B>) -> (Self, Option<KeptBody<B>>)
+    where
+        B: Body,
+    {
         let (replace, replaced) = oneshot::channel();
+        let kept = KeptBody::Made(Remake {
+            factory,
+            length: body.size_hint().exact(),
+            replace,
+        });
         let made = Made {
             body: Some(body),
             replaced: Some(replaced),
         };
-        let kept = KeptBody::Made { factory, replace };
         (Self(Sent::Made(Box::new(made))), Some(kept))
     }
 }
@@ -470,11 +477,7 @@ impl std::error::Error for Reclaimed {}
 pub(crate) enum KeptBody<B> {
     InMemory(InMemory),
     Streaming(Reclaim<B>),
-    /// Makes another, once the one that is being sent was told to end.
-    Made {
-        factory: BodyFactory<B>,
-        replace: oneshot::Sender<()>,
-    },
+    Made(Remake<B>),
 }
 
 /// A body, or the beginning of one, that is held in memory.
@@ -531,8 +534,8 @@ pub(crate) enum Replayable<B> {
         /// What a stream has yet to yield, and how much of it may be recorded.
         rest: Option<(B, usize)>,
     },
-    /// It is yet to be made.
-    Made(BodyFactory<B>),
+    /// It was made anew.
+    Made { body: B, factory: BodyFactory<B> },
 }
 
 impl<B> From<InMemory> for Replayable<B> {
@@ -550,7 +553,7 @@ where
     pub(crate) fn data(&self) -> &[u8] {
         match self {
             Self::Kept { memory, .. } => memory.data(),
-            Self::Made(_) => &[],
+            Self::Made { .. } => &[],
         }
     }
 
@@ -574,7 +577,7 @@ where
                 memory,
                 rest: Some((rest, _)),
             } => ReplayBody::streaming(Streaming::new(memory, None, rest)),
-            Self::Made(factory) => ReplayBody::once(factory.make()),
+            Self::Made { body, .. } => ReplayBody::once(body),
         }
     }
 
@@ -591,7 +594,7 @@ where
                 let kept = sent.record_from_here(expected, limit);
                 (ReplayBody::streaming(sent), kept)
             }
-            Self::Made(factory) => ReplayBody::made(factory.make(), factory),
+            Self::Made { body, factory } => ReplayBody::made(body, factory),
         }
     }
 }
@@ -660,6 +663,33 @@ impl Recording {
         }
         self.bytes.extend_from_slice(data);
         true
+    }
+}
+
+// === Remake ===
+
+/// Makes another body in place of the one that is being sent.
+pub(crate) struct Remake<B> {
+    factory: BodyFactory<B>,
+    /// What was said of the length of the first, if it was said.
+    length: Option<u64>,
+    replace: oneshot::Sender<()>,
+}
+
+impl<B: Body> Remake<B> {
+    /// Makes the body, and tells the one before to end. None if it says another length: the head of the request is that of
+    /// the first, and HTTP/1.1 cuts off what is longer.
+    pub(crate) fn make(self) -> Option<Replayable<B>> {
+        let body = self.factory.make();
+        if body.size_hint().exact() != self.length {
+            return None;
+        }
+        // If the one before is gone, it need not be told to end.
+        let _ = self.replace.send(());
+        Some(Replayable::Made {
+            body,
+            factory: self.factory,
+        })
     }
 }
 

@@ -392,6 +392,29 @@ async fn opting_out_of_the_replay_goes_before_the_factory() {
     }
 }
 
+/// The head is that of the first body: HTTP/1.1 would send as much as that says.
+#[tokio::test]
+async fn r08_a_body_of_another_length_is_not_sent() {
+    for other in ["", "9", "9 and more"] {
+        let api = Api::accepting("T1");
+        let refresher = Refresher::of(&api);
+        let service = refresher.layer().layer(api.clone());
+        let made = Mutex::new(["9 and so.", other].into_iter());
+        let factory =
+            BodyFactory::new(move || Full::new(Bytes::from(made.lock().unwrap().next().unwrap())));
+        let head = Request::put("/").header("content-length", 9);
+
+        let response = send(&service, factory.attach(head.body(()).unwrap()))
+            .await
+            .unwrap();
+
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        let skipped = outcome(&response).replay_skipped();
+        assert_eq!(skipped, Some(ReplaySkipped::BodyNotReplayable));
+        assert_eq!((refresher.count(), api.calls()), (1, 1));
+    }
+}
+
 #[tokio::test]
 async fn a_factory_of_other_bodies_is_none() {
     let api = Api::accepting("T1");
