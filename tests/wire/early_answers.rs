@@ -4,10 +4,10 @@ use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
-use tower_salesforce_auth::{AuthOutcome, ReplaySkipped, emulator::Org};
+use tower_salesforce_auth::{AuthOutcome, BodyFactory, ReplaySkipped, emulator::Org};
 
 use crate::support::{AnyBody, ECHO, Protocol, client, echoed, get, in_memory, layer, post, send};
 
@@ -58,6 +58,36 @@ async fn r09_early_answers_over_http_lose_and_repeat_nothing() {
             );
         }
         assert_eq!(org.counters().token_requests, 500);
+        assert_eq!(org.counters().refresh_token_reuses, 0);
+    }
+}
+
+#[tokio::test]
+async fn r09_what_a_factory_makes_arrives_whole_whenever_the_answer_came() {
+    for protocol in [Protocol::Http1, Protocol::H2] {
+        let org = Org::new();
+        let _served = org.serve().await.unwrap();
+        let grant = org.authorize();
+        let client = client(&layer(&org, &grant), protocol);
+        for run in 0..200 {
+            // Up to ten times what is kept of a stream.
+            let (chunks, chunk_len) = (1 + run % 40, 1 + run * 977 % 16_000);
+            org.answer_early(run % 4 * 20_000);
+            org.expire_sessions();
+            let factory = BodyFactory::new(move || streaming(chunks, chunk_len));
+            let head = Request::post(ECHO);
+            let (status, _, body) = send(&client, factory.attach(head.body(()).unwrap()))
+                .await
+                .unwrap();
+            assert_eq!(status, StatusCode::OK, "{protocol:?} run {run}");
+            let echo = echoed(&body);
+            let whole = echo_of(streaming(chunks, chunk_len)).await;
+            assert_eq!(
+                (echo["body_sha256"].clone(), echo["body_length"].clone()),
+                whole
+            );
+        }
+        assert_eq!(org.counters().token_requests, 200);
         assert_eq!(org.counters().refresh_token_reuses, 0);
     }
 }
