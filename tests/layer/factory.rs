@@ -15,13 +15,13 @@ use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use tokio::task::JoinSet;
-use tower::{Layer, ServiceBuilder, service_fn};
+use tower::{Layer, ServiceBuilder, limit::ConcurrencyLimitLayer, service_fn};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_salesforce_auth::{
     AuthOutcome, BodyFactory, NoReplay, ReplayBody, ReplaySkipped, SkipAuth,
 };
 
-use crate::support::{Api, Refresher, counting, expired, send, session};
+use crate::support::{Api, Refresher, counting, expired, get, send, session};
 
 const CHUNK: usize = 16 * 1024;
 
@@ -412,6 +412,62 @@ async fn r08_a_body_of_another_length_is_not_sent() {
         let skipped = outcome(&response).replay_skipped();
         assert_eq!(skipped, Some(ReplaySkipped::BodyNotReplayable));
         assert_eq!((refresher.count(), api.calls()), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn r20_a_factory_that_panics_takes_nobody_else_along() {
+    let api = Api::accepting("T1");
+    let refresher = Refresher::of(&api);
+    let service = ServiceBuilder::new()
+        .layer(refresher.layer())
+        .layer(ConcurrencyLimitLayer::new(1))
+        .service(api.clone());
+    let made = AtomicUsize::new(0);
+    let factory = BodyFactory::new(move || {
+        let is_first = made.fetch_add(1, Ordering::SeqCst) == 0;
+        assert!(is_first, "the file is gone");
+        Full::new(Bytes::from("an upload"))
+    });
+    let request = factory.attach(Request::put("/").body(()).unwrap());
+
+    let upload = tokio::spawn({
+        let service = service.clone();
+        async move { send(&service, request).await.map(|_| ()) }
+    });
+
+    assert!(upload.await.unwrap_err().is_panic());
+    let response = send(&service, get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!((refresher.count(), api.calls()), (1, 2));
+}
+
+/// Whenever its caller gives up, what a request holds is let go: the permit, the bodies and the session.
+#[tokio::test]
+async fn r20_an_upload_that_is_given_up_takes_nobody_else_along() {
+    for polls in 0..40 {
+        let api = Api::accepting("T1");
+        let refresher = Refresher::of(&api);
+        let server = Server::new(&api, 2);
+        let service = ServiceBuilder::new()
+            .layer(refresher.layer())
+            .layer(ConcurrencyLimitLayer::new(1))
+            .service(server.service());
+        let ledger = Ledger::default();
+        {
+            let mut upload = Box::pin(send(&service, ledger.request(5)));
+            for _ in 0..polls {
+                if futures_util::poll!(&mut upload).is_ready() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(ledger.0.alive.load(Ordering::SeqCst), 0, "{polls}");
+        let response = send(&service, ledger.request(5)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{polls}");
+        assert_eq!(refresher.count(), 1, "{polls}");
+        assert_eq!(server.received().last(), Some(&5), "{polls}");
     }
 }
 
