@@ -184,6 +184,11 @@ fn parse(what: &'static str, text: &str) -> Result<(Origin, PathAndQuery), Error
             "{what} for host {host} holds a user name: remove the part before the @"
         )));
     }
+    if authority.port_u16().is_none() && !authority.as_str().ends_with(authority.host()) {
+        return Err(invalid(format!(
+            "{what} for host {host} has a port that is none: expected a number up to 65535, or no colon"
+        )));
+    }
     let authority = match authority.port_u16() {
         Some(port) if Some(port) != default_port(&scheme) => format!("{host}:{port}"),
         _ => host,

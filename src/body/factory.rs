@@ -8,8 +8,8 @@ use http::Request;
 ///
 /// A stream is kept for a replay while it is sent, up to
 /// [`replay_limit`](crate::SalesforceAuthLayer::replay_limit), and a longer one is not sent again. With a factory nothing is
-/// kept, whatever its size: when the request is rejected, the body of that attempt is ended, wherever it is, and the
-/// factory is asked for another.
+/// kept, whatever its size: when the request is rejected, the factory is asked for another, and the body of that attempt ends
+/// when it is polled the next time, or with its connection.
 ///
 /// It has to make the same body each time, of the length that the request's `Content-Length` says. One that opens a file
 /// should find out whether that is still the file that it was, and let the body fail if not. A body that says another length

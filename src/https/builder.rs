@@ -123,6 +123,28 @@ impl HttpsClientBuilder {
     }
 }
 
+impl HttpsClient<()> {
+    /// What there is to set, as it is by default.
+    pub fn builder() -> HttpsClientBuilder {
+        HttpsClientBuilder::new()
+    }
+}
+
+impl<B> HttpsClient<B>
+where
+    B: Body + Send,
+    B::Data: Send,
+{
+    /// A client with the defaults: the platform's root certificates, and the environment's proxy.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`HttpsClientBuilder::build`].
+    pub fn new() -> Result<Self, Error> {
+        HttpsClientBuilder::new().build()
+    }
+}
+
 impl fmt::Debug for HttpsClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpsClientBuilder")

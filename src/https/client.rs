@@ -15,7 +15,7 @@ use hyper_util::client::legacy;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{builder::HttpsClientBuilder, connector::Connector};
+use super::connector::Connector;
 use crate::error::{BoxError, Error};
 
 /// An HTTP client with TLS. Clones share its connections.
@@ -30,8 +30,8 @@ use crate::error::{BoxError, Error};
 /// # Errors
 ///
 /// A connection that does not come about is an [`Error`] of this crate, of the kind
-/// [`Connect`](crate::ErrorKind::Connect) or [`InvalidUrl`](crate::ErrorKind::InvalidUrl): nothing was sent then. What goes
-/// wrong later is an error of hyper's.
+/// [`Connect`](crate::ErrorKind::Connect) or [`InvalidUrl`](crate::ErrorKind::InvalidUrl): nothing was sent then. Any
+/// other is one of hyper's.
 ///
 /// # Panics
 ///
@@ -61,27 +61,7 @@ pub struct HttpsClient<B> {
     inner: legacy::Client<Connector, B>,
 }
 
-impl HttpsClient<()> {
-    /// What there is to set, as it is by default.
-    pub fn builder() -> HttpsClientBuilder {
-        HttpsClientBuilder::new()
-    }
-}
-
-impl<B> HttpsClient<B>
-where
-    B: Body + Send,
-    B::Data: Send,
-{
-    /// A client with the defaults: the platform's root certificates, and the environment's proxy.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`HttpsClientBuilder::build`].
-    pub fn new() -> Result<Self, Error> {
-        HttpsClientBuilder::new().build()
-    }
-
+impl<B> HttpsClient<B> {
     pub(super) fn with_client(inner: legacy::Client<Connector, B>) -> Self {
         Self { inner }
     }

@@ -35,6 +35,13 @@ type Wire = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 type Connecting<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
+/// How long a connection may be quiet until the peer is asked whether it is still there.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// How long what was sent may go without an acknowledgement (RFC 9293 §3.9.1).
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
 /// Connects to where a URI points, or says why not.
 #[derive(Clone)]
 pub(super) struct Connector {
@@ -48,6 +55,13 @@ impl Connector {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
+        // A share of it for each address of a host, so that one that does not answer leaves time for the next.
+        tcp.set_connect_timeout(Some(timeout));
+        // A connection whose peer is gone without a word takes no more requests, and says so to those that wait on it. Over
+        // HTTP/2 it would go on taking them until the kernel gives it up, a quarter of an hour later.
+        tcp.set_keepalive(Some(QUIET));
+        #[cfg(target_os = "linux")]
+        tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
         // Tunnels are asked for in HTTP/1.1.
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let route = Route {

@@ -52,6 +52,12 @@
 //! The proxy gets a `CONNECT` (RFC 9110 §9.3.6) or a SOCKS5 request (RFC 1928), and what follows is between this client and
 //! the host. It sees no token.
 //!
+//! # Connections
+//!
+//! They are kept for a while, and shared. One whose peer has gone without a word is found out: after a minute of quiet it is
+//! asked for, and on Linux what was sent has to be acknowledged within 30 seconds. What waits on it fails then, and later
+//! requests get another.
+//!
 //! # Redirects
 //!
 //! None is followed: where a token goes is not for a server to say.

@@ -146,7 +146,8 @@ impl Proxy {
     /// Leaves out these hosts, in addition to others: they are reached directly.
     ///
     /// They are separated by commas, as in `NO_PROXY`. A name stands for itself and for all below it, with or without a dot
-    /// before it; an address for itself, or for a network: `10.0.0.0/8`; `*` for every host.
+    /// before it; an address for itself, or for a network: `10.0.0.0/8`; `*` for every host. Ports, and the brackets of an
+    /// IPv6 address, do not belong there: what has them stands for nothing.
     #[must_use]
     pub fn except(mut self, hosts: &str) -> Self {
         if !self.except.is_empty() {
