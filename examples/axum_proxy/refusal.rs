@@ -11,7 +11,7 @@ use http::{
     header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
 };
 use serde_json::json;
-use tower_salesforce_auth::{BoxError, Error, RefreshErrorKind};
+use tower_salesforce_auth::{BoxError, Error, ErrorKind, RefreshErrorKind};
 
 /// Why a request got no answer of the org's.
 #[derive(Clone, Debug)]
@@ -41,12 +41,16 @@ impl Refusal {
         let Some(error) = error.downcast_ref::<Error>() else {
             return Self::NoAnswer;
         };
-        match error.refresh_error() {
-            Some(error) if error.kind() == RefreshErrorKind::TimedOut => Self::TimedOut,
-            Some(error) if !error.is_terminal() => {
+        match (error.kind(), error.refresh_error()) {
+            (_, Some(error)) if error.kind() == RefreshErrorKind::TimedOut => Self::TimedOut,
+            (_, Some(error)) if !error.is_terminal() => {
                 Self::NoSession(error.retry_after().unwrap_or(A_MOMENT))
             }
-            _ => Self::ReauthenticationRequired,
+            (ErrorKind::Refresh | ErrorKind::NoSession | ErrorKind::LoggedOut, _) => {
+                Self::ReauthenticationRequired
+            }
+            // `HttpsClient` got no connection, for one: that is no login that failed.
+            _ => Self::NoAnswer,
         }
     }
 

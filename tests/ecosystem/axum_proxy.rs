@@ -43,6 +43,7 @@ use tower_salesforce_auth::{
     BoxError, RefreshContext, RefreshError, SalesforceAuthLayer, Session,
     emulator::{Fault, Org},
     flow::RefreshToken,
+    https::HttpsClient,
     oauth::App,
 };
 
@@ -694,6 +695,18 @@ async fn load_beyond_the_limit_is_shed_until_an_answer_is_over() {
     assert_eq!(text(first).await, "");
     body_of.send(Body::empty()).unwrap();
     assert_eq!(send(&proxy, get(LIMITS)).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_org_that_cannot_be_reached_is_no_login_that_failed() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    // The client of the example, whose error is one of the crate's own.
+    let proxy = router(lasting(&url).layer(HttpsClient::new().unwrap()), rules());
+    let response = send(&proxy, get(LIMITS)).await;
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(error_code(response).await, "UPSTREAM_FAILED");
 }
 
 #[tokio::test(start_paused = true)]
