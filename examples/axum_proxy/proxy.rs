@@ -10,12 +10,15 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
+use futures_util::stream;
 use http::{HeaderValue, Method, Uri, uri::PathAndQuery};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited, StreamBody};
 use subtle::ConstantTimeEq;
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::timeout,
+};
 use tower::{Service, ServiceBuilder, ServiceExt};
-use tower_http::timeout::TimeoutBody;
 use tower_salesforce_auth::{BoxError, Secret};
 
 use super::{
@@ -35,7 +38,7 @@ pub(crate) struct Rules {
     pub(crate) request_body: usize,
     /// How many requests may be under way, until the last byte of their answer.
     pub(crate) concurrency: usize,
-    /// How long nothing may happen: no piece of the request sent, no head of the response, no piece of it.
+    /// How long nothing may happen: no piece of the request sent, no head of the response, no piece of it come, or taken.
     pub(crate) patience: Duration,
 }
 
@@ -91,10 +94,10 @@ where
                 // Whoever is not let in learns nothing of what is there, and takes no room from those who are.
                 .layer(from_fn_with_state(Arc::clone(&rules), require_key))
                 // What is not allowed need not wait for what is.
-                .layer(from_fn_with_state(rules, check))
+                .layer(from_fn_with_state(Arc::clone(&rules), check))
                 // What is left costs something. See there why this is no `ConcurrencyLimitLayer`, and no limit that the
                 // client of the login shares.
-                .layer(from_fn_with_state(permits, hold_permit)),
+                .layer(from_fn_with_state((permits, rules), hold_permit)),
         )
 }
 
@@ -158,7 +161,7 @@ fn not_allowed(methods: &[Method]) -> Refusal {
 /// Whatever the limit is made of, the client that the flow logs in with must not be below it: all permits may be held by
 /// requests that wait for the login, which then would wait for one of them.
 async fn hold_permit(
-    State(permits): State<Arc<Semaphore>>,
+    State((permits, rules)): State<(Arc<Semaphore>, Arc<Rules>)>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -166,12 +169,47 @@ async fn hold_permit(
         return Refusal::Busy.into_response();
     };
     let response = next.run(request).await;
-    response.map(|body| {
-        Body::new(body.map_frame(move |frame| {
-            let _held = &permit;
-            frame
-        }))
-    })
+    response.map(|body| relay(body, rules.patience, permit))
+}
+
+/// Hands a body on, a piece at a time, and holds the permit for as long as that goes on.
+///
+/// It is a task of its own. Of a caller that takes nothing a server sees no more than that there is no room, and asks the
+/// body for nothing: whatever is in the body would not see the time pass, and the permit would never come back.
+fn relay(body: Body, patience: Duration, permit: OwnedSemaphorePermit) -> Body {
+    if body.is_end_stream() {
+        return body;
+    }
+    let (pieces, mut coming) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut body = body;
+        // Without room the caller is too slow, or gone.
+        while let Ok(Ok(room)) = timeout(patience, pieces.reserve()).await {
+            let piece = tokio::select! {
+                piece = timeout(patience, body.frame()) => piece,
+                () = pieces.closed() => break,
+            };
+            match piece {
+                Ok(Some(Ok(frame))) => room.send(Some(Ok(frame))),
+                ended => {
+                    // By now it is over, and whoever sees the end may ask for the next.
+                    drop(permit);
+                    room.send(match ended {
+                        Ok(ended) => ended.map(|failed| failed.map_err(BoxError::from)),
+                        Err(elapsed) => Some(Err(elapsed.into())),
+                    });
+                    break;
+                }
+            }
+        }
+    });
+    // A caller that was too slow must not take what it has for the whole.
+    let broken_off = || Some(Err("the answer was broken off".into()));
+    let pieces = stream::poll_fn(move |cx| {
+        let piece = coming.poll_recv(cx);
+        piece.map(|piece: Option<Option<Result<_, BoxError>>>| piece.unwrap_or_else(broken_off))
+    });
+    Body::new(StreamBody::new(pieces))
 }
 
 /// What is known of a request body on its way.
@@ -232,7 +270,7 @@ where
     })?;
     // Including a 401 that the layer could not cure: it says so itself.
     let (head, body) = response.into_parts();
-    let mut response = Response::new(Body::new(TimeoutBody::new(rules.patience, body)));
+    let mut response = Response::new(Body::new(body));
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
     strip_response(response.headers_mut());

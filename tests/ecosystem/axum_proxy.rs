@@ -34,7 +34,7 @@ use hyper_util::{
 };
 use tokio::{
     net::TcpListener,
-    sync::{Barrier, mpsc},
+    sync::{Barrier, mpsc, oneshot},
     task::JoinSet,
     time::timeout,
 };
@@ -695,6 +695,62 @@ async fn load_beyond_the_limit_is_shed_until_an_answer_is_over() {
     assert_eq!(text(first).await, "");
     body_of.send(Body::empty()).unwrap();
     assert_eq!(send(&proxy, get(LIMITS)).await.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_takes_nothing_does_not_keep_its_place() {
+    let upstream = |_| async { Arc::new(Lead::default()).make().into_response() };
+    let mut rules = rules();
+    rules.concurrency = 1;
+    let proxy = before_fn(upstream, rules);
+    let stuck = through_a_pipe(proxy.clone(), get(LIMITS)).await.unwrap();
+    let shed = send(&proxy, get(LIMITS)).await;
+    assert_eq!(shed.status(), StatusCode::SERVICE_UNAVAILABLE);
+    tokio::time::sleep(AGES * 2).await;
+    let next = send(&proxy, get(LIMITS)).await;
+    assert_eq!(next.status(), StatusCode::OK);
+    // What it has of the answer is not taken for the whole.
+    assert!(stuck.into_body().collect().await.is_err());
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_does_not_keep_its_place() {
+    let (asked, mut asking) = mpsc::unbounded_channel();
+    let upstream = move |_| {
+        let (answer, answered) = oneshot::channel::<Response>();
+        asked.send(answer).unwrap();
+        async { answered.await.unwrap_or_default() }
+    };
+    let mut rules = rules();
+    rules.concurrency = 1;
+    let proxy = before_fn(upstream, rules);
+    let gone_by_now = async || {
+        // Who goes is not waited for: what it held comes back when its task has seen that.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    };
+
+    // Before its answer.
+    let waiting = tokio::spawn(proxy.clone().oneshot(get(LIMITS)));
+    let unanswered = asking.recv().await.unwrap();
+    waiting.abort();
+    gone_by_now().await;
+    assert!(unanswered.is_closed());
+
+    // In the middle of it.
+    let waiting = tokio::spawn(proxy.clone().oneshot(get(LIMITS)));
+    let answer = asking.recv().await.unwrap();
+    let (pieces, body) = pieces();
+    answer.send(body.into_response()).unwrap();
+    drop(waiting.await.unwrap());
+    gone_by_now().await;
+    assert!(pieces.is_closed());
+
+    let waiting = tokio::spawn(proxy.clone().oneshot(get(LIMITS)));
+    let answer = asking.recv().await.unwrap();
+    answer.send("done".into_response()).unwrap();
+    assert_eq!(text(waiting.await.unwrap().unwrap()).await, "done");
 }
 
 #[tokio::test]
