@@ -31,6 +31,8 @@ use super::{
 pub(crate) struct Rules {
     /// What callers have to show in `X-Api-Key`.
     pub(crate) api_key: Secret,
+    /// With POST, a composite request may be one of them, which has requests of any method in its body: to have callers
+    /// read only, give the Run As user no more permissions than that.
     pub(crate) methods: Vec<Method>,
     /// Where paths may begin, below `/services/`. Each ends with a slash.
     pub(crate) prefixes: Vec<&'static str>,
@@ -139,10 +141,13 @@ async fn check(State(rules): State<Arc<Rules>>, request: Request, next: Next) ->
 }
 
 /// Whether the path is to everybody what it is here. A server may take an encoded dot or slash for a plain one, a
-/// backslash for a slash, `..;` for `..`, and decode twice.
+/// backslash for a slash, `..;` for `..`, decode twice, and leave control characters out.
 fn is_unambiguous(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
-    let mut ambiguous = ["%00", "%25", "%2e", "%2f", "%3b", "%5c", ";", "\\", "//"].into_iter();
+    let mut ambiguous = [
+        "%0", "%1", "%25", "%2e", "%2f", "%3b", "%5c", "%7f", ";", "\\", "//",
+    ]
+    .into_iter();
     !ambiguous.any(|it| path.contains(it)) && !path.split('/').any(|it| it == "." || it == "..")
 }
 

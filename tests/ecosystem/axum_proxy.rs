@@ -562,6 +562,10 @@ async fn paths_beyond_the_data_apis_are_refused_however_they_are_written() {
         "/services/data/..;/oauth2/userinfo",
         "/services/data/..%3b/oauth2/userinfo",
         "/services/data//../oauth2/userinfo",
+        "/services/data/.%09./oauth2/userinfo",
+        "/services/data/.%0D./oauth2/userinfo",
+        "/services/data/.%1f./oauth2/userinfo",
+        "/services/data/.%7F./oauth2/userinfo",
         "//services/data/v66.0/limits",
         "http://attacker.example.com/services/data/../oauth2/userinfo",
     ] {
