@@ -221,6 +221,10 @@ async fn logout(State(shared): State<Shared>, jar: SignedCookieJar) -> Answer<Re
         Some(id) => shared.salesforce.log_out(&id).await,
         None => Ok(()),
     };
+    if ended == Err(Failure::NotLoggedOut) {
+        // Without its cookie, the browser could not try again.
+        return Err((jar, Failure::NotLoggedOut));
+    }
     // Whatever Salesforce said.
     let jar = shared.cookies.end_session(jar);
     match ended {

@@ -19,11 +19,15 @@ pub(crate) enum Failure {
     LoginRefused,
     /// The session cannot be renewed any more.
     SessionOver,
+    /// Salesforce refuses to renew the session, for a reason that is not the session's.
+    NotRenewed,
     /// Salesforce answers, and not with what was asked for.
     NoData(StatusCode),
     Unreachable,
     /// Logged out here, and perhaps not at Salesforce.
     NotRevoked,
+    /// The session is still in the store.
+    NotLoggedOut,
     /// There is no room for another session.
     Crowded,
     /// Another site made the browser send this.
@@ -39,10 +43,12 @@ impl Failure {
             Self::Denied | Self::CrossSite => StatusCode::FORBIDDEN,
             Self::Forged | Self::Reused | Self::TooLate => StatusCode::BAD_REQUEST,
             Self::SessionOver => StatusCode::UNAUTHORIZED,
-            Self::LoginRefused | Self::NoData(_) | Self::Unreachable | Self::NotRevoked => {
-                StatusCode::BAD_GATEWAY
-            }
-            Self::Crowded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::LoginRefused
+            | Self::NotRenewed
+            | Self::NoData(_)
+            | Self::Unreachable
+            | Self::NotRevoked => StatusCode::BAD_GATEWAY,
+            Self::Crowded | Self::NotLoggedOut => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -68,13 +74,24 @@ impl Failure {
             (ErrorKind::LoggedOut | ErrorKind::NoSession | ErrorKind::OtherOrg, _) => {
                 Self::SessionOver
             }
-            // For good: the grant was revoked, has expired, or there never was one. Only the user can begin another.
-            (ErrorKind::Refresh, Some(error)) if error.is_terminal() => Self::SessionOver,
-            (ErrorKind::Refresh, Some(error)) if error.kind() != RefreshErrorKind::Store => {
-                Self::Unreachable
-            }
+            (ErrorKind::Refresh, Some(error)) => Self::of_renewal(error),
+            // Of the client that the requests are sent with.
+            (ErrorKind::Connect, _) => Self::Unreachable,
             (ErrorKind::SessionsFull, _) => Self::Crowded,
             _ => Self::Internal,
+        }
+    }
+
+    /// A session is ended for good only if that is what Salesforce said of it. A consumer secret that was changed, or a
+    /// store that cannot be read, is mended, and then everybody goes on.
+    fn of_renewal(error: &RefreshError) -> Self {
+        match (error.kind(), error.error_code()) {
+            (RefreshErrorKind::Store, _) => Self::Internal,
+            _ if !error.is_terminal() => Self::Unreachable,
+            // The grant was revoked, has expired, or there never was one. Only the user can begin another.
+            (RefreshErrorKind::Refused, Some("invalid_grant"))
+            | (RefreshErrorKind::NoRefreshToken, _) => Self::SessionOver,
+            _ => Self::NotRenewed,
         }
     }
 }

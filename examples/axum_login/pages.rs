@@ -113,6 +113,12 @@ pub(crate) fn failure(failure: Failure) -> Markup {
             "You were logged out, or the access that you had given was withdrawn or has run out.",
             "Log in again to go on.",
         ),
+        Failure::NotRenewed => (
+            "Your session is not renewed",
+            "Salesforce refused to renew it, for a reason that trying again will not change: this application may be blocked, \
+             or set up wrongly.",
+            "Tell those who look after it. When it is mended, you are logged in as before.",
+        ),
         Failure::NoData(_) => (
             "Salesforce did not show your contacts",
             "You are logged in, but Salesforce answered with something else.",
@@ -127,6 +133,11 @@ pub(crate) fn failure(failure: Failure) -> Markup {
             "You are logged out here only",
             "This application has forgotten your session, but could not tell Salesforce to end it.",
             "To be sure, open your personal settings in Salesforce, and revoke this application there.",
+        ),
+        Failure::NotLoggedOut => (
+            "You are not logged out",
+            "This application could not delete your session, and may go on with it.",
+            "Log out once more in a minute.",
         ),
         Failure::Crowded => (
             "There are too many people here",
@@ -173,11 +184,14 @@ fn way_on(failure: Failure) -> Markup {
         Failure::Reused => html! {
             div.actions { a.button href="/contacts" { "Contacts" } }
         },
-        Failure::Unreachable | Failure::NoData(_) => html! {
+        Failure::Unreachable | Failure::NoData(_) | Failure::NotRenewed => html! {
             div.actions {
                 a.button href="/contacts" { "Try again" }
                 (log_out())
             }
+        },
+        Failure::NotLoggedOut => html! {
+            div.actions { (log_out()) }
         },
         _ => html! {
             div.actions { a.button href="/" { "First page" } }
@@ -185,7 +199,7 @@ fn way_on(failure: Failure) -> Markup {
     }
 }
 
-/// A link, as an address that changes nothing here: whoever follows it is asked by Salesforce first.
+/// A link, as whoever follows it can only become who they are at Salesforce, which asks them, or has asked them before.
 fn log_in(label: &str) -> Markup {
     html! {
         div.actions { a.button href="/login" { (label) } }

@@ -15,6 +15,7 @@ mod salesforce;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    convert::Infallible,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -24,6 +25,8 @@ use std::{
 
 use axum::{Form, Router, extract::State, routing};
 use axum_extra::extract::cookie::Key;
+use bytes::Bytes;
+use futures_util::stream;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::json;
@@ -272,8 +275,7 @@ async fn what_salesforce_says_no_with_is_told_and_its_words_are_not_repeated() {
 
     let mut browser = site.browser();
     let began = browser.get("/login").await;
-    let (_, state) = began.location.split_once("&state=").unwrap();
-    let (state, _) = state.split_once('&').unwrap();
+    let state = state(&began);
     let denied = format!(
         "/callback?error=access_denied&error_description=%3Cscript%3Ealert(1)%3C/script%3E&state={state}"
     );
@@ -295,8 +297,7 @@ async fn each_of_many_users_sees_what_is_theirs() {
         let salesforce = salesforce.clone();
         users.spawn(async move {
             let began = browser.get("/login").await;
-            let (_, state) = began.location.split_once("&state=").unwrap();
-            let (state, _) = state.split_once('&').unwrap();
+            let state = state(&began);
             let callback = format!("/callback?code=user-{n}&state={state}");
             assert_eq!(browser.get(&callback).await.location, "/contacts");
             for round in 0..10 {
@@ -410,7 +411,138 @@ async fn nobody_waits_for_ever_and_a_renewal_that_fails_for_a_while_costs_no_ses
     assert!(browser.cookies.is_empty());
 }
 
+/// The head of an answer is there, and nothing of the body ever comes.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_does_not_go_on_is_not_waited_for_either() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let stalled = || axum::body::Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+    let tokens = json!({
+        "access_token": "00Dxx0000001gEF!AQEAQ",
+        "refresh_token": "5Aep861",
+        "instance_url": url,
+        "token_type": "Bearer",
+    });
+    let token = async move |Form(form): Form<HashMap<String, String>>| match &*form["code"] {
+        "stalled" => stalled(),
+        _ => tokens.to_string().into(),
+    };
+    let org = Router::new()
+        .route("/services/oauth2/token", routing::post(token))
+        .fallback(async move || stalled());
+    let mut serving = JoinSet::new();
+    serving.spawn(async move { axum::serve(listener, org).await });
+    let router = app::router(Settings {
+        app: App::new(url.parse().unwrap(), "3MVG9"),
+        redirect_uri: LOOPBACK.to_owned(),
+        cookie_key: Key::generate(),
+        store: Arc::new(MemoryStore::new()),
+    });
+
+    let mut browser = Browser::of(&router.unwrap());
+    for (code, path) in [("stalled", ""), ("good", "/contacts")] {
+        let began = browser.get("/login").await;
+        let state = state(&began);
+        let callback = format!("/callback?code={code}&state={state}");
+        let mut page = browser.get(&callback).await;
+        assert_eq!(page.location, path);
+        if !path.is_empty() {
+            page = browser.get(path).await;
+        }
+        assert_eq!(page.status, StatusCode::BAD_GATEWAY);
+        assert!(page.body.contains("Salesforce cannot be reached"));
+    }
+}
+
+#[tokio::test]
+async fn nobody_loses_a_session_to_what_others_have_to_mend() {
+    let refuse = |error: &str| Fault::refuse(StatusCode::BAD_REQUEST, error, "no");
+    for code in ["invalid_client", "invalid_client_id", "app_blocked"] {
+        let site = Site::at(LOOPBACK).await;
+        let mut browser = site.logged_in().await;
+        site.org.expire_sessions();
+        site.org.on_token(refuse(code));
+        let page = browser.get("/contacts").await;
+        assert_eq!(page.status, StatusCode::BAD_GATEWAY, "{code}");
+        assert!(page.body.contains("Your session is not renewed"));
+        assert!(page.set_cookies.is_empty());
+        assert_eq!(site.org.counters().tokens_revoked, 0);
+        // Mended without a start of the application.
+        site.org.on_token(Fault::None);
+        assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
+    }
+
+    for trouble in [
+        StoreErrorKind::UnsupportedVersion,
+        StoreErrorKind::Unavailable,
+    ] {
+        let mut site = Site::at(LOOPBACK).await;
+        let store = Arc::new(Moody::default());
+        site.store = store.clone();
+        let mut browser = site.logged_in().await;
+        browser.router = site.router(&site.key);
+        store.fail_with(trouble);
+        let page = browser.get("/contacts").await;
+        assert_eq!(page.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(page.set_cookies.is_empty(), "{trouble:?}");
+        store.fail_with(None);
+        browser.router = site.router(&site.key);
+        assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
+    }
+
+    // Nobody answers at all.
+    let mut site = Site::at(LOOPBACK).await;
+    let mut browser = site.logged_in().await;
+    site.served.take().unwrap().shutdown().await;
+    let page = browser.get("/contacts").await;
+    assert_eq!(page.status, StatusCode::BAD_GATEWAY);
+    assert!(page.body.contains("Salesforce cannot be reached"));
+    assert!(page.set_cookies.is_empty());
+}
+
+/// More than there are sessions at hand.
+#[tokio::test]
+async fn logins_that_come_to_nothing_take_nobodys_place() {
+    let mut site = Site::at(LOOPBACK).await;
+    let store = Arc::new(Moody::default());
+    site.store = store.clone();
+    let mut browser = site.logged_in().await;
+    assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
+    let asked = store.asked.load(Ordering::Relaxed);
+    let mut stranger = Browser::of(&browser.router);
+    for _ in 0..10_000 {
+        let began = stranger.get("/login").await;
+        let state = state(&began);
+        let denied = format!("/callback?error=access_denied&state={state}");
+        assert_eq!(stranger.get(&denied).await.status, StatusCode::FORBIDDEN);
+    }
+    assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
+    assert_eq!(store.asked.load(Ordering::Relaxed), asked);
+}
+
 // === Logging out ===
+
+#[tokio::test]
+async fn a_log_out_that_leaves_the_session_in_the_store_says_so_and_can_be_repeated() {
+    let mut site = Site::at(LOOPBACK).await;
+    let store = Arc::new(Moody::default());
+    site.store = store.clone();
+    let mut browser = site.logged_in().await;
+    // Nothing is at hand that could be ended without the store.
+    browser.router = site.router(&site.key);
+    let kept = browser.cookies.clone();
+    store.fail_with(StoreErrorKind::Unavailable);
+    let page = browser.post("/logout", &[]).await;
+    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(page.body.contains("You are not logged out"));
+    assert_eq!(browser.cookies, kept);
+    assert_eq!(site.org.counters().tokens_revoked, 0);
+
+    store.fail_with(None);
+    assert_eq!(browser.post("/logout", &[]).await.location, "/logged-out");
+    assert_eq!(site.org.counters().tokens_revoked, 1);
+    site.is_forgotten(browser, kept).await;
+}
 
 #[tokio::test]
 async fn a_log_out_forgets_the_session_even_if_salesforce_is_in_trouble() {
@@ -704,6 +836,12 @@ impl Browser {
     }
 }
 
+/// The `state` that the browser was sent to Salesforce with.
+fn state(began: &Page) -> String {
+    let (_, state) = began.location.split_once("&state=").unwrap();
+    state.split('&').next().unwrap().to_owned()
+}
+
 fn path_and_query(url: &str) -> &str {
     let at = url.find("/callback").unwrap();
     &url[at..]
@@ -725,6 +863,44 @@ impl SessionStore for Broken {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let error = StoreError::new(StoreErrorKind::Unavailable, "the disk is full");
         Box::pin(async { Err(error) })
+    }
+}
+
+/// A store that fails when it is told to, and counts how often it was asked.
+#[derive(Default)]
+struct Moody {
+    inner: MemoryStore,
+    trouble: Mutex<Option<StoreErrorKind>>,
+    asked: AtomicUsize,
+}
+
+impl Moody {
+    fn fail_with(&self, trouble: impl Into<Option<StoreErrorKind>>) {
+        *self.trouble.lock().unwrap() = trouble.into();
+    }
+
+    fn ask(&self) -> Result<(), StoreError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        match *self.trouble.lock().unwrap() {
+            Some(kind) => Err(StoreError::new(kind, "the disk is gone")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl SessionStore for Moody {
+    fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
+        Box::pin(async move {
+            self.ask()?;
+            self.inner.load(key).await
+        })
+    }
+
+    fn lock<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn StoreLock>, StoreError>> {
+        Box::pin(async move {
+            self.ask()?;
+            self.inner.lock(key).await
+        })
     }
 }
 
