@@ -16,7 +16,8 @@ use tower_salesforce_auth::oauth::PendingAuthorization;
 /// How long a user may take to log in and consent. Salesforce's codes are good for 15 minutes.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(10 * 60);
 
-/// Anybody can begin a login, and need not end it: the oldest makes room for the next. It is some megabytes.
+/// Anybody can begin a login, and need not end it: the oldest makes room for the next. It is some megabytes. Who begins as
+/// many while others are at Salesforce keeps them from coming back: limit the rate of `/login` by address, where one is known.
 const CAPACITY: usize = 10_000;
 
 #[derive(Default)]

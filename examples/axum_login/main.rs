@@ -148,6 +148,9 @@ fn cookie_key() -> Result<Key, BoxError> {
 }
 
 /// Where sessions are kept. More than one process needs a store that all of them reach, and a home for [`logins`] as well.
+///
+/// A browser that is closed has forgotten its session, and nobody logs it out: what was not written for longer than the
+/// app's refresh token policy has it live is for a job of yours to delete.
 fn store() -> Result<Arc<dyn SessionStore>, BoxError> {
     Ok(match env::var_os("SESSION_DIR") {
         Some(directory) => Arc::new(FileStore::open(directory)?),

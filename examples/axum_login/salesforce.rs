@@ -118,6 +118,7 @@ impl Salesforce {
             report("a login failed", &error);
             Failure::of_login(&error)
         })?;
+        // If only some orgs may use the application, `session.organization_id()` is to be looked at here.
         let handle = self.stored.session(id);
         handle.set(session);
         if let Err(error) = handle.save().await {
