@@ -35,9 +35,12 @@ const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// ```
 #[derive(Clone)]
 pub struct MemoryStore {
-    entries: Arc<Mutex<HashMap<String, Arc<Entry>>>>,
+    entries: Arc<Mutex<Entries>>,
     lock_timeout: Duration,
 }
+
+/// Of each key that has a session, or whose lock somebody has or waits for.
+type Entries = HashMap<String, Arc<Entry>>;
 
 #[derive(Default)]
 struct Entry {
@@ -62,9 +65,17 @@ impl MemoryStore {
         self
     }
 
-    fn entry(&self, key: &str) -> Arc<Entry> {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(entries.entry(key.to_owned()).or_default())
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn share(&self, key: &str) -> Share {
+        let entry = Arc::clone(self.entries().entry(key.to_owned()).or_default());
+        Share {
+            store: self.clone(),
+            key: key.to_owned(),
+            entry,
+        }
     }
 }
 
@@ -82,13 +93,16 @@ impl Entry {
 
 impl SessionStore for MemoryStore {
     fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
-        Box::pin(async move { Ok(self.entry(key).record().clone()) })
+        Box::pin(async move {
+            let entries = self.entries();
+            Ok(entries.get(key).and_then(|entry| entry.record().clone()))
+        })
     }
 
     fn lock<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn StoreLock>, StoreError>> {
         Box::pin(async move {
-            let entry = self.entry(key);
-            let lock = Arc::clone(&entry.lock).lock_owned();
+            let share = self.share(key);
+            let lock = Arc::clone(&share.entry.lock).lock_owned();
             let guard = timeout(self.lock_timeout, lock).await.map_err(|elapsed| {
                 StoreError::new(
                     StoreErrorKind::LockBusy,
@@ -97,7 +111,7 @@ impl SessionStore for MemoryStore {
                 .with_source(elapsed)
             })?;
             let locked: Box<dyn StoreLock> = Box::new(Locked {
-                entry,
+                share,
                 _guard: guard,
             });
             Ok(locked)
@@ -105,26 +119,44 @@ impl SessionStore for MemoryStore {
     }
 }
 
-struct Locked {
+/// The entry of a key, for who has the lock or waits for it.
+struct Share {
+    store: MemoryStore,
+    key: String,
     entry: Arc<Entry>,
+}
+
+/// Nothing stays of a key that has no session: there may be no end of keys.
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut entries = self.store.entries();
+        // Nobody else has it, but for the store, or can get it meanwhile.
+        if Arc::strong_count(&self.entry) == 2 && self.entry.record().is_none() {
+            entries.remove(&self.key);
+        }
+    }
+}
+
+struct Locked {
+    share: Share,
     _guard: OwnedMutexGuard<()>,
 }
 
 impl StoreLock for Locked {
     fn load(&mut self) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(async { Ok(self.entry.record().clone()) })
+        Box::pin(async { Ok(self.share.entry.record().clone()) })
     }
 
     fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async {
-            *self.entry.record() = Some(record.clone());
+            *self.share.entry.record() = Some(record.clone());
             Ok(())
         })
     }
 
     fn delete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async {
-            *self.entry.record() = None;
+            *self.share.entry.record() = None;
             Ok(())
         })
     }
@@ -133,6 +165,7 @@ impl StoreLock for Locked {
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryStore")
+            .field("keys", &self.entries().len())
             .field("lock_timeout", &self.lock_timeout)
             .finish_non_exhaustive()
     }

@@ -20,6 +20,44 @@ const SOON: Duration = Duration::from_millis(50);
 async fn the_memory_store_conforms() {
     let store = MemoryStore::new().lock_timeout(SOON);
     conformance::check(|| store.clone()).await;
+    is_empty(&store);
+}
+
+fn is_empty(store: &MemoryStore) {
+    let shown = format!("{store:?}");
+    assert!(shown.contains("keys: 0,"), "{shown}");
+}
+
+/// A web application has a key for each browser that ever came.
+#[tokio::test]
+async fn nothing_stays_in_memory_of_what_was_deleted_or_never_was() {
+    let store = MemoryStore::new().lock_timeout(SOON);
+    let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com").unwrap();
+    for key in ["one", "two"] {
+        assert!(store.load(key).await.unwrap().is_none());
+        is_empty(&store);
+        drop(store.lock(key).await.unwrap());
+        is_empty(&store);
+
+        let mut lock = store.lock(key).await.unwrap();
+        lock.save(&Record::new(session.clone())).await.unwrap();
+        lock.unlock().await;
+        assert!(store.load(key).await.unwrap().is_some());
+
+        let mut lock = store.lock(key).await.unwrap();
+        lock.delete().await.unwrap();
+        // Somebody waits for it, and has the lock and nobody else when it comes.
+        let waiting = store.lock(key);
+        let (next, ()) = tokio::join!(waiting, async { lock.unlock().await });
+        let mut next = next.unwrap();
+        assert!(store.lock(key).await.is_err());
+        let mut impatient = store.lock(key);
+        assert!(futures_util::poll!(&mut impatient).is_pending());
+        assert!(next.load().await.unwrap().is_none());
+        next.unlock().await;
+        drop(impatient);
+        is_empty(&store);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
