@@ -80,7 +80,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     let busy = Arc::new(AtomicUsize::new(0));
     let stack = ServiceBuilder::new()
         // Outermost: it bounds everything, the wait for a refresh and all attempts included. The refresh goes on if it
-        // runs out. Inside it would start anew for each attempt, and nothing would bound the wait.
+        // runs out. Inside it would start anew for each attempt, and nothing but the refresh timeout would bound the wait.
         .timeout(Duration::from_secs(60))
         // Outside: each of its attempts gets the session of its time, and it sees no 401 that a refresh cures. Inside it
         // would repeat the session that is dead, and could not clone a body.

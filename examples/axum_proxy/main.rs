@@ -97,7 +97,7 @@ fn stack(app: App, rules: Rules) -> Result<Router, BoxError> {
         // Below it, each attempt is one request. The session in it is marked as sensitive.
         .layer(TraceLayer::new_for_http())
         // Not `FollowRedirect`: where the org sends a caller is for the caller to know. Nor a decompression: what is packed
-        // goes through as it is.
+        // goes through as it is, if the caller asked for that. A packed 401 that no refresh cures costs one, though.
         .service(HttpsClient::new()?);
     Ok(router(client, rules))
 }

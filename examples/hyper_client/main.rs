@@ -153,7 +153,7 @@ fn by_hand() -> Result<Client<HttpsConnector<HttpConnector>, ReplayBody<Full<Byt
     // Without a provider it takes the process's, and panics if there are two to choose from, or none.
     let connector = HttpsConnectorBuilder::new()
         .with_provider_and_webpki_roots(aws_lc_rs::default_provider())?
-        // A token never goes over plain HTTP. `https_or_http` would let it, to any host.
+        // Nothing goes over plain HTTP. `https_or_http` would send what the layer adds no token to.
         .https_only()
         // Offered by ALPN; the server chooses.
         .enable_http1()
