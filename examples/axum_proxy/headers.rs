@@ -1,5 +1,7 @@
-//! What of a header section stays on this side of the proxy.
+//! What of a header section stays on this side of the proxy, and of a trailer section, which some servers take for more
+//! headers.
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName,
     header::{
@@ -7,6 +9,7 @@ use http::{
         PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE, VIA,
     },
 };
+use http_body::Frame;
 
 /// What callers show to be let in. It is for the proxy alone.
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -47,19 +50,43 @@ const FORWARDING: [HeaderName; 7] = [
     HeaderName::from_static("x-real-ip"),
 ];
 
+/// What would be another method, or another path, than those that were looked at.
+const OVERRIDES: [HeaderName; 5] = [
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+];
+
 /// What goes on to the org.
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
-    for name in SESSIONS.iter().chain(&FORWARDING) {
+    for name in SESSIONS.iter().chain(&FORWARDING).chain(&OVERRIDES) {
         headers.remove(name);
     }
+    headers.remove(VIA);
     headers.remove(API_KEY);
     // The client writes the host that it connects to.
     headers.remove(HOST);
     // Answered already, by the server that reads the body.
     headers.remove(EXPECT);
-    // A gateway has to say that it is there (RFC 9110 §7.6.3), and need not say what is behind it.
+}
+
+/// A gateway has to say that it is there (RFC 9110 §7.6.3), and need not say what is behind it.
+pub(crate) fn sign(headers: &mut HeaderMap) {
     headers.insert(VIA, HeaderValue::from_static("1.1 axum_proxy"));
+}
+
+/// A piece of a body, or what follows it, without what `strip` takes out.
+pub(crate) fn strip_trailers(frame: Frame<Bytes>, strip: fn(&mut HeaderMap)) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            strip(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(piece) => piece,
+    }
 }
 
 /// What goes back to the caller.

@@ -62,7 +62,8 @@ async fn main() -> Result<(), BoxError> {
     };
     let upstream = Upstream::from_env().await?;
     let proxy = stack(upstream.app, Rules::new(&*key))?;
-    // Other machines need TLS: put something before it that ends it, and keep this on loopback.
+    // Other machines need TLS: put something before it that ends it, and keep this on loopback. It should also give up on
+    // who takes for ever to send a head, as nothing does here.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     let url = format!("http://{}", listener.local_addr()?);
     println!("curl -H \"X-Api-Key: {shown}\" {url}{LIMITS}");

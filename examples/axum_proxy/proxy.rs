@@ -22,7 +22,7 @@ use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_salesforce_auth::{BoxError, Secret};
 
 use super::{
-    headers::{API_KEY, strip_request, strip_response},
+    headers::{API_KEY, sign, strip_request, strip_response, strip_trailers},
     refusal::Refusal,
 };
 
@@ -238,7 +238,7 @@ where
     let body = Limited::new(body, rules.request_body)
         .map_frame(move |frame| {
             progress.send_replace(Upload::WithinLimit);
-            frame
+            strip_trailers(frame, strip_request)
         })
         .map_err(move |error| {
             if error.is::<LengthLimitError>() {
@@ -254,6 +254,7 @@ where
     *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
     *request.headers_mut() = head.headers;
     strip_request(request.headers_mut());
+    sign(request.headers_mut());
 
     let mut answer = pin!(client.oneshot(request));
     let answer = loop {
@@ -275,6 +276,7 @@ where
     })?;
     // Including a 401 that the layer could not cure: it says so itself.
     let (head, body) = response.into_parts();
+    let body = body.map_frame(|frame| strip_trailers(frame, strip_response));
     let mut response = Response::new(Body::new(body));
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;

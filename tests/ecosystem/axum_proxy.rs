@@ -24,7 +24,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderName, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client, server};
 use hyper_util::{
@@ -463,6 +463,8 @@ async fn what_is_of_the_caller_or_of_its_connection_stays_here() {
         ("te", "trailers"),
         ("upgrade", "h2c"),
         ("expect", "100-continue"),
+        ("x-http-method-override", "DELETE"),
+        ("x-original-url", "/id/"),
         ("accept", "application/json"),
         ("sforce-query-options", "batchSize=200"),
     ] {
@@ -481,6 +483,33 @@ async fn what_is_of_the_caller_or_of_its_connection_stays_here() {
         ["via", "1.1 axum_proxy"],
     ]);
     assert_eq!(serde_json::Value::from(received), expected);
+}
+
+/// Some servers take them for headers that come late.
+#[tokio::test]
+async fn what_stays_of_the_headers_stays_of_the_trailers_too() {
+    let trailers = |names: &[&'static str]| {
+        let pairs = names.iter().map(|name| {
+            let value = HeaderValue::from_static("1");
+            (HeaderName::from_static(name), value)
+        });
+        let trailers = pairs.collect::<HeaderMap>();
+        Body::new(Full::from("body").with_trailers(async { Some(Ok(trailers)) }))
+    };
+    let org = Org::new();
+    let body = trailers(&["x-checksum", "x-sfdc-session", "authorization", "x-api-key"]);
+    let response = send(&before(&org, rules()), request(Method::POST, ECHO, body)).await;
+    let echo: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
+    assert_eq!(echo["body_length"], 4);
+    assert_eq!(echo["trailers"], serde_json::json!([["x-checksum", "1"]]));
+
+    let upstream = move |_| async move { trailers(&["x-checksum", "set-cookie"]).into_response() };
+    let response = send(&before_fn(upstream, rules()), get(LIMITS)).await;
+    let body = response.into_body().collect().await.unwrap();
+    let received = body.trailers().unwrap();
+    assert_eq!(received["x-checksum"], "1");
+    assert_eq!(received.len(), 1);
+    assert_eq!(body.to_bytes(), "body");
 }
 
 #[tokio::test]
