@@ -14,7 +14,7 @@ use http::{
     HeaderName, HeaderValue, StatusCode, Uri,
     header::{
         CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
-        X_CONTENT_TYPE_OPTIONS,
+        STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use maud::Markup;
@@ -101,6 +101,8 @@ pub(crate) fn router(settings: Settings) -> Result<Router, BoxError> {
         .layer(header(CONTENT_SECURITY_POLICY, CONTENT_POLICY))
         .layer(header(REFERRER_POLICY, "strict-origin"))
         .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        // Over https nobody is to be asked over http first; browsers take it from there alone.
+        .layer(header(STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
         // Then how long a browser waits, whatever it waits for.
         .layer(TimeoutLayer::with_status_code(
             StatusCode::GATEWAY_TIMEOUT,

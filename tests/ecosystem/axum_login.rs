@@ -670,6 +670,7 @@ async fn no_page_has_a_secret_in_it_or_may_be_kept_or_framed() {
             ("cache-control", "no-store"),
             ("referrer-policy", "strict-origin"),
             ("x-content-type-options", "nosniff"),
+            ("strict-transport-security", "max-age=31536000"),
         ] {
             assert_eq!(page.headers[name], value);
         }
