@@ -18,7 +18,7 @@ mod logins;
 mod pages;
 mod salesforce;
 
-use std::{env, future::Future, io, net::Ipv4Addr, process::ExitCode, sync::Arc};
+use std::{env, future::Future, io, net::Ipv4Addr, process::ExitCode, sync::Arc, time::Duration};
 
 use axum_extra::extract::cookie::Key;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -32,6 +32,9 @@ use tower_salesforce_auth::{
 use tracing::Level;
 
 use app::Settings;
+
+/// How long to wait for another process that renews the same session.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 const USAGE: &str = "\
 A web application with \"Log in with Salesforce\", on 127.0.0.1.
@@ -150,10 +153,12 @@ fn cookie_key() -> Result<Key, BoxError> {
 /// Where sessions are kept. More than one process needs a store that all of them reach, and a home for [`logins`] as well.
 ///
 /// A browser that is closed has forgotten its session, and nobody logs it out: what was not written for longer than the
-/// app's refresh token policy has it live is for a job of yours to delete.
+/// app's refresh token policy has it live is for a job of yours to delete. The files have refresh tokens in plain text, for
+/// their owner alone: `FileStore::encryption` hides them from who reads a backup.
 fn store() -> Result<Arc<dyn SessionStore>, BoxError> {
     Ok(match env::var_os("SESSION_DIR") {
-        Some(directory) => Arc::new(FileStore::open(directory)?),
+        // Shorter than a renewal may take.
+        Some(directory) => Arc::new(FileStore::open(directory)?.lock_timeout(LOCK_PATIENCE)),
         None => Arc::new(MemoryStore::new()),
     })
 }
