@@ -34,21 +34,24 @@ async fn echo_of(body: AnyBody) -> (serde_json::Value, serde_json::Value) {
     (echo["body_sha256"].clone(), echo["body_length"].clone())
 }
 
-#[tokio::test]
-async fn r09_early_answers_over_http_lose_and_repeat_nothing() {
+/// Sends so many streams, of chunks that `shape` gives the number and the length of, whose session has ended: the org says
+/// so before the body, or after one, two or three times `early` bytes of it. Each arrives whole.
+async fn send_into_early_answers(
+    runs: usize,
+    early: usize,
+    shape: fn(usize) -> (usize, usize),
+    request: fn(usize, usize) -> Request<AnyBody>,
+) {
     for protocol in [Protocol::Http1, Protocol::H2] {
         let org = Org::new();
         let _served = org.serve().await.unwrap();
         let grant = org.authorize();
         let client = client(&layer(&org, &grant), protocol);
-        for run in 0..500 {
-            let (chunks, chunk_len) = (1 + run % 10, 1 + run * 37 % 3_000);
-            // Before the body, and at some point in it.
-            org.answer_early(run % 4 * 1_500);
+        for run in 0..runs {
+            let (chunks, chunk_len) = shape(run);
+            org.answer_early(run % 4 * early);
             org.expire_sessions();
-            let (status, _, body) = send(&client, post(ECHO, streaming(chunks, chunk_len)))
-                .await
-                .unwrap();
+            let (status, _, body) = send(&client, request(chunks, chunk_len)).await.unwrap();
             assert_eq!(status, StatusCode::OK, "{protocol:?} run {run}");
             let echo = echoed(&body);
             let whole = echo_of(streaming(chunks, chunk_len)).await;
@@ -57,39 +60,29 @@ async fn r09_early_answers_over_http_lose_and_repeat_nothing() {
                 whole
             );
         }
-        assert_eq!(org.counters().token_requests, 500);
+        assert_eq!(org.counters().token_requests, runs as u64);
         assert_eq!(org.counters().refresh_token_reuses, 0);
     }
 }
 
 #[tokio::test]
+async fn r09_early_answers_over_http_lose_and_repeat_nothing() {
+    let shape = |run| (1 + run % 10, 1 + run * 37 % 3_000);
+    send_into_early_answers(500, 1_500, shape, |chunks, chunk_len| {
+        post(ECHO, streaming(chunks, chunk_len))
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn r09_what_a_factory_makes_arrives_whole_whenever_the_answer_came() {
-    for protocol in [Protocol::Http1, Protocol::H2] {
-        let org = Org::new();
-        let _served = org.serve().await.unwrap();
-        let grant = org.authorize();
-        let client = client(&layer(&org, &grant), protocol);
-        for run in 0..200 {
-            // Up to ten times what is kept of a stream.
-            let (chunks, chunk_len) = (1 + run % 40, 1 + run * 977 % 16_000);
-            org.answer_early(run % 4 * 20_000);
-            org.expire_sessions();
-            let factory = BodyFactory::new(move || streaming(chunks, chunk_len));
-            let head = Request::post(ECHO);
-            let (status, _, body) = send(&client, factory.attach(head.body(()).unwrap()))
-                .await
-                .unwrap();
-            assert_eq!(status, StatusCode::OK, "{protocol:?} run {run}");
-            let echo = echoed(&body);
-            let whole = echo_of(streaming(chunks, chunk_len)).await;
-            assert_eq!(
-                (echo["body_sha256"].clone(), echo["body_length"].clone()),
-                whole
-            );
-        }
-        assert_eq!(org.counters().token_requests, 200);
-        assert_eq!(org.counters().refresh_token_reuses, 0);
-    }
+    // Up to ten times what is kept of a stream.
+    let shape = |run| (1 + run % 40, 1 + run * 977 % 16_000);
+    send_into_early_answers(200, 20_000, shape, |chunks, chunk_len| {
+        let factory = BodyFactory::new(move || streaming(chunks, chunk_len));
+        factory.attach(Request::post(ECHO).body(()).unwrap())
+    })
+    .await;
 }
 
 #[tokio::test]
