@@ -59,7 +59,7 @@ impl Rules {
             ],
             // Not `/services/oauth2/`, whose answers are tokens, nor what else may come to be below `/services/`.
             prefixes: vec!["/services/data/"],
-            // The largest upload that Bulk API 2.0 takes.
+            // More than the largest upload that Bulk API 2.0 takes, which is 150 MB in Base64.
             request_body: 150 * 1024 * 1024,
             concurrency: 100,
             patience: Duration::from_secs(60),

@@ -9,3 +9,5 @@ mod processes;
 mod scripted;
 mod secrets;
 mod support;
+#[path = "../support/traced.rs"]
+mod traced;

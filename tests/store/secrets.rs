@@ -1,10 +1,12 @@
 //! No secret is in what is shown or traced of a store (R17).
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+use std::io::Write;
 
+use crate::{
+    scripted::{Fate, Scripted},
+    support::{KEY, LIMITS, app, save, session},
+    traced::Traced,
+};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
@@ -15,35 +17,14 @@ use tower_salesforce_auth::{
     flow::RefreshToken,
     store::{EncryptionKey, FileStore, MemoryStore, Record, SessionStore, StoreErrorKind},
 };
-use tracing::Level;
-use tracing_subscriber::fmt::format::FmtSpan;
-
-use crate::{
-    scripted::{Fate, Scripted},
-    support::{KEY, LIMITS, app, save, session},
-};
 
 /// Everything that is traced on this thread, and shown of the events, as text.
-#[derive(Clone, Default)]
-struct Shown(Arc<Mutex<Vec<u8>>>);
+#[derive(Clone)]
+struct Shown(Traced);
 
 impl Shown {
     fn add(&self, what: impl std::fmt::Debug) {
-        self.0
-            .lock()
-            .unwrap()
-            .extend(format!("{what:?} {what:#?}\n").bytes());
-    }
-}
-
-impl io::Write for Shown {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        writeln!(self.0.clone(), "{what:?} {what:#?}").unwrap();
     }
 }
 
@@ -70,15 +51,8 @@ async fn limits(layer: &SalesforceAuthLayer, org: &Org) -> Result<(), BoxError> 
 
 #[tokio::test(start_paused = true)]
 async fn r17_no_secret_of_a_stored_session_is_shown_or_traced() {
-    let shown = Shown::default();
-    let writer = shown.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(Level::TRACE)
-        .with_span_events(FmtSpan::FULL)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (traced, _guard) = Traced::begin();
+    let shown = Shown(traced);
 
     let org = Org::new();
     let grant = org.authorize();
@@ -143,7 +117,7 @@ async fn r17_no_secret_of_a_stored_session_is_shown_or_traced() {
     let other = EncryptionKey::new([8; 32]);
     shown.add(files.clone().encryption(other).load(KEY).await.unwrap_err());
 
-    let text = String::from_utf8(shown.0.lock().unwrap().clone()).unwrap();
+    let text = shown.0.text();
     for event in [
         "session adopted",
         "session store failed",
