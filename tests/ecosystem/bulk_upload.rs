@@ -201,6 +201,15 @@ impl Fixture {
         let after = after.map(|bytes| usize::try_from(bytes).unwrap());
         self.org.answer_early(after);
     }
+
+    /// Uploads the file by a factory that the ledger is kept of.
+    async fn upload(&self, job: &Job, source: &Source, ledger: &Ledger) -> Uploaded {
+        let factory = ledger.factory(source);
+        let uploading = self
+            .ingest
+            .upload(&job.id, source, |head| factory.attach(head));
+        uploading.await.unwrap()
+    }
 }
 
 fn layer(org: &Org, grant: &Grant) -> SalesforceAuthLayer {
@@ -242,11 +251,7 @@ async fn an_upload_through_an_expiring_session_arrives_as_it_is() {
         fixture.expire(after);
 
         let ledger = Ledger::default();
-        let factory = ledger.factory(&source);
-        let uploaded = fixture
-            .ingest
-            .upload(&job.id, &source, |head| factory.attach(head));
-        let uploaded = uploaded.await.unwrap();
+        let uploaded = fixture.upload(&job, &source, &ledger).await;
         assert!(
             matches!(uploaded, Uploaded::Taken { attempts: 2 }),
             "{case}: {uploaded:?}"
@@ -275,14 +280,8 @@ async fn without_an_expiry_it_is_sent_once() {
     let source = accounts.source().await;
     let job = fixture.ingest.create("Account").await.unwrap();
     let ledger = Ledger::default();
-    let factory = ledger.factory(&source);
-    let uploaded = fixture
-        .ingest
-        .upload(&job.id, &source, |head| factory.attach(head));
-    assert!(matches!(
-        uploaded.await.unwrap(),
-        Uploaded::Taken { attempts: 1 }
-    ));
+    let uploaded = fixture.upload(&job, &source, &ledger).await;
+    assert!(matches!(uploaded, Uploaded::Taken { attempts: 1 }));
     accounts.assert_arrived(&fixture.org, &job.id);
     assert_eq!((ledger.made(), ledger.sent()), (1, source.length()));
 }
@@ -393,14 +392,8 @@ async fn the_file_is_never_held() {
         let job = fixture.ingest.create("Account").await.unwrap();
         fixture.expire(None);
         let ledger = Ledger::default();
-        let factory = ledger.factory(&source);
-        let uploaded = fixture
-            .ingest
-            .upload(&job.id, &source, |head| factory.attach(head));
-        assert!(matches!(
-            uploaded.await.unwrap(),
-            Uploaded::Taken { attempts: 2 }
-        ));
+        let uploaded = fixture.upload(&job, &source, &ledger).await;
+        assert!(matches!(uploaded, Uploaded::Taken { attempts: 2 }));
         assert_eq!(ledger.sent(), 2 * source.length());
         // What hyper has in its buffers for a connection.
         let most = ledger.most_alive();
