@@ -261,9 +261,7 @@ mod handle;
 #[cfg(feature = "https-client")]
 #[cfg_attr(docsrs, doc(cfg(feature = "https-client")))]
 pub mod https;
-mod jwt;
 mod layer;
-mod legible;
 mod life;
 mod logout;
 pub mod oauth;
@@ -287,10 +285,10 @@ mod soap;
 mod spread;
 pub mod store;
 mod stored;
+mod text;
 mod trace;
 mod transport;
 pub mod verdict;
-mod xml;
 
 pub use self::{
     body::{BodyFactory, ReplayBody, ResponseBody},

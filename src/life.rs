@@ -17,7 +17,6 @@ use crate::{
     endpoint::Origin,
     error::{RefreshError, RefreshErrorKind},
     event::{SessionState, States},
-    legible::legible,
     observer::{News, SessionAdopted, SharedObserver},
     refresh::{
         RefreshReason, SharedRefreshFn,
@@ -29,6 +28,7 @@ use crate::{
     secret::Secret,
     session::{AuthorizationScheme, Generation, LiveSession, Published, Session},
     store::{OnSaveFailure, Place, Revision, StoreLock},
+    text::redact::redact,
     trace::{self, RefreshSpan},
 };
 
@@ -569,7 +569,7 @@ impl Shared {
             .chain(&rotated)
             .map(Secret::expose)
             .collect();
-        let origin = legible(&origin.to_string(), &secrets);
+        let origin = redact(&origin.to_string(), &secrets);
         Err(RefreshError::new(
             RefreshErrorKind::UntrustedInstance,
             true,

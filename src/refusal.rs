@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    legible::{legible, legible_code},
+    text::redact::{redact, redact_code},
     transport::Answer,
 };
 
@@ -27,8 +27,8 @@ impl Refusal<'_> {
     /// The refusal without the `secrets` that the server may repeat.
     pub(crate) fn into_error(self, secrets: &[&str]) -> RefreshError {
         let Self { host, what, .. } = self;
-        let code = legible_code(self.code, secrets);
-        let description = legible(self.description, secrets);
+        let code = redact_code(self.code, secrets);
+        let description = redact(self.description, secrets);
         let mut message = format!("{host} refused the {what}: {code}");
         if !description.is_empty() {
             message += " (";

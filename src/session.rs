@@ -17,10 +17,10 @@ use tokio::time::Instant;
 use crate::{
     endpoint::{InstanceUrl, LoginUrl, Origin},
     error::{Error, ErrorKind},
-    jwt,
     renewal::{Due, Renewal},
     secret::Secret,
     spread::Spread,
+    text::jwt,
 };
 
 // === Session ===

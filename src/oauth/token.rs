@@ -12,9 +12,9 @@ use super::{app::App, error_response, signature};
 use crate::{
     endpoint::LoginUrl,
     error::{Error, RefreshError, RefreshErrorKind},
-    legible::legible,
     secret::Secret,
     session::Session,
+    text::redact::redact,
     transport::{Answer, Call, HttpClient},
 };
 
@@ -390,7 +390,7 @@ impl TokenResponse {
             .map_err(|error| {
                 let unusable = unusable(format!("{host} issued a session that cannot be used"));
                 // It names a host that the server chose.
-                let cause = legible(&error.to_string(), &[access_token.expose()]);
+                let cause = redact(&error.to_string(), &[access_token.expose()]);
                 unusable.with_source(Error::new(error.kind(), cause))
             })?
             .with_login_url(login_url.clone());

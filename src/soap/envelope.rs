@@ -3,7 +3,7 @@
 use quick_xml::{Reader, escape, events::Event};
 use zeroize::Zeroizing;
 
-use crate::xml::local;
+use crate::text::xml::local;
 
 /// The namespace of the partner API, which serves every org alike.
 const NAMESPACE: &str = "urn:partner.soap.sforce.com";

@@ -4,8 +4,8 @@ use super::envelope::Elements;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
     refusal::{Refusal, paused},
+    text::xml,
     transport::Answer,
-    xml,
 };
 
 /// The elements of a good answer to `what`, or what is to be told of any other.

@@ -2,7 +2,7 @@
 
 use quick_xml::{Reader, escape, events::Event};
 
-use crate::xml::local;
+use crate::text::xml::local;
 
 /// What comes of writing a session id into an envelope.
 #[derive(Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::classify::{Classify, Extent, ResponseHead, Verdict};
 use crate::{
     api::Api,
-    xml::{self, Element},
+    text::xml::{self, Element},
 };
 
 /// Knows what Salesforce's APIs answer: the table of the [module](crate::verdict). This is what a layer goes by if nothing else is set.

@@ -1,4 +1,4 @@
-//! What a server wrote, fit to be shown: short, on one line, and without the secrets that it was sent.
+//! Makes server text safe to show: short, on one line, without the secrets of the request.
 
 use std::borrow::Cow;
 
@@ -7,34 +7,34 @@ use base64::{
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 
-/// Longer texts are cut: an error is read by people.
+/// Longest text that is shown. Longer texts are cut, since people read errors.
 const LONGEST: usize = 200;
 
-/// What is looked at of a longer text.
+/// How many characters of a longer text are searched.
 const LONGEST_READ: usize = 1_000;
 
-/// As much of a secret in one piece gives it away.
-const TELLING: usize = 8;
+/// Shortest run of a secret's characters that counts as a leak.
+const MIN_LEAK: usize = 8;
 
 const REDACTED: &str = "[redacted]";
 
-/// A text that a server wrote, in which nothing of the `secrets` is left.
+/// Removes the `secrets` from a text that a server wrote.
 ///
-/// Where they stand as they are, or as they were sent, they alone are taken out. If something of them is left in any other
-/// form, nothing of the text is shown.
-pub(crate) fn legible(text: &str, secrets: &[&str]) -> String {
+/// A secret in plain or form-encoded writing is replaced on its own. If a piece of a secret is left in any other encoding,
+/// the whole text is replaced.
+pub(crate) fn redact(text: &str, secrets: &[&str]) -> String {
     let text: String = text.chars().take(LONGEST_READ).collect();
     let mut forms: Vec<String> = secrets
         .iter()
         .flat_map(|secret| [(*secret).to_owned(), form_encoded(secret)])
         .filter(|secret| !secret.is_empty())
         .collect();
-    // The longest first: one may be the beginning of another.
+    // Longest first: one secret may start another.
     forms.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     let shown = forms
         .iter()
         .fold(text, |text, secret| text.replace(secret, REDACTED));
-    if secrets.iter().any(|secret| tells(&shown, secret)) {
+    if secrets.iter().any(|secret| leaks(&shown, secret)) {
         return REDACTED.to_owned();
     }
     shown
@@ -44,20 +44,20 @@ pub(crate) fn legible(text: &str, secrets: &[&str]) -> String {
         .collect()
 }
 
-/// The same for an error code: one that has the form of one is shown as it is, unless it is a secret.
-pub(crate) fn legible_code(code: &str, secrets: &[&str]) -> String {
+/// Does the same for an error code. A well-formed code is shown unchanged, unless it is a secret.
+pub(crate) fn redact_code(code: &str, secrets: &[&str]) -> String {
     let is_part = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
     let is_code = code.len() <= 64 && code.bytes().all(is_part);
-    let is_secret = |secret: &&str| secret.len() >= code.len() && tells(code, secret);
+    let is_secret = |secret: &&str| secret.len() >= code.len() && leaks(code, secret);
     if is_code && !secrets.iter().any(is_secret) {
         code.to_owned()
     } else {
-        legible(code, secrets)
+        redact(code, secrets)
     }
 }
 
-/// Whether something of the secret can be read in the text, in whatever form.
-fn tells(text: &str, secret: &str) -> bool {
+/// Whether a piece of the secret can be read in the text, in any of the known encodings.
+fn leaks(text: &str, secret: &str) -> bool {
     let lower = |text: &str| text.to_ascii_lowercase();
     let texts = [
         lower(text),
@@ -73,7 +73,7 @@ fn tells(text: &str, secret: &str) -> bool {
     ];
     secrets.iter().map(|secret| lower(secret)).any(|secret| {
         let secret: Vec<char> = secret.chars().collect();
-        let length = TELLING.min(secret.len());
+        let length = MIN_LEAK.min(secret.len());
         length > 0
             && secret.windows(length).any(|piece| {
                 let piece: String = piece.iter().collect();
@@ -87,7 +87,7 @@ fn form_encoded(text: &str) -> String {
 }
 
 fn percent_decoded(text: &str) -> String {
-    // As the name of a parameter, which nothing ends but these two.
+    // Parsed as a parameter name, which only `&` and `=` end.
     let text = text.replace(['&', '='], " ");
     form_urlencoded::parse(text.as_bytes())
         .map(|(name, _)| name.into_owned())
