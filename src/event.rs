@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::{error::RefreshError, session::LiveSession};
+use crate::{error::RefreshError, session::live::LiveSession};
 
 /// What a [`SessionHandle`](crate::SessionHandle) is doing, as a [`Subscription`] shows it.
 ///

@@ -16,7 +16,7 @@ use crate::{
     outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
     redirect,
     request::{self, Head, Target},
-    session::{Generation, LiveSession, Published, Trial},
+    session::live::{Generation, LiveSession, Published, Trial},
     soap::session_header::{self, Written},
     verdict::{Classifier, ResponseHead, Verdict},
 };

@@ -21,7 +21,7 @@ use crate::{
     handle::{self, Acquired, SessionHandle, Waiting},
     outcome::{OnRefreshFailure, ReplaySkipped},
     request::Head,
-    session::{Generation, LiveSession},
+    session::live::{Generation, LiveSession},
     verdict::{Extent, Verdict},
 };
 

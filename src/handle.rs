@@ -14,7 +14,6 @@ use pin_project_lite::pin_project;
 use tokio::{runtime, time::Instant};
 
 use crate::{
-    endpoint::Origin,
     error::{self, Error, ErrorKind, RefreshError, RefreshErrorKind},
     event::{SessionState, Subscription},
     life::{self, Departure, Landed, Life, SessionOrigin, Settings, Shared, Standing},
@@ -24,9 +23,13 @@ use crate::{
         policy::Permit,
         single_flight::{Flight, Landing},
     },
-    renewal::Renewal,
     secret::Secret,
-    session::{AuthorizationScheme, Generation, LiveSession, Published, Session},
+    session::{
+        lifetime::Renewal,
+        live::{Generation, LiveSession, Published},
+        session::{AuthorizationScheme, Session},
+        url::Origin,
+    },
     store::{OnSaveFailure, Place},
     trace,
 };

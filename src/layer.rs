@@ -5,16 +5,18 @@ use std::{sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use crate::{
-    endpoint::Origin,
     error::Error,
     exchange::ReplayPolicy,
     handle::SessionHandle,
     observer::{Observer, SharedObserver},
     outcome::OnRefreshFailure,
     refresh::RefreshFn,
-    renewal::Renewal,
     service::SalesforceAuth,
-    session::{AuthorizationScheme, Session},
+    session::{
+        lifetime::Renewal,
+        session::{AuthorizationScheme, Session},
+        url::Origin,
+    },
     store::{OnSaveFailure, Place, SessionStore},
     verdict::{Classifier, Classify},
 };

@@ -251,7 +251,6 @@ pub mod docs;
 #[cfg(feature = "emulator")]
 #[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;
-mod endpoint;
 mod error;
 mod event;
 mod exchange;
@@ -274,7 +273,6 @@ mod procedure;
 mod redirect;
 mod refresh;
 mod refusal;
-mod renewal;
 mod request;
 mod save;
 mod secret;
@@ -282,7 +280,6 @@ mod service;
 mod session;
 mod sessions;
 mod soap;
-mod spread;
 pub mod store;
 mod stored;
 mod text;
@@ -292,7 +289,6 @@ pub mod verdict;
 
 pub use self::{
     body::{BodyFactory, ReplayBody, ResponseBody},
-    endpoint::{InstanceUrl, LoginUrl},
     error::{BoxError, Error, ErrorKind, RefreshError, RefreshErrorKind},
     event::{SessionState, Subscription},
     future::ResponseFuture,
@@ -307,10 +303,14 @@ pub use self::{
     refresh::{
         FromService, RefreshContext, RefreshDescription, RefreshFn, RefreshReason, from_service,
     },
-    renewal::Renewal,
     secret::Secret,
     service::SalesforceAuth,
-    session::{AuthorizationScheme, Generation, LiveSession, Session},
+    session::{
+        lifetime::Renewal,
+        live::{Generation, LiveSession},
+        session::{AuthorizationScheme, Session},
+        url::{InstanceUrl, LoginUrl},
+    },
     sessions::Sessions,
 };
 

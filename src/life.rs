@@ -14,7 +14,6 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::time::Instant;
 
 use crate::{
-    endpoint::Origin,
     error::{RefreshError, RefreshErrorKind},
     event::{SessionState, States},
     observer::{News, SessionAdopted, SharedObserver},
@@ -24,9 +23,13 @@ use crate::{
         policy::{Permit, Policy},
         single_flight::{Flight, Outcome, Owner},
     },
-    renewal::Renewal,
     secret::Secret,
-    session::{AuthorizationScheme, Generation, LiveSession, Published, Session},
+    session::{
+        lifetime::Renewal,
+        live::{Generation, LiveSession, Published},
+        session::{AuthorizationScheme, Session},
+        url::Origin,
+    },
     store::{OnSaveFailure, Place, Revision, StoreLock},
     text::redact::redact,
     trace::{self, RefreshSpan},

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tokio::time::timeout;
 
 use crate::{
-    endpoint::LoginUrl,
     error::{Error, ErrorKind, RefreshError, RefreshErrorKind},
     event::SessionState,
     handle::{SessionHandle, runtime},
@@ -13,7 +12,7 @@ use crate::{
     oauth,
     observer::News,
     refresh::single_flight::Flight,
-    session::Session,
+    session::{session::Session, url::LoginUrl},
     soap,
     transport::HttpClient,
 };

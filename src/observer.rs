@@ -7,7 +7,7 @@ use crate::{
     outcome::{AuthOutcome, ReplaySkipped},
     refresh::{RefreshDescription, RefreshReason},
     secret::Secret,
-    session::{Generation, LiveSession},
+    session::live::{Generation, LiveSession},
     store::StoreError,
 };
 

@@ -1,6 +1,6 @@
 //! What the layer did to one exchange beyond adding a header.
 
-use crate::session::Generation;
+use crate::session::live::Generation;
 
 /// What the layer did for a response beyond adding a header: an extension of the response.
 ///

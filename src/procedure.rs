@@ -25,7 +25,7 @@ use crate::{
     observer::StoreOperation,
     refresh::{RefreshContext, RefreshReason, attempt::Attempt, policy::Permit},
     secret::Secret,
-    session::Session,
+    session::session::Session,
     store::{OnSaveFailure, Place, Record, StoreLock},
     stored::{Choice, release},
     trace::RefreshSpan,

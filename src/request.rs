@@ -12,11 +12,13 @@ use http::{
 
 use crate::{
     api::Api,
-    endpoint::{self, Origin},
     error::{BoxError, Error, ErrorKind},
     handle::SessionHandle,
     opt_out::SkipAuth,
-    session::{Metadata, Published},
+    session::{
+        live::{Metadata, Published},
+        url::{self, Origin},
+    },
 };
 
 /// Enough for most paths, and for most headers with their frames, so that the buffer is hardly ever moved.
@@ -71,7 +73,7 @@ impl Target {
 
     /// What may turn out to be the target, while nothing is known of the instance.
     pub(crate) fn before_login(uri: &Uri, handle: &SessionHandle) -> Option<Self> {
-        if is_relative(uri) || endpoint::may_be_an_instance(uri) {
+        if is_relative(uri) || url::may_be_an_instance(uri) {
             Some(Self::Instance)
         } else if handle.allows(uri) {
             Some(Self::Allowed)

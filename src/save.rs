@@ -9,7 +9,7 @@ use crate::{
     handle::{SessionHandle, runtime},
     life::{Shared, Standing},
     observer::StoreOperation,
-    session::Session,
+    session::session::Session,
     store::{Place, Record, StoreError},
     stored::{release, stopped, take_refresh_token},
 };

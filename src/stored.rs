@@ -8,7 +8,7 @@ use crate::{
     error::{RefreshError, RefreshErrorKind},
     life::{Departure, Life, Logout, Shared, Standing, superseded},
     observer::{News, StoreFailed, StoreOperation},
-    session::{LiveSession, Session},
+    session::{live::LiveSession, session::Session},
     store::{Place, Record, StoreError, StoreErrorKind, StoreLock},
     trace,
 };

@@ -7,7 +7,7 @@ use crate::{
     error::{RefreshError, RefreshErrorKind},
     oauth::{App, AuthorizationUrl, Callback, Grant, PendingAuthorization},
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
-    session::Session,
+    session::session::Session,
     transport::HttpClient,
 };
 

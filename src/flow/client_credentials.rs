@@ -6,7 +6,7 @@ use crate::{
     error::RefreshError,
     oauth::{App, Grant},
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
-    session::Session,
+    session::session::Session,
     transport::HttpClient,
 };
 

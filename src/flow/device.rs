@@ -11,7 +11,7 @@ use crate::{
     oauth::{App, Grant},
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
-    session::Session,
+    session::session::Session,
     transport::HttpClient,
 };
 

@@ -3,12 +3,11 @@
 use std::fmt;
 
 use crate::{
-    endpoint::LoginUrl,
     error::RefreshError,
     oauth::{App, Grant},
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
-    session::Session,
+    session::{session::Session, url::LoginUrl},
     transport::HttpClient,
 };
 #[cfg(feature = "jwt")]

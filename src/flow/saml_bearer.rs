@@ -6,12 +6,11 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::extension_grant::ExtensionGrant;
 use crate::{
-    endpoint::LoginUrl,
     error::RefreshError,
     oauth::App,
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
-    session::Session,
+    session::{session::Session, url::LoginUrl},
     transport::HttpClient,
 };
 

@@ -4,11 +4,10 @@ use std::fmt;
 
 use super::username_password::Password;
 use crate::{
-    endpoint::LoginUrl,
     error::RefreshError,
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
-    session::Session,
+    session::{session::Session, url::LoginUrl},
     soap,
     transport::{Call, HttpClient},
 };

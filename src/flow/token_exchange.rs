@@ -8,7 +8,7 @@ use crate::{
     oauth::App,
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
-    session::Session,
+    session::session::Session,
     transport::HttpClient,
 };
 

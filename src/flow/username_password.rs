@@ -9,7 +9,7 @@ use crate::{
     oauth::{App, Grant},
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
-    session::Session,
+    session::session::Session,
     transport::HttpClient,
 };
 

@@ -26,8 +26,8 @@ use tower_service::Service;
 
 use super::proxy::Proxy;
 use crate::{
-    endpoint::is_loopback_host,
     error::{BoxError, Error, ErrorKind},
+    session::url::is_loopback_host,
 };
 
 /// Whether TLS is spoken with a proxy, below that with the server.

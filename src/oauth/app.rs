@@ -1,7 +1,7 @@
 //! The app that acts for its users: an OAuth client (RFC 6749 §2).
 
 use crate::{
-    endpoint::LoginUrl, oauth::client_authentication::ClientAuthentication, secret::Secret,
+    oauth::client_authentication::ClientAuthentication, secret::Secret, session::url::LoginUrl,
 };
 
 /// An external client app or connected app: where it logs in, and what it is registered as.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    endpoint::{LoginUrl, Origin},
     error::{Error, RefreshError, RefreshErrorKind},
+    session::url::{LoginUrl, Origin},
     transport::{Call, HttpClient},
 };
 

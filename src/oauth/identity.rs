@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error_response;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    session::Session,
+    session::session::Session,
     transport::{Call, HttpClient},
 };
 

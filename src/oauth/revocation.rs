@@ -2,9 +2,9 @@
 
 use super::error_response;
 use crate::{
-    endpoint::LoginUrl,
     error::RefreshError,
     secret::Secret,
+    session::url::LoginUrl,
     transport::{Call, HttpClient},
 };
 

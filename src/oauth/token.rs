@@ -10,10 +10,9 @@ use serde::{Deserialize, Deserializer};
 
 use super::{app::App, error_response, signature};
 use crate::{
-    endpoint::LoginUrl,
     error::{Error, RefreshError, RefreshErrorKind},
     secret::Secret,
-    session::Session,
+    session::{session::Session, url::LoginUrl},
     text::redact::redact,
     transport::{Answer, Call, HttpClient},
 };

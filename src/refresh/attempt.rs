@@ -6,7 +6,7 @@ use crate::{
     error::RefreshError,
     observer::{News, RefreshFailed, RefreshStarted, RefreshSucceeded},
     refresh::{RefreshContext, RefreshDescription},
-    session::Generation,
+    session::live::Generation,
     trace::RefreshSpan,
 };
 

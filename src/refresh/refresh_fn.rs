@@ -13,7 +13,7 @@ use tower_service::Service;
 use crate::{
     error::{BoxError, RefreshError},
     secret::Secret,
-    session::{LiveSession, Session},
+    session::{live::LiveSession, session::Session},
 };
 
 // === RefreshFn ===

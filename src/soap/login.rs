@@ -7,9 +7,8 @@ use super::{
     fault,
 };
 use crate::{
-    endpoint::LoginUrl,
     error::{RefreshError, RefreshErrorKind},
-    session::Session,
+    session::{session::Session, url::LoginUrl},
     transport::Answer,
 };
 

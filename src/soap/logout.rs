@@ -3,7 +3,7 @@
 use super::{envelope::Envelope, fault};
 use crate::{
     error::RefreshError,
-    session::Session,
+    session::session::Session,
     transport::{Call, HttpClient},
 };
 

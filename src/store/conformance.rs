@@ -35,7 +35,7 @@ use super::{
     record::Record,
     session_store::{SessionStore, StoreLock},
 };
-use crate::{endpoint::LoginUrl, session::Session};
+use crate::session::{session::Session, url::LoginUrl};
 
 /// The key that most of it is done under.
 const KEY: &str = "tower-salesforce-auth conformance";

@@ -10,7 +10,11 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::error::{StoreError, StoreErrorKind};
-use crate::{endpoint::LoginUrl, error::Error, secret::Secret, session::Session};
+use crate::{
+    error::Error,
+    secret::Secret,
+    session::{session::Session, url::LoginUrl},
+};
 
 /// How a record says what it is.
 const FORMAT: &str = "tower-salesforce-auth session";

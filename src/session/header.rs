@@ -28,12 +28,12 @@ thread_local! {
 
 /// A header value, and the copies of it that were asked for.
 #[derive(Clone)]
-pub(crate) struct Spread {
+pub(crate) struct ShardedHeader {
     value: HeaderValue,
     copies: [OnceLock<HeaderValue>; PLACES - 1],
 }
 
-impl Spread {
+impl ShardedHeader {
     /// A clone of the value.
     #[inline]
     pub(crate) fn get(&self) -> HeaderValue {
@@ -56,7 +56,7 @@ impl Spread {
     }
 }
 
-impl From<HeaderValue> for Spread {
+impl From<HeaderValue> for ShardedHeader {
     fn from(value: HeaderValue) -> Self {
         Self {
             value,
@@ -65,7 +65,7 @@ impl From<HeaderValue> for Spread {
     }
 }
 
-impl fmt::Debug for Spread {
+impl fmt::Debug for ShardedHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.value.fmt(f)
     }
@@ -79,8 +79,8 @@ mod tests {
     fn threads_clone_copies_of_their_own_that_say_the_same() {
         let mut value = HeaderValue::from_static("Bearer T1");
         value.set_sensitive(true);
-        let spread = Spread::from(value.clone());
-        let place = || spread.get().as_bytes().as_ptr() as usize;
+        let sharded = ShardedHeader::from(value.clone());
+        let place = || sharded.get().as_bytes().as_ptr() as usize;
         let places: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..2 * PLACES).map(|_| scope.spawn(place)).collect();
             threads.into_iter().map(|it| it.join().unwrap()).collect()
@@ -90,8 +90,8 @@ mod tests {
         different.dedup();
         // Threads of other tests may have taken their turns in between.
         assert!((2..=PLACES).contains(&different.len()), "{different:?}");
-        assert_eq!(spread.get(), value);
-        assert!(spread.get().is_sensitive());
-        assert_eq!(format!("{spread:?}"), "Sensitive");
+        assert_eq!(sharded.get(), value);
+        assert!(sharded.get().is_sensitive());
+        assert_eq!(format!("{sharded:?}"), "Sensitive");
     }
 }
