@@ -257,6 +257,7 @@ mod exchange;
 pub mod flow;
 mod future;
 mod handle;
+mod http;
 #[cfg(feature = "https-client")]
 #[cfg_attr(docsrs, doc(cfg(feature = "https-client")))]
 pub mod https;
@@ -272,7 +273,6 @@ mod private_key;
 mod procedure;
 mod redirect;
 mod refresh;
-mod refusal;
 mod request;
 mod save;
 mod secret;
@@ -284,7 +284,6 @@ pub mod store;
 mod stored;
 mod text;
 mod trace;
-mod transport;
 pub mod verdict;
 
 pub use self::{

@@ -8,13 +8,13 @@ use crate::{
     error::{Error, ErrorKind, RefreshError, RefreshErrorKind},
     event::SessionState,
     handle::{SessionHandle, runtime},
+    http::transport::HttpClient,
     life::{Landed, Logout, Standing},
     oauth,
     observer::News,
     refresh::single_flight::Flight,
     session::{session::Session, url::LoginUrl},
     soap,
-    transport::HttpClient,
 };
 
 impl SessionHandle {

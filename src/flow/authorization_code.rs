@@ -5,10 +5,10 @@ use std::fmt;
 use super::refresh_token;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
+    http::transport::HttpClient,
     oauth::{App, AuthorizationUrl, Callback, Grant, PendingAuthorization},
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
     session::session::Session,
-    transport::HttpClient,
 };
 
 /// Has a user log in and consent in the browser (RFC 6749 §4.1, RFC 7636; Salesforce Help, "OAuth 2.0 Web Server Flow for

@@ -4,10 +4,10 @@ use std::fmt;
 
 use crate::{
     error::RefreshError,
+    http::transport::HttpClient,
     oauth::{App, Grant},
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
     session::session::Session,
-    transport::HttpClient,
 };
 
 /// Logs in as the app itself (RFC 6749 §4.4; Salesforce Help, "OAuth 2.0 Client Credentials Flow for Server-to-Server

@@ -8,11 +8,11 @@ use tokio::time::sleep;
 use super::refresh_token;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
+    http::transport::HttpClient,
     oauth::{App, Grant},
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
     session::session::Session,
-    transport::HttpClient,
 };
 
 /// How often to ask, if the server does not say (RFC 8628 §3.2).

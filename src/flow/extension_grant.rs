@@ -4,11 +4,11 @@ use std::fmt;
 
 use crate::{
     error::RefreshError,
+    http::transport::HttpClient,
     oauth::{App, Grant},
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
     session::session::Session,
-    transport::HttpClient,
 };
 
 /// Logs in with any grant type and its own parameters (RFC 6749 §4.5): what has no flow of its own here.

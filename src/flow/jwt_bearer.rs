@@ -4,11 +4,11 @@ use std::fmt;
 
 use crate::{
     error::RefreshError,
+    http::transport::HttpClient,
     oauth::{App, Grant},
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
     session::{session::Session, url::LoginUrl},
-    transport::HttpClient,
 };
 #[cfg(feature = "jwt")]
 use {

@@ -50,4 +50,4 @@ pub use self::{
     username_password::UsernamePassword,
 };
 
-pub use crate::transport::HttpClient;
+pub use crate::http::transport::HttpClient;

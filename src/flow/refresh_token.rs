@@ -4,11 +4,11 @@ use std::fmt;
 
 use crate::{
     error::{RefreshError, RefreshErrorKind},
+    http::transport::HttpClient,
     oauth::{self, App},
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
     session::session::Session,
-    transport::HttpClient,
 };
 
 /// Renews a session with a refresh token (RFC 6749 §6; Salesforce Help, "OAuth 2.0 Refresh Token Flow for Renewed

@@ -7,11 +7,11 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use super::extension_grant::ExtensionGrant;
 use crate::{
     error::RefreshError,
+    http::transport::HttpClient,
     oauth::App,
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
     session::{session::Session, url::LoginUrl},
-    transport::HttpClient,
 };
 
 /// Logs in with a SAML 2.0 assertion that an identity provider signed (RFC 7522; Salesforce Help, "OAuth 2.0 SAML Bearer

@@ -5,11 +5,11 @@ use std::fmt;
 use super::username_password::Password;
 use crate::{
     error::RefreshError,
+    http::transport::{Call, HttpClient},
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
     session::{session::Session, url::LoginUrl},
     soap,
-    transport::{Call, HttpClient},
 };
 
 /// The last API version that has a `login()`.

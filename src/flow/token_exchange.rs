@@ -5,11 +5,11 @@ use std::fmt;
 use super::{extension_grant::ExtensionGrant, refresh_token};
 use crate::{
     error::RefreshError,
+    http::transport::HttpClient,
     oauth::App,
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
     session::session::Session,
-    transport::HttpClient,
 };
 
 /// Exchanges a token of another identity provider for a session (RFC 8693; Salesforce Help, "OAuth 2.0 Token Exchange

@@ -6,11 +6,11 @@ use zeroize::Zeroizing;
 
 use crate::{
     error::RefreshError,
+    http::transport::HttpClient,
     oauth::{App, Grant},
     refresh::{RefreshContext, RefreshDescription, RefreshFn},
     secret::Secret,
     session::session::Session,
-    transport::HttpClient,
 };
 
 /// Logs in with a user's name and password (RFC 6749 §4.3; Salesforce Help, "OAuth 2.0 Username-Password Flow for Special

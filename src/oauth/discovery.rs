@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, RefreshError, RefreshErrorKind},
+    http::transport::{Call, HttpClient},
     session::url::{LoginUrl, Origin},
-    transport::{Call, HttpClient},
 };
 
 /// The metadata of an authorization server (OpenID Connect Discovery 1.0 §3).

@@ -4,8 +4,10 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    refusal::{Refusal, paused},
-    transport::Answer,
+    http::{
+        server_error::{ServerError, paused},
+        transport::Answer,
+    },
 };
 
 #[derive(Deserialize)]
@@ -75,7 +77,7 @@ pub(super) fn refusal(what: &str, answer: &Answer, secrets: &[&str]) -> RefreshE
     let is_in_trouble = status.is_server_error() || status.as_u16() == 429;
     let is_transient =
         is_transient(code, description) || (is_in_trouble && !is_known_to_be_terminal(code));
-    let refusal = Refusal {
+    let refusal = ServerError {
         host,
         what,
         code,
@@ -100,7 +102,7 @@ pub(super) fn plain_refusal(what: &str, answer: &Answer, secrets: &[&str]) -> Re
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
     if answer.status.is_client_error() && is_word(text) {
-        let refusal = Refusal {
+        let refusal = ServerError {
             host: &answer.host,
             what,
             code: text,
@@ -121,7 +123,7 @@ pub(super) fn authorization_refusal(
 ) -> RefreshError {
     // As Salesforce's documentation prints it, in places.
     let code = &*error.replace('-', "_");
-    Refusal {
+    ServerError {
         host: "Salesforce",
         what: "authorization",
         code,

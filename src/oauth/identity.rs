@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::error_response;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
+    http::transport::{Call, HttpClient},
     session::session::Session,
-    transport::{Call, HttpClient},
 };
 
 // === Identity ===
@@ -190,7 +190,7 @@ async fn ask(
     session: &Session,
     endpoint: Uri,
     what: &str,
-) -> Result<crate::transport::Answer, RefreshError> {
+) -> Result<crate::http::transport::Answer, RefreshError> {
     let authorization: HeaderValue = session.authorization().clone();
     let answer = Call::get(endpoint)
         .with_header(AUTHORIZATION, authorization)

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Deserializer};
 
 use super::{app::App, token::authenticated};
-use crate::{error::RefreshError, secret::Secret, transport::HttpClient};
+use crate::{error::RefreshError, http::transport::HttpClient, secret::Secret};
 
 /// What the server knows of a token (RFC 7662 §2.2).
 ///

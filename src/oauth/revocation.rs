@@ -3,9 +3,9 @@
 use super::error_response;
 use crate::{
     error::RefreshError,
+    http::transport::{Call, HttpClient},
     secret::Secret,
     session::url::LoginUrl,
-    transport::{Call, HttpClient},
 };
 
 /// Ends a token at the server (RFC 7009; Salesforce Help, "Revoke OAuth Tokens Programmatically"), by a POST with the

@@ -11,10 +11,10 @@ use serde::{Deserialize, Deserializer};
 use super::{app::App, error_response, signature};
 use crate::{
     error::{Error, RefreshError, RefreshErrorKind},
+    http::transport::{Answer, Call, HttpClient},
     secret::Secret,
     session::{session::Session, url::LoginUrl},
     text::redact::redact,
-    transport::{Answer, Call, HttpClient},
 };
 
 // === Calls ===

@@ -3,9 +3,11 @@
 use super::envelope::Elements;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    refusal::{Refusal, paused},
+    http::{
+        server_error::{ServerError, paused},
+        transport::Answer,
+    },
     text::xml,
-    transport::Answer,
 };
 
 /// The elements of a good answer to `what`, or what is to be told of any other.
@@ -56,7 +58,7 @@ fn refused(
             // SOAP 1.1 §4.4.1: the message could succeed at a later point in time.
             "Server" | "SERVER_UNAVAILABLE" | "ORG_IN_MAINTENANCE" | "UNKNOWN_EXCEPTION"
         );
-    let refusal = Refusal {
+    let refusal = ServerError {
         host: &answer.host,
         what,
         code,

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     error::{RefreshError, RefreshErrorKind},
+    http::transport::Answer,
     session::{session::Session, url::LoginUrl},
-    transport::Answer,
 };
 
 /// What `login()` is called with.

@@ -3,8 +3,8 @@
 use super::{envelope::Envelope, fault};
 use crate::{
     error::RefreshError,
+    http::transport::{Call, HttpClient},
     session::session::Session,
-    transport::{Call, HttpClient},
 };
 
 /// The last version that has a `login()`; `logout()` has the same form in all of them.

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use crate::{
     error::{RefreshError, RefreshErrorKind},
+    http::transport::Answer,
     text::redact::{redact, redact_code},
-    transport::Answer,
 };
 
 /// Salesforce counts logins by the hour.
 const LOGIN_RATE_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// What a server said, word by word: what it means does not depend on what of it can be shown.
-pub(crate) struct Refusal<'a> {
+pub(crate) struct ServerError<'a> {
     pub(crate) host: &'a str,
     /// What was asked.
     pub(crate) what: &'a str,
@@ -23,7 +23,7 @@ pub(crate) struct Refusal<'a> {
     pub(crate) is_terminal: bool,
 }
 
-impl Refusal<'_> {
+impl ServerError<'_> {
     /// The refusal without the `secrets` that the server may repeat.
     pub(crate) fn into_error(self, secrets: &[&str]) -> RefreshError {
         let Self { host, what, .. } = self;

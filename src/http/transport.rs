@@ -42,9 +42,9 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// can_send_for_a_flow(Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>());
 /// ```
-pub trait HttpClient: sealed::Send + Clone + Send + Sync + 'static {}
+pub trait HttpClient: sealed::SendRequest + Clone + Send + Sync + 'static {}
 
-impl<C: sealed::Send + Clone + Send + Sync + 'static> HttpClient for C {}
+impl<C: sealed::SendRequest + Clone + Send + Sync + 'static> HttpClient for C {}
 
 mod sealed {
     use super::{BoxError, Bytes, Full, Future, Request, Response};
@@ -54,16 +54,19 @@ mod sealed {
         note = "it has to be a `tower::Service<http::Request<http_body_util::Full<bytes::Bytes>>>` with an \
                 `http::Response` and a `Send` future"
     )]
-    #[expect(unnameable_types, reason = "nobody is to implement it by hand")]
-    pub trait Send {
+    #[expect(
+        unnameable_types,
+        reason = "sealed: implemented for every service that fits"
+    )]
+    pub trait SendRequest {
         fn send(
             self,
             request: Request<Full<Bytes>>,
-        ) -> impl Future<Output = Result<Response<Bytes>, BoxError>> + core::marker::Send;
+        ) -> impl Future<Output = Result<Response<Bytes>, BoxError>> + Send;
     }
 }
 
-impl<C, ResBody> sealed::Send for C
+impl<C, ResBody> sealed::SendRequest for C
 where
     C: Service<Request<Full<Bytes>>, Response = Response<ResBody>> + Send,
     C::Error: Into<BoxError>,
