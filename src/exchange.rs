@@ -7,7 +7,6 @@ use http::{Request, Response, StatusCode, request::Parts};
 use http_body::Body;
 
 use crate::{
-    api::Api,
     body::{BodyFactory, KeptBody, Peeked, ReplayBody, Replayable, ResponseBody},
     error::{BoxError, Error, ErrorKind},
     handle::SessionHandle,
@@ -18,7 +17,7 @@ use crate::{
     request::{self, Head, Target},
     session::live::{Generation, LiveSession, Published, Trial},
     soap::session_header::{self, Written},
-    verdict::{Classifier, ResponseHead, Verdict},
+    verdict::{Api, Classifier, ResponseHead, Verdict},
 };
 
 /// When a request is sent again, and how much may be done for that.

@@ -242,7 +242,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
-mod api;
 mod body;
 #[cfg(feature = "jwt")]
 mod clock;

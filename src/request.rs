@@ -11,7 +11,6 @@ use http::{
 };
 
 use crate::{
-    api::Api,
     error::{BoxError, Error, ErrorKind},
     handle::SessionHandle,
     opt_out::SkipAuth,
@@ -19,6 +18,7 @@ use crate::{
         live::{Metadata, Published},
         url::{self, Origin},
     },
+    verdict::Api,
 };
 
 /// Enough for most paths, and for most headers with their frames, so that the buffer is hardly ever moved.

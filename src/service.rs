@@ -10,13 +10,13 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::{
-    api::Api,
     body::{ReplayBody, ResponseBody},
     error::{BoxError, Error, ErrorKind},
     exchange::{self, ReplayPolicy},
     future::ResponseFuture,
     handle::SessionHandle,
     request::{self, Target},
+    verdict::Api,
 };
 
 /// An HTTP client service whose requests carry a live Salesforce session; made by

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, Response, StatusCode};
 
-use crate::api::Api;
+use crate::verdict::Api;
 
 /// Tells the end of a session from any other answer: what [`SalesforceAuthLayer::classifier`] takes.
 ///

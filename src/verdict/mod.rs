@@ -69,12 +69,12 @@
 //! # Ok::<_, http::Error>(())
 //! ```
 
+mod api;
 mod classifier;
 mod classify;
 mod salesforce;
 
+pub use api::Api;
 pub(crate) use classifier::Classifier;
 pub use classify::{Classify, Extent, ResponseHead, Verdict};
 pub use salesforce::SalesforceClassifier;
-
-pub use crate::api::Api;

@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::classify::{Classify, Extent, ResponseHead, Verdict};
 use crate::{
-    api::Api,
     text::xml::{self, Element},
+    verdict::Api,
 };
 
 /// Knows what Salesforce's APIs answer: the table of the [module](crate::verdict). This is what a layer goes by if nothing else is set.
