@@ -243,8 +243,6 @@
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
 mod body;
-#[cfg(feature = "jwt")]
-mod clock;
 #[cfg(any(doc, doctest))]
 pub mod docs;
 #[cfg(feature = "emulator")]
@@ -267,8 +265,6 @@ pub mod oauth;
 mod observer;
 mod opt_out;
 mod outcome;
-#[cfg(feature = "jwt")]
-mod private_key;
 mod procedure;
 mod redirect;
 mod refresh;

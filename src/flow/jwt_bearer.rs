@@ -13,7 +13,7 @@ use crate::{
 #[cfg(feature = "jwt")]
 use {
     crate::{
-        clock::Clock,
+        oauth::clock::Clock,
         oauth::{PrivateKey, assertion},
     },
     std::time::{Duration, SystemTime},

@@ -3,9 +3,8 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::{
-    clock::Clock,
     error::{BoxError, Error},
-    private_key::PrivateKey,
+    oauth::{clock::Clock, private_key::PrivateKey},
     secret::Secret,
 };
 

@@ -13,7 +13,7 @@ use crate::{
 #[cfg(feature = "jwt")]
 use {
     super::assertion::{Assertion, LIFETIME},
-    crate::{clock::Clock, private_key::PrivateKey},
+    crate::oauth::{clock::Clock, private_key::PrivateKey},
     http::Uri,
     std::time::SystemTime,
 };

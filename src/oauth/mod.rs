@@ -22,15 +22,22 @@ pub(crate) mod assertion;
 mod authorize;
 mod callback;
 mod client_authentication;
+#[cfg(feature = "jwt")]
+pub(crate) mod clock;
 mod discovery;
 mod error_response;
 mod identity;
 mod introspection;
 mod pkce;
+#[cfg(feature = "jwt")]
+pub(crate) mod private_key;
 mod revocation;
 mod signature;
 mod token;
 
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub use self::private_key::PrivateKey;
 pub use self::{
     app::App,
     authorize::{
@@ -46,8 +53,5 @@ pub use self::{
     signature::verify_signature,
     token::{TokenResponse, refresh_token},
 };
-#[cfg(feature = "jwt")]
-#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
-pub use crate::private_key::PrivateKey;
 
 pub(crate) use self::token::Grant;
