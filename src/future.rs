@@ -19,7 +19,7 @@ use crate::{
     error::{BoxError, Error},
     exchange::{Exchange, Judged, Kept, Rejected, Replay, ReplayPolicy, prepare},
     handle::{self, Acquired, SessionHandle, Waiting},
-    outcome::{OnRefreshFailure, ReplaySkipped},
+    report::outcome::{OnRefreshFailure, ReplaySkipped},
     request::Head,
     session::live::{Generation, LiveSession},
     verdict::{Extent, Verdict},

@@ -15,13 +15,17 @@ use tokio::{runtime, time::Instant};
 
 use crate::{
     error::{self, Error, ErrorKind, RefreshError, RefreshErrorKind},
-    event::{SessionState, Subscription},
     life::{self, Departure, Landed, Life, SessionOrigin, Settings, Shared, Standing},
-    observer::{News, SharedObserver},
     refresh::{
-        RefreshFn, RefreshReason, SharedRefreshFn,
+        RefreshFn, SharedRefreshFn,
         policy::Permit,
         single_flight::{Flight, Landing},
+    },
+    report::{
+        observer::{News, SharedObserver},
+        reason::RefreshReason,
+        subscription::{SessionState, Subscription},
+        trace,
     },
     secret::Secret,
     session::{
@@ -31,7 +35,6 @@ use crate::{
         url::Origin,
     },
     store::{OnSaveFailure, Place},
-    trace,
 };
 
 /// How often to look whether another session was stored, after a failure for good. It costs a read, and nothing at the

@@ -8,9 +8,11 @@ use crate::{
     error::Error,
     exchange::ReplayPolicy,
     handle::SessionHandle,
-    observer::{Observer, SharedObserver},
-    outcome::OnRefreshFailure,
     refresh::RefreshFn,
+    report::{
+        observer::{Observer, SharedObserver},
+        outcome::OnRefreshFailure,
+    },
     service::SalesforceAuth,
     session::{
         lifetime::Renewal,

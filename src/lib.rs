@@ -249,7 +249,6 @@ pub mod docs;
 #[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;
 mod error;
-mod event;
 mod exchange;
 pub mod flow;
 mod future;
@@ -262,12 +261,11 @@ mod layer;
 mod life;
 mod logout;
 pub mod oauth;
-mod observer;
 mod opt_out;
-mod outcome;
 mod procedure;
 mod redirect;
 mod refresh;
+mod report;
 mod request;
 mod save;
 mod secret;
@@ -278,24 +276,25 @@ mod soap;
 pub mod store;
 mod stored;
 mod text;
-mod trace;
 pub mod verdict;
 
 pub use self::{
     body::{BodyFactory, ReplayBody, ResponseBody},
     error::{BoxError, Error, ErrorKind, RefreshError, RefreshErrorKind},
-    event::{SessionState, Subscription},
     future::ResponseFuture,
     handle::SessionHandle,
     layer::SalesforceAuthLayer,
-    observer::{
-        Observer, RefreshFailed, RefreshStarted, RefreshSucceeded, Replayed, SessionAdopted,
-        StoreFailed, StoreOperation,
-    },
     opt_out::{NoRefresh, NoReplay, SkipAuth},
-    outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
-    refresh::{
-        FromService, RefreshContext, RefreshDescription, RefreshFn, RefreshReason, from_service,
+    refresh::{FromService, RefreshContext, RefreshFn, from_service},
+    report::{
+        event::{
+            RefreshFailed, RefreshStarted, RefreshSucceeded, Replayed, SessionAdopted, StoreFailed,
+            StoreOperation,
+        },
+        observer::Observer,
+        outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
+        reason::{RefreshDescription, RefreshReason},
+        subscription::{SessionState, Subscription},
     },
     secret::Secret,
     service::SalesforceAuth,

@@ -15,13 +15,18 @@ use tokio::time::Instant;
 
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    event::{SessionState, States},
-    observer::{News, SessionAdopted, SharedObserver},
     refresh::{
-        RefreshReason, SharedRefreshFn,
+        SharedRefreshFn,
         attempt::Attempt,
         policy::{Permit, Policy},
         single_flight::{Flight, Outcome, Owner},
+    },
+    report::{
+        event::SessionAdopted,
+        observer::{News, SharedObserver},
+        reason::RefreshReason,
+        subscription::{SessionState, States},
+        trace::{self, RefreshSpan},
     },
     secret::Secret,
     session::{
@@ -32,7 +37,6 @@ use crate::{
     },
     store::{OnSaveFailure, Place, Revision, StoreLock},
     text::redact::redact,
-    trace::{self, RefreshSpan},
 };
 
 const DEFAULT_REFRESH_TIMEOUT: Duration = Duration::from_secs(30);

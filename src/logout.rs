@@ -6,13 +6,12 @@ use tokio::time::timeout;
 
 use crate::{
     error::{Error, ErrorKind, RefreshError, RefreshErrorKind},
-    event::SessionState,
     handle::{SessionHandle, runtime},
     http::transport::HttpClient,
     life::{Landed, Logout, Standing},
     oauth,
-    observer::News,
     refresh::single_flight::Flight,
+    report::{observer::News, subscription::SessionState},
     session::{session::Session, url::LoginUrl},
     soap,
 };

@@ -20,15 +20,16 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    event::SessionState,
     life::{Brought, Departure, Shared, back_off, superseded},
-    observer::StoreOperation,
-    refresh::{RefreshContext, RefreshReason, attempt::Attempt, policy::Permit},
+    refresh::{RefreshContext, attempt::Attempt, policy::Permit},
+    report::{
+        event::StoreOperation, reason::RefreshReason, subscription::SessionState,
+        trace::RefreshSpan,
+    },
     secret::Secret,
     session::session::Session,
     store::{OnSaveFailure, Place, Record, StoreLock},
     stored::{Choice, release},
-    trace::RefreshSpan,
 };
 
 /// How long a look at the store may take after a failure for good.

@@ -8,7 +8,7 @@ use crate::{
     error::{self, Error, ErrorKind},
     handle::{SessionHandle, runtime},
     life::{Shared, Standing},
-    observer::StoreOperation,
+    report::event::StoreOperation,
     session::session::Session,
     store::{Place, Record, StoreError},
     stored::{release, stopped, take_refresh_token},

@@ -7,10 +7,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::{
     error::{RefreshError, RefreshErrorKind},
     life::{Departure, Life, Logout, Shared, Standing, superseded},
-    observer::{News, StoreFailed, StoreOperation},
+    report::{
+        event::{StoreFailed, StoreOperation},
+        observer::News,
+        trace,
+    },
     session::{live::LiveSession, session::Session},
     store::{Place, Record, StoreError, StoreErrorKind, StoreLock},
-    trace,
 };
 
 /// How often it is tried to save a session, and how long after the first try it is tried again. Each further pause is twice

@@ -7,7 +7,8 @@ use crate::{
     error::{RefreshError, RefreshErrorKind},
     http::transport::HttpClient,
     oauth::{App, AuthorizationUrl, Callback, Grant, PendingAuthorization},
-    refresh::{RefreshContext, RefreshDescription, RefreshFn},
+    refresh::{RefreshContext, RefreshFn},
+    report::reason::RefreshDescription,
     session::session::Session,
 };
 

@@ -6,7 +6,8 @@ use crate::{
     error::RefreshError,
     http::transport::HttpClient,
     oauth::{App, Grant},
-    refresh::{RefreshContext, RefreshDescription, RefreshFn},
+    refresh::{RefreshContext, RefreshFn},
+    report::reason::RefreshDescription,
     secret::Secret,
     session::session::Session,
 };

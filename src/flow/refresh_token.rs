@@ -6,7 +6,8 @@ use crate::{
     error::{RefreshError, RefreshErrorKind},
     http::transport::HttpClient,
     oauth::{self, App},
-    refresh::{RefreshContext, RefreshDescription, RefreshFn},
+    refresh::{RefreshContext, RefreshFn},
+    report::reason::RefreshDescription,
     secret::Secret,
     session::session::Session,
 };

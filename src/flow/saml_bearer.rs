@@ -9,7 +9,8 @@ use crate::{
     error::RefreshError,
     http::transport::HttpClient,
     oauth::App,
-    refresh::{RefreshContext, RefreshDescription, RefreshFn},
+    refresh::{RefreshContext, RefreshFn},
+    report::reason::RefreshDescription,
     secret::Secret,
     session::{session::Session, url::LoginUrl},
 };

@@ -6,7 +6,8 @@ use super::username_password::Password;
 use crate::{
     error::RefreshError,
     http::transport::{Call, HttpClient},
-    refresh::{RefreshContext, RefreshDescription, RefreshFn},
+    refresh::{RefreshContext, RefreshFn},
+    report::reason::RefreshDescription,
     secret::Secret,
     session::{session::Session, url::LoginUrl},
     soap,

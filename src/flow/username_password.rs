@@ -8,7 +8,8 @@ use crate::{
     error::RefreshError,
     http::transport::HttpClient,
     oauth::{App, Grant},
-    refresh::{RefreshContext, RefreshDescription, RefreshFn},
+    refresh::{RefreshContext, RefreshFn},
+    report::reason::RefreshDescription,
     secret::Secret,
     session::session::Session,
 };

@@ -4,10 +4,14 @@ use tokio::time::Instant;
 
 use crate::{
     error::RefreshError,
-    observer::{News, RefreshFailed, RefreshStarted, RefreshSucceeded},
-    refresh::{RefreshContext, RefreshDescription},
+    refresh::RefreshContext,
+    report::{
+        event::{RefreshFailed, RefreshStarted, RefreshSucceeded},
+        observer::News,
+        reason::RefreshDescription,
+        trace::RefreshSpan,
+    },
     session::live::Generation,
-    trace::RefreshSpan,
 };
 
 /// An attempt to obtain a session that has not ended. Whoever [takes](Self::take) it tells how it did, so that it is told

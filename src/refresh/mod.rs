@@ -6,6 +6,4 @@ mod refresh_fn;
 pub(crate) mod single_flight;
 
 pub(crate) use refresh_fn::SharedRefreshFn;
-pub use refresh_fn::{
-    FromService, RefreshContext, RefreshDescription, RefreshFn, RefreshReason, from_service,
-};
+pub use refresh_fn::{FromService, RefreshContext, RefreshFn, from_service};

@@ -11,7 +11,7 @@ mod implementation {
 
     use tracing::{Instrument, Span, debug, error, field::Empty, info, info_span, warn};
 
-    use crate::{observer::News, refresh::RefreshReason};
+    use crate::report::{observer::News, reason::RefreshReason};
 
     const TARGET: &str = "tower_salesforce_auth";
 
@@ -166,7 +166,7 @@ mod implementation {
 mod implementation {
     use std::future::Future;
 
-    use crate::{observer::News, refresh::RefreshReason};
+    use crate::report::{observer::News, reason::RefreshReason};
 
     pub(crate) fn in_refresh_span<F: Future>(_reason: RefreshReason, task: F) -> F {
         task
