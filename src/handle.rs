@@ -15,11 +15,11 @@ use tokio::{runtime, time::Instant};
 
 use crate::{
     error::{self, Error, ErrorKind, RefreshError, RefreshErrorKind},
-    life::{self, Departure, Landed, Life, SessionOrigin, Settings, Shared, Standing},
     refresh::{
-        RefreshFn, SharedRefreshFn,
+        hook::{RefreshFn, SharedRefreshFn},
         policy::Permit,
-        single_flight::{Flight, Landing},
+        shared::{self, Departure, Landed, Life, SessionOrigin, Settings, Shared, Standing},
+        task::{Flight, Landing},
     },
     report::{
         observer::{News, SharedObserver},
@@ -286,7 +286,7 @@ impl SessionHandle {
         let mut life = self.shared.lock();
         self.change_settings(|settings| settings.renewal = Some(renewal));
         self.shared.amend(&mut life, |latest| {
-            latest.clone().with_renewal(Some(renewal), life::jitter())
+            latest.clone().with_renewal(Some(renewal), shared::jitter())
         });
     }
 

@@ -8,7 +8,7 @@ use crate::{
     error::Error,
     exchange::ReplayPolicy,
     handle::SessionHandle,
-    refresh::RefreshFn,
+    refresh::hook::RefreshFn,
     report::{
         observer::{Observer, SharedObserver},
         outcome::OnRefreshFailure,

@@ -258,11 +258,9 @@ mod http;
 #[cfg_attr(docsrs, doc(cfg(feature = "https-client")))]
 pub mod https;
 mod layer;
-mod life;
 mod logout;
 pub mod oauth;
 mod opt_out;
-mod procedure;
 mod redirect;
 mod refresh;
 mod report;
@@ -274,7 +272,6 @@ mod session;
 mod sessions;
 mod soap;
 pub mod store;
-mod stored;
 mod text;
 pub mod verdict;
 
@@ -285,7 +282,7 @@ pub use self::{
     handle::SessionHandle,
     layer::SalesforceAuthLayer,
     opt_out::{NoRefresh, NoReplay, SkipAuth},
-    refresh::{FromService, RefreshContext, RefreshFn, from_service},
+    refresh::hook::{FromService, RefreshContext, RefreshFn, from_service},
     report::{
         event::{
             RefreshFailed, RefreshStarted, RefreshSucceeded, Replayed, SessionAdopted, StoreFailed,

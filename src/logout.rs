@@ -8,9 +8,11 @@ use crate::{
     error::{Error, ErrorKind, RefreshError, RefreshErrorKind},
     handle::{SessionHandle, runtime},
     http::transport::HttpClient,
-    life::{Landed, Logout, Standing},
     oauth,
-    refresh::single_flight::Flight,
+    refresh::{
+        shared::{Landed, Logout, Standing},
+        task::Flight,
+    },
     report::{observer::News, subscription::SessionState},
     session::{session::Session, url::LoginUrl},
     soap,

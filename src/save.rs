@@ -7,11 +7,13 @@ use tokio::time::Instant;
 use crate::{
     error::{self, Error, ErrorKind},
     handle::{SessionHandle, runtime},
-    life::{Shared, Standing},
+    refresh::{
+        record::{release, stopped, take_refresh_token},
+        shared::{Shared, Standing},
+    },
     report::event::StoreOperation,
     session::session::Session,
     store::{Place, Record, StoreError},
-    stored::{release, stopped, take_refresh_token},
 };
 
 impl SessionHandle {

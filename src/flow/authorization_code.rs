@@ -7,7 +7,7 @@ use crate::{
     error::{RefreshError, RefreshErrorKind},
     http::transport::HttpClient,
     oauth::{App, AuthorizationUrl, Callback, Grant, PendingAuthorization},
-    refresh::{RefreshContext, RefreshFn},
+    refresh::hook::{RefreshContext, RefreshFn},
     report::reason::RefreshDescription,
     session::session::Session,
 };

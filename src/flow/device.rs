@@ -10,7 +10,7 @@ use crate::{
     error::{RefreshError, RefreshErrorKind},
     http::transport::HttpClient,
     oauth::{App, Grant},
-    refresh::{RefreshContext, RefreshFn},
+    refresh::hook::{RefreshContext, RefreshFn},
     report::reason::RefreshDescription,
     secret::Secret,
     session::session::Session,

@@ -6,7 +6,7 @@ use crate::{
     error::RefreshError,
     http::transport::HttpClient,
     oauth::{App, Grant},
-    refresh::{RefreshContext, RefreshFn},
+    refresh::hook::{RefreshContext, RefreshFn},
     report::reason::RefreshDescription,
     secret::Secret,
     session::session::Session,

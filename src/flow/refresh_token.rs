@@ -6,7 +6,7 @@ use crate::{
     error::{RefreshError, RefreshErrorKind},
     http::transport::HttpClient,
     oauth::{self, App},
-    refresh::{RefreshContext, RefreshFn},
+    refresh::hook::{RefreshContext, RefreshFn},
     report::reason::RefreshDescription,
     secret::Secret,
     session::session::Session,

@@ -6,7 +6,7 @@ use super::username_password::Password;
 use crate::{
     error::RefreshError,
     http::transport::{Call, HttpClient},
-    refresh::{RefreshContext, RefreshFn},
+    refresh::hook::{RefreshContext, RefreshFn},
     report::reason::RefreshDescription,
     secret::Secret,
     session::{session::Session, url::LoginUrl},

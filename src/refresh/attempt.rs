@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::RefreshError,
-    refresh::RefreshContext,
+    refresh::hook::RefreshContext,
     report::{
         event::{RefreshFailed, RefreshStarted, RefreshSucceeded},
         observer::News,

@@ -1,9 +1,9 @@
-//! How a session is renewed: the user's hook, and the one flight that calls it for everybody.
+//! The session that all handles share, and the one refresh at a time that replaces it.
 
 pub(crate) mod attempt;
+pub(crate) mod driver;
+pub(crate) mod hook;
 pub(crate) mod policy;
-mod refresh_fn;
-pub(crate) mod single_flight;
-
-pub(crate) use refresh_fn::SharedRefreshFn;
-pub use refresh_fn::{FromService, RefreshContext, RefreshFn, from_service};
+pub(crate) mod record;
+pub(crate) mod shared;
+pub(crate) mod task;

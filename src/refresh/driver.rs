@@ -20,8 +20,13 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    life::{Brought, Departure, Shared, back_off, superseded},
-    refresh::{RefreshContext, attempt::Attempt, policy::Permit},
+    refresh::{
+        attempt::Attempt,
+        hook::RefreshContext,
+        policy::Permit,
+        record::{Choice, release},
+        shared::{Brought, Departure, Shared, back_off, superseded},
+    },
     report::{
         event::StoreOperation, reason::RefreshReason, subscription::SessionState,
         trace::RefreshSpan,
@@ -29,7 +34,6 @@ use crate::{
     secret::Secret,
     session::session::Session,
     store::{OnSaveFailure, Place, Record, StoreLock},
-    stored::{Choice, release},
 };
 
 /// How long a look at the store may take after a failure for good.

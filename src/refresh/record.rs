@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    life::{Departure, Life, Logout, Shared, Standing, superseded},
+    refresh::shared::{Departure, Life, Logout, Shared, Standing, superseded},
     report::{
         event::{StoreFailed, StoreOperation},
         observer::News,

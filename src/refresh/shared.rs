@@ -16,10 +16,10 @@ use tokio::time::Instant;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
     refresh::{
-        SharedRefreshFn,
         attempt::Attempt,
+        hook::SharedRefreshFn,
         policy::{Permit, Policy},
-        single_flight::{Flight, Outcome, Owner},
+        task::{Flight, Outcome, Owner},
     },
     report::{
         event::SessionAdopted,
