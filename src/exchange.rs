@@ -9,7 +9,7 @@ use http_body::Body;
 use crate::{
     body::{BodyFactory, KeptBody, Peeked, ReplayBody, Replayable, ResponseBody},
     error::{BoxError, Error, ErrorKind},
-    handle::SessionHandle,
+    handle::handle::SessionHandle,
     opt_out::{NoRefresh, NoReplay},
     redirect,
     report::{

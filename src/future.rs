@@ -18,7 +18,7 @@ use crate::{
     body::{KeptBody, Peeked, Reclaim, ReplayBody, Replayable, ResponseBody},
     error::{BoxError, Error},
     exchange::{Exchange, Judged, Kept, Rejected, Replay, ReplayPolicy, prepare},
-    handle::{self, Acquired, SessionHandle, Waiting},
+    handle::handle::{self, Acquired, SessionHandle, Waiting},
     report::outcome::{OnRefreshFailure, ReplaySkipped},
     request::Head,
     session::live::{Generation, LiveSession},

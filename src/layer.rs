@@ -7,7 +7,7 @@ use tower_layer::Layer;
 use crate::{
     error::Error,
     exchange::ReplayPolicy,
-    handle::SessionHandle,
+    handle::handle::SessionHandle,
     refresh::hook::RefreshFn,
     report::{
         observer::{Observer, SharedObserver},

@@ -258,18 +258,15 @@ mod http;
 #[cfg_attr(docsrs, doc(cfg(feature = "https-client")))]
 pub mod https;
 mod layer;
-mod logout;
 pub mod oauth;
 mod opt_out;
 mod redirect;
 mod refresh;
 mod report;
 mod request;
-mod save;
 mod secret;
 mod service;
 mod session;
-mod sessions;
 mod soap;
 pub mod store;
 mod text;
@@ -279,7 +276,7 @@ pub use self::{
     body::{BodyFactory, ReplayBody, ResponseBody},
     error::{BoxError, Error, ErrorKind, RefreshError, RefreshErrorKind},
     future::ResponseFuture,
-    handle::SessionHandle,
+    handle::{handle::SessionHandle, registry::Sessions},
     layer::SalesforceAuthLayer,
     opt_out::{NoRefresh, NoReplay, SkipAuth},
     refresh::hook::{FromService, RefreshContext, RefreshFn, from_service},
@@ -301,7 +298,6 @@ pub use self::{
         session::{AuthorizationScheme, Session},
         url::{InstanceUrl, LoginUrl},
     },
-    sessions::Sessions,
 };
 
 /// Compiles what the README shows.

@@ -2,7 +2,7 @@
 
 use http::Response;
 
-use crate::handle::SessionHandle;
+use crate::handle::handle::SessionHandle;
 #[cfg(feature = "follow-redirect")]
 use crate::request::Target;
 

@@ -12,7 +12,7 @@ use http::{
 
 use crate::{
     error::{BoxError, Error, ErrorKind},
-    handle::SessionHandle,
+    handle::handle::SessionHandle,
     opt_out::SkipAuth,
     session::{
         live::{Metadata, Published},

@@ -14,7 +14,7 @@ use crate::{
     error::{BoxError, Error, ErrorKind},
     exchange::{self, ReplayPolicy},
     future::ResponseFuture,
-    handle::SessionHandle,
+    handle::handle::SessionHandle,
     request::{self, Target},
     verdict::Api,
 };

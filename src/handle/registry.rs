@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     error::{Error, ErrorKind},
-    handle::SessionHandle,
+    handle::handle::SessionHandle,
     secret::Secret,
 };
 

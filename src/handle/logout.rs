@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::{
     error::{Error, ErrorKind, RefreshError, RefreshErrorKind},
-    handle::{SessionHandle, runtime},
+    handle::handle::{SessionHandle, runtime},
     http::transport::HttpClient,
     oauth,
     refresh::{

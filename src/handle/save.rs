@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::{self, Error, ErrorKind},
-    handle::{SessionHandle, runtime},
+    handle::handle::{SessionHandle, runtime},
     refresh::{
         record::{release, stopped, take_refresh_token},
         shared::{Shared, Standing},
