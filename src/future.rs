@@ -17,10 +17,12 @@ use tower_service::Service;
 use crate::{
     body::{KeptBody, Peeked, Reclaim, ReplayBody, Replayable, ResponseBody},
     error::{BoxError, Error},
-    exchange::{Exchange, Judged, Kept, Rejected, Replay, ReplayPolicy, prepare},
     handle::handle::{self, Acquired, SessionHandle, Waiting},
     report::outcome::{OnRefreshFailure, ReplaySkipped},
-    request::Head,
+    request::{
+        head::Head,
+        pending::{Exchange, Judged, Kept, Rejected, Replay, ReplayPolicy, prepare},
+    },
     session::live::{Generation, LiveSession},
     verdict::{Extent, Verdict},
 };

@@ -6,13 +6,13 @@ use tower_layer::Layer;
 
 use crate::{
     error::Error,
-    exchange::ReplayPolicy,
     handle::handle::SessionHandle,
     refresh::hook::RefreshFn,
     report::{
         observer::{Observer, SharedObserver},
         outcome::OnRefreshFailure,
     },
+    request::pending::ReplayPolicy,
     service::SalesforceAuth,
     session::{
         lifetime::Renewal,

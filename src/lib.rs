@@ -249,7 +249,6 @@ pub mod docs;
 #[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;
 mod error;
-mod exchange;
 pub mod flow;
 mod future;
 mod handle;
@@ -259,8 +258,6 @@ mod http;
 pub mod https;
 mod layer;
 pub mod oauth;
-mod opt_out;
-mod redirect;
 mod refresh;
 mod report;
 mod request;
@@ -278,7 +275,6 @@ pub use self::{
     future::ResponseFuture,
     handle::{handle::SessionHandle, registry::Sessions},
     layer::SalesforceAuthLayer,
-    opt_out::{NoRefresh, NoReplay, SkipAuth},
     refresh::hook::{FromService, RefreshContext, RefreshFn, from_service},
     report::{
         event::{
@@ -290,6 +286,7 @@ pub use self::{
         reason::{RefreshDescription, RefreshReason},
         subscription::{SessionState, Subscription},
     },
+    request::extensions::{NoRefresh, NoReplay, SkipAuth},
     secret::Secret,
     service::SalesforceAuth,
     session::{

@@ -12,10 +12,12 @@ use tower_service::Service;
 use crate::{
     body::{ReplayBody, ResponseBody},
     error::{BoxError, Error, ErrorKind},
-    exchange::{self, ReplayPolicy},
     future::ResponseFuture,
     handle::handle::SessionHandle,
-    request::{self, Target},
+    request::{
+        head::{self, Target},
+        pending::{self, ReplayPolicy},
+    },
     verdict::Api,
 };
 
@@ -108,7 +110,7 @@ where
             }
             // The inner service is called where it is, since it is this one that is ready. A clone, which is not, is
             // kept for the second attempt: NOTE in future.rs, `State::Readying`.
-            let prepared = exchange::prepare(
+            let prepared = pending::prepare(
                 &mut head,
                 body,
                 None,
@@ -149,10 +151,10 @@ impl<S: Clone> SalesforceAuth<S> {
     {
         // Where the instance is, a session that was rejected tells as well as any.
         let latest = handle.latest();
-        if request::is_left_alone(&head, Api::of(&head)) {
-            if request::is_relative(&head.uri) {
+        if head::is_left_alone(&head, Api::of(&head)) {
+            if head::is_relative(&head.uri) {
                 let sent = match &latest {
-                    Some(latest) => request::send_to_instance(&mut head, &latest.0),
+                    Some(latest) => head::send_to_instance(&mut head, &latest.0),
                     None => Err(Error::new(
                         ErrorKind::NoSession,
                         "a relative URI needs an instance to go to, and there is no session yet to tell it: give the \

@@ -13,7 +13,7 @@ use http::{
 use crate::{
     error::{BoxError, Error, ErrorKind},
     handle::handle::SessionHandle,
-    opt_out::SkipAuth,
+    request::extensions::SkipAuth,
     session::{
         live::{Metadata, Published},
         url::{self, Origin},

@@ -10,14 +10,16 @@ use crate::{
     body::{BodyFactory, KeptBody, Peeked, ReplayBody, Replayable, ResponseBody},
     error::{BoxError, Error, ErrorKind},
     handle::handle::SessionHandle,
-    opt_out::{NoRefresh, NoReplay},
-    redirect,
     report::{
         event::Replayed,
         observer::News,
         outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
     },
-    request::{self, Head, Target},
+    request::{
+        extensions::{NoRefresh, NoReplay},
+        head::{self, Head, Target},
+        redirect,
+    },
     session::live::{Generation, LiveSession, Published, Trial},
     soap::session_header::{self, Written},
     verdict::{Api, Classifier, ResponseHead, Verdict},
@@ -108,15 +110,15 @@ where
             None => return Ok((ReplayBody::once(body), None)),
         },
     };
-    let is_ours = request::claim(head, api, published)?;
-    if target == Target::Instance && !is_there && (is_ours || request::is_relative(&head.uri)) {
-        request::send_to_instance(head, published)?;
+    let is_ours = head::claim(head, api, published)?;
+    if target == Target::Instance && !is_there && (is_ours || head::is_relative(&head.uri)) {
+        head::send_to_instance(head, published)?;
     }
     if !is_ours {
         return Ok((ReplayBody::once(body), None));
     }
     if policy.max_refreshes == 0 || head.extensions.get::<NoRefresh>().is_some() {
-        request::authorize_elsewhere(head, api, published);
+        head::authorize_elsewhere(head, api, published);
         return Ok((send_once(head, body, api, published), None));
     }
     let (body, kept) = if !handle.is_renewable() {
@@ -137,7 +139,7 @@ where
         };
         (body, kept)
     };
-    request::authorize_elsewhere(head, api, published);
+    head::authorize_elsewhere(head, api, published);
     let exchange = Exchange {
         handle: handle.clone(),
         generation: published.generation,
@@ -194,7 +196,7 @@ where
         && let Some(KeptBody::InMemory(memory)) = &mut kept
         && let Written::Envelope(envelope) = write_session(memory.data(), published)
     {
-        request::correct_length(&mut head.headers, growth(memory.data(), &envelope));
+        head::correct_length(&mut head.headers, growth(memory.data(), &envelope));
         memory.replace_data(Bytes::from(envelope));
         sent = memory.clone().send();
     }

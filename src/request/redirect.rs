@@ -4,7 +4,7 @@ use http::Response;
 
 use crate::handle::handle::SessionHandle;
 #[cfg(feature = "follow-redirect")]
-use crate::request::Target;
+use crate::request::head::Target;
 
 /// Whether a redirect led to a host that the token was not sent to, so that what it answers is nothing about it.
 ///
