@@ -250,7 +250,6 @@ pub mod docs;
 pub mod emulator;
 mod error;
 pub mod flow;
-mod future;
 mod handle;
 mod http;
 #[cfg(feature = "https-client")]
@@ -262,7 +261,6 @@ mod refresh;
 mod report;
 mod request;
 mod secret;
-mod service;
 mod session;
 mod soap;
 pub mod store;
@@ -272,9 +270,8 @@ pub mod verdict;
 pub use self::{
     body::{BodyFactory, ReplayBody, ResponseBody},
     error::{BoxError, Error, ErrorKind, RefreshError, RefreshErrorKind},
-    future::ResponseFuture,
     handle::{handle::SessionHandle, registry::Sessions},
-    layer::SalesforceAuthLayer,
+    layer::{future::ResponseFuture, layer::SalesforceAuthLayer, service::SalesforceAuth},
     refresh::hook::{FromService, RefreshContext, RefreshFn, from_service},
     report::{
         event::{
@@ -288,7 +285,6 @@ pub use self::{
     },
     request::extensions::{NoRefresh, NoReplay, SkipAuth},
     secret::Secret,
-    service::SalesforceAuth,
     session::{
         lifetime::Renewal,
         live::{Generation, LiveSession},

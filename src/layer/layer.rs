@@ -7,13 +7,13 @@ use tower_layer::Layer;
 use crate::{
     error::Error,
     handle::handle::SessionHandle,
+    layer::service::SalesforceAuth,
     refresh::hook::RefreshFn,
     report::{
         observer::{Observer, SharedObserver},
         outcome::OnRefreshFailure,
     },
     request::pending::ReplayPolicy,
-    service::SalesforceAuth,
     session::{
         lifetime::Renewal,
         session::{AuthorizationScheme, Session},

@@ -12,8 +12,8 @@ use tower_service::Service;
 use crate::{
     body::{ReplayBody, ResponseBody},
     error::{BoxError, Error, ErrorKind},
-    future::ResponseFuture,
     handle::handle::SessionHandle,
+    layer::future::ResponseFuture,
     request::{
         head::{self, Target},
         pending::{self, ReplayPolicy},
