@@ -19,7 +19,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    error::{RefreshError, RefreshErrorKind},
+    error::{self, RefreshError, RefreshErrorKind},
     refresh::{
         attempt::Attempt,
         hook::RefreshContext,
@@ -335,7 +335,7 @@ impl Shared {
             self.keep_rotated(&mut life, departure, rotated);
         }
         back_off(&mut life, error.clone());
-        if error.is_reentrant() {
+        if error::is_reentrant(&error) {
             // It would be so again.
             return Err(error);
         }

@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    error::RefreshError,
+    error::{RefreshError, StoreError},
     report::reason::{RefreshDescription, RefreshReason},
     session::live::Generation,
-    store::StoreError,
 };
 
 /// A [`RefreshFn`](crate::RefreshFn) is about to be called.

@@ -31,11 +31,13 @@ use tokio::{
 };
 
 use super::{
-    error::StoreErrorKind,
     record::Record,
     session_store::{SessionStore, StoreLock},
 };
-use crate::session::{session::Session, url::LoginUrl};
+use crate::{
+    error::StoreErrorKind,
+    session::{session::Session, url::LoginUrl},
+};
 
 /// The key that most of it is done under.
 const KEY: &str = "tower-salesforce-auth conformance";

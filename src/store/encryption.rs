@@ -10,10 +10,8 @@ use chacha20poly1305::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{
-    error::{StoreError, StoreErrorKind},
-    record::{self, Record},
-};
+use super::record::{self, Record};
+use crate::error::{StoreError, StoreErrorKind};
 
 /// How an encrypted record says what it is.
 const FORMAT: &str = "tower-salesforce-auth session, encrypted with XChaCha20-Poly1305";

@@ -20,10 +20,10 @@ use zeroize::Zeroizing;
 
 use super::{
     encryption::EncryptionKey,
-    error::{StoreError, StoreErrorKind},
     record::{self, Record},
     session_store::{BoxFuture, SessionStore, StoreLock},
 };
+use crate::error::{StoreError, StoreErrorKind};
 
 const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -10,10 +10,10 @@ use std::{
 use tokio::{sync::OwnedMutexGuard, time::timeout};
 
 use super::{
-    error::{StoreError, StoreErrorKind},
     record::Record,
     session_store::{BoxFuture, SessionStore, StoreLock},
 };
+use crate::error::{StoreError, StoreErrorKind};
 
 const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 

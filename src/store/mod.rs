@@ -69,17 +69,16 @@ mod encryption;
 #[cfg(all(feature = "file-store", not(feature = "encryption")))]
 #[path = "no_encryption.rs"]
 mod encryption;
-mod error;
 #[cfg(feature = "file-store")]
 mod file;
 mod memory;
 mod record;
 mod session_store;
 
+pub use crate::error::{StoreError, StoreErrorKind};
 #[cfg(feature = "encryption")]
 #[cfg_attr(docsrs, doc(cfg(feature = "encryption")))]
 pub use encryption::EncryptionKey;
-pub use error::{StoreError, StoreErrorKind};
 #[cfg(feature = "file-store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file-store")))]
 pub use file::FileStore;

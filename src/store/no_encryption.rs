@@ -1,6 +1,7 @@
 //! What stands for a key where the feature `encryption` is off: there is none.
 
-use super::{error::StoreError, record::Record};
+use super::record::Record;
+use crate::error::StoreError;
 
 #[derive(Clone)]
 pub(super) enum EncryptionKey {}

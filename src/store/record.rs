@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::error::{StoreError, StoreErrorKind};
 use crate::{
-    error::Error,
+    error::{Error, StoreError, StoreErrorKind},
     secret::Secret,
     session::{session::Session, url::LoginUrl},
 };

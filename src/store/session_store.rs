@@ -2,7 +2,8 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
-use super::{error::StoreError, record::Record};
+use super::record::Record;
+use crate::error::StoreError;
 
 /// A future that can be sent to another thread, of whatever type.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt};
 
-use crate::error::{BoxError, RefreshError, RefreshErrorKind, SharedError, as_source};
+use super::{
+    refresh::{RefreshError, RefreshErrorKind},
+    shared::{BoxError, SharedError, as_source},
+};
 
 /// Why a store could not do what it was asked.
 ///
