@@ -1,33 +1,34 @@
-//! A body that is made anew for every attempt.
+//! The factory that makes a new request body for each attempt.
 
 use std::{fmt, sync::Arc};
 
 use http::Request;
 
-/// Makes the body of a request, as often as the request is sent: a request extension for what is too large to be kept.
+/// A request extension that makes a new body for each attempt, for bodies that are too large to be kept.
 ///
-/// A stream is kept for a replay while it is sent, up to
-/// [`replay_limit`](crate::SalesforceAuthLayer::replay_limit), and a longer one is not sent again. With a factory nothing is
-/// kept, whatever its size: when the request is rejected, the factory is asked for another, and the body of that attempt ends
-/// when it is polled the next time, or with its connection.
+/// Without a factory, the layer records a stream while it is sent, up to
+/// [`replay_limit`](crate::SalesforceAuthLayer::replay_limit), and cannot replay a longer one. With a factory, nothing
+/// is recorded, and the body may have any size. When the request is rejected, the layer asks the factory for another body.
+/// The body of the rejected attempt ends when it is next polled, or with its connection.
 ///
-/// It has to make the same body each time, of the length that the request's `Content-Length` says. One that opens a file
-/// should find out whether that is still the file that it was, and let the body fail if not. A body that says another length
-/// than the first did ([`Body::size_hint`](http_body::Body::size_hint)) is not sent: the rejection is returned, as
+/// Each body must have the same content, and the length of the request's `Content-Length`. A factory that opens a file
+/// should check that the file has not changed, and otherwise make a body that fails. A body that declares another length
+/// than the first ([`Body::size_hint`](http_body::Body::size_hint)) is not sent. The layer then returns the rejection, with
 /// [`BodyNotReplayable`](crate::ReplaySkipped::BodyNotReplayable).
 ///
-/// # What it is not used for
+/// # When the factory is not used
 ///
-/// - It is found by its type: `B` has to be the type of the request's body as it gets to
-///   [`SalesforceAuth`](crate::SalesforceAuth). If a layer outside of that turns the body into another, box it for one,
-///   the factory has to make what that layer makes.
-/// - A body that is known to be empty is sent again as it is: a redirect may have made that of another, and left the factory.
-/// - A SOAP envelope, which needs the session of the attempt in it, is kept as it would be without.
+/// - **Another body type.** The extension is found by its type: `B` must be the body type with which
+///   [`SalesforceAuth`](crate::SalesforceAuth) is called. If an outer layer changes that type, for example by boxing, the
+///   factory must make the changed type.
+/// - **An empty body.** A body that is known to be empty is sent again as it is. A redirect may have emptied it and left
+///   the factory in the extensions.
+/// - **A SOAP envelope.** It must contain the session of the attempt, so it is kept as if it had no factory.
 ///
 /// # Panics
 ///
-/// If `make` panics for a replay, the future of the response does. It is called where that is polled, so it must not block
-/// for long; a body can open its file when it is first polled.
+/// If `make` panics for a replay, the response future panics. `make` is called where that future is polled, so it must not
+/// block. A body can open its file when it is first polled.
 ///
 /// ```
 /// use std::{io, path::PathBuf};
@@ -39,7 +40,7 @@ use http::Request;
 /// use tokio_util::io::ReaderStream;
 /// use tower_salesforce_auth::BodyFactory;
 ///
-/// /// The file from its beginning. It is opened when the body is first polled.
+/// /// Reads the file from its beginning. Opens it when the body is first polled.
 /// fn open(path: PathBuf) -> UnsyncBoxBody<Bytes, io::Error> {
 ///     let file = stream::once(tokio::fs::File::open(path));
 ///     let chunks = file.map_ok(ReaderStream::new).try_flatten();
@@ -47,7 +48,8 @@ use http::Request;
 /// }
 ///
 /// let path = PathBuf::from("accounts.csv");
-/// let head = Request::put("/services/data/v66.0/jobs/ingest/7505fEXAMPLE/batches").header("content-type", "text/csv");
+/// let head = Request::put("/services/data/v66.0/jobs/ingest/7505fEXAMPLE/batches")
+///     .header("content-type", "text/csv");
 /// let request = BodyFactory::new(move || open(path.clone())).attach(head.body(())?);
 /// # let _: Request<UnsyncBoxBody<Bytes, io::Error>> = request;
 /// # Ok::<_, http::Error>(())
@@ -55,12 +57,12 @@ use http::Request;
 pub struct BodyFactory<B>(Arc<dyn Fn() -> B + Send + Sync>);
 
 impl<B> BodyFactory<B> {
-    /// A factory of the bodies that `make` makes.
+    /// Creates a factory that calls `make` for each body.
     pub fn new(make: impl Fn() -> B + Send + Sync + 'static) -> Self {
         Self(Arc::new(make))
     }
 
-    /// Gives the request its first body, and itself as an extension for those that may follow.
+    /// Adds the first body to the request, and the factory as an extension for further bodies.
     pub fn attach(self, request: Request<()>) -> Request<B>
     where
         B: 'static,
@@ -71,13 +73,13 @@ impl<B> BodyFactory<B> {
         request
     }
 
-    /// Makes a body: for a retry layer outside, whose attempts need one each.
+    /// Makes a body. An outer retry layer calls it, because each of its attempts needs a body.
     pub fn make(&self) -> B {
         (self.0)()
     }
 }
 
-// Not derived, since that would ask for a `B: Clone`.
+// Not derived, because a derived impl would require `B: Clone`.
 impl<B> Clone for BodyFactory<B> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))

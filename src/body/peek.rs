@@ -1,4 +1,4 @@
-//! A response body that was looked into.
+//! A response body whose beginning was read to classify the response.
 
 use std::{
     collections::VecDeque,
@@ -12,54 +12,56 @@ use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-/// Frames may be empty, and come without end.
+/// Most frames that are read. A body could yield empty frames without end.
 const MAX_FRAMES: usize = 4096;
 
-/// The data of a frame are in one piece, or in a few.
+/// Most pieces of one frame's data that are copied.
 const MAX_PIECES: usize = 16;
 
 pin_project! {
-    /// The body of a response: the wrapped service's own.
+    /// The response body of the layer: the wrapped service's body, unchanged.
     ///
-    /// Of an answer that may turn the session down, the beginning may have been read already. It is handed on first, byte
-    /// for byte.
+    /// The layer may have read the beginning of a response that could be a rejection. The body yields that part first,
+    /// byte for byte.
     pub struct ResponseBody<B: Body> {
         #[pin]
-        state: State<B>,
+        content: Content<B>,
     }
 }
 
 pin_project! {
-    #[project = StateProj]
-    enum State<B: Body> {
+    #[project = ContentProj]
+    enum Content<B: Body> {
         Untouched {
             #[pin]
             body: B,
         },
-        // Boxed, since hardly any answer is looked into, and all are moved about.
+        // Boxed, because few responses are peeked at and all of them are moved.
         Peeked {
             peeked: Box<Peeked<B>>,
         },
     }
 }
 
-type Item<B> = Result<Frame<<B as Body>::Data>, <B as Body>::Error>;
+type FrameOf<B> = Result<Frame<<B as Body>::Data>, <B as Body>::Error>;
 
-/// A body with its beginning read. On the heap, so that it can be read before it is known whose it is going to be.
+/// A body whose beginning was read.
+///
+/// The rest is boxed, so that it can be polled before the caller pins the response body.
 pub(crate) struct Peeked<B: Body> {
-    frames: VecDeque<Item<B>>,
-    /// How many bytes were read.
+    frames: VecDeque<FrameOf<B>>,
+    /// The number of bytes that were read.
     read: usize,
-    /// A copy of the first of them, as many as could be looked at.
+    /// A copy of the first bytes that were read, up to the limit.
     seen: Vec<u8>,
-    /// None: it was read to its end, or to an error.
+    /// The unread rest. `None` after the body ended, or failed.
     rest: Option<Pin<Box<B>>>,
 }
 
 impl<B: Body> ResponseBody<B> {
     pub(crate) fn new(body: B) -> Self {
         Self {
-            state: State::Untouched { body },
+            content: Content::Untouched { body },
         }
     }
 }
@@ -67,7 +69,7 @@ impl<B: Body> ResponseBody<B> {
 impl<B: Body> From<Peeked<B>> for ResponseBody<B> {
     fn from(peeked: Peeked<B>) -> Self {
         Self {
-            state: State::Peeked {
+            content: Content::Peeked {
                 peeked: Box::new(peeked),
             },
         }
@@ -77,7 +79,7 @@ impl<B: Body> From<Peeked<B>> for ResponseBody<B> {
 impl<B: Body> Peeked<B> {
     pub(crate) fn new(body: B) -> Self {
         Self {
-            // What Salesforce says of a session that has ended fits into one.
+            // The body with which Salesforce rejects a session fits into one frame.
             frames: VecDeque::with_capacity(1),
             read: 0,
             seen: Vec::new(),
@@ -85,9 +87,9 @@ impl<B: Body> Peeked<B> {
         }
     }
 
-    /// Reads on until the end, an error, more than `limit` bytes, or more frames than an honest body has.
+    /// Reads until the body ends or fails, or exceeds `limit` bytes or [`MAX_FRAMES`].
     ///
-    /// A body that is read to its end gives its connection back.
+    /// Reading a body to its end frees its connection for reuse.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<()> {
         while self.read <= limit && self.frames.len() <= MAX_FRAMES {
             let Some(rest) = &mut self.rest else {
@@ -96,7 +98,7 @@ impl<B: Body> Peeked<B> {
             match ready!(rest.as_mut().poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     if let Some(data) = frame.data_ref() {
-                        self.look_at(data, limit);
+                        self.copy(data, limit);
                     }
                     self.frames.push_back(Ok(frame));
                 }
@@ -110,9 +112,9 @@ impl<B: Body> Peeked<B> {
         Poll::Ready(())
     }
 
-    /// Copies what a reader would get, up to `limit` in all.
-    fn look_at(&mut self, data: &B::Data, limit: usize) {
-        // What comes after data that could not be looked at does not follow what was.
+    /// Copies `data` to `seen`, which holds at most `limit` bytes.
+    fn copy(&mut self, data: &B::Data, limit: usize) {
+        // After a gap, later data would not be contiguous with the copy.
         if self.seen.len() == self.read {
             let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
             let count = data.chunks_vectored(&mut pieces);
@@ -124,18 +126,18 @@ impl<B: Body> Peeked<B> {
         self.read = self.read.saturating_add(data.remaining());
     }
 
-    /// The bytes that were read, from the first on.
+    /// The copied beginning of the body.
     pub(crate) fn seen(&self) -> &[u8] {
         &self.seen
     }
 
-    /// Whether these are all that there are.
+    /// Whether [`seen`](Self::seen) is the whole body.
     pub(crate) fn is_whole(&self) -> bool {
         let is_read = self.rest.is_none() && self.frames.iter().all(Result::is_ok);
         is_read && self.seen.len() == self.read
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item<B>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<FrameOf<B>>> {
         if let Some(frame) = self.frames.pop_front() {
             return Poll::Ready(Some(frame));
         }
@@ -154,7 +156,7 @@ impl<B: Body> Peeked<B> {
         let rest = match &self.rest {
             Some(rest) => rest.size_hint(),
             None if self.frames.iter().all(Result::is_ok) => SizeHint::with_exact(0),
-            // It broke off: how much is missing nobody knows.
+            // The body failed: the size of the rest is unknown.
             None => SizeHint::default(),
         };
         let mut hint = SizeHint::new();
@@ -170,26 +172,26 @@ impl<B: Body> Body for ResponseBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item<B>>> {
-        match self.project().state.project() {
-            StateProj::Untouched { body } => body.poll_frame(cx),
-            StateProj::Peeked { peeked } => peeked.poll_frame(cx),
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<FrameOf<B>>> {
+        match self.project().content.project() {
+            ContentProj::Untouched { body } => body.poll_frame(cx),
+            ContentProj::Peeked { peeked } => peeked.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.state {
-            State::Untouched { body } => body.is_end_stream(),
-            State::Peeked { peeked } => {
+        match &self.content {
+            Content::Untouched { body } => body.is_end_stream(),
+            Content::Peeked { peeked } => {
                 peeked.frames.is_empty() && peeked.rest.as_ref().is_none_or(Body::is_end_stream)
             }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.state {
-            State::Untouched { body } => body.size_hint(),
-            State::Peeked { peeked } => peeked.size_hint(),
+        match &self.content {
+            Content::Untouched { body } => body.size_hint(),
+            Content::Peeked { peeked } => peeked.size_hint(),
         }
     }
 }

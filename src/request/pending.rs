@@ -191,14 +191,14 @@ where
     {
         return ReplayBody::made(body, factory);
     }
-    let (mut sent, mut kept) = ReplayBody::keep(body, limit);
+    let (mut sent, mut kept) = ReplayBody::keeping(body, limit);
     if api == Api::Soap
         && let Some(KeptBody::InMemory(memory)) = &mut kept
         && let Written::Envelope(envelope) = write_session(memory.data(), published)
     {
         head::correct_length(&mut head.headers, growth(memory.data(), &envelope));
         memory.replace_data(Bytes::from(envelope));
-        sent = memory.clone().send();
+        sent = ReplayBody::in_memory(memory.clone());
     }
     (sent, kept)
 }
@@ -398,9 +398,12 @@ where
         exchange.trial.clone_from(&published.trial);
         let is_last = exchange.refreshes_left == 0;
         let (body, kept) = if is_last {
-            (body.send(), Err(ReplaySkipped::RefreshesExhausted))
+            (
+                ReplayBody::resend(body),
+                Err(ReplaySkipped::RefreshesExhausted),
+            )
         } else {
-            let (body, kept) = body.keep();
+            let (body, kept) = ReplayBody::resend_keeping(body);
             (body, kept.ok_or(ReplaySkipped::BodyNotReplayable))
         };
         let request = head.rebuild(exchange.api, published, body)?;

@@ -1,0 +1,140 @@
+//! What is kept in memory of a request body.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Frame, SizeHint};
+
+use super::factory::BodyFactory;
+
+// === DeclaredSize ===
+
+/// The size that a body declared at the start of an attempt, less what it has yielded since.
+///
+/// Every attempt declares the same size, even if more is known by then. A transport frames the body by it, and detects by
+/// it that a body broke off.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum DeclaredSize {
+    /// The body declared that this many bytes are left.
+    Exact(u64),
+    /// The body declared no exact size.
+    Unknown,
+}
+
+impl DeclaredSize {
+    /// The size that `hint` declares.
+    pub(super) fn of(hint: &SizeHint) -> Self {
+        hint.exact().map_or(Self::Unknown, Self::Exact)
+    }
+
+    /// Subtracts `data`, which the body yielded.
+    pub(super) fn subtract(&mut self, data: &Bytes) {
+        if let Self::Exact(left) = self {
+            *left = left.saturating_sub(data.len() as u64);
+        }
+    }
+
+    /// Whether no declared byte is missing. The transport still has to detect a body that ended short of its size.
+    pub(super) fn is_complete(self) -> bool {
+        !matches!(self, Self::Exact(1..))
+    }
+
+    /// The hint for a body of which at least `lower` bytes are left.
+    pub(super) fn hint(self, lower: u64) -> SizeHint {
+        match self {
+            Self::Exact(left) => SizeHint::with_exact(left),
+            Self::Unknown => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(lower);
+                hint
+            }
+        }
+    }
+}
+
+// === InMemory ===
+
+/// A body, or the beginning of one, that is held in memory.
+#[derive(Clone)]
+pub(crate) struct InMemory {
+    /// The data. `None` if there is none, or after it was yielded.
+    pub(super) data: Option<Bytes>,
+    /// The trailers. `None` if there are none, or after they were yielded.
+    pub(super) trailers: Option<Box<HeaderMap>>,
+    pub(super) size: DeclaredSize,
+}
+
+impl InMemory {
+    pub(crate) fn data(&self) -> &[u8] {
+        self.data.as_deref().unwrap_or_default()
+    }
+
+    /// Replaces the data, and corrects the declared size by the difference.
+    pub(crate) fn replace_data(&mut self, data: Bytes) {
+        if let DeclaredSize::Exact(size) = &mut self.size {
+            let others = size.saturating_sub(self.data.as_ref().map_or(0, Bytes::len) as u64);
+            *size = others.saturating_add(data.len() as u64);
+        }
+        self.data = (!data.is_empty()).then_some(data);
+    }
+
+    /// The next frame: the data, then the trailers.
+    pub(super) fn next_frame(&mut self) -> Option<Frame<Bytes>> {
+        if let Some(data) = self.data.take() {
+            self.size.subtract(&data);
+            return Some(Frame::data(data));
+        }
+        self.trailers
+            .take()
+            .map(|trailers| Frame::trailers(*trailers))
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.data.is_none() && self.trailers.is_none() && self.size.is_complete()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.size.hint(self.data().len() as u64)
+    }
+}
+
+// === Replayable ===
+
+/// A body that can be sent from its beginning.
+pub(crate) enum Replayable<B> {
+    Kept {
+        /// The whole body, or what a stream has yielded so far.
+        memory: InMemory,
+        /// The unread rest of a stream, and the limit of its recording. `None` if `memory` is the whole body.
+        rest: Option<(B, usize)>,
+    },
+    /// A new body from the factory.
+    Made { body: B, factory: BodyFactory<B> },
+}
+
+impl<B> Replayable<B> {
+    /// The data that is in memory, from the beginning of the body. Empty for a body from a factory.
+    pub(crate) fn data(&self) -> &[u8] {
+        match self {
+            Self::Kept { memory, .. } => memory.data(),
+            Self::Made { .. } => &[],
+        }
+    }
+
+    /// Whether [`data`](Self::data) is all data of the body.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self, Self::Kept { rest: None, .. })
+    }
+
+    /// Replaces the data that is in memory.
+    pub(crate) fn replace_data(&mut self, data: Bytes) {
+        if let Self::Kept { memory, .. } = self {
+            memory.replace_data(data);
+        }
+    }
+}
+
+impl<B> From<InMemory> for Replayable<B> {
+    fn from(memory: InMemory) -> Self {
+        Self::Kept { memory, rest: None }
+    }
+}
