@@ -1,4 +1,4 @@
-//! Strings that cannot be printed by accident.
+//! A string that cannot be printed by accident.
 
 use std::{fmt, sync::Arc};
 
@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 
 /// An access token, refresh token, password, client secret, authorization code, or code verifier.
 ///
-/// It has no [`Display`](fmt::Display), and its [`Debug`] shows `[redacted]`. Its clones share its memory, which is wiped
-/// when the last of them is dropped. [`expose`](Secret::expose) is the one way to its text, so that every place that reads
-/// a secret can be searched for. Two of the same length are compared in constant time.
+/// A secret has no [`Display`](fmt::Display), and its [`Debug`] output is `[redacted]`. Clones share their memory, which
+/// is wiped when the last clone is dropped. Only [`expose`](Secret::expose) returns the text, so a search for it finds all
+/// code that reads a secret. Secrets of the same length are compared in constant time.
 ///
 /// ```
 /// use tower_salesforce_auth::Secret;

@@ -7,10 +7,10 @@ use super::{
     shared::{BoxError, SharedError, as_source},
 };
 
-/// An error of this crate's own making. Errors of the wrapped service are passed on as they are.
+/// An error of this crate. Errors of the wrapped service pass through unchanged.
 ///
-/// It can be cloned, since one failed refresh fails every request that waited for it, and it never holds a secret. Show
-/// its sources too: what the server said, and what to do about it, is in there.
+/// The error is `Clone`, because one failed refresh fails every request that waited for it. It never contains a secret.
+/// Show its sources too: they contain the server's message and the remedy.
 ///
 /// ```
 /// fn show(error: &dyn std::error::Error) -> String {
@@ -39,17 +39,17 @@ pub struct Error {
     source: Option<SharedError>,
 }
 
-/// What an [`Error`] is about.
+/// The kind of an [`Error`].
 ///
 /// ```
 /// use tower_salesforce_auth::{BoxError, Error, ErrorKind};
 ///
-/// /// What to tell a caller of a web service, for the error of a request that was sent through the layer.
+/// /// The status that a web service returns if its request through the layer failed.
 /// fn status(error: &BoxError) -> u16 {
 ///     match error.downcast_ref::<Error>().map(Error::kind) {
 ///         Some(ErrorKind::Refresh | ErrorKind::Connect) => 503,
 ///         Some(ErrorKind::LoggedOut | ErrorKind::NoSession) => 401,
-///         // Of this crate, or of the client.
+///         // Another error of this crate, or an error of the client.
 ///         _ => 502,
 ///     }
 /// }
@@ -59,39 +59,39 @@ pub struct Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// An instance URL, login URL or allowed origin is not one that a token may be sent to; or, with an
-    /// `https::HttpsClient`, the URI of a request is not, or the URL of its proxy is none that can be used.
+    /// An instance URL, login URL or allowed origin is invalid, or a token must not be sent to it. With an
+    /// `https::HttpsClient`: a token must not be sent to the URI of a request, or the URL of the proxy is not usable.
     InvalidUrl,
-    /// An access token is empty or cannot stand in a header.
+    /// An access token is empty, or contains characters that no header may contain.
     InvalidToken,
-    /// A private key, a code verifier or a `state` cannot be used.
+    /// A private key, a code verifier or a `state` is not usable.
     InvalidKey,
-    /// The root certificates for an `https::HttpsClient` cannot be used, or there are none.
+    /// The root certificates of an `https::HttpsClient` are not usable, or there are none.
     InvalidCertificate,
-    /// An `https::HttpsClient` got no connection. The request was not sent.
+    /// An `https::HttpsClient` could not connect. The request was not sent.
     Connect,
-    /// The session was ended by [`SessionHandle::logout`](crate::SessionHandle::logout).
+    /// [`SessionHandle::logout`](crate::SessionHandle::logout) ended the session.
     LoggedOut,
-    /// A session of another org was set while the request waited for one.
+    /// A session of another org was set while the request waited for a session.
     OtherOrg,
-    /// The request cannot be sent as it is: its URI does not resolve against the instance.
+    /// The request cannot be sent, because its URI does not resolve against the instance URL.
     InvalidRequest,
-    /// The operating system has no random numbers to give.
+    /// The operating system provides no random numbers.
     NoRandomness,
-    /// There is no session, and nothing that could bring one.
+    /// There is no session, and no [`RefreshFn`](crate::RefreshFn) that could get one.
     NoSession,
-    /// A refresh had to start outside of a tokio runtime.
+    /// A refresh was needed outside of a tokio runtime.
     NoRuntime,
-    /// A refresh came back through its own layer, and would have waited for itself.
+    /// A refresh sent a request through its own layer, which would wait for that same refresh.
     Reentrant,
-    /// The refresh failed. The source is the [`RefreshError`].
+    /// The refresh failed. The source is a [`RefreshError`].
     Refresh,
-    /// [`Sessions`](crate::Sessions) are full, and none of them can be given up.
+    /// [`Sessions`](crate::Sessions) is full, and no session in it may be dropped.
     SessionsFull,
-    /// The session was logged out here, but may live on at the server, or in its store. The source is the
+    /// The session was logged out here, but may still be valid at the server, or stay in its store. The source is a
     /// [`RefreshError`].
     Logout,
-    /// The session could not be saved. The source is the [`StoreError`](crate::store::StoreError), if there is a store.
+    /// The session could not be saved. If it has a store, the source is a [`StoreError`](crate::store::StoreError).
     Store,
 }
 
@@ -109,12 +109,12 @@ impl Error {
         self
     }
 
-    /// What the error is about.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The failure of the refresh, where that is what went wrong.
+    /// The error of the refresh. `None` if no refresh failed.
     pub fn refresh_error(&self) -> Option<&RefreshError> {
         as_source(self.source.as_ref())?.downcast_ref()
     }
@@ -133,7 +133,7 @@ impl From<RefreshError> for Error {
     }
 }
 
-/// What every request gets after a logout.
+/// The error of every request after a logout.
 pub(crate) fn logged_out() -> Error {
     Error::new(
         ErrorKind::LoggedOut,
@@ -163,12 +163,12 @@ impl StdError for Error {
     }
 }
 
-/// Whether a refresh failed because it came back through its own layer.
+/// Whether a refresh failed because it sent a request through its own layer.
 pub(crate) fn is_reentrant(error: &RefreshError) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
-        let error_of_ours = error.downcast_ref::<Error>();
-        if error_of_ours.is_some_and(|error| error.kind == ErrorKind::Reentrant) {
+        let own_error = error.downcast_ref::<Error>();
+        if own_error.is_some_and(|error| error.kind == ErrorKind::Reentrant) {
             return true;
         }
         cause = error.source();

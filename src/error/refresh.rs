@@ -5,10 +5,10 @@ use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration}
 use super::shared::{BoxError, SharedError, as_source};
 use crate::secret::Secret;
 
-/// Why a refresh brought no session, or a call to the authorization server no answer.
+/// The error of a refresh, or of a call to the authorization server.
 ///
-/// A [`RefreshFn`](crate::RefreshFn) says with [`terminal`](Self::terminal) that trying again cannot help until
-/// somebody changes something, and with [`transient`](Self::transient) that it can.
+/// A [`RefreshFn`](crate::RefreshFn) returns [`terminal`](Self::terminal) if another attempt cannot succeed until a person
+/// intervenes, and [`transient`](Self::transient) if it can.
 ///
 /// ```
 /// use std::time::Duration;
@@ -17,13 +17,14 @@ use crate::secret::Secret;
 /// let locked = RefreshError::terminal("the integration user is locked");
 /// assert!(locked.is_terminal());
 ///
-/// let busy = RefreshError::transient("vault is sealed").with_retry_after(Duration::from_secs(5));
+/// let busy =
+///     RefreshError::transient("vault is sealed").with_retry_after(Duration::from_secs(5));
 /// assert_eq!(busy.retry_after(), Some(Duration::from_secs(5)));
 /// ```
 #[derive(Clone)]
 pub struct RefreshError(Arc<Failure>);
 
-/// What a [`RefreshError`] shares with its clones: all who waited for a refresh get one.
+/// The content of a [`RefreshError`]. Its clones share it: every waiter gets one.
 #[derive(Clone)]
 struct Failure {
     kind: RefreshErrorKind,
@@ -32,42 +33,42 @@ struct Failure {
     error_code: Option<Arc<str>>,
     retry_after: Option<Duration>,
     source: Option<SharedError>,
-    /// The refresh token that came with a session that cannot be used.
+    /// The rotated refresh token from a response without a usable session. `None` if there was none.
     rotated_refresh_token: Option<Secret>,
 }
 
-/// What a [`RefreshError`] is about.
+/// The kind of a [`RefreshError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RefreshErrorKind {
-    /// The authorization server said no; see [`RefreshError::error_code`].
+    /// The authorization server refused. [`RefreshError::error_code`] says why.
     Refused,
-    /// The authorization server could not be reached, or did not answer to the end.
+    /// The authorization server was not reachable, or its answer was incomplete.
     Transport,
-    /// The authorization server answered something that is not a token response.
+    /// The answer of the authorization server was not a token response.
     InvalidResponse,
-    /// The refresh brought a session that must not be used, for a host that is not trusted for one.
+    /// The refresh returned a session for a host that is not trusted. The session is not used.
     UntrustedInstance,
-    /// Something that the flow needs is missing, a refresh token for one.
+    /// The flow lacks a setting or value, for example a refresh token.
     Configuration,
-    /// The answer's signature was made with another client secret.
+    /// The signature of the answer does not match the client secret.
     InvalidSignature,
-    /// What the user's browser brought back is not the answer to the authorization that was begun.
+    /// The callback from the user's browser does not answer the authorization that was started.
     InvalidCallback,
-    /// Offline access was asked for, and no refresh token came.
+    /// The flow requested offline access, but the server returned no refresh token.
     NoRefreshToken,
     /// The refresh took longer than the refresh timeout.
     TimedOut,
     /// The refresh panicked.
     Panicked,
-    /// The runtime that the refresh ran on was shut down, or a session was set meanwhile.
+    /// The runtime of the refresh was shut down, or a session was set meanwhile.
     Cancelled,
     /// The session was logged out meanwhile.
     LoggedOut,
-    /// The [store](crate::store) that the session is shared by could not be asked, so that nothing was asked of the
-    /// server. The source is the [`StoreError`](crate::store::StoreError).
+    /// The [store](crate::store) of the session failed, so the server was not called. The source is a
+    /// [`StoreError`](crate::store::StoreError).
     Store,
-    /// Whatever a [`RefreshFn`](crate::RefreshFn) of the user's own reports.
+    /// A custom [`RefreshFn`](crate::RefreshFn) failed.
     Other,
 }
 
@@ -102,13 +103,13 @@ impl RefreshError {
         self
     }
 
-    /// Hands on a refresh token that replaced the one that was presented, although nothing else came of the refresh.
+    /// Adds the refresh token that replaced the presented one, although the refresh failed otherwise.
     pub(crate) fn with_rotated_refresh_token(mut self, refresh_token: Option<Secret>) -> Self {
         self.failure_mut().rotated_refresh_token = refresh_token;
         self
     }
 
-    /// The setting that keeps a request from being made.
+    /// A setting prevents the request from being made.
     pub(crate) fn configuration(source: impl Into<BoxError>) -> Self {
         Self::new(
             RefreshErrorKind::Configuration,
@@ -118,19 +119,20 @@ impl RefreshError {
         .with_source(source)
     }
 
-    /// The refresh token of an answer that is no use otherwise. There may be no other that still works, so keep it.
+    /// The rotated refresh token from an answer that is otherwise not usable. `None` if there was none.
     ///
-    /// The layer does so by itself.
+    /// Keep it, because the previous refresh token may no longer work. The layer keeps it by itself.
     pub fn rotated_refresh_token(&self) -> Option<&Secret> {
         self.0.rotated_refresh_token.as_ref()
     }
 
-    /// A failure that trying again cannot cure: a revoked grant, a wrong password, a missing permission.
+    /// Creates an error for a failure that another attempt cannot cure: a revoked grant, a wrong password, a missing
+    /// permission.
     pub fn terminal(source: impl Into<BoxError>) -> Self {
         Self::other(true, source)
     }
 
-    /// A failure that may be gone at the next try: the network, a server in trouble.
+    /// Creates an error for a failure that another attempt may cure: a network failure, an overloaded server.
     pub fn transient(source: impl Into<BoxError>) -> Self {
         Self::other(false, source)
     }
@@ -144,7 +146,7 @@ impl RefreshError {
         .with_source(source)
     }
 
-    /// Takes an error as it comes: a `RefreshError` stays what it is, any other is [transient](Self::transient).
+    /// Returns a boxed `RefreshError` unchanged, and makes any other error [transient](Self::transient).
     pub(crate) fn from_boxed(error: BoxError) -> Self {
         match error.downcast::<Self>() {
             Ok(error) => *error,
@@ -152,30 +154,32 @@ impl RefreshError {
         }
     }
 
-    /// Says how long to wait before the next try, at least.
+    /// Sets the minimum delay before the next attempt.
     #[must_use]
     pub fn with_retry_after(mut self, delay: Duration) -> Self {
         self.failure_mut().retry_after = Some(delay);
         self
     }
 
-    /// What the failure is about.
+    /// The kind of the error.
     pub fn kind(&self) -> RefreshErrorKind {
         self.0.kind
     }
 
-    /// Whether trying again cannot help until somebody changes something.
+    /// Whether another attempt cannot succeed until a person intervenes.
     pub fn is_terminal(&self) -> bool {
         self.0.terminal
     }
 
-    /// How long the server asked to be left alone.
+    /// The minimum delay before the next attempt. `None` if the server requested none.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// The server's own code: the `error` of OAuth (RFC 6749 §5.2), `invalid_grant` for one, or the `exceptionCode` of
-    /// SOAP, `INVALID_LOGIN` for one.
+    /// The error code of the server.
+    ///
+    /// For OAuth this is `error` (RFC 6749 §5.2), for example `invalid_grant`. For SOAP it is `exceptionCode`, for example
+    /// `INVALID_LOGIN`.
     pub fn error_code(&self) -> Option<&str> {
         self.0.error_code.as_deref()
     }

@@ -1,4 +1,4 @@
-//! What can go wrong with a store.
+//! The error of a session store.
 
 use std::{borrow::Cow, error::Error as StdError, fmt};
 
@@ -7,15 +7,16 @@ use super::{
     shared::{BoxError, SharedError, as_source},
 };
 
-/// Why a store could not do what it was asked.
+/// The error of a session store.
 ///
-/// It can be cloned, since one failure fails everybody who waited, and it must not hold a secret.
+/// The error is `Clone`, because one failure fails every waiter. It must not contain a secret.
 ///
 /// ```
 /// use tower_salesforce_auth::store::{StoreError, StoreErrorKind};
 ///
 /// fn unreachable(error: std::io::Error) -> StoreError {
-///     StoreError::new(StoreErrorKind::Unavailable, "the database cannot be reached").with_source(error)
+///     StoreError::new(StoreErrorKind::Unavailable, "the database is unreachable")
+///         .with_source(error)
 /// }
 /// # assert!(!unreachable(std::io::ErrorKind::BrokenPipe.into()).is_terminal());
 /// ```
@@ -26,27 +27,26 @@ pub struct StoreError {
     source: Option<SharedError>,
 }
 
-/// What a [`StoreError`] is about.
+/// The kind of a [`StoreError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// Somebody else holds the lock, and did not release it for as long as the store waits. May pass.
+    /// Another holder kept the lock for as long as the store waits. Transient.
     LockBusy,
-    /// The store, or whatever keeps its locks, cannot be reached, read or written to, or did not answer in time. May pass.
+    /// The store or its lock service is unreachable, cannot be read or written to, or did not answer in time. Transient.
     Unavailable,
-    /// The store has an older record than one that was seen before: from a replica that lags behind, or from a backup. May
-    /// pass.
+    /// The store has an older record than before: it comes from a replica that lags behind, or from a backup. Transient.
     Stale,
-    /// What is stored is not a session record.
+    /// The stored data is not a session record. Terminal.
     Corrupt,
-    /// What is stored was written by a later version of this crate.
+    /// A later version of this crate wrote the record. Terminal.
     UnsupportedVersion,
-    /// What is stored is encrypted with another key, or is not encrypted although there is a key, or the other way round.
+    /// The record is encrypted with another key, or only one of store and record uses encryption. Terminal.
     Undecryptable,
 }
 
 impl StoreError {
-    /// A failure of this kind. The message says what was attempted, and what to do.
+    /// Creates an error of this kind. The message should say what failed, and the remedy.
     pub fn new(kind: StoreErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
@@ -55,19 +55,19 @@ impl StoreError {
         }
     }
 
-    /// Adds what caused it, which must not hold a secret either.
+    /// Adds the cause of the error. It must not contain a secret either.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(source.into().into());
         self
     }
 
-    /// What the failure is about.
+    /// The kind of the error.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }
 
-    /// Whether trying again cannot help until somebody does something about the record.
+    /// Whether another attempt cannot succeed until the record is repaired or deleted.
     pub fn is_terminal(&self) -> bool {
         match self.kind {
             StoreErrorKind::LockBusy | StoreErrorKind::Unavailable | StoreErrorKind::Stale => false,
@@ -78,13 +78,13 @@ impl StoreError {
     }
 }
 
-/// A refresh that could not be, for want of the store.
+/// The error of a refresh whose store failed.
 impl From<StoreError> for RefreshError {
     fn from(error: StoreError) -> Self {
         Self::new(
             RefreshErrorKind::Store,
             error.is_terminal(),
-            "the store that the session is kept in failed",
+            "the store of the session failed",
         )
         .with_source(error)
     }
