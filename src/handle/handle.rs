@@ -34,7 +34,7 @@ use crate::{
         session::{AuthorizationScheme, Session},
         url::Origin,
     },
-    store::{OnSaveFailure, Place},
+    store::{OnSaveFailure, StoreKey},
 };
 
 /// How often to look whether another session was stored, after a failure for good. It costs a read, and nothing at the
@@ -291,7 +291,7 @@ impl SessionHandle {
     }
 
     /// Where the session is stored, nowhere by default.
-    pub(crate) fn set_place(&self, place: &Place) {
+    pub(crate) fn set_place(&self, place: &StoreKey) {
         let mut life = self.shared.lock();
         if self.shared.settings.load().place.is_none() && life.latest.is_some() {
             // As far as the store is concerned.

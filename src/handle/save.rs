@@ -13,7 +13,7 @@ use crate::{
     },
     report::event::StoreOperation,
     session::session::Session,
-    store::{Place, Record, StoreError},
+    store::{Record, StoreError, StoreKey},
 };
 
 impl SessionHandle {
@@ -76,7 +76,7 @@ impl SessionHandle {
 }
 
 impl Shared {
-    async fn save_latest(self: Arc<Self>, place: Place) -> Result<(), Error> {
+    async fn save_latest(self: Arc<Self>, place: StoreKey) -> Result<(), Error> {
         let deadline = Instant::now().checked_add(self.settings.load().refresh_timeout);
         let locking = place.store.lock(&place.key);
         let mut lock = self

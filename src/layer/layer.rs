@@ -19,7 +19,7 @@ use crate::{
         session::{AuthorizationScheme, Session},
         url::Origin,
     },
-    store::{OnSaveFailure, Place, SessionStore},
+    store::{OnSaveFailure, SessionStore, StoreKey},
     verdict::{Classifier, Classify},
 };
 
@@ -171,7 +171,7 @@ impl SalesforceAuthLayer {
     ///
     /// A setting of the session, shared by all layers on its handle.
     pub fn store(self, store: impl SessionStore, key: impl Into<String>) -> Self {
-        self.handle.set_place(&Place {
+        self.handle.set_place(&StoreKey {
             store: Arc::new(store),
             key: key.into().into(),
         });

@@ -33,7 +33,7 @@ use crate::{
     },
     secret::Secret,
     session::session::Session,
-    store::{OnSaveFailure, Place, Record, StoreLock},
+    store::{OnSaveFailure, Record, StoreKey, StoreLock},
 };
 
 /// How long a look at the store may take after a failure for good.
@@ -177,7 +177,7 @@ impl Shared {
         self: &Arc<Self>,
         departure: Departure,
         limits: Limits,
-        place: &Place,
+        place: &StoreKey,
         mut lock: Box<dyn StoreLock>,
     ) -> Result<Brought, RefreshError> {
         let mut stored = self

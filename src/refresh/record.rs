@@ -13,7 +13,7 @@ use crate::{
         trace,
     },
     session::{live::LiveSession, session::Session},
-    store::{Place, Record, StoreError, StoreErrorKind, StoreLock},
+    store::{Record, StoreError, StoreErrorKind, StoreKey, StoreLock},
 };
 
 /// How often it is tried to save a session, and how long after the first try it is tried again. Each further pause is twice
@@ -31,7 +31,7 @@ impl Shared {
     /// Asks the store for something, until `deadline`, and tells whoever watches if it fails.
     pub(crate) async fn ask<T>(
         &self,
-        place: &Place,
+        place: &StoreKey,
         operation: StoreOperation,
         deadline: Option<Instant>,
         answer: impl Future<Output = Result<T, StoreError>>,
@@ -46,7 +46,7 @@ impl Shared {
 
     fn announce_store_failed(
         &self,
-        place: &Place,
+        place: &StoreKey,
         operation: StoreOperation,
         attempts: u32,
         since: Instant,
@@ -81,7 +81,7 @@ impl Shared {
             }
             return Ok(Choice::Exchange);
         };
-        if !record.revision().is_news_to(life.seen) {
+        if !record.revision().is_newer_than(life.seen) {
             return match life.seen {
                 Some(seen) if seen != record.revision() => Err(stale().into()),
                 _ => Ok(Choice::Exchange),
@@ -110,7 +110,7 @@ impl Shared {
         let refresh_token = record.session().refresh_token()?;
         let mut life = self.lock();
         let is_another = life.refresh_token.as_ref() != Some(refresh_token)
-            && record.revision().is_news_to(life.seen)
+            && record.revision().is_newer_than(life.seen)
             && !is_foreign(&life, record);
         (is_another && life.epoch == departure.epoch).then(|| take(&mut life, record))
     }
@@ -127,8 +127,9 @@ impl Shared {
         if life.epoch != departure.epoch {
             return None;
         }
-        let is_another =
-            |record: &Record| record.revision().is_news_to(life.seen) && !is_foreign(&life, record);
+        let is_another = |record: &Record| {
+            record.revision().is_newer_than(life.seen) && !is_foreign(&life, record)
+        };
         match stored.filter(is_another) {
             Some(record) => Some(take(&mut life, &record)),
             // Whatever was wrong with the store is mended.
@@ -157,7 +158,7 @@ impl Shared {
         self: &Arc<Self>,
         departure: Departure,
         deadline: Option<Instant>,
-        place: &Place,
+        place: &StoreKey,
         lock: Box<dyn StoreLock>,
         record: Record,
     ) -> Result<(), StoreError> {
@@ -180,7 +181,7 @@ impl Shared {
     pub(crate) async fn save(
         self: Arc<Self>,
         epoch: u64,
-        place: Place,
+        place: StoreKey,
         mut lock: Box<dyn StoreLock>,
         record: Record,
     ) -> Result<(), StoreError> {
@@ -248,7 +249,7 @@ impl Shared {
         }
     }
 
-    async fn delete_stored_of(&self, epoch: u64, place: &Place) -> Result<(), StoreError> {
+    async fn delete_stored_of(&self, epoch: u64, place: &StoreKey) -> Result<(), StoreError> {
         let deadline = Instant::now().checked_add(self.settings.load().refresh_timeout);
         let locking = place.store.lock(&place.key);
         let mut lock = self
@@ -287,7 +288,7 @@ impl Shared {
 impl Logout {
     /// Adds what was stored of the session that was logged out.
     fn add(&mut self, record: Record) {
-        let is_news = record.revision().is_news_to(self.seen);
+        let is_news = record.revision().is_newer_than(self.seen);
         let session = record.into_session();
         if let Some(refresh_token) = session.refresh_token()
             && !self.refresh_tokens.contains(refresh_token)

@@ -35,7 +35,7 @@ use crate::{
         session::{AuthorizationScheme, Session},
         url::Origin,
     },
-    store::{OnSaveFailure, Place, Revision, StoreLock},
+    store::{OnSaveFailure, Revision, StoreKey, StoreLock},
     text::redact::redact,
 };
 
@@ -68,7 +68,7 @@ pub(crate) struct Settings {
     pub(crate) renewal: Option<Renewal>,
     pub(crate) observer: Option<SharedObserver>,
     /// Where the session is stored.
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Option<StoreKey>,
     pub(crate) on_save_failure: OnSaveFailure,
 }
 
@@ -193,7 +193,7 @@ pub(crate) struct Logout {
     /// The newest last.
     pub(crate) refresh_tokens: Vec<Secret>,
     /// Where it is still stored.
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Option<StoreKey>,
     /// What was seen there.
     pub(crate) seen: Option<Revision>,
     pub(crate) standing: Standing,

@@ -1,4 +1,4 @@
-//! Tries the [contract](super::SessionStore#contract) of a store on an implementation, in a test of yours.
+//! Checks the [contract](super::SessionStore#contract) of a store, in a test of its implementation.
 //!
 //! ```
 //! use std::time::Duration;
@@ -11,8 +11,8 @@
 //! # }
 //! ```
 //!
-//! What it cannot try is what happens to a process that is killed, and to a machine that loses power; nor how long a lock is
-//! held for somebody who takes long, where locks have leases.
+//! It cannot check what happens when a process is killed or a machine loses power. Where locks have leases, it cannot check
+//! how long a lock is held for a slow holder.
 
 use std::{
     future::{Future, poll_fn},
@@ -39,42 +39,45 @@ use crate::{
     session::{session::Session, url::LoginUrl},
 };
 
-/// The key that most of it is done under.
+/// The key that most checks use.
 const KEY: &str = "tower-salesforce-auth conformance";
 
-/// Longer than any store waits for a lock.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for a lock. Any store gives up sooner.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// What was given up would come within this time.
-const A_WHILE: Duration = Duration::from_millis(100);
+/// Time in which a dropped save would take effect, if it did.
+const LATE_SAVE_DELAY: Duration = Duration::from_millis(100);
 
-/// Tries every clause that can be tried from within one process.
+/// Checks every clause of the contract that one process can check.
 ///
-/// `open` opens the store, at every call as another process would: what is saved in one has to be seen in the others. The
-/// keys that it uses begin with `tower-salesforce-auth conformance`, but for a few odd ones (the empty one, `..`, `/`);
-/// what is stored under them is deleted, before and after. It waits for a lock that stays held, so let the store give up
-/// soon.
+/// `open` opens the store. Each call stands for another process: each opened store must see what the others save.
+///
+/// The checks use keys that begin with `tower-salesforce-auth conformance`, and a few unusual ones (the empty string, `..`,
+/// `/`). They delete the records under these keys, before and after. They also wait for a lock that stays held, so give the
+/// store a short lock timeout.
+///
+/// A multi-thread runtime finds more faults.
 ///
 /// # Panics
 ///
-/// If the store does not keep to the contract; the message says to what. Outside of a tokio runtime with a time driver. A
-/// multi-thread runtime finds out more.
+/// - If the store breaks the contract. The message names the fault.
+/// - Outside of a tokio runtime with a time driver.
 pub async fn check<S: SessionStore>(open: impl Fn() -> S) {
-    what_is_saved_is_loaded(&open).await;
+    a_saved_record_is_loaded(&open).await;
     keys_are_independent(&open).await;
     a_lock_has_one_holder(&open).await;
-    a_lock_that_is_held_is_busy(&open).await;
-    whoever_gives_up_holds_no_lock(&open).await;
-    what_is_given_up_does_not_come_later(&open).await;
+    a_held_lock_is_busy(&open).await;
+    a_dropped_wait_holds_no_lock(&open).await;
+    a_dropped_save_does_not_replace_a_later_one(&open).await;
     readers_see_whole_records(&open).await;
 }
 
-async fn what_is_saved_is_loaded<S: SessionStore>(open: &impl Fn() -> S) {
+async fn a_saved_record_is_loaded<S: SessionStore>(open: &impl Fn() -> S) {
     delete(&open(), KEY).await;
     assert_eq!(
         load(&open(), KEY).await,
         None,
-        "nothing was saved, and something was loaded"
+        "a record was loaded although none was saved"
     );
 
     let full = Record::new(session("access-1").with_refresh_token("refresh-1"));
@@ -83,7 +86,7 @@ async fn what_is_saved_is_loaded<S: SessionStore>(open: &impl Fn() -> S) {
     assert_eq!(
         load(&again, KEY).await,
         Some(text(&full)),
-        "a record was not loaded as it was saved"
+        "a loaded record differs from the saved one"
     );
     let mut lock = lock(&again, KEY).await;
     let loaded = lock
@@ -93,7 +96,7 @@ async fn what_is_saved_is_loaded<S: SessionStore>(open: &impl Fn() -> S) {
     assert_eq!(
         loaded.as_ref().map(text),
         Some(text(&full)),
-        "a record was not loaded under the lock as it was saved"
+        "a record loaded under the lock differs from the saved one"
     );
 
     let bare = full.followed_by(bare("access-2"));
@@ -107,7 +110,7 @@ async fn what_is_saved_is_loaded<S: SessionStore>(open: &impl Fn() -> S) {
     assert_eq!(
         loaded.as_ref().map(text),
         Some(text(&bare)),
-        "what was saved under a lock was not loaded under it, or something of the record before was left"
+        "a record saved under a lock was not loaded under it, or part of the previous record was left"
     );
     lock.unlock().await;
 
@@ -116,22 +119,22 @@ async fn what_is_saved_is_loaded<S: SessionStore>(open: &impl Fn() -> S) {
     assert_eq!(
         load(&open(), KEY).await,
         Some(text(&long)),
-        "a long token was not kept"
+        "a record with a long token was not kept"
     );
     save(&open(), KEY, &bare).await;
     assert_eq!(
         load(&open(), KEY).await,
         Some(text(&bare)),
-        "a shorter record was not kept"
+        "a shorter record did not replace a longer one"
     );
 
     delete(&open(), KEY).await;
     assert_eq!(
         load(&open(), KEY).await,
         None,
-        "a record was loaded that had been deleted"
+        "a deleted record was loaded"
     );
-    // Nothing is there to be deleted, and that is no error.
+    // Deleting a record that does not exist is no error.
     delete(&open(), KEY).await;
 }
 
@@ -166,7 +169,7 @@ async fn keys_are_independent<S: SessionStore>(open: &impl Fn() -> S) {
     let mut locks = Vec::new();
     let mut records = Vec::new();
     for (number, key) in keys.iter().enumerate() {
-        // The lock of one is in nobody's way who wants another.
+        // The lock of one key does not block the lock of another.
         let mut lock = lock(&store, key).await;
         let record = Record::new(bare(&format!("access-{number}")));
         lock.save(&record)
@@ -180,7 +183,7 @@ async fn keys_are_independent<S: SessionStore>(open: &impl Fn() -> S) {
         assert_eq!(
             load(&again, key).await,
             Some(text(record)),
-            "{key:?} has a record that was saved under another key, or none"
+            "the record of {key:?} is missing, or was saved under another key"
         );
     }
     drop(locks);
@@ -207,7 +210,7 @@ async fn a_lock_has_one_holder<S: SessionStore>(open: &impl Fn() -> S) {
                 let mut lock = patient_lock(&store).await;
                 assert!(
                     !is_held.swap(true, Ordering::SeqCst),
-                    "two hold the lock of one key"
+                    "the lock of one key has two holders"
                 );
                 let stored = lock
                     .load()
@@ -238,14 +241,14 @@ async fn a_lock_has_one_holder<S: SessionStore>(open: &impl Fn() -> S) {
     assert_eq!(
         stored.as_ref().map(turns),
         Some(TASKS * TURNS),
-        "a save was lost that was made under the lock"
+        "a save under the lock was lost"
     );
     delete(&open(), KEY).await;
 }
 
-/// Locks in earnest: whoever is told that it is busy asks again.
+/// Takes the lock, and tries again while it is busy.
 async fn patient_lock(store: &impl SessionStore) -> Box<dyn StoreLock> {
-    let locked = timeout(PATIENCE, async {
+    let locked = timeout(MAX_WAIT, async {
         loop {
             match store.lock(KEY).await {
                 Err(error) if error.kind() == StoreErrorKind::LockBusy => {
@@ -260,53 +263,54 @@ async fn patient_lock(store: &impl SessionStore) -> Box<dyn StoreLock> {
         .unwrap_or_else(|_| panic!("{LOCK}, although its holders release it"))
 }
 
-async fn a_lock_that_is_held_is_busy<S: SessionStore>(open: &impl Fn() -> S) {
+async fn a_held_lock_is_busy<S: SessionStore>(open: &impl Fn() -> S) {
     let holder = open();
     let mut held = lock(&holder, KEY).await;
-    is_busy(&holder).await;
-    is_busy(&open()).await;
+    assert_busy(&holder).await;
+    assert_busy(&open()).await;
+    // A held lock does not block a load without the lock.
     assert_eq!(
         load(&open(), KEY).await,
         None,
-        "a lock keeps nobody from loading without it"
+        "no record was saved, but a load without the lock found one"
     );
-    // Whatever is done under it, it is the same lock.
+    // Saves and deletions do not release the lock.
     let record = Record::new(bare("access"));
     let saved = held.save(&record).await;
     saved.unwrap_or_else(|error| panic!("{SAVE}: {error:?}"));
-    is_busy(&open()).await;
+    assert_busy(&open()).await;
     let deleted = held.delete().await;
     deleted.unwrap_or_else(|error| panic!("{DELETE}: {error:?}"));
-    is_busy(&open()).await;
+    assert_busy(&open()).await;
     let saved = held.save(&record).await;
     saved.unwrap_or_else(|error| panic!("{SAVE}: {error:?}"));
-    // It need not be unlocked. A drop may have to be told to a server.
+    // A lock may be dropped instead of unlocked. A remote store may release it a little later.
     drop(held);
     patient_lock(&open()).await.unlock().await;
     lock(&open(), KEY).await.unlock().await;
     assert_eq!(
         load(&open(), KEY).await,
         Some(text(&record)),
-        "a record was lost that had been saved, since the lock was dropped and not unlocked"
+        "a saved record was lost because its lock was dropped instead of unlocked"
     );
     delete(&open(), KEY).await;
 }
 
-async fn is_busy(store: &impl SessionStore) {
-    let Ok(locked) = timeout(PATIENCE, store.lock(KEY)).await else {
-        panic!("a lock that stays held was waited for longer than {PATIENCE:?}");
+async fn assert_busy(store: &impl SessionStore) {
+    let Ok(locked) = timeout(MAX_WAIT, store.lock(KEY)).await else {
+        panic!("the store waited longer than {MAX_WAIT:?} for a lock that stays held");
     };
     match locked {
-        Ok(_) => panic!("two hold the lock of one key"),
+        Ok(_) => panic!("the lock of one key has two holders"),
         Err(error) => assert_eq!(
             error.kind(),
             StoreErrorKind::LockBusy,
-            "a lock that is held is LockBusy, and not {error:?}"
+            "a lock that is held elsewhere must fail with LockBusy, not with {error:?}"
         ),
     }
 }
 
-async fn whoever_gives_up_holds_no_lock<S: SessionStore>(open: &impl Fn() -> S) {
+async fn a_dropped_wait_holds_no_lock<S: SessionStore>(open: &impl Fn() -> S) {
     const POLLS: usize = 5;
     for polls in 0..POLLS {
         let held = patient_lock(&open()).await;
@@ -316,8 +320,8 @@ async fn whoever_gives_up_holds_no_lock<S: SessionStore>(open: &impl Fn() -> S) 
             for _ in 0..polls {
                 let locked = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx))).await;
                 match locked {
-                    Poll::Ready(Ok(_)) => panic!("two hold the lock of one key"),
-                    // It has given up by itself.
+                    Poll::Ready(Ok(_)) => panic!("the lock of one key has two holders"),
+                    // The store gave up by itself.
                     Poll::Ready(Err(_)) => break,
                     Poll::Pending => tokio::task::yield_now().await,
                 }
@@ -328,7 +332,7 @@ async fn whoever_gives_up_holds_no_lock<S: SessionStore>(open: &impl Fn() -> S) 
     }
 }
 
-async fn what_is_given_up_does_not_come_later<S: SessionStore>(open: &impl Fn() -> S) {
+async fn a_dropped_save_does_not_replace_a_later_one<S: SessionStore>(open: &impl Fn() -> S) {
     let abandoned = Record::new(bare(&"abandoned".repeat(1_000)));
     let last = Record::new(bare("last"));
     for is_same_lock in [true, false] {
@@ -345,11 +349,11 @@ async fn what_is_given_up_does_not_come_later<S: SessionStore>(open: &impl Fn() 
         let saved = lock.save(&last).await;
         saved.unwrap_or_else(|error| panic!("{SAVE}: {error:?}"));
         lock.unlock().await;
-        sleep(A_WHILE).await;
+        sleep(LATE_SAVE_DELAY).await;
         assert_eq!(
             load(&open(), KEY).await,
             Some(text(&last)),
-            "a save that was given up took the place of a later one"
+            "a dropped save replaced a later one"
         );
     }
     delete(&open(), KEY).await;
@@ -373,7 +377,7 @@ async fn readers_see_whole_records<S: SessionStore>(open: &impl Fn() -> S) {
                 let loaded = load(&store, KEY).await;
                 assert!(
                     records.iter().any(|record| loaded == Some(text(record))),
-                    "while a record was saved, something else than the old or the new one was loaded"
+                    "a load during a save returned neither the old nor the new record"
                 );
                 reads.fetch_add(1, Ordering::SeqCst);
                 tokio::task::yield_now().await;
@@ -386,7 +390,7 @@ async fn readers_see_whole_records<S: SessionStore>(open: &impl Fn() -> S) {
         assert!(readers.len() == 2 || saves < SAVES, "a reader failed");
         let mut lock = patient_lock(&store).await;
         let record = &records[saves % 2];
-        // One that is given up half-way leaves the old or the new one.
+        // A save that is dropped half-way leaves the old or the new record.
         if saves % 3 == 0 {
             let mut saving = pin!(lock.save(record));
             let _ = poll_fn(|cx| Poll::Ready(saving.as_mut().poll(cx).is_ready())).await;
@@ -409,11 +413,11 @@ async fn readers_see_whole_records<S: SessionStore>(open: &impl Fn() -> S) {
     delete(&store, KEY).await;
 }
 
-// === What it is made of ===
+// === Helpers ===
 
 const LOAD: &str = "the store could not load";
 const SAVE: &str = "the store could not save";
-const LOCK: &str = "the lock could not be had";
+const LOCK: &str = "the lock could not be taken";
 const DELETE: &str = "the store could not delete";
 
 fn bare(access_token: &str) -> Session {
@@ -421,7 +425,7 @@ fn bare(access_token: &str) -> Session {
         .unwrap_or_else(|error| panic!("{error:?}"))
 }
 
-/// With everything that a session can have.
+/// A session with a value in every field.
 fn session(access_token: &str) -> Session {
     let login_url = LoginUrl::sandbox()
         .with_token_endpoint("https://gateway.example.com/token")
@@ -434,7 +438,7 @@ fn session(access_token: &str) -> Session {
         .with_lifetime(Duration::from_secs(7_200))
 }
 
-/// All of a record, to compare it.
+/// The whole record as text, for comparison.
 fn text(record: &Record) -> String {
     record.encode().expose().to_owned()
 }

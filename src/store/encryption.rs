@@ -1,4 +1,4 @@
-//! Records that only the holder of a key can read.
+//! Encrypted session records.
 
 use std::fmt;
 
@@ -13,17 +13,17 @@ use zeroize::Zeroizing;
 use super::record::{self, Record};
 use crate::error::{StoreError, StoreErrorKind};
 
-/// How an encrypted record says what it is.
+/// The value of `format` that identifies an encrypted session record.
 const FORMAT: &str = "tower-salesforce-auth session, encrypted with XChaCha20-Poly1305";
 
 const VERSION: u32 = 1;
 
-/// A key that session records are encrypted with: XChaCha20-Poly1305, an AEAD whose nonce is long enough to be random.
+/// A key that encrypts session records with XChaCha20-Poly1305, an AEAD whose nonce is long enough to be random.
 ///
-/// A record is bound to the key of the store that it is stored under, so that nobody who can write to the store can put one
-/// user's session in another's place. Nothing keeps them from putting an older record of the same user back.
+/// Each encrypted record is bound to its store key. So an attacker who can write to the store cannot replace one user's
+/// session with another user's. An attacker can still restore an older record of the same user.
 ///
-/// Keep the key apart from the records, and make it of 32 random bytes, not of a password:
+/// Keep the key apart from the records. Make it from 32 random bytes, not from a password:
 ///
 /// ```
 /// use tower_salesforce_auth::{Session, store::{EncryptionKey, Record}};
@@ -39,21 +39,28 @@ const VERSION: u32 = 1;
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # To change the key
+/// # Changing the key
+///
+/// Re-encrypt each record under its lock, in a store that does not encrypt by itself:
 ///
 /// ```
 /// use tower_salesforce_auth::store::{EncryptionKey, StoreError};
 ///
-/// fn sealed_anew(text: &str, old: &EncryptionKey, new: &EncryptionKey) -> Result<String, StoreError> {
+/// fn reencrypt(
+///     text: &str,
+///     old: &EncryptionKey,
+///     new: &EncryptionKey,
+/// ) -> Result<String, StoreError> {
 ///     new.seal("nightly-export", &old.open("nightly-export", text)?)
 /// }
 /// ```
 ///
-/// under the lock, and with a store that does not encrypt by itself; or load from a store with the old key, and save to one
-/// with the new, while nobody else uses it.
+/// Or stop every process that uses the store. Then load each record from a store with the old key, and save it to a store
+/// with the new key.
 #[derive(Clone)]
 pub struct EncryptionKey(Zeroizing<[u8; 32]>);
 
+/// An encrypted record, as it is written.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
     format: String,
@@ -63,22 +70,22 @@ struct Sealed {
 }
 
 impl EncryptionKey {
-    /// A key of these bytes.
+    /// Creates a key from these bytes.
     pub fn new(key: [u8; 32]) -> Self {
         Self(Zeroizing::new(key))
     }
 
-    /// Encrypts a record that is to be stored under `store_key`. The text is JSON on one line.
+    /// Encrypts a record for the key `store_key` of the store. Returns JSON on one line.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](StoreErrorKind::Unavailable) if the operating system has no random numbers to give.
+    /// [`Unavailable`](StoreErrorKind::Unavailable) if the operating system provides no random numbers.
     pub fn seal(&self, store_key: &str, record: &Record) -> Result<String, StoreError> {
         let mut nonce = [0; 24];
         getrandom::fill(&mut nonce).map_err(|error| {
             StoreError::new(
                 StoreErrorKind::Unavailable,
-                "the session record cannot be encrypted: the operating system has no random numbers to give",
+                "the session record cannot be encrypted: the operating system provides no random numbers",
             )
             .with_source(error)
         })?;
@@ -105,27 +112,27 @@ impl EncryptionKey {
         serde_json::to_string(&sealed).map_err(|error| record::unreadable(&error))
     }
 
-    /// Decrypts what [`seal`](Self::seal) encrypted under the same `store_key`.
+    /// Decrypts a record that [`seal`](Self::seal) encrypted for the same `store_key`.
     ///
     /// # Errors
     ///
-    /// [`Undecryptable`](StoreErrorKind::Undecryptable) if it was encrypted with another key or for another place, was
-    /// changed since, or is not encrypted; otherwise as for [`Record::decode`].
+    /// [`Undecryptable`](StoreErrorKind::Undecryptable) if the record was encrypted with another key or for another
+    /// `store_key`, was changed afterwards, or is not encrypted. Other errors as for [`Record::decode`].
     pub fn open(&self, store_key: &str, text: &str) -> Result<Record, StoreError> {
         let sealed: Sealed = match serde_json::from_str(text) {
             Ok(sealed) => sealed,
-            // Whoever can write to the store must not get around the key.
+            // An attacker who can write to the store must not bypass the key with a plain record.
             Err(_) if Record::decode(text).is_ok() => {
                 return Err(undecryptable(
                     "the session record is not encrypted, although the store has a key: load it from a store without \
-                     one, and save it to this one",
+                     a key, and save it to this store",
                 ));
             }
             Err(error) => return Err(record::unreadable(&error)),
         };
         if sealed.format != FORMAT {
             return Err(record::corrupt(
-                "the record is not an encrypted one of a session",
+                "the record is not an encrypted session record",
             ));
         }
         record::check_version(sealed.version, VERSION)?;
@@ -133,7 +140,7 @@ impl EncryptionKey {
         let nonce: Option<[u8; 24]> = decode(&sealed.nonce).and_then(|nonce| nonce.try_into().ok());
         let (Some(nonce), Some(ciphertext)) = (nonce, decode(&sealed.ciphertext)) else {
             return Err(record::corrupt(
-                "the encrypted session record has a nonce or a text that is not Base64",
+                "the encrypted session record has a nonce or ciphertext that is not valid Base64",
             ));
         };
         let payload = Payload {
@@ -147,7 +154,7 @@ impl EncryptionKey {
             .map_err(|_| {
                 undecryptable(
                     "the session record cannot be decrypted: it was encrypted with another key, or for another session, \
-                     or was changed since",
+                     or was changed afterwards",
                 )
             })?;
         let record = str::from_utf8(&record)

@@ -1,4 +1,4 @@
-//! Sessions in a directory.
+//! A session store in a directory.
 
 use std::{
     fmt,
@@ -27,20 +27,23 @@ use crate::error::{StoreError, StoreErrorKind};
 
 const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How soon to ask again for a lock that somebody has, at first and at last.
+/// Pause before the second attempt to take a held lock. It doubles with each attempt, up to `LONGEST_PAUSE`.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// No record is longer.
+/// Longest record in bytes that is saved or read.
 const LONGEST_RECORD: u64 = 1024 * 1024;
 
-/// What is set aside on the disk before a token is used up. The longest records, with tokens that are JWTs, are shorter.
-const ROOM: usize = 16 * 1024;
+/// Disk space in bytes that a lock reserves. The longest records, with JWTs as tokens, are shorter.
+const RESERVED_SPACE: usize = 16 * 1024;
 
 /// Keeps each session in a file of a directory, for the processes of one machine.
 ///
 /// ```
-/// use tower_salesforce_auth::{Session, store::{FileStore, Record, SessionStore}};
+/// use tower_salesforce_auth::{
+///     Session,
+///     store::{FileStore, Record, SessionStore},
+/// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -58,28 +61,29 @@ const ROOM: usize = 16 * 1024;
 ///
 /// # The files
 ///
-/// `<key>-<hash>.json` is a record: one line of JSON, with the version of the format in it. The name begins with what is
-/// legible of the key, and goes on with a hash of all of it, so that no key leads out of the directory, and no two keys to
-/// one file, on any file system. [`path`](Self::path) tells it.
+/// `<key>-<hash>.json` is a record: one line of JSON, which includes the version of its format. The name begins with the
+/// readable characters of the key, and ends with a hash of the whole key. So no key leads out of the directory, and no
+/// two keys share a file, on any file system. [`path`](Self::path) returns the name.
 ///
-/// A save writes `<key>-<hash>.tmp`, has it written to the disk (`fsync`), renames it over the record, and does the same
-/// for the directory: whenever the machine stops, there is the old record or the new one. While it is locked there is a
-/// `<key>-<hash>.lock`, with an advisory lock of the operating system (`flock`, `LockFileEx`) on it. The operating system
-/// releases that when the process ends, however it does; what a killed process leaves of the files is taken over by the
-/// next. On Unix an unlocked record has no lock file; elsewhere that stays.
+/// A save writes `<key>-<hash>.tmp`, flushes it to the disk (`fsync`), renames it over the record, and flushes the
+/// directory. If the machine stops at any moment, the record is the old one or the new one.
 ///
-/// On Unix the directory is made for its owner only (`0700`), and so are the files (`0600`). A directory that everybody can
-/// write to is refused. Elsewhere they get what the directory above them hands down.
+/// While a record is locked, there is a `<key>-<hash>.lock` with an advisory lock of the operating system (`flock`,
+/// `LockFileEx`). The operating system releases it when the process ends in any way. The next holder takes over the files
+/// that a killed process left. On Unix an unlocked record has no lock file; on other systems the lock file stays.
 ///
-/// On a network file system it works as far as that has locks which all machines see.
+/// On Unix only the owner has access to the directory (`0700`) and to the files (`0600`). A directory that everyone can
+/// write to is refused. On other systems, both inherit the permissions of the parent directory.
+///
+/// A network file system works if all machines see its locks.
 ///
 /// # The lock
 ///
-/// It is of the open file, not of the process, so that it keeps apart two stores of one process, too. It is asked for again
-/// and again for [`lock_timeout`](Self::lock_timeout). Taking it sets aside room for a record, so that a disk that is full,
-/// or read-only, fails here, and not after a token was used up.
+/// The lock belongs to the open file, not to the process. So it also excludes two stores of one process from each other.
+/// [`SessionStore::lock`] tries again until [`lock_timeout`](Self::lock_timeout) has passed. It also reserves disk space
+/// for a record: a full or read-only disk then fails before a refresh token is used.
 ///
-/// All work on files is done on tokio's blocking threads.
+/// All file operations run on tokio's blocking threads.
 #[derive(Clone)]
 pub struct FileStore {
     directory: Arc<Path>,
@@ -88,14 +92,14 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// A store in this directory, which is made if it is not there.
+    /// Opens a store in this directory, and creates the directory if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Unavailable`] if it cannot be made, is no directory, or can be written to by everybody.
+    /// [`StoreErrorKind::Unavailable`] if the directory cannot be created, is not a directory, or everyone can write to it.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let directory = directory.into();
-        // It stays where it is, wherever the process goes.
+        // An absolute path stays valid when the process changes its working directory.
         let directory = std::path::absolute(&directory).unwrap_or(directory);
         make_directory(&directory)
             .and_then(|()| check_directory(&directory))
@@ -113,14 +117,16 @@ impl FileStore {
         })
     }
 
-    /// How long to wait for a lock that another process has, 10 s by default. Let it be shorter than the refresh timeout.
+    /// Sets how long to wait for a lock that is held elsewhere. Default: 10 s.
+    ///
+    /// It should be shorter than the refresh timeout.
     #[must_use]
     pub fn lock_timeout(mut self, lock_timeout: Duration) -> Self {
         self.lock_timeout = lock_timeout;
         self
     }
 
-    /// Encrypts what is saved. Records that are not encrypted with this key are refused.
+    /// Encrypts saved records. The store refuses records that are not encrypted with this key.
     #[cfg(feature = "encryption")]
     #[cfg_attr(docsrs, doc(cfg(feature = "encryption")))]
     #[must_use]
@@ -129,13 +135,13 @@ impl FileStore {
         self
     }
 
-    /// The file that the record of this key is in, if there is one.
+    /// The path of the file in which the record of this key is kept.
     pub fn path(&self, key: &str) -> PathBuf {
         self.files(key).record
     }
 
-    fn files(&self, key: &str) -> Files {
-        let legible: String = key
+    fn files(&self, key: &str) -> RecordFiles {
+        let readable: String = key
             .chars()
             .take(32)
             .map(|char| match char.to_ascii_lowercase() {
@@ -146,9 +152,9 @@ impl FileStore {
         let hash = record::fingerprint(key);
         let file = |extension| {
             self.directory
-                .join(format!("{legible}-{hash:032x}.{extension}"))
+                .join(format!("{readable}-{hash:032x}.{extension}"))
         };
-        Files {
+        RecordFiles {
             directory: Arc::clone(&self.directory),
             record: file("json"),
             temporary: file("tmp"),
@@ -170,7 +176,7 @@ impl FileStore {
         }
     }
 
-    async fn read(&self, key: &str, files: Files) -> Result<Option<Record>, StoreError> {
+    async fn read(&self, key: &str, files: RecordFiles) -> Result<Option<Record>, StoreError> {
         let text = blocking(move || files.read()).await?;
         text.map(|text| self.decode(key, &text)).transpose()
     }
@@ -187,8 +193,8 @@ impl SessionStore for FileStore {
             let mut pause = FIRST_PAUSE;
             loop {
                 let files = self.files(key);
-                if let Some(held) = blocking(move || files.try_lock()).await? {
-                    let locked: Box<dyn StoreLock> = Box::new(Locked {
+                if let Some(held) = blocking(move || LockFile::try_lock(files)).await? {
+                    let locked: Box<dyn StoreLock> = Box::new(FileStoreLock {
                         store: self.clone(),
                         key: key.to_owned(),
                         held: Arc::new(held),
@@ -212,15 +218,15 @@ impl SessionStore for FileStore {
     }
 }
 
-/// A record of which this process has the lock.
-struct Locked {
+/// The store lock of one key.
+struct FileStoreLock {
     store: FileStore,
     key: String,
-    /// Shared with the work that is done under it, so that the lock outlasts that even if nobody waits for it.
-    held: Arc<Held>,
+    /// Shared with each save and deletion, so that the lock is held until they end, even if their futures are dropped.
+    held: Arc<LockFile>,
 }
 
-impl StoreLock for Locked {
+impl StoreLock for FileStoreLock {
     fn load(&mut self) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
         Box::pin(self.store.read(&self.key, self.held.files.clone()))
     }
@@ -229,95 +235,51 @@ impl StoreLock for Locked {
         Box::pin(async move {
             let text = self.store.encode(&self.key, record)?;
             if text.len() as u64 > LONGEST_RECORD {
-                return Err(record::corrupt("the session is far too long to be stored"));
+                return Err(record::corrupt("the session is too long to be stored"));
             }
             let turn = self.held.turn();
             let held = Arc::clone(&self.held);
-            blocking(move || held.work(turn, |files| files.replace(text.as_bytes()))).await
+            blocking(move || held.run(turn, |held| held.replace(text.as_bytes()))).await
         })
     }
 
     fn delete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
         let turn = self.held.turn();
         let held = Arc::clone(&self.held);
-        Box::pin(blocking(move || held.work(turn, Files::delete)))
+        Box::pin(blocking(move || held.run(turn, LockFile::delete)))
     }
 
     fn unlock(self: Box<Self>) -> BoxFuture<'static, ()> {
-        // Should the runtime be shut down, dropping it does the same.
+        // If the runtime is shut down, the closure is dropped, and the lock with it.
         Box::pin(async { drop(spawn_blocking(|| drop(self)).await) })
     }
 }
 
-/// Runs work on files where it may block.
+/// Runs `work` on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     spawn_blocking(work).await.unwrap_or_else(|error| {
         Err(StoreError::new(
             StoreErrorKind::Unavailable,
-            "the runtime that the session store works on was shut down",
+            "the runtime of the session store was shut down",
         )
         .with_source(error))
     })
 }
 
-// === Files ===
+// === RecordFiles ===
 
-/// The files of one key.
+/// The paths of the files of one key.
 #[derive(Clone)]
-struct Files {
+struct RecordFiles {
     directory: Arc<Path>,
     record: PathBuf,
     temporary: PathBuf,
     lock: PathBuf,
 }
 
-/// The lock, as long as it is held.
-struct Held {
-    files: Files,
-    /// Closing it releases the lock.
-    file: File,
-    /// How many saves and deletions were asked for.
-    turns: AtomicU64,
-    /// The last of them that was done. One that nobody waits for any more may come to it late, and does nothing then.
-    done: Mutex<u64>,
-}
-
-impl Held {
-    fn turn(&self) -> u64 {
-        self.turns.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    fn work(
-        &self,
-        turn: u64,
-        work: impl FnOnce(&Files) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
-        if turn < *done {
-            return Ok(());
-        }
-        *done = turn;
-        if !self.is_held().unwrap_or(false) {
-            return Err(StoreError::new(
-                StoreErrorKind::Unavailable,
-                format!(
-                    "the lock of the session was taken away while it was held: somebody removed {}",
-                    self.files.lock.display()
-                ),
-            ));
-        }
-        work(&self.files)
-    }
-
-    /// Whether the lock is still what others see.
-    fn is_held(&self) -> io::Result<bool> {
-        is_at(&self.file, &self.files.lock)
-    }
-}
-
-impl Files {
+impl RecordFiles {
     fn read(&self) -> Result<Option<Zeroizing<String>>, StoreError> {
         let cannot_read = |error| failed("the session record cannot be read", &self.record, error);
         let file = match File::open(&self.record) {
@@ -328,7 +290,7 @@ impl Files {
         let len = file.metadata().map_err(cannot_read)?.len();
         if len > LONGEST_RECORD {
             return Err(record::corrupt(
-                "the file of the session record is far too long for one",
+                "the file of the session record is too long",
             ));
         }
         let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(len).unwrap_or(0) + 1));
@@ -342,29 +304,49 @@ impl Files {
             )),
         }
     }
+}
 
-    /// Takes the lock, if nobody has it.
-    fn try_lock(self) -> Result<Option<Held>, StoreError> {
-        let cannot_lock =
-            |error| failed("the lock of the session cannot be had", &self.lock, error);
-        let file = for_owner().open(&self.lock).map_err(cannot_lock)?;
+// === LockFile ===
+
+/// The lock file of a key, locked. Dropping it releases the lock.
+struct LockFile {
+    files: RecordFiles,
+    /// Closing it releases the lock.
+    file: File,
+    /// How many saves and deletions were started.
+    turns: AtomicU64,
+    /// The number of the last save or deletion that ran. One whose future was dropped may run late, and is then skipped.
+    done: Mutex<u64>,
+}
+
+impl LockFile {
+    /// Takes the lock. `None` if it is held elsewhere.
+    fn try_lock(files: RecordFiles) -> Result<Option<Self>, StoreError> {
+        let cannot_lock = |error| {
+            failed(
+                "the lock of the session cannot be taken",
+                &files.lock,
+                error,
+            )
+        };
+        let file = for_owner().open(&files.lock).map_err(cannot_lock)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(cannot_lock(error)),
         }
-        if !is_at(&file, &self.lock).map_err(cannot_lock)? {
-            // Whoever had it took the file away after it was opened here.
+        if !is_at(&file, &files.lock).map_err(cannot_lock)? {
+            // The previous holder removed the file after it was opened here.
             return Ok(None);
         }
-        // From here on the lock file is taken away again, whatever happens.
-        let held = Held {
-            files: self,
+        // From here on, dropping `held` removes the lock file, also if an error follows.
+        let held = Self {
+            files,
             file,
             turns: AtomicU64::new(0),
             done: Mutex::new(0),
         };
-        held.files.make_room().map_err(|error| {
+        held.reserve_space().map_err(|error| {
             failed(
                 "a session record could not be saved",
                 &held.files.temporary,
@@ -374,40 +356,85 @@ impl Files {
         Ok(Some(held))
     }
 
-    /// Sets aside room for a record.
-    fn make_room(&self) -> io::Result<()> {
-        let mut file = for_owner().open(&self.temporary)?;
-        file.set_len(0)?;
-        file.write_all(&vec![b' '; ROOM])
+    /// The number of the next save or deletion.
+    fn turn(&self) -> u64 {
+        self.turns.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Replaces the record. Under the lock.
+    /// Runs a save or deletion, unless a later one has already run.
+    fn run(
+        &self,
+        turn: u64,
+        work: impl FnOnce(&Self) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        if turn < *done {
+            return Ok(());
+        }
+        *done = turn;
+        if !self.is_held().unwrap_or(false) {
+            return Err(StoreError::new(
+                StoreErrorKind::Unavailable,
+                format!(
+                    "the lock of the session was lost while it was held: another program removed {}",
+                    self.files.lock.display()
+                ),
+            ));
+        }
+        work(self)
+    }
+
+    /// Whether other processes still see this lock file.
+    fn is_held(&self) -> io::Result<bool> {
+        is_at(&self.file, &self.files.lock)
+    }
+
+    /// Reserves disk space for a record.
+    fn reserve_space(&self) -> io::Result<()> {
+        let mut file = for_owner().open(&self.files.temporary)?;
+        file.set_len(0)?;
+        file.write_all(&vec![b' '; RESERVED_SPACE])
+    }
+
+    /// Replaces the record.
     fn replace(&self, text: &[u8]) -> Result<(), StoreError> {
         let replace = || {
-            let mut file = for_owner().open(&self.temporary)?;
+            let mut file = for_owner().open(&self.files.temporary)?;
             file.write_all(text)?;
             file.set_len(text.len() as u64)?;
             file.sync_all()?;
             drop(file);
-            fs::rename(&self.temporary, &self.record)?;
-            sync_directory(&self.directory)
+            fs::rename(&self.files.temporary, &self.files.record)?;
+            sync_directory(&self.files.directory)
         };
-        replace().map_err(|error| failed("the session record cannot be saved", &self.record, error))
+        replace().map_err(|error| {
+            failed(
+                "the session record cannot be saved",
+                &self.files.record,
+                error,
+            )
+        })
     }
 
-    /// Deletes the record. Under the lock.
+    /// Deletes the record.
     fn delete(&self) -> Result<(), StoreError> {
-        match fs::remove_file(&self.record) {
+        match fs::remove_file(&self.files.record) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => sync_directory(&self.directory),
+            _ => sync_directory(&self.files.directory),
         }
-        .map_err(|error| failed("the session record cannot be deleted", &self.record, error))
+        .map_err(|error| {
+            failed(
+                "the session record cannot be deleted",
+                &self.files.record,
+                error,
+            )
+        })
     }
 }
 
-impl Drop for Held {
+impl Drop for LockFile {
     fn drop(&mut self) {
-        // What stays behind is in nobody's way. What others have made since is theirs.
+        // If the lock was lost, the files belong to another holder. A file that cannot be removed does no harm.
         if self.is_held().unwrap_or(false) {
             let _ = fs::remove_file(&self.files.temporary);
             if cfg!(unix) {
@@ -417,7 +444,9 @@ impl Drop for Held {
     }
 }
 
-/// How files are opened that nobody else is to read.
+// === File system ===
+
+/// The options that open a file for its owner alone.
 fn for_owner() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -450,8 +479,8 @@ fn check_directory(directory: &Path) -> io::Result<()> {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!(
-                "everybody can write to it (mode {:o}): make a directory of its own for the sessions, or take that \
-                 away with `chmod 700`",
+                "everyone can write to it (mode {:o}): use a separate directory for the sessions, or restrict it with \
+                 `chmod 700`",
                 mode & 0o7777
             ),
         ));
@@ -464,11 +493,11 @@ fn check_directory(_directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Has the names in a directory written to the disk.
+/// Flushes the entries of a directory to the disk.
 #[cfg(unix)]
 fn sync_directory(directory: &Path) -> io::Result<()> {
     match File::open(directory)?.sync_all() {
-        // Some network file systems know of no such thing.
+        // Some network file systems cannot flush a directory.
         Err(error)
             if matches!(
                 error.kind(),
@@ -486,7 +515,7 @@ fn sync_directory(_directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether this is the file that is at `path` now.
+/// Whether `path` still refers to this file.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
@@ -501,7 +530,7 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 
 #[cfg(not(unix))]
 fn is_at(_file: &File, _path: &Path) -> io::Result<bool> {
-    // It is never taken away.
+    // On these systems the lock file is never removed.
     Ok(true)
 }
 

@@ -1,4 +1,4 @@
-//! Sessions in memory.
+//! A session store in memory.
 
 use std::{
     collections::HashMap,
@@ -17,9 +17,9 @@ use crate::error::{StoreError, StoreErrorKind};
 
 const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Keeps sessions in memory, for several layers of one process, and for tests. Clones share the sessions.
+/// Keeps sessions in memory, for several layers of one process and for tests. Clones share the sessions.
 ///
-/// What is in it ends with the process. To wait for a lock takes a tokio runtime with a time driver.
+/// The sessions end with the process. Waiting for a lock needs a tokio runtime with a time driver.
 ///
 /// ```
 /// use tower_salesforce_auth::{Session, store::{MemoryStore, Record, SessionStore}};
@@ -35,22 +35,23 @@ const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// ```
 #[derive(Clone)]
 pub struct MemoryStore {
-    entries: Arc<Mutex<Entries>>,
+    entries: Arc<Mutex<EntryMap>>,
     lock_timeout: Duration,
 }
 
-/// Of each key that has a session, or whose lock somebody has or waits for.
-type Entries = HashMap<String, Arc<Entry>>;
+/// The entry of each key that has a session, or whose lock is held or waited for.
+type EntryMap = HashMap<String, Arc<MemoryEntry>>;
 
 #[derive(Default)]
-struct Entry {
-    /// Never held while anything is awaited.
+struct MemoryEntry {
+    /// The record. This mutex is never held across an await.
     record: Mutex<Option<Record>>,
+    /// The store lock of the key.
     lock: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl MemoryStore {
-    /// A store with nothing in it.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self {
             entries: Arc::default(),
@@ -58,23 +59,23 @@ impl MemoryStore {
         }
     }
 
-    /// How long to wait for a lock that somebody has, 10 s by default.
+    /// Sets how long to wait for a lock that is held elsewhere. Default: 10 s.
     #[must_use]
     pub fn lock_timeout(mut self, lock_timeout: Duration) -> Self {
         self.lock_timeout = lock_timeout;
         self
     }
 
-    fn entries(&self) -> MutexGuard<'_, Entries> {
+    fn entries(&self) -> MutexGuard<'_, EntryMap> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn share(&self, key: &str) -> Share {
-        let entry = Arc::clone(self.entries().entry(key.to_owned()).or_default());
-        Share {
+    fn entry(&self, key: &str) -> EntryRef {
+        let shared = Arc::clone(self.entries().entry(key.to_owned()).or_default());
+        EntryRef {
             store: self.clone(),
             key: key.to_owned(),
-            entry,
+            shared,
         }
     }
 }
@@ -85,7 +86,7 @@ impl Default for MemoryStore {
     }
 }
 
-impl Entry {
+impl MemoryEntry {
     fn record(&self) -> MutexGuard<'_, Option<Record>> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,17 +102,17 @@ impl SessionStore for MemoryStore {
 
     fn lock<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn StoreLock>, StoreError>> {
         Box::pin(async move {
-            let share = self.share(key);
-            let lock = Arc::clone(&share.entry.lock).lock_owned();
+            let entry = self.entry(key);
+            let lock = Arc::clone(&entry.shared.lock).lock_owned();
             let guard = timeout(self.lock_timeout, lock).await.map_err(|elapsed| {
                 StoreError::new(
                     StoreErrorKind::LockBusy,
-                    "somebody else in this process holds the lock of the session",
+                    "another holder in this process has the lock of the session",
                 )
                 .with_source(elapsed)
             })?;
-            let locked: Box<dyn StoreLock> = Box::new(Locked {
-                share,
+            let locked: Box<dyn StoreLock> = Box::new(MemoryStoreLock {
+                entry,
                 _guard: guard,
             });
             Ok(locked)
@@ -119,44 +120,44 @@ impl SessionStore for MemoryStore {
     }
 }
 
-/// The entry of a key, for who has the lock or waits for it.
-struct Share {
+/// A reference to the entry of a key, for the holder of its lock and each task that waits for it.
+struct EntryRef {
     store: MemoryStore,
     key: String,
-    entry: Arc<Entry>,
+    shared: Arc<MemoryEntry>,
 }
 
-/// Nothing stays of a key that has no session: there may be no end of keys.
-impl Drop for Share {
+/// The last reference removes an entry without a record. Otherwise the map would grow with each new key.
+impl Drop for EntryRef {
     fn drop(&mut self) {
         let mut entries = self.store.entries();
-        // Nobody else has it, but for the store, or can get it meanwhile.
-        if Arc::strong_count(&self.entry) == 2 && self.entry.record().is_none() {
+        // Only the map and this reference are left. The map is locked, so it hands out no other.
+        if Arc::strong_count(&self.shared) == 2 && self.shared.record().is_none() {
             entries.remove(&self.key);
         }
     }
 }
 
-struct Locked {
-    share: Share,
+struct MemoryStoreLock {
+    entry: EntryRef,
     _guard: OwnedMutexGuard<()>,
 }
 
-impl StoreLock for Locked {
+impl StoreLock for MemoryStoreLock {
     fn load(&mut self) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(async { Ok(self.share.entry.record().clone()) })
+        Box::pin(async { Ok(self.entry.shared.record().clone()) })
     }
 
     fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async {
-            *self.share.entry.record() = Some(record.clone());
+            *self.entry.shared.record() = Some(record.clone());
             Ok(())
         })
     }
 
     fn delete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async {
-            *self.share.entry.record() = None;
+            *self.entry.shared.record() = None;
             Ok(())
         })
     }

@@ -1,37 +1,49 @@
-//! Where sessions outlive the process, and are shared by several.
+//! Session stores: sessions outlive the process, and several processes share them.
 //!
 //! ```
-//! use tower_salesforce_auth::{SalesforceAuthLayer, flow::{HttpClient, RefreshToken}, oauth::App, store::MemoryStore};
+//! use tower_salesforce_auth::{
+//!     SalesforceAuthLayer,
+//!     flow::{HttpClient, RefreshToken},
+//!     oauth::App,
+//!     store::MemoryStore,
+//! };
 //!
-//! fn layer(http: impl HttpClient, app: App, refresh_token: String, store: MemoryStore) -> SalesforceAuthLayer {
-//!     SalesforceAuthLayer::new(RefreshToken::new(http, app, refresh_token)).store(store, "nightly-export")
+//! fn layer(
+//!     http: impl HttpClient,
+//!     app: App,
+//!     refresh_token: String,
+//!     store: MemoryStore,
+//! ) -> SalesforceAuthLayer {
+//!     let login = RefreshToken::new(http, app, refresh_token);
+//!     SalesforceAuthLayer::new(login).store(store, "nightly-export")
 //! }
 //! ```
 //!
-//! `FileStore` (feature `file-store`) keeps sessions in a directory, for the processes of one machine; a database, or a
-//! vault, is an implementation of [`SessionStore`] away.
+//! `FileStore` (feature `file-store`) keeps sessions in a directory, for the processes of one machine. For a database or
+//! a vault, implement [`SessionStore`].
 //!
-//! # What the layer does with it
+//! # How the layer uses a store
 //!
-//! - **Start-up.** A layer without a session loads it from the store, without the lock, before it would log in.
-//! - **A rejection.** Whoever is rejected [locks](SessionStore::lock) the session's key, loads what is stored, and
-//!   adopts that if another process saved it meanwhile. Otherwise the [`RefreshFn`](crate::RefreshFn) is called, and what
-//!   it brings is saved before anybody who waits goes on, and before the lock is released. So one refresh token is
-//!   presented once, whoever shares it. The lock is not held while requests are sent.
-//! - **`invalid_grant`.** Somebody may have renewed the session without the lock. What is stored is loaded once more, and
-//!   adopted if it has another refresh token. If not, the failure is for [good](crate::RefreshError::is_terminal).
-//! - **A logout** deletes the record, and ends the session that is in it, whoever stored it. Other processes that had it
-//!   fail with [`ErrorKind::LoggedOut`] once theirs is rejected, and present nothing; a login that anybody stores afterwards
-//!   is for all of them. Where a record was deleted by mistake, [`SessionHandle::save`] puts it back.
-//! - **A failure for good** is not the end for those who wait for somebody to log in elsewhere: every ten seconds a request
-//!   looks whether there is another session in the store.
-//! - **A session that is [set](crate::SessionHandle::set) by hand** is stored by [`SessionHandle::save`], or with its first
-//!   refresh. If it is rejected before that, and the store has one of the same user that the handle has not seen, the one that
-//!   the server issued later counts, as far as both [tell](crate::Session::issued_at), and otherwise the stored one: so save
-//!   what comes of a login by hand. One of another user is none of its business.
+//! - **Start-up.** A layer without a session loads the record, without the lock, before it logs in.
+//! - **Rejection.** After a rejection, the layer [locks](SessionStore::lock) the session's key and loads the record. If
+//!   another process has saved a newer session, the layer adopts it. Otherwise it calls the
+//!   [`RefreshFn`](crate::RefreshFn). It saves the new session before any waiter continues, and before it releases the
+//!   lock. So all processes together present each refresh token once. The lock is not held while requests are sent.
+//! - **`invalid_grant`.** Another program may have refreshed the session without the lock. The layer loads the record once
+//!   more, and adopts it if it has another refresh token. Otherwise the failure is
+//!   [terminal](crate::RefreshError::is_terminal).
+//! - **Logout.** A logout deletes the record and ends the session in it, whichever process saved it. Other processes that
+//!   use this session fail with [`ErrorKind::LoggedOut`] at their next rejection, and present nothing. A login that any
+//!   process saves later serves all of them. If a record was deleted by mistake, [`SessionHandle::save`] restores it.
+//! - **Terminal failure.** After a terminal failure, a request checks the store for another session every 10 s. So a
+//!   login in another process ends the failure here too.
+//! - **A session that is [set](crate::SessionHandle::set).** It is saved by [`SessionHandle::save`], or with its first
+//!   refresh. It may be rejected before that, while the store has a record of the same user that the handle has not seen.
+//!   Then the session that the server issued later is used, if both have [`issued_at`](crate::Session::issued_at), and
+//!   otherwise the stored one. So save a session that you set. A record of another user is ignored.
 //!
-//! Each key is for one user of one org. What is stored under it is believed: whoever can write there can make the layer use
-//! another session.
+//! Each key is for one user of one org. The layer trusts the record: any program that can write to the store can make the
+//! layer use another session.
 //!
 //! [`SessionHandle::save`]: crate::SessionHandle::save
 //! [`ErrorKind::LoggedOut`]: crate::ErrorKind::LoggedOut
@@ -40,26 +52,26 @@
 //!
 //! | the store | what happens |
 //! |---|---|
-//! | is slow, or hangs | nobody waits for longer than the refresh timeout. If half of it is over before there is the lock, and what is stored, no exchange begins, since it could be cut off in the middle |
-//! | cannot be locked or loaded | the refresh fails in a way that may pass, with [`RefreshErrorKind::Store`]; nothing is presented to the server; it is tried again until half of the refresh timeout is over |
-//! | cannot be written to | found out as far as [`lock`](SessionStore::lock) can: then as above, and no token is used up |
-//! | cannot be written to after the exchange | three tries, then [`Observer::store_failed`], once; the session is used all the same, unless [`OnSaveFailure::Fail`] is set; it goes to the store with the next refresh, or with [`SessionHandle::save`] |
-//! | takes longer to save than the refresh timeout lasts | the session is used; saving goes on for as long again, with the lock |
-//! | has a record that is broken, or of a later version | the refresh fails for good, until the record is mended or deleted; it is left as it is |
-//! | has an older record than one that was seen | as if it could not be loaded, until the handle is [reset](crate::SessionHandle::reset) |
-//! | cannot be written to when the session is logged out | it is over here and at the server; [`logout`](crate::SessionHandle::logout) fails, and deletes what is stored when it is called again |
+//! | is slow, or hangs | No caller waits longer than the refresh timeout. If the lock and the record take more than half of it, no token call starts, because the timeout could interrupt it. |
+//! | cannot be locked or loaded | The layer presents nothing to the server. It retries until half of the refresh timeout has passed; then the refresh fails with a transient [`RefreshErrorKind::Store`]. |
+//! | cannot be written to | [`lock`](SessionStore::lock) detects this as far as it can: then as above, and no token is used. |
+//! | cannot be written to after the token call | The layer tries to save three times, then calls [`Observer::store_failed`] once. It uses the session anyway, unless [`OnSaveFailure::Fail`] is set. The next refresh, or [`SessionHandle::save`], saves it. |
+//! | takes longer to save than the refresh timeout lasts | The layer uses the session. The save continues for the same time again, with the lock held. |
+//! | has a broken record, or one of a later version | The refresh fails with a terminal error until the record is repaired or deleted. The layer does not change it. |
+//! | has an older record than the handle has seen | The refresh fails as if the record could not be loaded, until the handle is [reset](crate::SessionHandle::reset). |
+//! | cannot be written to at a logout | The session ends here and at the server. [`logout`](crate::SessionHandle::logout) fails, and deletes the record when it is called again. |
 //!
 //! [`RefreshErrorKind::Store`]: crate::RefreshErrorKind::Store
 //! [`Observer::store_failed`]: crate::Observer::store_failed
 //!
-//! While a rotated refresh token is not saved, another process that presents the stored one ends the grant for all: let
-//! somebody be told of that.
+//! While a rotated refresh token is not saved, the store still has the old one. If another process presents that, the grant
+//! ends for all of them. So alert an operator in [`Observer::store_failed`].
 //!
 //! # The window that no client can close
 //!
-//! Under rotation the server has replaced the refresh token before its answer arrives. A process that is killed, or a
-//! machine that loses power, between that moment and the end of the save leaves the old one in the store, and the user has
-//! to authorize the app again. With a `FileStore` the save is one small file, two `fsync`s and a rename.
+//! Under rotation the server has replaced the refresh token before its answer arrives. If the process is killed, or the
+//! machine loses power, between that moment and the end of the save, the store keeps the old token. Then the user has to
+//! authorize the app again. With a `FileStore` the save is one small file, two `fsync`s and a rename.
 
 #[cfg(feature = "conformance")]
 #[cfg_attr(docsrs, doc(cfg(feature = "conformance")))]
@@ -85,5 +97,5 @@ pub use file::FileStore;
 pub use memory::MemoryStore;
 pub use record::Record;
 pub(crate) use record::Revision;
-pub(crate) use session_store::Place;
+pub(crate) use session_store::StoreKey;
 pub use session_store::{BoxFuture, OnSaveFailure, SessionStore, StoreLock};

@@ -1,4 +1,4 @@
-//! What stands for a key where the feature `encryption` is off: there is none.
+//! The encryption key of a store without the feature `encryption`: a type with no values.
 
 use super::record::Record;
 use crate::error::StoreError;

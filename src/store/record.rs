@@ -1,4 +1,4 @@
-//! What is stored of a session, and how it is written.
+//! The stored session, and its format.
 
 use std::{
     fmt::Write,
@@ -15,22 +15,22 @@ use crate::{
     session::{session::Session, url::LoginUrl},
 };
 
-/// How a record says what it is.
+/// The value of `format` that identifies a session record.
 const FORMAT: &str = "tower-salesforce-auth session";
 
 const VERSION: u32 = 1;
 
 // === Record ===
 
-/// A session as it is stored, and which of the sessions that were stored under its key it is.
+/// A stored session, and its position among the records that were saved under its key.
 ///
-/// A store keeps what [`encode`](Self::encode) returns, and gives back what [`decode`](Self::decode) makes of it.
+/// A store keeps the text that [`encode`](Self::encode) returns, and reads it back with [`decode`](Self::decode).
 ///
 /// ```
 /// use tower_salesforce_auth::{Session, store::Record};
 ///
-/// let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?.with_refresh_token("5Aep861");
-/// let record = Record::new(session);
+/// let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
+/// let record = Record::new(session.with_refresh_token("5Aep861"));
 ///
 /// let text = record.encode();
 /// assert!(text.expose().starts_with('{'), "it is JSON, and secret");
@@ -42,48 +42,48 @@ const VERSION: u32 = 1;
 pub struct Record {
     session: Session,
     revision: Revision,
-    /// Whether a refresh token of its line was rotated out. What somebody was given to begin with may be spent then.
+    /// Whether the server has rotated the refresh token since the login. The token that a flow was configured with may be
+    /// used up then.
     has_rotated: bool,
 }
 
-/// Tells the records of one key apart.
+/// Identifies a record among all that were saved under its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Revision {
-    /// Which login it goes back to: records that were saved one after the other, with nothing deleted in between, have the
-    /// same.
-    line: u128,
-    /// How many there were before it in its line. Each save counts one up.
+    /// The login that the record descends from. Records that follow one another, with no deletion in between, share it.
+    login: u128,
+    /// The position of the record since that login, from 1. Each save increments it.
     number: u64,
 }
 
 impl Revision {
-    /// Whether it was saved after `seen`, or is of another login.
-    pub(crate) fn is_news_to(self, seen: Option<Self>) -> bool {
-        seen.is_none_or(|seen| self.line != seen.line || self.number > seen.number)
+    /// Whether the record was saved after `last_seen`, or descends from another login.
+    pub(crate) fn is_newer_than(self, last_seen: Option<Self>) -> bool {
+        last_seen.is_none_or(|seen| self.login != seen.login || self.number > seen.number)
     }
 }
 
 impl Record {
-    /// The first record of a session.
+    /// Creates the first record of a login.
     pub fn new(session: Session) -> Self {
-        // No other login has brought this token, and none is going to.
-        let line = fingerprint(session.access_token().expose());
+        // Every login returns another access token.
+        let login = fingerprint(session.access_token().expose());
         Self {
             has_rotated: session.is_rotated(),
             session: session.without_provenance(),
-            revision: Revision { line, number: 1 },
+            revision: Revision { login, number: 1 },
         }
     }
 
-    /// The record to save in place of this one.
+    /// Creates the record that replaces this one.
     #[must_use]
     pub fn followed_by(&self, session: Session) -> Self {
-        let Revision { line, number } = self.revision;
+        let Revision { login, number } = self.revision;
         Self {
             has_rotated: self.has_rotated || session.is_rotated(),
             session: session.without_provenance(),
             revision: Revision {
-                line,
+                login,
                 number: number.saturating_add(1),
             },
         }
@@ -106,13 +106,13 @@ impl Record {
         self.has_rotated
     }
 
-    /// The record as text: JSON on one line, with all tokens in it.
+    /// Encodes the record as JSON on one line. The text contains all tokens.
     pub fn encode(&self) -> Secret {
         let session = &self.session;
         let mut line = String::with_capacity(32);
-        // Writing to a string does not fail.
-        let _ = write!(line, "{:032x}", self.revision.line);
-        let written = Written {
+        // Writing to a `String` never fails.
+        let _ = write!(line, "{:032x}", self.revision.login);
+        let encoded = EncodedRecord {
             format: FORMAT,
             version: VERSION,
             line: &line,
@@ -120,7 +120,7 @@ impl Record {
             access_token: session.access_token().expose(),
             refresh_token: session.refresh_token().map(Secret::expose),
             instance_url: session.instance_url().to_string(),
-            login_url: session.login_url().map(WrittenLoginUrl::of),
+            login_url: session.login_url().map(EncodedLoginUrl::of),
             identity_url: session.identity_url(),
             scope: session.scope(),
             issued_at: session.issued_at().map(millis_since_epoch),
@@ -130,44 +130,48 @@ impl Record {
             is_soap: session.is_soap(),
             has_rotated: self.has_rotated,
         };
-        // Room for the tokens, so that no copy is left behind by a buffer that has to grow.
-        let tokens = written.access_token.len() + written.refresh_token.map_or(0, str::len);
+        // Enough capacity for the tokens: a buffer that grows would leave an unwiped copy of them behind.
+        let tokens = encoded.access_token.len() + encoded.refresh_token.map_or(0, str::len);
         let mut text = Zeroizing::new(Vec::with_capacity(2 * tokens + 4096));
-        // Strings and numbers can be written, and so can a vector be.
-        let _ = serde_json::to_writer(&mut *text, &written);
+        // Serializing strings and numbers to a `Vec` never fails.
+        let _ = serde_json::to_writer(&mut *text, &encoded);
         Secret::from(Zeroizing::new(String::from_utf8_lossy(&text).into_owned()))
     }
 
-    /// Reads what [`encode`](Self::encode) wrote.
+    /// Decodes the text that [`encode`](Self::encode) returned.
     ///
     /// # Errors
     ///
-    /// [`UnsupportedVersion`](StoreErrorKind::UnsupportedVersion) if a later version of this crate wrote it,
-    /// [`Undecryptable`](StoreErrorKind::Undecryptable) if it is encrypted, and [`Corrupt`](StoreErrorKind::Corrupt) if it
-    /// is anything else. No error has anything of the text in it.
+    /// - [`UnsupportedVersion`](StoreErrorKind::UnsupportedVersion) if a later version of this crate wrote the text,
+    /// - [`Undecryptable`](StoreErrorKind::Undecryptable) if the text is encrypted,
+    /// - [`Corrupt`](StoreErrorKind::Corrupt) for any other text.
+    ///
+    /// No error quotes the text.
     pub fn decode(text: &str) -> Result<Self, StoreError> {
-        let header: Header = serde_json::from_str(text).map_err(|error| unreadable(&error))?;
+        let header: RecordHeader =
+            serde_json::from_str(text).map_err(|error| unreadable(&error))?;
         check_version(header.version, VERSION)?;
         match header.format.as_str() {
             FORMAT => {}
             format if format.starts_with(FORMAT) => {
                 return Err(StoreError::new(
                     StoreErrorKind::Undecryptable,
-                    "the session record is encrypted: give the store the key that it was encrypted with",
+                    "the session record is encrypted: give the store the key with which it was encrypted",
                 ));
             }
-            _ => return Err(corrupt("the record is not one of a session")),
+            _ => return Err(corrupt("the record is not a session record")),
         }
-        let read: Read = serde_json::from_str(text).map_err(|error| unreadable(&error))?;
-        let line = u128::from_str_radix(&read.line, 16)
-            .map_err(|_| corrupt("the session record has no valid line"))?;
+        let decoded: DecodedRecord =
+            serde_json::from_str(text).map_err(|error| unreadable(&error))?;
+        let login = u128::from_str_radix(&decoded.line, 16)
+            .map_err(|_| corrupt("the session record has no valid `line`"))?;
         let revision = Revision {
-            line,
-            number: read.number,
+            login,
+            number: decoded.number,
         };
-        let has_rotated = read.has_rotated;
-        let session = read.session().map_err(|error| {
-            corrupt("the session record holds a session that cannot be used").with_source(error)
+        let has_rotated = decoded.has_rotated;
+        let session = decoded.session().map_err(|error| {
+            corrupt("the session record contains a session that cannot be used").with_source(error)
         })?;
         Ok(Self {
             session,
@@ -177,9 +181,9 @@ impl Record {
     }
 }
 
-/// What any version of a record begins with.
+/// The fields that a record of any version has.
 #[derive(Deserialize)]
-struct Header {
+struct RecordHeader {
     format: String,
     version: u32,
 }
@@ -189,19 +193,20 @@ pub(super) fn check_version(version: u32, supported: u32) -> Result<(), StoreErr
         return Err(StoreError::new(
             StoreErrorKind::UnsupportedVersion,
             format!(
-                "the session record is of version {version}, and this version of tower-salesforce-auth knows {supported} \
-                 at most: update it, or delete the record to log in anew"
+                "the session record has version {version}, and this version of tower-salesforce-auth reads versions up to \
+                 {supported}: update the crate, or delete the record to log in again"
             ),
         ));
     }
     Ok(())
 }
 
-/// A record of version 1.
+/// A record of version 1, as it is written.
 #[derive(Serialize)]
-struct Written<'a> {
+struct EncodedRecord<'a> {
     format: &'a str,
     version: u32,
+    /// [`Revision::login`] in hexadecimal.
     line: &'a str,
     number: u64,
     access_token: &'a str,
@@ -209,12 +214,12 @@ struct Written<'a> {
     refresh_token: Option<&'a str>,
     instance_url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    login_url: Option<WrittenLoginUrl>,
+    login_url: Option<EncodedLoginUrl>,
     #[serde(skip_serializing_if = "Option::is_none")]
     identity_url: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<&'a str>,
-    /// Milliseconds since the Unix epoch, less than zero before it.
+    /// Milliseconds since the Unix epoch, negative before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     issued_at: Option<i64>,
     /// Milliseconds.
@@ -228,14 +233,15 @@ struct Written<'a> {
     has_rotated: bool,
 }
 
+/// A record of version 1, as it is read.
 #[derive(Deserialize)]
-struct Read {
+struct DecodedRecord {
     line: String,
     number: u64,
     access_token: Secret,
     refresh_token: Option<Secret>,
     instance_url: String,
-    login_url: Option<WrittenLoginUrl>,
+    login_url: Option<EncodedLoginUrl>,
     identity_url: Option<String>,
     scope: Option<String>,
     issued_at: Option<i64>,
@@ -246,7 +252,7 @@ struct Read {
     has_rotated: bool,
 }
 
-impl Read {
+impl DecodedRecord {
     fn session(self) -> Result<Session, Error> {
         let mut session = if self.is_soap {
             Session::from_session_id(self.access_token, &self.instance_url)?
@@ -279,7 +285,7 @@ impl Read {
 }
 
 #[derive(Serialize, Deserialize)]
-struct WrittenLoginUrl {
+struct EncodedLoginUrl {
     url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     authorization_endpoint: Option<String>,
@@ -289,7 +295,7 @@ struct WrittenLoginUrl {
     revocation_endpoint: Option<String>,
 }
 
-impl WrittenLoginUrl {
+impl EncodedLoginUrl {
     fn of(login_url: &LoginUrl) -> Self {
         let given = login_url.given_endpoints();
         let [authorization_endpoint, token_endpoint, revocation_endpoint] =
@@ -317,7 +323,7 @@ impl WrittenLoginUrl {
     }
 }
 
-/// A number that no other text has.
+/// The first 128 bits of the SHA-256 of `text`.
 pub(super) fn fingerprint(text: &str) -> u128 {
     let digest = Sha256::digest(text);
     let bytes = digest.iter().take(16);
@@ -348,13 +354,13 @@ pub(super) fn corrupt(message: &'static str) -> StoreError {
     StoreError::new(StoreErrorKind::Corrupt, message)
 }
 
-/// What is wrong, and where, without the text that a parser's message quotes.
+/// An error with the position of the fault, but without serde's message, which may quote a secret.
 pub(super) fn unreadable(error: &serde_json::Error) -> StoreError {
     StoreError::new(
         StoreErrorKind::Corrupt,
         format!(
-            "the session record cannot be read: at line {}, column {} it is not what is expected there; restore it, or \
-             delete it to log in anew",
+            "the session record cannot be read: unexpected content at line {}, column {}; restore the record, or \
+             delete it to log in again",
             error.line(),
             error.column()
         ),

@@ -1,43 +1,51 @@
-//! The contract of a store.
+//! The contract of a session store.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use super::record::Record;
 use crate::error::StoreError;
 
-/// A future that can be sent to another thread, of whatever type.
+/// A boxed future that is [`Send`]. It is the same type as
+/// [`futures_util::future::BoxFuture`](https://docs.rs/futures-util/latest/futures_util/future/type.BoxFuture.html).
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Keeps session records, one for each key, for the processes that share it.
+/// Keeps one session record for each key, for all processes that share the store.
 ///
-/// Any string is a key, the empty one included; keys that differ in anything are different keys. They are not secret, and
-/// may be shown in errors. The records are secret.
+/// Any string is a key, including the empty string. Keys that differ in any character are different keys. Keys are not
+/// secret, and errors may show them. Records are secret.
 ///
 /// # Contract
 ///
-/// - **Reads are of the last write.** A [load](StoreLock::load) under the lock returns what the last
-///   [save](StoreLock::save) that was reported as done left, by whichever process, or fails. A replica that lags behind is
-///   no place to load from: a refresh token that was used before would be used again, and that ends the grant. The layer
-///   notices records that are older than those it has seen, and refuses them; it cannot notice the others.
-/// - **A save is all or nothing, and durable.** If it fails, or is dropped half-way, or the machine stops, the record
-///   before it or the new one is there afterwards, whole.
-/// - **One holder.** A lock is held until it is [unlocked](StoreLock::unlock) or dropped, or its process ends, however. It
-///   is held for the whole of an exchange with the server: a lock with a lease has to outlast twice the refresh timeout, or
-///   to be renewed. A lock that somebody holds is never taken away.
-/// - **Busy is not down.** If the lock is held elsewhere, [`lock`](Self::lock) waits for a while that the store chooses,
-///   shorter than the refresh timeout (30 s by default), and fails with [`LockBusy`]. If that cannot be told, since the
-///   backend is out of reach, it fails with [`Unavailable`]. In neither case is anything refreshed.
-/// - **A lock that was had can be saved with**, as far as that can be told beforehand: a store that is full, or
-///   read-only, fails in `lock`, where nothing has been used up yet.
-/// - **Whatever is not understood is left alone.** A record that is broken, of a later version, or encrypted otherwise is an
-///   error of that [kind](super::StoreErrorKind), and no reason to delete it; saving replaces it.
-/// - **Futures can be dropped** at any time. One that waited for the lock does not hold it afterwards.
+/// - **A read returns the last write.** A [load](StoreLock::load) under the lock returns the record of the last completed
+///   [save](StoreLock::save), by any process, or fails. A replica that lags behind must not serve it: the layer would present
+///   a refresh token that was used before, and that ends the grant. The layer notices a record that is older than one it has
+///   seen, and refuses it. It cannot notice other stale records.
+/// - **A save is atomic and durable.** A save may fail or be dropped, or the machine may stop. Afterwards the store has the
+///   previous record or the new one, whole.
+/// - **A lock has one holder.** A lock is held until it is [unlocked](StoreLock::unlock) or dropped, or until its process
+///   ends in any way. The layer holds it during the whole token call: a lock with a lease must outlast twice the refresh
+///   timeout, or be extended. A store never takes a lock away from its holder.
+/// - **Busy is not unavailable.** If the lock is held elsewhere, [`lock`](Self::lock) waits for a time that the store
+///   chooses, and then fails with [`LockBusy`]. That time is shorter than the refresh timeout (default: 30 s). If the store
+///   cannot tell, because its backend is unreachable, `lock` fails with [`Unavailable`]. In both cases nothing is refreshed.
+/// - **A lock permits a save**, as far as the store can tell in advance. A store that is full or read-only fails in `lock`,
+///   before a refresh token is used.
+/// - **Unreadable records stay.** A record that is broken, has a later version, or is encrypted in another way is an
+///   error of that [kind](super::StoreErrorKind). The store does not delete it; a save replaces it.
+/// - **Futures can be dropped** at any time. A dropped wait for the lock does not hold the lock afterwards.
 ///
-/// The feature `conformance` adds `store::conformance`, which tries all that on an implementation.
+/// The feature `conformance` adds `store::conformance`, which checks this contract on an implementation.
 ///
 /// ```
-/// use std::{collections::HashMap, sync::{Arc, Mutex}};
-/// use tower_salesforce_auth::store::{BoxFuture, Record, SessionStore, StoreError, StoreErrorKind, StoreLock};
+/// use std::{
+///     collections::HashMap,
+///     future::ready,
+///     sync::{Arc, Mutex},
+///     time::Duration,
+/// };
+/// use tower_salesforce_auth::store::{
+///     BoxFuture, Record, SessionStore, StoreError, StoreErrorKind, StoreLock,
+/// };
 ///
 /// /// A table of keys and texts, each row with a lock.
 /// #[derive(Clone, Default)]
@@ -52,7 +60,10 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// }
 ///
 /// impl SessionStore for Table {
-///     fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
+///     fn load<'a>(
+///         &'a self,
+///         key: &'a str,
+///     ) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
 ///         Box::pin(async move {
 ///             let row = self.row(key);
 ///             let text = row.lock().await;
@@ -60,12 +71,16 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///         })
 ///     }
 ///
-///     fn lock<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn StoreLock>, StoreError>> {
+///     fn lock<'a>(
+///         &'a self,
+///         key: &'a str,
+///     ) -> BoxFuture<'a, Result<Box<dyn StoreLock>, StoreError>> {
 ///         Box::pin(async move {
 ///             let row = self.row(key).lock_owned();
-///             let locked = tokio::time::timeout(std::time::Duration::from_secs(10), row).await;
+///             let locked = tokio::time::timeout(Duration::from_secs(10), row).await;
 ///             let locked = locked.map_err(|elapsed| {
-///                 StoreError::new(StoreErrorKind::LockBusy, "another process holds the row").with_source(elapsed)
+///                 let message = "another process holds the lock of the row";
+///                 StoreError::new(StoreErrorKind::LockBusy, message).with_source(elapsed)
 ///             })?;
 ///             Ok(Box::new(Row(locked)) as Box<dyn StoreLock>)
 ///         })
@@ -75,17 +90,17 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// impl StoreLock for Row {
 ///     fn load(&mut self) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
 ///         let record = self.0.as_deref().map(Record::decode).transpose();
-///         Box::pin(std::future::ready(record))
+///         Box::pin(ready(record))
 ///     }
 ///
 ///     fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
 ///         *self.0 = Some(record.encode().expose().to_owned());
-///         Box::pin(std::future::ready(Ok(())))
+///         Box::pin(ready(Ok(())))
 ///     }
 ///
 ///     fn delete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
 ///         *self.0 = None;
-///         Box::pin(std::future::ready(Ok(())))
+///         Box::pin(ready(Ok(())))
 ///     }
 /// }
 /// ```
@@ -93,46 +108,49 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// [`LockBusy`]: super::StoreErrorKind::LockBusy
 /// [`Unavailable`]: super::StoreErrorKind::Unavailable
 pub trait SessionStore: Send + Sync + 'static {
-    /// Loads what is stored of this key, without the lock: what was there at some moment since the call, whole.
+    /// Loads the record of this key without the lock. The record is whole, and was current at some moment during the call.
     ///
     /// # Errors
     ///
     /// Any [`StoreErrorKind`](super::StoreErrorKind) but `LockBusy`.
     fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, StoreError>>;
 
-    /// Takes the lock of this key, and waits for it if somebody has it, in this process or another, but not for ever.
+    /// Takes the lock of this key. If another holder has it, in this process or another, the call waits for a limited time.
     ///
     /// # Errors
     ///
-    /// [`LockBusy`](super::StoreErrorKind::LockBusy), and [`Unavailable`](super::StoreErrorKind::Unavailable).
+    /// [`LockBusy`](super::StoreErrorKind::LockBusy) or [`Unavailable`](super::StoreErrorKind::Unavailable).
     fn lock<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn StoreLock>, StoreError>>;
 }
 
-/// The record of one key, locked: nobody else loads it under the lock, saves or deletes it. Dropping it releases the lock.
+/// The lock of one key. While it is held, only its holder saves, deletes, or loads the record under the lock.
+///
+/// Dropping it releases the lock.
 pub trait StoreLock: Send + 'static {
-    /// Loads what is stored.
+    /// Loads the record. Returns `None` if there is none.
     ///
     /// # Errors
     ///
     /// Any [`StoreErrorKind`](super::StoreErrorKind) but `LockBusy`.
     fn load(&mut self) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
 
-    /// Saves a record in place of what is stored, whatever that is.
+    /// Saves a record. It replaces any stored record, including one that cannot be read.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](super::StoreErrorKind::Unavailable). It may be called again then.
+    /// [`Unavailable`](super::StoreErrorKind::Unavailable). The caller may try again.
     fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Deletes what is stored, if anything is.
+    /// Deletes the record, if there is one.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](super::StoreErrorKind::Unavailable). It may be called again then.
+    /// [`Unavailable`](super::StoreErrorKind::Unavailable). The caller may try again.
     fn delete(&mut self) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Releases the lock, and completes when that is done. By default it drops the lock, which is enough where that takes
-    /// no waiting.
+    /// Releases the lock, and completes when it is released.
+    ///
+    /// Default: drops the lock. That is enough if a drop releases it without waiting.
     fn unlock(self: Box<Self>) -> BoxFuture<'static, ()> {
         drop(self);
         Box::pin(std::future::ready(()))
@@ -149,30 +167,31 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
     }
 }
 
-/// What becomes of a session that a refresh brought, if it cannot be saved.
+/// What happens to a refreshed session that cannot be saved. Default: [`Continue`](Self::Continue).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnSaveFailure {
-    /// It is used, by this process, and whoever watches is [told](crate::Observer::store_failed).
+    /// This process uses the session. [`Observer::store_failed`](crate::Observer::store_failed) reports the failure.
     #[default]
     Continue,
-    /// The refresh fails, in a way that may pass. A rotated refresh token is kept in memory, for the next attempt.
+    /// The refresh fails with a transient error. A rotated refresh token stays in memory for the next attempt.
     Fail,
 }
 
-/// The place of one session in a store.
+/// A key of a store: where one session is kept.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct StoreKey {
     pub(crate) store: Arc<dyn SessionStore>,
     pub(crate) key: Arc<str>,
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for StoreKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place")
+        f.debug_struct("StoreKey")
             .field("key", &self.key)
             .finish_non_exhaustive()
     }
 }
 
+// Both traits stay dyn-compatible.
 const _: fn(&dyn SessionStore, &dyn StoreLock) = |_, _| {};
