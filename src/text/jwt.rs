@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
-/// The `exp` of a token that has the form of a JWT; None for an opaque token.
+/// The time in the `exp` claim of a JWT. `None` for an opaque token.
 ///
-/// The signature is not checked: this is for planning, and decides nothing about trust.
+/// The signature is not checked. Callers plan by this time, and must not base trust on it.
 pub(crate) fn expiry(token: &str) -> Option<SystemTime> {
     let Claims { exp, .. } = claims(token)?;
     UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(exp).ok()?)
@@ -24,13 +24,13 @@ fn claims(token: &str) -> Option<Claims> {
     serde_json::from_slice(&claims).ok()
 }
 
-/// How long a token that has the form of a JWT is good for, by its own `iat` and `exp`.
+/// The lifetime of a JWT, from its `iat` and `exp` claims. `None` for an opaque token, or without these claims.
 pub(crate) fn lifetime(token: &str) -> Option<Duration> {
     let Claims { exp, iat } = claims(token)?;
     Duration::try_from_secs_f64(exp - iat?).ok()
 }
 
-/// Whether a token has the form of a JWT: three parts, the first of which is a JSON object in base64.
+/// Whether a token has the form of a JWT: three parts, of which the first is a JSON object in base64.
 pub(crate) fn is_jwt(token: &str) -> bool {
     payload(token).is_some()
 }

@@ -1,4 +1,4 @@
-//! Text that servers send: secrets redacted, XML and JWTs read.
+//! Text from servers: redacts secrets, and reads XML and JWTs.
 
 pub(crate) mod jwt;
 pub(crate) mod redact;

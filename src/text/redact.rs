@@ -7,7 +7,7 @@ use base64::{
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 
-/// Longest text that is shown. Longer texts are cut, since people read errors.
+/// Longest text that is shown, in characters. Longer texts are cut to keep errors readable.
 const LONGEST: usize = 200;
 
 /// How many characters of a longer text are searched.
@@ -20,8 +20,8 @@ const REDACTED: &str = "[redacted]";
 
 /// Removes the `secrets` from a text that a server wrote.
 ///
-/// A secret in plain or form-encoded writing is replaced on its own. If a piece of a secret is left in any other encoding,
-/// the whole text is replaced.
+/// A plain or form-encoded secret is replaced on its own. If a piece of a secret remains in any other encoding, the whole
+/// text is replaced.
 pub(crate) fn redact(text: &str, secrets: &[&str]) -> String {
     let text: String = text.chars().take(LONGEST_READ).collect();
     let mut forms: Vec<String> = secrets
@@ -29,7 +29,7 @@ pub(crate) fn redact(text: &str, secrets: &[&str]) -> String {
         .flat_map(|secret| [(*secret).to_owned(), form_encoded(secret)])
         .filter(|secret| !secret.is_empty())
         .collect();
-    // Longest first: one secret may start another.
+    // Longest first, because one secret may be the beginning of another.
     forms.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     let shown = forms
         .iter()
@@ -44,7 +44,7 @@ pub(crate) fn redact(text: &str, secrets: &[&str]) -> String {
         .collect()
 }
 
-/// Does the same for an error code. A well-formed code is shown unchanged, unless it is a secret.
+/// Removes the `secrets` from an error code. A well-formed code is shown unchanged, unless it is a secret.
 pub(crate) fn redact_code(code: &str, secrets: &[&str]) -> String {
     let is_part = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
     let is_code = code.len() <= 64 && code.bytes().all(is_part);

@@ -1,25 +1,25 @@
-//! The one element of a document that is asked for, of which the end may be missing.
+//! Finds one element in an XML document whose end may be missing.
 
 use quick_xml::{Reader, escape, events::Event};
 
-/// What is known of an element.
+/// The result of a search for an element.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Element {
-    /// Its text.
+    /// The text of the element.
     Text(String),
-    /// The document is another, or has none.
+    /// The document has another root element, or does not contain the element.
     Absent,
-    /// Whatever comes next decides.
+    /// The document ended before the search was decided.
     Unfinished,
 }
 
-/// The first element of this local name, if the outermost one has that of `root`.
+/// Finds the first element with the local name `name`, in a document whose root element has the local name `root`.
 ///
-/// It is the same for every longer beginning of a document once it is not [`Unfinished`](Element::Unfinished).
+/// Once the result is not [`Unfinished`](Element::Unfinished), it is the same for every longer beginning of the document.
 pub(crate) fn first(beginning: &[u8], root: &str, name: &str) -> Element {
     let beginning = match str::from_utf8(beginning) {
         Ok(beginning) => beginning,
-        // A character may be cut in two.
+        // The beginning may end inside a character.
         Err(error) => {
             let (valid, _) = beginning.split_at(error.valid_up_to());
             str::from_utf8(valid).unwrap_or_default()
@@ -32,7 +32,7 @@ pub(crate) fn first(beginning: &[u8], root: &str, name: &str) -> Element {
     }
     let mut reader = Reader::from_str(beginning);
     let mut depth = 0_usize;
-    // The text so far, and how deep its element is.
+    // The text of the element so far, and its depth.
     let mut inside: Option<(String, usize)> = None;
     loop {
         let Ok(event) = reader.read_event() else {
@@ -78,7 +78,7 @@ pub(crate) fn first(beginning: &[u8], root: &str, name: &str) -> Element {
                     .to_owned(),
                 Err(_) => return Element::Absent,
             },
-            // Entities of a document's own could grow.
+            // A document type may declare entities that expand without limit.
             Event::DocType(_) => return Element::Absent,
             Event::Decl(_) | Event::PI(_) | Event::Comment(_) => continue,
             Event::Eof => return Element::Unfinished,
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_element_is_found_whatever_its_prefix_and_however_it_is_written() {
+    fn an_element_is_found_with_any_prefix_and_notation() {
         for document in [
             "<e><code>A&amp;B</code></e>",
             "<e><code>  A&#38;B\n</code><code>C</code></e>",
@@ -109,7 +109,7 @@ mod tests {
         ] {
             let found = Element::Text("A&B".to_owned());
             assert_eq!(first(document.as_bytes(), "e", "code"), found, "{document}");
-            // From some length on it is found, and before nothing is.
+            // The element is found from some length on, and the search is undecided before.
             let mut is_found = false;
             for length in 0..document.len() {
                 match first(&document.as_bytes()[..length], "e", "code") {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn another_document_is_known_by_its_first_element_or_character() {
+    fn another_document_is_recognised_by_its_start() {
         for document in [
             "<html><head>",
             "<html",

@@ -1,4 +1,4 @@
-//! The APIs, told apart by how they carry a session and how they turn it down.
+//! The Salesforce APIs, distinguished by how they carry and reject a session.
 
 use http::{
     HeaderMap, Method,
@@ -6,25 +6,25 @@ use http::{
     request::Parts,
 };
 
-/// Whose request it is, and so how it carries the session and how an end of the session is answered.
+/// The API of a request. It determines how the request carries the session, and how the server rejects it.
 ///
-/// | variant | a request is one of it by | it carries the session as |
+/// | variant | recognised by | carries the session in |
 /// |---|---|---|
-/// | `Rest` | being none of the others | `Authorization` |
-/// | `Bulk` | its path, `/services/async/` | `X-SFDC-Session` |
-/// | `Soap` | its path, `/services/Soap/`, or a `SOAPAction` | `<sessionId>` in the envelope, and `Authorization` |
-/// | `Identity` | its path, `/id/` or `/services/oauth2/` | `Authorization` |
-/// | `Grpc` | its content type, `application/grpc` | metadata `accesstoken`, `instanceurl`, `tenantid` |
+/// | `Rest` | no other variant | `Authorization` |
+/// | `Bulk` | path `/services/async/` | `X-SFDC-Session` |
+/// | `Soap` | path `/services/Soap/`, or header `SOAPAction` | `<sessionId>` in the envelope, and `Authorization` |
+/// | `Identity` | path `/id/` or `/services/oauth2/` | `Authorization` |
+/// | `Grpc` | content type `application/grpc` | metadata `accesstoken`, `instanceurl`, `tenantid` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Api {
-    /// REST, Tooling, Composite, Connect, UI, GraphQL, Apex REST and Bulk API 2.0, and whatever is not known.
+    /// REST, Tooling, Composite, Connect, UI, GraphQL, Apex REST and Bulk API 2.0, and any unknown API.
     Rest,
     /// Bulk API 1.0.
     Bulk,
     /// SOAP: the partner, enterprise, Metadata, Tooling and Apex APIs, and web services in Apex.
     Soap,
-    /// The identity URL, userinfo, and what else there is beside the token endpoint.
+    /// The identity URL, userinfo, and the other endpoints beside the token endpoint.
     Identity,
     /// gRPC: the Pub/Sub API.
     Grpc,
@@ -36,7 +36,7 @@ impl Api {
     #[inline]
     pub(crate) fn of(request: &Parts) -> Self {
         let path = request.uri.path();
-        // Nearly every request is told by its first bytes, and no header of it is looked up.
+        // Fast path: nearly every request is recognised by its path alone.
         if path.starts_with("/services/data/") {
             return Self::Rest;
         }
@@ -52,7 +52,7 @@ impl Api {
         if request.headers.contains_key(SOAP_ACTION) {
             return Self::Soap;
         }
-        // Of an Experience Cloud site, below its own path.
+        // An Experience Cloud site has a path prefix before `/services/`.
         match path.split_once("/services/") {
             Some((_, service)) => Self::of_service(service),
             None => Self::Rest,
@@ -74,7 +74,7 @@ impl Api {
     }
 }
 
-/// What follows `prefix`. Salesforce does not tell upper from lower case in a path.
+/// The part of `path` after `prefix`. Salesforce ignores case in paths.
 fn after<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     let (start, rest) = path.split_at_checked(prefix.len())?;
     start.eq_ignore_ascii_case(prefix).then_some(rest)
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_api_is_told_by_path_then_by_header() {
+    fn an_api_is_recognised_by_path_then_by_header() {
         let grpc = [("content-type", "application/grpc+proto")];
         let action = [("soapaction", "\"\"")];
         for (path, headers, api) in [

@@ -1,4 +1,4 @@
-//! Which classifier a layer asks.
+//! The classifier of a layer: the built-in one, or a custom one.
 
 use std::{fmt, sync::Arc};
 
@@ -7,7 +7,7 @@ use super::{
     salesforce,
 };
 
-/// The classifier of a layer. The one that is built in costs no pointer to follow.
+/// The classifier of a layer. `None` is the built-in one, which is called without dynamic dispatch.
 #[derive(Clone, Default)]
 pub(crate) struct Classifier(Option<Arc<dyn Classify>>);
 

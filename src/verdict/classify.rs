@@ -1,27 +1,28 @@
-//! What a classifier is asked, and what it may say.
+//! The trait of a classifier, with its input and its verdicts.
 
 use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, Response, StatusCode};
 
-use crate::verdict::Api;
+use super::api::Api;
 
-/// Tells the end of a session from any other answer: what [`SalesforceAuthLayer::classifier`] takes.
+/// Decides whether a response rejects the session. Set it with [`SalesforceAuthLayer::classifier`].
 ///
-/// See the [module](crate::verdict) for an example. A classifier decides by what it is given alone, and does not block.
+/// See the [module](crate::verdict) for an example. A classifier decides by its arguments alone, and must not block.
 ///
 /// [`SalesforceAuthLayer::classifier`]: crate::SalesforceAuthLayer::classifier
 pub trait Classify: Send + Sync + 'static {
-    /// Decides by status and headers. None: the body is needed.
+    /// Decides by status and headers. Returns `None` if the body is needed.
     ///
-    /// Called for every answer. It should be quick to say [`Verdict::Pass`] to a good one, whose body is never looked
-    /// into then.
+    /// The layer calls it for every response. It should quickly return [`Verdict::Pass`] for a successful response; the
+    /// layer then does not read its body.
     fn classify_head(&self, head: &ResponseHead<'_>) -> Option<Verdict>;
 
-    /// Decides by the beginning of the body. None: more of it is needed, which comes to `Pass` if there is no more.
+    /// Decides by the beginning of the body. Returns `None` if more of it is needed.
     ///
-    /// Called whenever there is nothing more to read for the moment, with all that was read so far, and once at the end.
-    /// A verdict on a part must be the one that the whole would get: where frames are cut is nobody's intention.
+    /// The layer calls it with everything read so far, each time it has to wait for more, and once at the end. At the end,
+    /// `None` counts as `Pass`. A verdict on a part must equal the verdict on the whole, because frame boundaries are
+    /// arbitrary.
     fn classify_body(
         &self,
         head: &ResponseHead<'_>,
@@ -45,32 +46,32 @@ impl<C: Classify + ?Sized> Classify for Arc<C> {
     }
 }
 
-/// What an answer says about the session that it was asked with.
+/// What a response says about the session of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Nothing: it is the caller's.
+    /// The response does not reject the session. The caller receives it.
     Pass,
-    /// That it has ended: another one may do.
+    /// The session has ended. A new session may work.
     Expired,
-    /// That it is of no use, and that another one would be of none either. The answer is returned with
-    /// [`ReplaySkipped::Incurable`](crate::ReplaySkipped::Incurable), and nothing is refreshed.
+    /// The session is rejected, and a new session would be rejected too. The layer does not refresh it, and returns the
+    /// response with [`ReplaySkipped::Incurable`](crate::ReplaySkipped::Incurable).
     Incurable,
 }
 
-/// How much of a body was read.
+/// How much of a response body was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Extent {
-    /// The beginning. More may follow.
+    /// The beginning of the body. More may follow.
     Beginning,
-    /// All of it.
+    /// The whole body.
     Whole,
-    /// The beginning, and no more is going to be read: it is too long, takes too long, or broke off.
+    /// The beginning of the body. The rest will not be read: it is too long, takes too long, or failed.
     CutOff,
 }
 
-/// The head of a response, and whose it is.
+/// The head of a response, and the API of its request.
 #[derive(Clone, Copy)]
 pub struct ResponseHead<'a> {
     api: Api,
@@ -80,7 +81,7 @@ pub struct ResponseHead<'a> {
 }
 
 impl<'a> ResponseHead<'a> {
-    /// The head of a response of an API to a session whose token is no JWT.
+    /// Creates the head of a response to a request whose token is not a JWT.
     pub fn new<B>(api: Api, response: &'a Response<B>) -> Self {
         Self {
             api,
@@ -90,14 +91,14 @@ impl<'a> ResponseHead<'a> {
         }
     }
 
-    /// The same, to a session whose token [is a JWT](crate::Session::is_jwt).
+    /// Notes that the token of the request [is a JWT](crate::Session::is_jwt).
     #[must_use]
     pub fn with_jwt(mut self) -> Self {
         self.has_jwt = true;
         self
     }
 
-    /// Whose request was answered.
+    /// The API of the request.
     pub fn api(&self) -> Api {
         self.api
     }
@@ -112,7 +113,7 @@ impl<'a> ResponseHead<'a> {
         self.headers
     }
 
-    /// Whether the token of the session [is a JWT](crate::Session::is_jwt).
+    /// Whether the token of the request [is a JWT](crate::Session::is_jwt).
     pub fn has_jwt(&self) -> bool {
         self.has_jwt
     }
@@ -120,7 +121,7 @@ impl<'a> ResponseHead<'a> {
 
 impl fmt::Debug for ResponseHead<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A header may be a cookie.
+        // Headers are not shown: one may be a cookie.
         f.debug_struct("ResponseHead")
             .field("api", &self.api)
             .field("status", &self.status)

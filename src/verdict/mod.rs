@@ -1,40 +1,42 @@
-//! Is this response the end of a session?
+//! Decides whether a response rejects the session.
 //!
-//! [`SalesforceClassifier`] knows what the APIs answer:
+//! [`SalesforceClassifier`] knows the responses of the APIs:
 //!
-//! | [`Api`] | answer | verdict |
+//! | [`Api`] | response | verdict |
 //! |---|---|---|
-//! | any | 401, whatever its body, or none that can be read | [`Expired`](Verdict::Expired) |
-//! | any | 401 with one of the [texts](SalesforceClassifier::incurable) that no refresh cures | [`Incurable`](Verdict::Incurable) |
+//! | any | 401 with any body, even an unreadable one | [`Expired`](Verdict::Expired) |
+//! | any | 401 with a [text](SalesforceClassifier::incurable) that no refresh cures | [`Incurable`](Verdict::Incurable) |
 //! | `Bulk` | 400 `InvalidSessionId`, in XML or JSON | `Expired` |
 //! | `Soap` | 500 with the fault code `INVALID_SESSION_ID` | `Expired` |
-//! | `Soap` | the same with one of those texts, or to a session whose token [is a JWT](crate::Session::is_jwt) | `Incurable` |
+//! | `Soap` | 500 with that code, and such a text or a token that [is a JWT](crate::Session::is_jwt) | `Incurable` |
 //! | `Identity` | 403 `Bad_OAuth_Token` | `Expired` |
-//! | `Grpc` | the status `UNAUTHENTICATED` (16), if it comes with the headers | `Expired` |
-//! | any | anything else | [`Pass`](Verdict::Pass) |
+//! | `Grpc` | status `UNAUTHENTICATED` (16) in the headers | `Expired` |
+//! | any | any other | [`Pass`](Verdict::Pass) |
 //!
-//! Only a 401, and a 400, 403 or 500 of the API that says `Expired` by it, has its body looked into: up to 64 KiB, for up
-//! to 5 s, and no further than it takes. The caller gets it whole, byte for byte. Any other answer passes by its status.
+//! The layer reads the body only of a 401, and of a 400, 403 or 500 that its API may use to reject a session. It reads at
+//! most 64 KiB, for at most 5 s, and stops at the verdict. The caller still receives the whole body, byte for byte. Any other
+//! response passes by its status.
 //!
-//! What is answered with a 200 is not looked into: an error in a `CometD` message, or in gRPC trailers that come after a
+//! The layer does not read the body of a 200. So it does not see an error in a `CometD` message, or in gRPC trailers after a
 //! message.
 //!
 //! # Another text
 //!
-//! A 401 that another policy of the org causes can be known by its text:
+//! Add the text of a 401 that another policy of the org causes:
 //!
 //! ```
 //! use tower_salesforce_auth::{SalesforceAuthLayer, Session, verdict::SalesforceClassifier};
 //!
 //! let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
-//! let layer = SalesforceAuthLayer::with_session(session)
-//!     .classifier(SalesforceClassifier::new().incurable("blocked by the transaction security policy"));
+//! let classifier =
+//!     SalesforceClassifier::new().incurable("blocked by the transaction security policy");
+//! let layer = SalesforceAuthLayer::with_session(session).classifier(classifier);
 //! # Ok::<_, tower_salesforce_auth::Error>(())
 //! ```
 //!
 //! # Another classifier
 //!
-//! One for a gateway before the org, which says 440 for a session that timed out:
+//! A gateway in front of the org may answer 440 when a session has timed out:
 //!
 //! ```
 //! use http::{Response, StatusCode};
@@ -52,7 +54,12 @@
 //!         }
 //!     }
 //!
-//!     fn classify_body(&self, head: &ResponseHead<'_>, body: &[u8], extent: Extent) -> Option<Verdict> {
+//!     fn classify_body(
+//!         &self,
+//!         head: &ResponseHead<'_>,
+//!         body: &[u8],
+//!         extent: Extent,
+//!     ) -> Option<Verdict> {
 //!         self.0.classify_body(head, body, extent)
 //!     }
 //! }

@@ -1,4 +1,4 @@
-//! What Salesforce answers to a session that has ended, and to one that is of no use.
+//! The classifier of Salesforce's responses.
 
 use http::{
     HeaderMap,
@@ -6,20 +6,22 @@ use http::{
 };
 use serde::Deserialize;
 
-use super::classify::{Classify, Extent, ResponseHead, Verdict};
-use crate::{
-    text::xml::{self, Element},
-    verdict::Api,
+use super::{
+    api::Api,
+    classify::{Classify, Extent, ResponseHead, Verdict},
 };
+use crate::text::xml::{self, Element};
 
-/// Knows what Salesforce's APIs answer: the table of the [module](crate::verdict). This is what a layer goes by if nothing else is set.
+/// Classifies the responses of Salesforce's APIs, by the table of the [module](crate::verdict).
+///
+/// It is the default classifier of a layer.
 #[derive(Clone, Debug, Default)]
 pub struct SalesforceClassifier {
     texts: Vec<String>,
 }
 
 impl SalesforceClassifier {
-    /// A classifier that knows these texts of 401s and SOAP faults that no refresh cures:
+    /// Creates a classifier that knows these texts of 401s and SOAP faults that no refresh cures:
     ///
     /// | text | reason |
     /// |---|---|
@@ -30,10 +32,10 @@ impl SalesforceClassifier {
         Self::default()
     }
 
-    /// Adds a text by which a 401 or a SOAP fault is known as one that no refresh cures.
+    /// Adds the text of a 401 or SOAP fault that no refresh cures.
     ///
-    /// It is looked for as it is, in the body as it is: JSON and XML may escape some characters, quotes for one. An empty
-    /// text is ignored.
+    /// The classifier searches the raw body for the exact text. JSON and XML may escape some characters, for example quotes.
+    /// An empty text is ignored.
     #[must_use]
     pub fn incurable(mut self, text: impl Into<String>) -> Self {
         let text = text.into();
@@ -66,22 +68,23 @@ const INCURABLE: [&str; 4] = [
     "BlackTab",
 ];
 
-/// The one word of a 403 that is not about permissions, and how long a body may be that is nothing but this word, white
-/// space included.
+/// The body of a 403 that rejects the session. Any other 403 is about permissions.
 const BAD_TOKEN: &[u8] = b"Bad_OAuth_Token";
-const BAD_TOKEN_ROOM: usize = 64;
 
-/// The errors of Bulk API 1.0 and SOAP are much shorter.
-const ERROR_ROOM: usize = 64 * 1024;
+/// Longest body that can be [`BAD_TOKEN`] with white space around it.
+const BAD_TOKEN_LIMIT: usize = 64;
+
+/// Longest body that is read. The errors of Bulk API 1.0 and SOAP are much shorter.
+const ERROR_LIMIT: usize = 64 * 1024;
 
 #[inline]
 pub(super) fn classify_head(head: &ResponseHead<'_>) -> Option<Verdict> {
     match (head.status().as_u16(), head.api()) {
         (401, _) => None,
         (400, Api::Bulk) | (500, Api::Soap) => {
-            unless_unreadable(head.headers(), "InvalidSessionId".len(), ERROR_ROOM)
+            unless_unreadable(head.headers(), "InvalidSessionId".len(), ERROR_LIMIT)
         }
-        (403, Api::Identity) => unless_unreadable(head.headers(), BAD_TOKEN.len(), BAD_TOKEN_ROOM),
+        (403, Api::Identity) => unless_unreadable(head.headers(), BAD_TOKEN.len(), BAD_TOKEN_LIMIT),
         (200, Api::Grpc) if is_unauthenticated(head.headers()) => Some(Verdict::Expired),
         _ => Some(Verdict::Pass),
     }
@@ -107,7 +110,7 @@ pub(super) fn classify_body(
         (400, Api::Bulk) => bulk_error(body, extent),
         (500, Api::Soap) => match fault_code(body) {
             Element::Text(code) if xml::local(&code) == "INVALID_SESSION_ID" => {
-                // SOAP takes no JWT, and a refresh brings another one.
+                // SOAP does not accept JWTs, and a refresh would return another JWT.
                 if head.has_jwt() {
                     Some(Verdict::Incurable)
                 } else {
@@ -122,14 +125,14 @@ pub(super) fn classify_body(
     }
 }
 
-/// The status of a call that was answered without a message, with the headers (gRPC over HTTP/2, "Trailers-Only").
+/// Whether the headers contain the status of a call without a message (gRPC over HTTP/2, "Trailers-Only").
 fn is_unauthenticated(headers: &HeaderMap) -> bool {
     headers
         .get("grpc-status")
         .is_some_and(|status| status.as_bytes() == b"16")
 }
 
-/// None, unless the body is too short, too long or too packed to be read.
+/// `Pass` if the body is too short, too long or compressed, and otherwise `None`.
 fn unless_unreadable(headers: &HeaderMap, at_least: usize, at_most: usize) -> Option<Verdict> {
     let length = headers
         .get(CONTENT_LENGTH)
@@ -141,11 +144,12 @@ fn unless_unreadable(headers: &HeaderMap, at_least: usize, at_most: usize) -> Op
     (!fits || !is_plain).then_some(Verdict::Pass)
 }
 
+/// The verdict, once no more of the body will be read.
 fn at_the_end(extent: Extent, verdict: Verdict) -> Option<Verdict> {
     (extent != Extent::Beginning).then_some(verdict)
 }
 
-/// `<error><exceptionCode>InvalidSessionId</exceptionCode>…`, or the same as a JSON object.
+/// Recognises `<error><exceptionCode>InvalidSessionId</exceptionCode>…`, or the same as a JSON object.
 fn bulk_error(body: &[u8], extent: Extent) -> Option<Verdict> {
     const CODE: &str = "InvalidSessionId";
 
@@ -179,8 +183,8 @@ fn fault_code(body: &[u8]) -> Element {
 
 fn bad_token(body: &[u8], extent: Extent) -> Option<Verdict> {
     let word = body.trim_ascii();
-    // What may follow the word, or precede it, is white space.
-    let may_be = body.len() <= BAD_TOKEN_ROOM
+    // Only white space may precede or follow the word.
+    let may_be = body.len() <= BAD_TOKEN_LIMIT
         && BAD_TOKEN.starts_with(word)
         && (word.len() == BAD_TOKEN.len() || body.trim_ascii_start() == word);
     match extent {
@@ -192,7 +196,7 @@ fn bad_token(body: &[u8], extent: Extent) -> Option<Verdict> {
 }
 
 fn contains(body: &[u8], text: &[u8]) -> bool {
-    // Hardly any window begins alike, and a call to compare the rest costs more than all else that is done here.
+    // Few windows start with the same byte. Checking that first avoids most calls of the more expensive comparison.
     body.windows(text.len())
         .any(|window| window.first() == text.first() && window == text)
 }
