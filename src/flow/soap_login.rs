@@ -5,7 +5,7 @@ use std::fmt;
 use super::username_password::Password;
 use crate::{
     error::RefreshError,
-    http::transport::{Call, HttpClient},
+    http::transport::{HttpClient, HttpRequest},
     refresh::hook::{RefreshContext, RefreshFn},
     report::reason::RefreshDescription,
     secret::Secret,
@@ -123,7 +123,7 @@ impl<C: HttpClient> RefreshFn for SoapLogin<C> {
             .login_url
             .join(&format!("/services/Soap/u/{}.0", self.api_version))
             .map_err(RefreshError::configuration)?;
-        let answer = Call::post_soap(endpoint, login.envelope()?)
+        let answer = HttpRequest::post_soap(endpoint, login.envelope()?)
             .send(self.client.clone())
             .await?;
         login.session(&self.login_url, &answer)

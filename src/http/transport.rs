@@ -1,4 +1,4 @@
-//! One bounded exchange, over any tower service, that follows no redirect.
+//! Sends one request with any tower client and reads a response of limited size. Redirects are not followed.
 
 use std::{
     future::{Future, poll_fn},
@@ -18,20 +18,21 @@ use zeroize::Zeroizing;
 
 use crate::error::{BoxError, RefreshError, RefreshErrorKind};
 
-/// How much of an answer is read. A token response has a few hundred bytes, a maintenance page some thousand.
-const ANSWER_LIMIT: usize = 64 * 1024;
+/// The longest response body that is read. A token response has a few hundred bytes, a maintenance page a few thousand.
+const RESPONSE_LIMIT: usize = 64 * 1024;
 
-/// No server has to be left alone for longer than it takes somebody to look at it.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest `Retry-After` that is honoured. A longer one counts as this.
+const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// An HTTP client that a flow can send its own requests with: any tower service of requests with a [`Full`] body.
+/// An HTTP client that a flow sends its own requests with.
 ///
-/// hyper-util's client is one, and so is a stack of tower layers around it. It should be another than the one that
-/// carries the session, and must not share a concurrency limit with it: requests that wait for a refresh may hold all
-/// there is. It should not follow redirects, since what is sent are secrets.
+/// Every tower service that takes requests with a [`Full`] body implements this trait, for example hyper-util's client
+/// or a stack of tower layers around it. Other implementations are not possible.
 ///
-/// Implemented for every service that fits; there is nothing to implement by hand. It has to be `Sync`: a stack that is
-/// boxed is one as `tower::util::BoxCloneSyncService`.
+/// - Use a separate client, not the one that the layer wraps. The two must not share a concurrency limit: requests that
+///   wait for a refresh may hold all permits.
+/// - The client should not follow redirects, because the requests contain secrets.
+/// - The client must be `Sync`. To box a stack, use `tower::util::BoxCloneSyncService`.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -51,7 +52,7 @@ mod sealed {
 
     #[diagnostic::on_unimplemented(
         message = "`{Self}` is not an HTTP client for a flow",
-        note = "it has to be a `tower::Service<http::Request<http_body_util::Full<bytes::Bytes>>>` with an \
+        note = "it must be a `tower::Service<http::Request<http_body_util::Full<bytes::Bytes>>>` with an \
                 `http::Response` and a `Send` future"
     )]
     #[expect(
@@ -80,65 +81,60 @@ where
             .await
             .map_err(Into::into)?;
         let (head, body) = self.call(request).await.map_err(Into::into)?.into_parts();
-        let body = Limited::new(body, ANSWER_LIMIT).collect().await?;
+        let body = Limited::new(body, RESPONSE_LIMIT).collect().await?;
         Ok(Response::from_parts(head, body.to_bytes()))
     }
 }
 
-/// A call to a server, for one answer.
-pub(crate) struct Call {
+/// A request to a server, with a complete body.
+pub(crate) struct HttpRequest {
     method: Method,
     endpoint: Uri,
     headers: HeaderMap,
     body: Bytes,
 }
 
-impl Call {
-    pub(crate) fn get(endpoint: Uri) -> Self {
+impl HttpRequest {
+    fn new(method: Method, endpoint: Uri, body: Bytes) -> Self {
         Self {
-            method: Method::GET,
+            method,
             endpoint,
             headers: HeaderMap::new(),
-            body: Bytes::new(),
+            body,
         }
-        .with_header(ACCEPT, HeaderValue::from_static("application/json"))
     }
 
-    /// Posts a form, and wants JSON.
+    /// A GET that accepts JSON.
+    pub(crate) fn get(endpoint: Uri) -> Self {
+        Self::new(Method::GET, endpoint, Bytes::new())
+            .with_header(ACCEPT, HeaderValue::from_static("application/json"))
+    }
+
+    /// A POST of a form that accepts JSON.
     pub(crate) fn post_form(endpoint: Uri, form: &[(&str, &str)]) -> Self {
-        // With room for all of it, percent-encoded, so that no copy is left behind.
+        // Reserves room for the percent-encoded form: growing the string would leave copies of secrets in memory.
         let room = form
             .iter()
             .map(|(name, value)| 3 * (name.len() + value.len()) + 2);
         let form = form_urlencoded::Serializer::new(String::with_capacity(room.sum()))
             .extend_pairs(form)
             .finish();
-        Self {
-            method: Method::POST,
-            endpoint,
-            headers: HeaderMap::new(),
-            body: wiped_after_use(form),
-        }
-        .with_header(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/x-www-form-urlencoded"),
-        )
-        .with_header(ACCEPT, HeaderValue::from_static("application/json"))
+        Self::new(Method::POST, endpoint, zeroizing_body(form))
+            .with_header(
+                CONTENT_TYPE,
+                HeaderValue::from_static("application/x-www-form-urlencoded"),
+            )
+            .with_header(ACCEPT, HeaderValue::from_static("application/json"))
     }
 
-    /// Posts a SOAP 1.1 envelope.
+    /// A POST of a SOAP 1.1 envelope.
     pub(crate) fn post_soap(endpoint: Uri, envelope: String) -> Self {
-        Self {
-            method: Method::POST,
-            endpoint,
-            headers: HeaderMap::new(),
-            body: wiped_after_use(envelope),
-        }
-        .with_header(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/xml; charset=UTF-8"),
-        )
-        .with_header(SOAP_ACTION, HeaderValue::from_static("\"\""))
+        Self::new(Method::POST, endpoint, zeroizing_body(envelope))
+            .with_header(
+                CONTENT_TYPE,
+                HeaderValue::from_static("text/xml; charset=UTF-8"),
+            )
+            .with_header(SOAP_ACTION, HeaderValue::from_static("\"\""))
     }
 
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -146,8 +142,8 @@ impl Call {
         self
     }
 
-    /// Sends it, once. Whether it can be repeated is for the caller to know.
-    pub(crate) async fn send(self, client: impl HttpClient) -> Result<Answer, RefreshError> {
+    /// Sends the request once. The caller decides whether a failed request may be repeated.
+    pub(crate) async fn send(self, client: impl HttpClient) -> Result<HttpResponse, RefreshError> {
         let host = self.endpoint.host().unwrap_or_default().to_owned();
         let mut request = Request::new(Full::new(self.body));
         *request.method_mut() = self.method;
@@ -162,9 +158,9 @@ impl Call {
             .with_source(error)
         })?;
         if response.status().is_redirection() {
-            return Err(redirected(&host, response.status(), response.headers()));
+            return Err(redirect_error(&host, response.status(), response.headers()));
         }
-        Ok(Answer {
+        Ok(HttpResponse {
             host,
             status: response.status(),
             retry_after: retry_after(response.headers()),
@@ -175,31 +171,31 @@ impl Call {
 
 const SOAP_ACTION: HeaderName = HeaderName::from_static("soapaction");
 
-/// The text as a body whose memory is wiped when nobody needs it any more.
-fn wiped_after_use(text: String) -> Bytes {
+/// A body whose memory is wiped when its last clone is dropped.
+fn zeroizing_body(text: String) -> Bytes {
     Bytes::from_owner(Zeroizing::new(text.into_bytes()))
 }
 
-/// What a server answered.
-pub(crate) struct Answer {
+/// A server's response, with its complete body.
+pub(crate) struct HttpResponse {
     pub(crate) host: String,
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
-    /// How long the server asked to be left alone, where it said so in seconds (RFC 9110 §10.2.3).
+    /// The delay that the server asked for in `Retry-After` (RFC 9110 §10.2.3). `None` if it is absent or a date.
     pub(crate) retry_after: Option<Duration>,
 }
 
-impl Answer {
-    /// Reads the JSON of a good answer; `expected` says what it should have been.
+impl HttpResponse {
+    /// Reads the body as JSON. `expected` describes the right body, for the error message.
     pub(crate) fn json<T: DeserializeOwned>(&self, expected: &str) -> Result<T, RefreshError> {
-        // What follows it is no reason to lose it.
+        // Ignores bytes after the JSON value: the value may hold the only valid refresh token.
         T::deserialize(&mut serde_json::Deserializer::from_slice(&self.body)).map_err(|error| {
-            // Its message may quote what it stumbled over, which may be a token.
+            // serde's own message is left out, because it may quote a token from the body.
             RefreshError::new(
                 RefreshErrorKind::InvalidResponse,
                 false,
                 format!(
-                    "{} answered {} with something else ({:?} error at line {}, column {}): expected {expected}",
+                    "{} answered {} with an unexpected body ({:?} error at line {}, column {}): expected {expected}",
                     self.host,
                     self.status,
                     error.classify(),
@@ -211,26 +207,28 @@ impl Answer {
     }
 }
 
-/// The secrets stay here: where they would have to be sent instead is for the user to decide.
-fn redirected(host: &str, status: StatusCode, headers: &HeaderMap) -> RefreshError {
+/// The error for a redirect. Secrets are never sent to the redirect's target: the user has to choose that host.
+fn redirect_error(host: &str, status: StatusCode, headers: &HeaderMap) -> RefreshError {
     let target = headers
         .get(LOCATION)
         .and_then(|location| location.to_str().ok())
         .and_then(|location| location.parse::<Uri>().ok())
         .and_then(|location| location.host().map(str::to_owned));
     let advice = match target {
-        Some(target) => format!("if {target} is the org's, make it the login URL"),
-        None => "make the org's My Domain the login URL".to_owned(),
+        Some(target) => format!("if {target} belongs to the org, use it as the login URL"),
+        None => "use the org's My Domain as the login URL".to_owned(),
     };
     RefreshError::new(
         RefreshErrorKind::InvalidResponse,
         true,
-        format!("{host} redirects the request ({status}), and no secret is sent on: {advice}"),
+        format!(
+            "{host} redirected the request ({status}), and secrets are never sent on: {advice}"
+        ),
     )
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let delay = seconds.parse().ok().map(Duration::from_secs)?;
-    Some(delay.min(LONGEST_RETRY_AFTER))
+    Some(delay.min(RETRY_AFTER_LIMIT))
 }

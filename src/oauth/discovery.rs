@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, RefreshError, RefreshErrorKind},
-    http::transport::{Call, HttpClient},
+    http::{
+        server_error::unusable_response,
+        transport::{HttpClient, HttpRequest},
+    },
     session::url::{LoginUrl, Origin},
 };
 
@@ -87,9 +90,7 @@ pub async fn discover(
     let endpoint = login_url
         .join("/.well-known/openid-configuration")
         .map_err(RefreshError::configuration)?;
-    let answer = Call::get(endpoint).send(client).await?;
-    let unusable =
-        |message: String| RefreshError::new(RefreshErrorKind::InvalidResponse, true, message);
+    let answer = HttpRequest::get(endpoint).send(client).await?;
     if !answer.status.is_success() {
         return Err(RefreshError::new(
             RefreshErrorKind::InvalidResponse,
@@ -103,13 +104,13 @@ pub async fn discover(
     let discovery: Discovery = answer.json("the metadata of its endpoints in JSON")?;
     let host = &answer.host;
     let issuer: LoginUrl = discovery.issuer.parse().map_err(|error: Error| {
-        unusable(format!(
+        unusable_response(format!(
             "{host} answered with metadata whose issuer is none"
         ))
         .with_source(error)
     })?;
     if !issuer.is_same_place(login_url) {
-        return Err(unusable(format!(
+        return Err(unusable_response(format!(
             "{host} answered with the metadata of another issuer, {issuer}: if that is the org's, make it the login URL"
         )));
     }
@@ -122,13 +123,13 @@ pub async fn discover(
     ];
     for endpoint in endpoints.into_iter().flatten() {
         let origin = Origin::of_url("an endpoint", endpoint).map_err(|error| {
-            unusable(format!(
+            unusable_response(format!(
                 "{host} answered with metadata of endpoints that cannot be used"
             ))
             .with_source(error)
         })?;
         if origin != *issuer.origin() {
-            return Err(unusable(format!(
+            return Err(unusable_response(format!(
                 "{host} names an endpoint at {origin}, which is not its own"
             )));
         }

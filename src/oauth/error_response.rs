@@ -1,12 +1,13 @@
 //! Error responses of the token endpoint (RFC 6749 §5.2), and what they mean.
 
+use http::StatusCode;
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
-    error::{RefreshError, RefreshErrorKind},
+    error::RefreshError,
     http::{
-        server_error::{ServerError, paused},
-        transport::Answer,
+        server_error::{ServerError, unrecognized, with_retry_delay},
+        transport::HttpResponse,
     },
 };
 
@@ -43,68 +44,62 @@ impl ErrorResponse {
 
 /// Whether an answer with a good status is a refusal all the same: a server in trouble has been seen to answer so. One that
 /// brings a token is none, since the token must not be lost.
-pub(super) fn is_refusal(answer: &Answer) -> bool {
+pub(super) fn is_refusal(response: &HttpResponse) -> bool {
     #[derive(Deserialize)]
     struct Tokens {
         access_token: Option<IgnoredAny>,
         refresh_token: Option<IgnoredAny>,
     }
 
-    let brings_token = |Tokens {
-                            access_token,
-                            refresh_token,
-                        }| access_token.is_some() || refresh_token.is_some();
-    serde_json::from_slice::<ErrorResponse>(&answer.body).is_ok()
-        && !serde_json::from_slice(&answer.body).is_ok_and(brings_token)
+    let has_token =
+        |tokens: Tokens| tokens.access_token.is_some() || tokens.refresh_token.is_some();
+    serde_json::from_slice::<ErrorResponse>(&response.body).is_ok()
+        && !serde_json::from_slice(&response.body).is_ok_and(has_token)
 }
 
 /// Reads a refusal to do `what` was asked. `secrets` are kept out of what it says.
-pub(super) fn refusal(what: &str, answer: &Answer, secrets: &[&str]) -> RefreshError {
-    let Answer { host, status, .. } = answer;
-    let Some(response) = ErrorResponse::parse(&answer.body) else {
-        // A maintenance page, a gateway, a proxy: nothing that says that the grant is dead.
-        let error = RefreshError::new(
-            RefreshErrorKind::InvalidResponse,
-            false,
-            format!(
-                "{host} answered the {what} with {status} and no OAuth error: expected JSON with an `error` field"
-            ),
-        );
-        return paused(error, answer, false);
+pub(super) fn refusal(request: &str, response: &HttpResponse, secrets: &[&str]) -> RefreshError {
+    let Some(error) = ErrorResponse::parse(&response.body) else {
+        let expected = "OAuth error: expected JSON with an `error` field";
+        return unrecognized(request, response, expected);
     };
-    let code = &*response.error;
-    let description = response.error_description.as_deref().unwrap_or_default();
-    let is_in_trouble = status.is_server_error() || status.as_u16() == 429;
-    let is_transient =
-        is_transient(code, description) || (is_in_trouble && !is_known_to_be_terminal(code));
+    let code = &*error.error;
+    let description = error.error_description.as_deref().unwrap_or_default();
+    let status = response.status;
+    let is_overloaded = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+    let is_transient = is_transient(code, description) || (is_overloaded && !is_terminal(code));
     let refusal = ServerError {
-        host,
-        what,
+        host: &response.host,
+        request,
         code,
         description,
         hint: hint(code, description),
         is_terminal: !is_transient,
     };
-    paused(
+    with_retry_delay(
         refusal.into_error(secrets),
-        answer,
+        response,
         code == "rate_limit_exceeded",
     )
 }
 
 /// Reads a refusal of an endpoint that is asked with a token: an OAuth error, or a word in plain text.
-pub(super) fn plain_refusal(what: &str, answer: &Answer, secrets: &[&str]) -> RefreshError {
-    let text = str::from_utf8(&answer.body).unwrap_or_default().trim();
+pub(super) fn plain_refusal(
+    request: &str,
+    response: &HttpResponse,
+    secrets: &[&str],
+) -> RefreshError {
+    let text = str::from_utf8(&response.body).unwrap_or_default().trim();
     let is_word = |text: &str| {
         !text.is_empty()
             && text
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
-    if answer.status.is_client_error() && is_word(text) {
+    if response.status.is_client_error() && is_word(text) {
         let refusal = ServerError {
-            host: &answer.host,
-            what,
+            host: &response.host,
+            request,
             code: text,
             description: "",
             hint: hint(text, ""),
@@ -112,7 +107,7 @@ pub(super) fn plain_refusal(what: &str, answer: &Answer, secrets: &[&str]) -> Re
         };
         return refusal.into_error(secrets);
     }
-    refusal(what, answer, secrets)
+    refusal(request, response, secrets)
 }
 
 /// Reads a refusal that was handed on by the user's browser (RFC 6749 §4.1.2.1).
@@ -125,7 +120,7 @@ pub(super) fn authorization_refusal(
     let code = &*error.replace('-', "_");
     ServerError {
         host: "Salesforce",
-        what: "authorization",
+        request: "authorization",
         code,
         description,
         hint: hint(code, description),
@@ -150,7 +145,7 @@ fn is_transient(code: &str, description: &str) -> bool {
 }
 
 /// Codes that mean the same whatever the status.
-fn is_known_to_be_terminal(code: &str) -> bool {
+fn is_terminal(code: &str) -> bool {
     matches!(
         code,
         "invalid_grant"

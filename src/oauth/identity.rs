@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error_response;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    http::transport::{Call, HttpClient},
+    http::transport::{HttpClient, HttpRequest},
     session::session::Session,
 };
 
@@ -190,9 +190,9 @@ async fn ask(
     session: &Session,
     endpoint: Uri,
     what: &str,
-) -> Result<crate::http::transport::Answer, RefreshError> {
+) -> Result<crate::http::transport::HttpResponse, RefreshError> {
     let authorization: HeaderValue = session.authorization().clone();
-    let answer = Call::get(endpoint)
+    let answer = HttpRequest::get(endpoint)
         .with_header(AUTHORIZATION, authorization)
         .send(client)
         .await?;

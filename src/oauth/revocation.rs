@@ -3,7 +3,7 @@
 use super::error_response;
 use crate::{
     error::RefreshError,
-    http::transport::{Call, HttpClient},
+    http::transport::{HttpClient, HttpRequest},
     secret::Secret,
     session::url::LoginUrl,
 };
@@ -39,7 +39,7 @@ pub async fn revoke(
     let endpoint = login_url
         .revocation_endpoint()
         .map_err(RefreshError::configuration)?;
-    let answer = Call::post_form(endpoint, &[("token", token.expose())])
+    let answer = HttpRequest::post_form(endpoint, &[("token", token.expose())])
         .send(client)
         .await?;
     if answer.status.is_success() {

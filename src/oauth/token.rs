@@ -11,7 +11,10 @@ use serde::{Deserialize, Deserializer};
 use super::{app::App, error_response, signature};
 use crate::{
     error::{Error, RefreshError, RefreshErrorKind},
-    http::transport::{Answer, Call, HttpClient},
+    http::{
+        server_error::unusable_response,
+        transport::{HttpClient, HttpRequest, HttpResponse},
+    },
     secret::Secret,
     session::{session::Session, url::LoginUrl},
     text::redact::redact,
@@ -126,7 +129,10 @@ impl<'a> Grant<'a> {
     }
 
     /// The same, for an answer that is no token response.
-    pub(crate) async fn answer(self, client: impl HttpClient) -> Result<Answer, RefreshError> {
+    pub(crate) async fn answer(
+        self,
+        client: impl HttpClient,
+    ) -> Result<HttpResponse, RefreshError> {
         let Self {
             app, parameters, ..
         } = &self;
@@ -138,7 +144,9 @@ impl<'a> Grant<'a> {
         if self.is_authenticated {
             authenticated(client, app, endpoint, parameters, &self.secrets, &what).await
         } else {
-            let answer = Call::post_form(endpoint, parameters).send(client).await?;
+            let answer = HttpRequest::post_form(endpoint, parameters)
+                .send(client)
+                .await?;
             unless_refused(answer, &self.secrets, &what)
         }
     }
@@ -152,12 +160,12 @@ pub(crate) async fn authenticated(
     parameters: &[(&str, &str)],
     secrets: &[&str],
     what: &str,
-) -> Result<Answer, RefreshError> {
+) -> Result<HttpResponse, RefreshError> {
     let proof = app.authentication().prove(app.client_id(), &endpoint)?;
     let own = proof.parameters.iter();
     let own = own.map(|(name, value)| (*name, value.expose()));
     let form: Vec<_> = parameters.iter().copied().chain(own).collect();
-    let mut call = Call::post_form(endpoint, &form);
+    let mut call = HttpRequest::post_form(endpoint, &form);
     if let Some(authorization) = proof.authorization {
         call = call.with_header(AUTHORIZATION, authorization);
     }
@@ -167,7 +175,11 @@ pub(crate) async fn authenticated(
     unless_refused(answer, &secrets, what)
 }
 
-fn unless_refused(answer: Answer, secrets: &[&str], what: &str) -> Result<Answer, RefreshError> {
+fn unless_refused(
+    answer: HttpResponse,
+    secrets: &[&str],
+    what: &str,
+) -> Result<HttpResponse, RefreshError> {
     if answer.status.is_success() && !error_response::is_refusal(&answer) {
         Ok(answer)
     } else {
@@ -369,10 +381,8 @@ impl TokenResponse {
 
     fn describe(self, login_url: &LoginUrl) -> Result<Session, RefreshError> {
         let host = login_url.host();
-        let unusable =
-            |message: String| RefreshError::new(RefreshErrorKind::InvalidResponse, true, message);
         let missing = |field| {
-            unusable(format!(
+            unusable_response(format!(
                 "{host} answered with a token response without `{field}`"
             ))
         };
@@ -381,16 +391,16 @@ impl TokenResponse {
         let instance_url = self.instance_url.ok_or_else(|| missing("instance_url"))?;
         let is_bearer = |token_type: &String| token_type.eq_ignore_ascii_case("bearer");
         if !self.token_type.as_ref().is_none_or(is_bearer) {
-            return Err(unusable(format!(
+            return Err(unusable_response(format!(
                 "{host} issued a token that is no bearer token: turn off DPoP for the app"
             )));
         }
         let mut session = Session::new(access_token.clone(), &instance_url)
             .map_err(|error| {
-                let unusable = unusable(format!("{host} issued a session that cannot be used"));
-                // It names a host that the server chose.
+                // The error names a host that the server chose.
                 let cause = redact(&error.to_string(), &[access_token.expose()]);
-                unusable.with_source(Error::new(error.kind(), cause))
+                unusable_response(format!("{host} issued a session that cannot be used"))
+                    .with_source(Error::new(error.kind(), cause))
             })?
             .with_login_url(login_url.clone());
         if let Some(id) = self.id {

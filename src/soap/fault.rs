@@ -2,22 +2,21 @@
 
 use super::envelope::Elements;
 use crate::{
-    error::{RefreshError, RefreshErrorKind},
+    error::RefreshError,
     http::{
-        server_error::{ServerError, paused},
-        transport::Answer,
+        server_error::{ServerError, unrecognized, with_retry_delay},
+        transport::HttpResponse,
     },
     text::xml,
 };
 
-/// The elements of a good answer to `what`, or what is to be told of any other.
-pub(super) fn unless_fault(
-    what: &str,
-    answer: &Answer,
+/// The elements of a successful `response` to `request`. A fault, or a response without an envelope, is an error.
+pub(super) fn parse_response(
+    request: &str,
+    response: &HttpResponse,
     secrets: &[&str],
 ) -> Result<Elements, RefreshError> {
-    let Answer { host, status, .. } = answer;
-    let elements = Elements::parse(&answer.body);
+    let elements = Elements::parse(&response.body);
     let fault = elements.as_ref().and_then(|elements| {
         let code = elements
             .text("exceptionCode")
@@ -27,24 +26,17 @@ pub(super) fn unless_fault(
             .or_else(|| elements.text("faultstring"));
         Some((code, message.unwrap_or_default()))
     });
-    let refusal = fault.map(|(code, message)| refused(what, answer, code, message, secrets));
+    let refusal = fault.map(|(code, message)| refusal(request, response, code, message, secrets));
     match (refusal, elements) {
         (Some(refusal), _) => Err(refusal),
-        (None, Some(elements)) if status.is_success() => Ok(elements),
-        _ => {
-            let error = RefreshError::new(
-                RefreshErrorKind::InvalidResponse,
-                false,
-                format!("{host} answered the {what} with {status} and no SOAP envelope"),
-            );
-            Err(paused(error, answer, false))
-        }
+        (None, Some(elements)) if response.status.is_success() => Ok(elements),
+        _ => Err(unrecognized(request, response, "SOAP envelope")),
     }
 }
 
-fn refused(
-    what: &str,
-    answer: &Answer,
+fn refusal(
+    request: &str,
+    response: &HttpResponse,
     code: &str,
     message: &str,
     secrets: &[&str],
@@ -59,14 +51,14 @@ fn refused(
             "Server" | "SERVER_UNAVAILABLE" | "ORG_IN_MAINTENANCE" | "UNKNOWN_EXCEPTION"
         );
     let refusal = ServerError {
-        host: &answer.host,
-        what,
+        host: &response.host,
+        request,
         code,
         description: message,
         hint: hint(code, message),
         is_terminal: !is_transient,
     };
-    paused(refusal.into_error(secrets), answer, is_login_rate)
+    with_retry_delay(refusal.into_error(secrets), response, is_login_rate)
 }
 
 fn hint(code: &str, message: &str) -> Option<&'static str> {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    http::transport::Answer,
+    http::{server_error::unusable_response, transport::HttpResponse},
     session::{session::Session, url::LoginUrl},
 };
 
@@ -81,10 +81,10 @@ impl Login<'_> {
     pub(crate) fn session(
         &self,
         login_url: &LoginUrl,
-        answer: &Answer,
+        response: &HttpResponse,
     ) -> Result<Session, RefreshError> {
-        let result = fault::unless_fault("SOAP login", answer, &self.secrets)?;
-        let host = &answer.host;
+        let result = fault::parse_response("SOAP login", response, &self.secrets)?;
+        let host = &response.host;
         if result.text("passwordExpired") == Some("true") {
             return Err(RefreshError::new(
                 RefreshErrorKind::Refused,
@@ -101,12 +101,12 @@ impl Login<'_> {
                 .text(name)
                 .filter(|text| !text.is_empty())
                 .ok_or_else(|| {
-                    invalid(format!("{host} answered the SOAP login without a `{name}`"))
+                    unusable_response(format!("{host} answered the SOAP login without a `{name}`"))
                 })
         };
         let session = Session::from_session_id(required("sessionId")?, required("serverUrl")?)
             .map_err(|error| {
-                invalid(format!(
+                unusable_response(format!(
                     "{host} answered the SOAP login with a session that cannot be used"
                 ))
                 .with_source(error)
@@ -128,8 +128,4 @@ fn with_user(mut session: Session, result: &Elements) -> Session {
         Some(seconds) => session.with_lifetime(Duration::from_secs(seconds)),
         None => session,
     }
-}
-
-fn invalid(message: String) -> RefreshError {
-    RefreshError::new(RefreshErrorKind::InvalidResponse, true, message)
 }

@@ -3,7 +3,7 @@
 use super::{envelope::Envelope, fault};
 use crate::{
     error::RefreshError,
-    http::transport::{Call, HttpClient},
+    http::transport::{HttpClient, HttpRequest},
     session::session::Session,
 };
 
@@ -28,9 +28,11 @@ pub(crate) async fn logout(client: impl HttpClient, session: &Session) -> Result
             body.element("urn:logout", |call| call)
         })
         .finish();
-    let answer = Call::post_soap(endpoint, envelope).send(client).await?;
-    match fault::unless_fault("SOAP logout", &answer, &[session_id]) {
+    let response = HttpRequest::post_soap(endpoint, envelope)
+        .send(client)
+        .await?;
+    match fault::parse_response("SOAP logout", &response, &[session_id]) {
         Err(error) if error.error_code() == Some("INVALID_SESSION_ID") => Ok(()),
-        answered => answered.map(drop),
+        result => result.map(drop),
     }
 }
