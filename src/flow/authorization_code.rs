@@ -6,7 +6,7 @@ use super::refresh_token;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
     http::transport::HttpClient,
-    oauth::{App, AuthorizationUrl, Callback, Grant, PendingAuthorization},
+    oauth::{App, AuthorizationUrl, Callback, PendingAuthorization, TokenRequest},
     refresh::hook::{RefreshContext, RefreshFn},
     report::reason::RefreshDescription,
     session::session::Session,
@@ -103,7 +103,7 @@ impl<C: HttpClient> AuthorizationCode<C> {
         callback: &str,
     ) -> Result<Session, RefreshError> {
         let callback = Callback::parse(callback)?;
-        let session = Grant::new(&self.app, "authorization_code")
+        let session = TokenRequest::new(&self.app, "authorization_code")
             .secret("code", callback.code(pending)?)
             .secret("code_verifier", pending.code_verifier())
             .parameter("redirect_uri", &self.redirect_uri)

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{
     error::RefreshError,
     http::transport::HttpClient,
-    oauth::{App, Grant},
+    oauth::{App, TokenRequest},
     refresh::hook::{RefreshContext, RefreshFn},
     report::reason::RefreshDescription,
     session::session::Session,
@@ -48,7 +48,7 @@ impl<C: HttpClient> ClientCredentials<C> {
 
 impl<C: HttpClient> RefreshFn for ClientCredentials<C> {
     async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
-        Grant::new(&self.app, "client_credentials")
+        TokenRequest::new(&self.app, "client_credentials")
             .send(self.client.clone())
             .await?
             .into_session(self.app.login_url())

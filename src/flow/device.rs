@@ -9,7 +9,7 @@ use super::refresh_token;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
     http::transport::HttpClient,
-    oauth::{App, Grant},
+    oauth::{App, TokenRequest},
     refresh::hook::{RefreshContext, RefreshFn},
     report::reason::RefreshDescription,
     secret::Secret,
@@ -153,7 +153,7 @@ impl<C: HttpClient> DeviceFlow<C> {
     ///
     /// If the server refuses, cannot be reached, or answers something else.
     pub async fn begin(&self) -> Result<DeviceCode, RefreshError> {
-        let mut grant = Grant::request(
+        let mut grant = TokenRequest::without_grant_type(
             &self.app,
             "device authorization",
             ("response_type", "device_code"),
@@ -162,7 +162,7 @@ impl<C: HttpClient> DeviceFlow<C> {
             grant = grant.parameter("scope", scope);
         }
         grant
-            .answer(self.client.clone())
+            .send_raw(self.client.clone())
             .await?
             .json("a device code in JSON, with `user_code` and `verification_uri`")
     }
@@ -185,7 +185,7 @@ impl<C: HttpClient> DeviceFlow<C> {
         let asking = async {
             loop {
                 sleep(interval).await;
-                let asked = Grant::new(&self.app, "device")
+                let asked = TokenRequest::new(&self.app, "device")
                     .secret("code", &code.device_code)
                     .send(self.client.clone())
                     .await;

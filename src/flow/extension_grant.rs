@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{
     error::RefreshError,
     http::transport::HttpClient,
-    oauth::{App, Grant},
+    oauth::{App, TokenRequest},
     refresh::hook::{RefreshContext, RefreshFn},
     report::reason::RefreshDescription,
     secret::Secret,
@@ -89,7 +89,7 @@ impl<C: HttpClient> ExtensionGrant<C> {
 
 impl<C: HttpClient> RefreshFn for ExtensionGrant<C> {
     async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
-        let mut grant = Grant::new(&self.app, &self.grant_type).hide(&self.hidden);
+        let mut grant = TokenRequest::new(&self.app, &self.grant_type).redact(&self.hidden);
         for (name, value) in &self.open_parameters {
             grant = grant.parameter(name, value);
         }

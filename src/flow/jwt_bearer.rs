@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{
     error::RefreshError,
     http::transport::HttpClient,
-    oauth::{App, Grant},
+    oauth::{App, TokenRequest},
     refresh::hook::{RefreshContext, RefreshFn},
     report::reason::RefreshDescription,
     secret::Secret,
@@ -14,7 +14,7 @@ use crate::{
 #[cfg(feature = "jwt")]
 use {
     crate::{
-        oauth::clock::Clock,
+        oauth::clock::WallClock,
         oauth::{PrivateKey, assertion},
     },
     std::time::{Duration, SystemTime},
@@ -65,7 +65,7 @@ struct Signed {
     key: PrivateKey,
     audience: Option<String>,
     lifetime: Duration,
-    clock: Clock,
+    clock: WallClock,
 }
 
 impl<C: HttpClient> JwtBearer<C> {
@@ -116,7 +116,7 @@ impl<C: HttpClient> JwtBearer<C> {
                 key,
                 audience: None,
                 lifetime: assertion::LIFETIME,
-                clock: Clock::system(),
+                clock: WallClock::system(),
             }),
         }
     }
@@ -137,7 +137,7 @@ impl<C: HttpClient> JwtBearer<C> {
 
     /// Reads the time from another clock than the machine's.
     pub fn clock(self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        self.with(|signed| signed.clock = Clock::new(now))
+        self.with(|signed| signed.clock = WallClock::new(now))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Signed)) -> Self {
@@ -155,7 +155,7 @@ impl Signed {
             .audience
             .clone()
             .unwrap_or_else(|| app.login_url().audience());
-        assertion::Assertion {
+        assertion::AssertionClaims {
             issuer: app.client_id(),
             subject: &self.username,
             audience: &audience,
@@ -172,7 +172,7 @@ impl<C: HttpClient> RefreshFn for JwtBearer<C> {
             #[cfg(feature = "jwt")]
             Assertion::Signed(signed) => signed.sign(&self.app)?,
         };
-        Grant::new(&self.app, GRANT_TYPE)
+        TokenRequest::new(&self.app, GRANT_TYPE)
             .unauthenticated()
             .secret("assertion", &assertion)
             .send(self.client.clone())

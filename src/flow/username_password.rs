@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::{
     error::RefreshError,
     http::transport::HttpClient,
-    oauth::{App, Grant},
+    oauth::{App, TokenRequest},
     refresh::hook::{RefreshContext, RefreshFn},
     report::reason::RefreshDescription,
     secret::Secret,
@@ -76,10 +76,10 @@ impl<C: HttpClient> UsernamePassword<C> {
 impl<C: HttpClient> RefreshFn for UsernamePassword<C> {
     async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
         let password = self.password.with_token();
-        Grant::new(&self.app, "password")
+        TokenRequest::new(&self.app, "password")
             .parameter("username", &self.username)
             .secret("password", &password)
-            .hide(self.password.parts())
+            .redact(self.password.parts())
             .send(self.client.clone())
             .await?
             .into_session(self.app.login_url())

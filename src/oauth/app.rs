@@ -1,10 +1,10 @@
-//! The app that acts for its users: an OAuth client (RFC 6749 §2).
+//! An app that acts for its users: an OAuth client (RFC 6749 §2).
 
 use crate::{
     oauth::client_authentication::ClientAuthentication, secret::Secret, session::url::LoginUrl,
 };
 
-/// An external client app or connected app: where it logs in, and what it is registered as.
+/// An external client app or connected app: its client id, its login URL, and how it authenticates itself.
 ///
 /// ```
 /// use tower_salesforce_auth::{LoginUrl, oauth::App};
@@ -22,7 +22,7 @@ pub struct App {
 }
 
 impl App {
-    /// An app with this client id, which does not authenticate itself.
+    /// Makes an app with this client id. By default it does not authenticate itself.
     #[doc(alias = "consumer key")]
     pub fn new(login_url: LoginUrl, client_id: impl Into<String>) -> Self {
         Self {
@@ -32,26 +32,26 @@ impl App {
         }
     }
 
-    /// Authenticates the app by its secret, sent in the form: [`ClientAuthentication::secret`].
+    /// Authenticates the app with its secret, as a form parameter: [`ClientAuthentication::secret`].
     #[doc(alias = "consumer secret")]
     #[must_use]
     pub fn client_secret(self, client_secret: impl Into<Secret>) -> Self {
         self.client_authentication(ClientAuthentication::secret(client_secret))
     }
 
-    /// Authenticates the app in another way. [`ClientAuthentication::none`] by default.
+    /// Sets how the app authenticates itself. Default: [`ClientAuthentication::none`].
     #[must_use]
     pub fn client_authentication(mut self, authentication: ClientAuthentication) -> Self {
         self.authentication = authentication;
         self
     }
 
-    /// Where it logs in.
+    /// The URL of the server that the app logs in at.
     pub fn login_url(&self) -> &LoginUrl {
         &self.login_url
     }
 
-    /// What it is registered as.
+    /// The client id: the "consumer key" in Salesforce's setup pages.
     pub fn client_id(&self) -> &str {
         &self.client_id
     }

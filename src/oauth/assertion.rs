@@ -4,29 +4,29 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::{
     error::{BoxError, Error},
-    oauth::{clock::Clock, private_key::PrivateKey},
+    oauth::{clock::WallClock, private_key::PrivateKey},
     secret::Secret,
 };
 
-/// How long an assertion is good for, unless another time is asked for. Salesforce accepts three minutes at most.
+/// The default lifetime of an assertion. Salesforce accepts at most three minutes.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(120);
 
-/// Who says something of whom, and to whom.
-pub(crate) struct Assertion<'a> {
-    /// The app (`iss`).
+/// The claims of an assertion, except for its expiry.
+pub(crate) struct AssertionClaims<'a> {
+    /// The app's client id (`iss`).
     pub(crate) issuer: &'a str,
-    /// The user, or the app itself (`sub`).
+    /// The user name, or the client id if the app authenticates itself (`sub`).
     pub(crate) subject: &'a str,
-    /// Who it is for (`aud`).
+    /// The server that the assertion is for (`aud`).
     pub(crate) audience: &'a str,
 }
 
-impl Assertion<'_> {
-    /// The assertion, good from now for this long.
+impl AssertionClaims<'_> {
+    /// Signs the claims. The assertion is valid from now until `lifetime` is over.
     pub(crate) fn sign(
         &self,
         key: &PrivateKey,
-        clock: &Clock,
+        clock: &WallClock,
         lifetime: Duration,
     ) -> Result<Secret, BoxError> {
         let expires = clock

@@ -1,4 +1,4 @@
-//! The authorization request: where the user is sent to log in and consent (RFC 6749 §4.1.1).
+//! The authorization request, which sends the user to log in and consent (RFC 6749 §4.1.1).
 
 use std::fmt;
 
@@ -13,11 +13,11 @@ use crate::{
 
 // === AuthorizationUrl ===
 
-/// Builds the URL that a user is sent to (RFC 6749 §4.1.1; Salesforce Help, "OAuth 2.0 Web Server Flow for Web App
-/// Integration").
+/// Builds the URL that a user logs in and consents at (RFC 6749 §4.1.1; Salesforce Help, "OAuth 2.0 Web Server Flow for
+/// Web App Integration").
 ///
-/// A `state` and a PKCE code verifier are generated for each authorization, and have to be kept, by the user's browser
-/// session, until the callback comes: [`PendingAuthorization`].
+/// [`build`](Self::build) generates a `state` and a PKCE code verifier for each authorization. Keep both in the user's
+/// browser session until the callback: see [`PendingAuthorization`].
 ///
 /// ```
 /// use tower_salesforce_auth::{LoginUrl, oauth::{App, AuthorizationUrl, Prompt}};
@@ -28,12 +28,13 @@ use crate::{
 ///     .prompt([Prompt::Login, Prompt::Consent])
 ///     .login_hint("user@example.com")
 ///     .build()?;
-/// assert!(request.url().starts_with("https://login.salesforce.com/services/oauth2/authorize?response_type=code&"));
+/// let endpoint = "https://login.salesforce.com/services/oauth2/authorize";
+/// assert!(request.url().starts_with(endpoint));
 /// assert!(request.url().contains("&code_challenge_method=S256"));
 /// # Ok::<_, tower_salesforce_auth::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "nothing is generated before `build`"]
+#[must_use = "call `build` to make the URL"]
 pub struct AuthorizationUrl<'a> {
     app: &'a App,
     redirect_uri: &'a str,
@@ -42,36 +43,36 @@ pub struct AuthorizationUrl<'a> {
     parameters: Vec<(String, String)>,
 }
 
-/// What the user is asked (`prompt`).
+/// What the login page asks the user for (`prompt`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Prompt {
-    /// To log in, even if there is a session.
+    /// Asks the user to log in, even if the browser has a session.
     Login,
-    /// To consent, even if that was done.
+    /// Asks the user to consent, even if the user did so before.
     Consent,
-    /// Which account to use.
+    /// Asks the user which account to use.
     SelectAccount,
 }
 
-/// How the login and consent pages are laid out (`display`).
+/// The layout of the login and consent pages (`display`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[doc(alias = "display")]
 pub enum PageDisplay {
-    /// For a whole page. The default.
+    /// A full page. The default.
     Page,
-    /// For a small window.
+    /// A popup window.
     Popup,
-    /// For a phone with a touch screen.
+    /// A phone with a touch screen.
     Touch,
-    /// For a phone without.
+    /// A phone without a touch screen.
     Mobile,
 }
 
 impl<'a> AuthorizationUrl<'a> {
-    /// An authorization of this app, whose answer is sent to `redirect_uri`: one of the app's callback URLs, to the
-    /// letter.
+    /// Makes an authorization URL for this app. `redirect_uri` receives the response and must equal one of the app's
+    /// callback URLs exactly.
     pub fn new(app: &'a App, redirect_uri: &'a str) -> Self {
         Self {
             app,
@@ -82,13 +83,14 @@ impl<'a> AuthorizationUrl<'a> {
         }
     }
 
-    /// The scopes, space-separated. All that the app has, by default. With `refresh_token`, or `offline_access`, there
-    /// will be a refresh token.
+    /// Sets the scopes, separated by spaces. Default: all scopes of the app.
+    ///
+    /// With the scope `refresh_token` or `offline_access`, the server issues a refresh token.
     pub fn scope(self, scope: impl Into<String>) -> Self {
         self.parameter("scope", scope)
     }
 
-    /// What to ask the user for, even if it is known already. By default, what is not.
+    /// Sets what the pages ask the user for. Default: only what the server does not know yet.
     pub fn prompt(self, prompts: impl IntoIterator<Item = Prompt>) -> Self {
         let names: Vec<_> = prompts
             .into_iter()
@@ -101,12 +103,12 @@ impl<'a> AuthorizationUrl<'a> {
         self.parameter("prompt", names.join(" "))
     }
 
-    /// The user name to begin with on the login page.
+    /// Sets the user name that the login page suggests.
     pub fn login_hint(self, username: impl Into<String>) -> Self {
         self.parameter("login_hint", username)
     }
 
-    /// How the pages are laid out. [`PageDisplay::Page`] by default.
+    /// Sets the layout of the pages. Default: [`PageDisplay::Page`].
     pub fn display(self, display: PageDisplay) -> Self {
         let name = match display {
             PageDisplay::Page => "page",
@@ -117,28 +119,30 @@ impl<'a> AuthorizationUrl<'a> {
         self.parameter("display", name)
     }
 
-    /// Shows no page at all: if one were needed, the answer is the error `immediate_unsuccessful`. Off by default, and
-    /// not for Experience Cloud sites.
+    /// Shows no page. If the user has to log in or consent, the response is the error `immediate_unsuccessful`.
+    /// Default: `false`.
+    ///
+    /// Experience Cloud sites do not support this option.
     pub fn immediate(self, immediate: bool) -> Self {
         self.parameter("immediate", if immediate { "true" } else { "false" })
     }
 
-    /// A value to find again in the ID token (OpenID Connect Core 1.0 §3.1.2.1).
+    /// Sets a value that the ID token repeats (OpenID Connect Core 1.0 §3.1.2.1).
     pub fn nonce(self, nonce: impl Into<String>) -> Self {
         self.parameter("nonce", nonce)
     }
 
-    /// The developer name of the single sign-on provider to log in with.
+    /// Sets the developer name of the single sign-on provider that the user logs in with.
     pub fn sso_provider(self, developer_name: impl Into<String>) -> Self {
         self.parameter("sso_provider", developer_name)
     }
 
-    /// The id of a mobile device.
+    /// Sets the id of a mobile device.
     pub fn device_id(self, device_id: impl Into<String>) -> Self {
         self.parameter("device_id", device_id)
     }
 
-    /// Any other parameter. One that was set before is replaced.
+    /// Sets any other parameter. A later value replaces an earlier one of the same name.
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         let name = name.into();
         self.parameters.retain(|(known, _)| *known != name);
@@ -146,26 +150,27 @@ impl<'a> AuthorizationUrl<'a> {
         self
     }
 
-    /// A `state` of one's own, which has to be unguessable. Generated by default.
+    /// Sets the `state`, which must be unguessable. Default: a random one.
     pub fn state(mut self, state: impl Into<Secret>) -> Self {
         self.state = Some(state.into());
         self
     }
 
-    /// A code verifier of one's own, which must not be used for any other authorization. Generated by default.
+    /// Sets the code verifier, which must be new for each authorization. Default: a random one.
     pub fn pkce(mut self, pkce: Pkce) -> Self {
         self.pkce = Some(pkce);
         self
     }
 
-    /// The URL, and what to keep until its answer comes.
+    /// Builds the URL, and the values to keep until the callback.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`] if the given `state` is empty, [`ErrorKind::InvalidUrl`] if a parameter was given that
-    /// is this builder's own, and [`ErrorKind::NoRandomness`] if the operating system has no randomness to give.
+    /// - [`ErrorKind::InvalidKey`] if the given `state` is empty.
+    /// - [`ErrorKind::InvalidUrl`] if a [`parameter`](Self::parameter) has a name that this builder sets by itself.
+    /// - [`ErrorKind::NoRandomness`] if the operating system has no random numbers.
     pub fn build(self) -> Result<AuthorizationRequest, Error> {
-        const OWN: [&str; 6] = [
+        const RESERVED: [&str; 6] = [
             "response_type",
             "client_id",
             "redirect_uri",
@@ -173,14 +178,14 @@ impl<'a> AuthorizationUrl<'a> {
             "code_challenge",
             "code_challenge_method",
         ];
-        let given = self
+        let reserved = self
             .parameters
             .iter()
-            .find(|(name, _)| OWN.contains(&&**name));
-        if let Some((name, _)) = given {
+            .find(|(name, _)| RESERVED.contains(&&**name));
+        if let Some((name, _)) = reserved {
             return Err(Error::new(
                 ErrorKind::InvalidUrl,
-                format!("the authorization URL has a `{name}` of its own: do not add another"),
+                format!("the authorization URL already has a `{name}`: do not add another"),
             ));
         }
         let state = match self.state {
@@ -218,7 +223,7 @@ impl<'a> AuthorizationUrl<'a> {
 
 // === AuthorizationRequest ===
 
-/// One authorization that a user is asked for; made by [`AuthorizationUrl::build`].
+/// One authorization request, made by [`AuthorizationUrl::build`].
 #[derive(Clone)]
 pub struct AuthorizationRequest {
     url: String,
@@ -226,23 +231,23 @@ pub struct AuthorizationRequest {
 }
 
 impl AuthorizationRequest {
-    /// Where to send the user.
+    /// The URL to send the user to.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// What to keep for the callback.
+    /// The values to keep until the callback.
     pub fn pending(&self) -> &PendingAuthorization {
         &self.pending
     }
 
-    /// Where to send the user, and what to keep for the callback.
+    /// Returns the URL to send the user to, and the values to keep until the callback.
     pub fn into_parts(self) -> (String, PendingAuthorization) {
         (self.url, self.pending)
     }
 }
 
-/// The URL has the `state` in it.
+/// Leaves out the URL, which contains the `state`.
 impl fmt::Debug for AuthorizationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthorizationRequest")
@@ -253,11 +258,13 @@ impl fmt::Debug for AuthorizationRequest {
 
 // === PendingAuthorization ===
 
-/// What has to be known again when the user comes back: the `state` that tells that the answer is to this authorization
-/// (RFC 6749 §10.12), and the code verifier that its code can be exchanged with (RFC 7636).
+/// The secrets of an authorization request, which the callback is checked against.
 ///
-/// Keep both where only this user's browser session can get at them, a server-side session or a signed and encrypted
-/// cookie for one, and use them once.
+/// The `state` shows that a callback belongs to this authorization (RFC 6749 §10.12). The code verifier lets its code
+/// be exchanged (RFC 7636).
+///
+/// Store both where only this user's browser session can read them, for example in a server-side session or in a signed
+/// and encrypted cookie. Use them once.
 ///
 /// ```
 /// use tower_salesforce_auth::oauth::PendingAuthorization;
@@ -274,29 +281,30 @@ pub struct PendingAuthorization {
 }
 
 impl PendingAuthorization {
-    /// What was kept of an [`AuthorizationRequest`].
+    /// Restores the values of an earlier [`AuthorizationRequest`].
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`] if the state is empty, or the code verifier is [none](Pkce::from_verifier).
+    /// [`ErrorKind::InvalidKey`] if the state is empty, or if the code verifier is [invalid](Pkce::from_verifier).
     pub fn new(state: impl Into<Secret>, code_verifier: impl Into<Secret>) -> Result<Self, Error> {
         let state = state.into();
         if state.expose().is_empty() {
             return Err(Error::new(
                 ErrorKind::InvalidKey,
-                "the state of an authorization is empty, and could tell nobody's callback from another's",
+                "the state of the authorization is empty, so its callback could not be recognised: use an unguessable \
+                 value",
             ));
         }
         let pkce = Pkce::from_verifier(code_verifier)?;
         Ok(Self { state, pkce })
     }
 
-    /// The `state` that the callback has to bring back.
+    /// The `state` that the callback must repeat.
     pub fn state(&self) -> &Secret {
         &self.state
     }
 
-    /// The code verifier that goes with the code.
+    /// The code verifier that is sent together with the code.
     pub fn code_verifier(&self) -> &Secret {
         self.pkce.verifier()
     }

@@ -1,4 +1,4 @@
-//! The authorization response: what the user's browser brings back (RFC 6749 §4.1.2).
+//! The authorization response, which the user's browser carries to the app (RFC 6749 §4.1.2).
 
 use std::fmt;
 
@@ -10,13 +10,14 @@ use crate::{
     secret::Secret,
 };
 
-/// The answer to an authorization request, as the redirect to the app brought it: a code, or an error.
+/// The response to an authorization request, read from the app's redirect URI: a code or an error.
 ///
 /// ```
 /// use tower_salesforce_auth::oauth::{Callback, PendingAuthorization};
 ///
 /// # let pending = PendingAuthorization::new("xyzzy", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")?;
-/// let callback = Callback::parse("https://app.example.com/callback?code=aPrx%3D%3D&state=xyzzy")?;
+/// let url = "https://app.example.com/callback?code=aPrx%3D%3D&state=xyzzy";
+/// let callback = Callback::parse(url)?;
 /// assert_eq!(callback.code(&pending)?.expose(), "aPrx==");
 ///
 /// let denied = Callback::parse("/callback?error=access_denied&state=xyzzy")?;
@@ -32,11 +33,11 @@ pub struct Callback {
 }
 
 impl Callback {
-    /// Reads the URL that was requested, the path and query of it, or the query alone.
+    /// Parses the requested URL. The path and query, or the query alone, is enough.
     ///
     /// # Errors
     ///
-    /// [`RefreshErrorKind::InvalidCallback`] if there is neither a code nor an error in it, or one of them twice.
+    /// [`RefreshErrorKind::InvalidCallback`] if the URL contains neither a code nor an error, or a parameter twice.
     pub fn parse(url: &str) -> Result<Self, RefreshError> {
         let url = url.split_once('#').map_or(url, |(url, _)| url);
         let query = url.split_once('?').map_or(url, |(_, query)| query);
@@ -64,33 +65,33 @@ impl Callback {
         callback.code.take_if(|code| code.expose().is_empty());
         if callback.code.is_none() && callback.error.is_none() {
             return Err(invalid(
-                "the callback has neither a `code` nor an `error`: give the URL that the browser requested, query \
-                 included",
+                "the callback has neither a `code` nor an `error`: pass the URL that the browser requested, including \
+                 its query",
             ));
         }
         Ok(callback)
     }
 
-    /// The code, if this is the answer to the pending authorization, and the user allowed it.
+    /// Returns the code if the callback belongs to the pending authorization and the user consented.
     ///
-    /// The state is compared in constant time, and before anything else is believed.
+    /// This method checks the state first, in constant time.
     ///
     /// # Errors
     ///
-    /// [`RefreshErrorKind::InvalidCallback`] if the state is another, or missing, and [`RefreshErrorKind::Refused`] with
-    /// the error code of the server, `access_denied` if the user said no.
+    /// - [`RefreshErrorKind::InvalidCallback`] if the state is missing or is not the pending one.
+    /// - [`RefreshErrorKind::Refused`] with the server's error code: `access_denied` if the user did not consent.
     pub fn code(&self, pending: &PendingAuthorization) -> Result<&Secret, RefreshError> {
-        let is_answer = self.state.as_ref().is_some_and(|state| {
+        let has_pending_state = self.state.as_ref().is_some_and(|state| {
             let (state, expected) = (
                 state.expose().as_bytes(),
                 pending.state().expose().as_bytes(),
             );
             state.ct_eq(expected).into()
         });
-        if !is_answer {
+        if !has_pending_state {
             return Err(invalid(
-                "the callback's `state` is not that of the authorization that was begun: it is a forgery, or of another \
-                 attempt in the same browser; begin again",
+                "the callback's `state` is not the one of the pending authorization: the callback is forged, or \
+                 belongs to another attempt in the same browser; begin again",
             ));
         }
         match (&self.error, &self.code) {

@@ -1,4 +1,4 @@
-//! How an app proves to the authorization server that it is the one (RFC 6749 §2.3).
+//! How an app authenticates itself to the authorization server (RFC 6749 §2.3).
 
 use std::fmt;
 
@@ -7,13 +7,16 @@ use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use crate::{
-    error::{RefreshError, RefreshErrorKind},
+    error::{BoxError, RefreshError, RefreshErrorKind},
     secret::Secret,
 };
 #[cfg(feature = "jwt")]
 use {
-    super::assertion::{Assertion, LIFETIME},
-    crate::oauth::{clock::Clock, private_key::PrivateKey},
+    super::{
+        assertion::{AssertionClaims, LIFETIME},
+        clock::WallClock,
+        private_key::PrivateKey,
+    },
     http::Uri,
     std::time::SystemTime,
 };
@@ -28,114 +31,117 @@ use {
 /// assert!(!format!("{basic:?}").contains("1955"));
 /// ```
 #[derive(Clone)]
-pub struct ClientAuthentication(Method);
+pub struct ClientAuthentication(AuthenticationMethod);
 
 #[derive(Clone)]
-enum Method {
+enum AuthenticationMethod {
     None,
     SecretPost(Secret),
     SecretBasic(Secret),
     #[cfg(feature = "jwt")]
     PrivateKeyJwt {
         key: PrivateKey,
-        clock: Clock,
+        clock: WallClock,
     },
 }
 
-/// What a request carries to authenticate its app.
+/// The parameters and the header that authenticate an app in one request.
 #[derive(Default)]
-pub(super) struct Proof {
+pub(super) struct RequestCredentials {
     pub(super) parameters: Vec<(&'static str, Secret)>,
     pub(super) authorization: Option<HeaderValue>,
-    /// What of it must not be seen in an error.
+    /// The values that must not appear in an error.
     pub(super) secrets: Vec<Secret>,
 }
 
 impl ClientAuthentication {
-    /// None: the app is a public client, and "Require Secret" is off for the flow.
+    /// The app does not authenticate itself. It is a public client, and "Require Secret" is off for the flow.
     pub fn none() -> Self {
-        Self(Method::None)
+        Self(AuthenticationMethod::None)
     }
 
-    /// The secret, as a parameter of the form (`client_secret_post`).
+    /// The app sends its secret as a form parameter (`client_secret_post`).
     pub fn secret(client_secret: impl Into<Secret>) -> Self {
-        Self(Method::SecretPost(client_secret.into()))
+        Self(AuthenticationMethod::SecretPost(client_secret.into()))
     }
 
-    /// The secret, in an `Authorization: Basic` header (`client_secret_basic`, RFC 6749 §2.3.1).
+    /// The app sends its secret in an `Authorization: Basic` header (`client_secret_basic`, RFC 6749 §2.3.1).
     pub fn secret_basic(client_secret: impl Into<Secret>) -> Self {
-        Self(Method::SecretBasic(client_secret.into()))
+        Self(AuthenticationMethod::SecretBasic(client_secret.into()))
     }
 
-    /// An assertion, signed anew for each request with the key whose certificate the app has (`private_key_jwt`,
-    /// RFC 7523 §2.2). It is for the token endpoint alone, and good for two minutes.
+    /// The app signs a new assertion for each request (`private_key_jwt`, RFC 7523 §2.2). The app in Salesforce has the
+    /// key's certificate.
+    ///
+    /// The assertion is valid for two minutes. Only the token endpoint accepts it.
     #[cfg(feature = "jwt")]
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     pub fn private_key_jwt(key: PrivateKey) -> Self {
-        Self(Method::PrivateKeyJwt {
+        Self(AuthenticationMethod::PrivateKeyJwt {
             key,
-            clock: Clock::system(),
+            clock: WallClock::system(),
         })
     }
 
-    /// Reads the time from another clock than the machine's. Only [`private_key_jwt`](Self::private_key_jwt) asks for it.
+    /// Replaces the system clock. Only [`private_key_jwt`](Self::private_key_jwt) reads it.
     #[cfg(feature = "jwt")]
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     #[must_use]
     pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        if let Method::PrivateKeyJwt { clock, .. } = &mut self.0 {
-            *clock = Clock::new(now);
+        if let AuthenticationMethod::PrivateKeyJwt { clock, .. } = &mut self.0 {
+            *clock = WallClock::new(now);
         }
         self
     }
 
-    /// The secret, which signatures are made with too, if the app has one.
+    /// The client secret, which is also the key of identity signatures. `None` for an app without one.
     pub(super) fn client_secret(&self) -> Option<&Secret> {
         match &self.0 {
-            Method::SecretPost(secret) | Method::SecretBasic(secret) => Some(secret),
-            Method::None => None,
+            AuthenticationMethod::SecretPost(secret)
+            | AuthenticationMethod::SecretBasic(secret) => Some(secret),
+            AuthenticationMethod::None => None,
             #[cfg(feature = "jwt")]
-            Method::PrivateKeyJwt { .. } => None,
+            AuthenticationMethod::PrivateKeyJwt { .. } => None,
         }
     }
 
-    /// What a request to `endpoint` carries.
+    /// The credentials of a request to `endpoint`.
     #[cfg_attr(not(feature = "jwt"), expect(unused_variables))]
-    pub(super) fn prove(
+    pub(super) fn credentials(
         &self,
         client_id: &str,
         endpoint: &http::Uri,
-    ) -> Result<Proof, RefreshError> {
+    ) -> Result<RequestCredentials, RefreshError> {
         let client_id_parameter = || ("client_id", Secret::from(client_id));
         Ok(match &self.0 {
-            Method::None => Proof {
+            AuthenticationMethod::None => RequestCredentials {
                 parameters: vec![client_id_parameter()],
-                ..Proof::default()
+                ..RequestCredentials::default()
             },
-            Method::SecretPost(secret) => Proof {
+            AuthenticationMethod::SecretPost(secret) => RequestCredentials {
                 parameters: vec![client_id_parameter(), ("client_secret", secret.clone())],
                 secrets: vec![secret.clone()],
-                ..Proof::default()
+                ..RequestCredentials::default()
             },
-            Method::SecretBasic(secret) => {
-                let credentials = basic_credentials(client_id, secret);
-                Proof {
-                    authorization: Some(basic(&credentials)?),
-                    secrets: vec![secret.clone(), credentials],
-                    ..Proof::default()
+            AuthenticationMethod::SecretBasic(secret) => {
+                let encoded = basic_credentials(client_id, secret);
+                RequestCredentials {
+                    authorization: Some(basic_header(&encoded)?),
+                    secrets: vec![secret.clone(), encoded],
+                    ..RequestCredentials::default()
                 }
             }
             #[cfg(feature = "jwt")]
-            Method::PrivateKeyJwt { key, clock } => {
-                let assertion = assertion(key, clock, client_id, endpoint)?;
-                Proof {
+            AuthenticationMethod::PrivateKeyJwt { key, clock } => {
+                let assertion = sign_assertion(key, clock, client_id, endpoint)?;
+                RequestCredentials {
                     parameters: vec![
                         client_id_parameter(),
                         ("client_assertion_type", Secret::from(ASSERTION_TYPE)),
                         ("client_assertion", assertion.clone()),
                     ],
                     secrets: vec![assertion],
-                    ..Proof::default()
+                    ..RequestCredentials::default()
                 }
             }
         })
@@ -146,22 +152,22 @@ impl ClientAuthentication {
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 #[cfg(feature = "jwt")]
-fn assertion(
+fn sign_assertion(
     key: &PrivateKey,
-    clock: &Clock,
+    clock: &WallClock,
     client_id: &str,
     endpoint: &Uri,
 ) -> Result<Secret, RefreshError> {
-    Assertion {
+    AssertionClaims {
         issuer: client_id,
         subject: client_id,
         audience: &endpoint.to_string(),
     }
     .sign(key, clock, LIFETIME)
-    .map_err(unprovable)
+    .map_err(authentication_error)
 }
 
-/// The pair is form-encoded first (RFC 6749 §2.3.1), since a colon separates the two.
+/// Both parts are form-encoded first, because a colon separates them (RFC 6749 §2.3.1).
 fn basic_credentials(client_id: &str, secret: &Secret) -> Secret {
     let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let secret = Zeroizing::new(encode(secret.expose()));
@@ -169,14 +175,14 @@ fn basic_credentials(client_id: &str, secret: &Secret) -> Secret {
     Secret::from(STANDARD.encode(&*pair))
 }
 
-fn basic(credentials: &Secret) -> Result<HeaderValue, RefreshError> {
+fn basic_header(credentials: &Secret) -> Result<HeaderValue, RefreshError> {
     let value = Zeroizing::new(format!("Basic {}", credentials.expose()));
-    let mut value = HeaderValue::from_str(&value).map_err(unprovable)?;
+    let mut value = HeaderValue::from_str(&value).map_err(authentication_error)?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-fn unprovable(error: impl Into<crate::error::BoxError>) -> RefreshError {
+fn authentication_error(error: impl Into<BoxError>) -> RefreshError {
     RefreshError::new(
         RefreshErrorKind::Configuration,
         true,
@@ -188,11 +194,11 @@ fn unprovable(error: impl Into<crate::error::BoxError>) -> RefreshError {
 impl fmt::Debug for ClientAuthentication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let method = match &self.0 {
-            Method::None => "none",
-            Method::SecretPost(_) => "client_secret_post",
-            Method::SecretBasic(_) => "client_secret_basic",
+            AuthenticationMethod::None => "none",
+            AuthenticationMethod::SecretPost(_) => "client_secret_post",
+            AuthenticationMethod::SecretBasic(_) => "client_secret_basic",
             #[cfg(feature = "jwt")]
-            Method::PrivateKeyJwt { .. } => "private_key_jwt",
+            AuthenticationMethod::PrivateKeyJwt { .. } => "private_key_jwt",
         };
         write!(f, "ClientAuthentication({method})")
     }

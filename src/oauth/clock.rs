@@ -1,16 +1,16 @@
-//! What time it is, for assertions that expire: the one place that asks, unless the user knows better.
+//! The clock that assertions take their expiry from.
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
-/// A clock that can be replaced.
+/// A replaceable clock. Default: the system clock.
 #[derive(Clone)]
-pub(crate) struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
+pub(crate) struct WallClock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
-impl Clock {
-    /// The clock of the machine.
+impl WallClock {
+    /// The system clock.
     #[expect(
         clippy::disallowed_methods,
-        reason = "whoever wants another clock gives one"
+        reason = "the one place that reads the system clock; users can replace it"
     )]
     pub(crate) fn system() -> Self {
         Self::new(SystemTime::now)
@@ -25,8 +25,8 @@ impl Clock {
     }
 }
 
-impl fmt::Debug for Clock {
+impl fmt::Debug for WallClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Clock").finish_non_exhaustive()
+        f.debug_struct("WallClock").finish_non_exhaustive()
     }
 }

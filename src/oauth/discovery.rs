@@ -1,4 +1,4 @@
-//! Where the endpoints are (OpenID Connect Discovery 1.0).
+//! The endpoints of an authorization server (OpenID Connect Discovery 1.0).
 
 use serde::{Deserialize, Serialize};
 
@@ -11,42 +11,43 @@ use crate::{
     session::url::{LoginUrl, Origin},
 };
 
-/// The metadata of an authorization server (OpenID Connect Discovery 1.0 §3).
+/// The metadata of an authorization server (OpenID Connect Discovery 1.0 §3), fetched by [`discover`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Discovery {
-    /// Who issues the tokens.
+    /// The URL of the server that issues the tokens.
     pub issuer: String,
-    /// Where users are sent (RFC 6749 §3.1).
+    /// The endpoint that users are sent to (RFC 6749 §3.1).
     pub authorization_endpoint: String,
-    /// Where grants are exchanged (RFC 6749 §3.2).
+    /// The endpoint that exchanges grants for tokens (RFC 6749 §3.2).
     pub token_endpoint: String,
-    /// Where tokens are ended (RFC 7009).
+    /// The endpoint that revokes tokens (RFC 7009).
     pub revocation_endpoint: Option<String>,
-    /// Where one asks about tokens (RFC 7662).
+    /// The endpoint that describes tokens (RFC 7662).
     pub introspection_endpoint: Option<String>,
-    /// Where one asks about the user.
+    /// The endpoint that describes the user.
     pub userinfo_endpoint: Option<String>,
-    /// The keys that ID tokens are signed with (RFC 7517).
+    /// The URL of the keys that sign ID tokens (RFC 7517).
     pub jwks_uri: Option<String>,
-    /// Where apps register themselves (RFC 7591).
+    /// The endpoint that registers apps (RFC 7591).
     pub registration_endpoint: Option<String>,
-    /// Where users are sent to log out; on a My Domain only.
+    /// The page that logs users out. Only a My Domain has one.
     pub end_session_endpoint: Option<String>,
-    /// The scopes that there are.
+    /// The supported scopes.
     #[serde(default)]
     pub scopes_supported: Vec<String>,
-    /// How apps can authenticate themselves.
+    /// The supported ways for apps to authenticate themselves.
     #[serde(default)]
     pub token_endpoint_auth_methods_supported: Vec<String>,
 }
 
 impl Discovery {
-    /// The issuer as a login URL, with the endpoints that the document names.
+    /// Makes a login URL from the issuer and the endpoints.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl) if one of them is not `https` (nor loopback).
+    /// [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl) if one of them is neither `https` nor on a loopback
+    /// host.
     pub fn login_url(&self) -> Result<LoginUrl, Error> {
         let login_url = self
             .issuer
@@ -60,9 +61,9 @@ impl Discovery {
     }
 }
 
-/// Asks an authorization server where its endpoints are (OpenID Connect Discovery 1.0 §4).
+/// Fetches the metadata of an authorization server (OpenID Connect Discovery 1.0 §4).
 ///
-/// Nobody has to: the endpoints are below the login URL.
+/// This call is optional: a [`LoginUrl`] already contains Salesforce's endpoints.
 ///
 /// ```no_run
 /// # use bytes::Bytes;
@@ -80,9 +81,10 @@ impl Discovery {
 ///
 /// # Errors
 ///
-/// [`RefreshErrorKind::InvalidResponse`] if the document is of another issuer (§4.3), or names an endpoint on another host
-/// than the issuer's: secrets would go there. Otherwise if the server cannot be reached or
-/// answers something else.
+/// - [`RefreshErrorKind::InvalidResponse`] if the document belongs to another issuer (§4.3).
+/// - [`RefreshErrorKind::InvalidResponse`] if an endpoint is on another host than the issuer, which would receive
+///   secrets.
+/// - Any error of a server that cannot be reached or sends another response.
 pub async fn discover(
     client: impl HttpClient,
     login_url: &LoginUrl,
@@ -90,28 +92,29 @@ pub async fn discover(
     let endpoint = login_url
         .join("/.well-known/openid-configuration")
         .map_err(RefreshError::configuration)?;
-    let answer = HttpRequest::get(endpoint).send(client).await?;
-    if !answer.status.is_success() {
+    let response = HttpRequest::get(endpoint).send(client).await?;
+    if !response.status.is_success() {
         return Err(RefreshError::new(
             RefreshErrorKind::InvalidResponse,
-            !answer.status.is_server_error(),
+            !response.status.is_server_error(),
             format!(
                 "{} answered {}: expected the metadata of its endpoints",
-                answer.host, answer.status
+                response.host, response.status
             ),
         ));
     }
-    let discovery: Discovery = answer.json("the metadata of its endpoints in JSON")?;
-    let host = &answer.host;
+    let discovery: Discovery = response.json("the metadata of its endpoints in JSON")?;
+    let host = &response.host;
     let issuer: LoginUrl = discovery.issuer.parse().map_err(|error: Error| {
         unusable_response(format!(
-            "{host} answered with metadata whose issuer is none"
+            "{host} answered with metadata whose issuer cannot be used"
         ))
         .with_source(error)
     })?;
     if !issuer.is_same_place(login_url) {
         return Err(unusable_response(format!(
-            "{host} answered with the metadata of another issuer, {issuer}: if that is the org's, make it the login URL"
+            "{host} answered with the metadata of another issuer, {issuer}: if it belongs to the org, use it as the \
+             login URL"
         )));
     }
     let endpoints = [
@@ -124,13 +127,13 @@ pub async fn discover(
     for endpoint in endpoints.into_iter().flatten() {
         let origin = Origin::of_url("an endpoint", endpoint).map_err(|error| {
             unusable_response(format!(
-                "{host} answered with metadata of endpoints that cannot be used"
+                "{host} answered with metadata whose endpoints cannot be used"
             ))
             .with_source(error)
         })?;
         if origin != *issuer.origin() {
             return Err(unusable_response(format!(
-                "{host} names an endpoint at {origin}, which is not its own"
+                "{host} names an endpoint at another origin, {origin}"
             )));
         }
     }

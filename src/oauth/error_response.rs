@@ -1,4 +1,4 @@
-//! Error responses of the token endpoint (RFC 6749 §5.2), and what they mean.
+//! Error responses of the token endpoint (RFC 6749 §5.2), with a hint for each known one.
 
 use http::StatusCode;
 use serde::{Deserialize, de::IgnoredAny};
@@ -18,13 +18,13 @@ struct ErrorResponse {
 }
 
 impl ErrorResponse {
-    /// JSON as a rule; the revocation endpoint writes a form.
+    /// Parses JSON, or the form that the revocation endpoint sends.
     fn parse(body: &[u8]) -> Option<Self> {
         if let Ok(response) = serde_json::from_slice(body) {
             return Some(response);
         }
         if body.trim_ascii_start().starts_with(b"<") {
-            // A page, whose links may look like one.
+            // An HTML page, whose links may look like a form.
             return None;
         }
         let (mut error, mut error_description) = (None, None);
@@ -42,8 +42,8 @@ impl ErrorResponse {
     }
 }
 
-/// Whether an answer with a good status is a refusal all the same: a server in trouble has been seen to answer so. One that
-/// brings a token is none, since the token must not be lost.
+/// Whether a response with a successful status is a refusal: an overloaded server has been seen to send one. A response
+/// that contains a token is not a refusal, because the token must not be lost.
 pub(super) fn is_refusal(response: &HttpResponse) -> bool {
     #[derive(Deserialize)]
     struct Tokens {
@@ -57,7 +57,7 @@ pub(super) fn is_refusal(response: &HttpResponse) -> bool {
         && !serde_json::from_slice(&response.body).is_ok_and(has_token)
 }
 
-/// Reads a refusal to do `what` was asked. `secrets` are kept out of what it says.
+/// Reads the refusal of `request`. The error contains none of `secrets`.
 pub(super) fn refusal(request: &str, response: &HttpResponse, secrets: &[&str]) -> RefreshError {
     let Some(error) = ErrorResponse::parse(&response.body) else {
         let expected = "OAuth error: expected JSON with an `error` field";
@@ -83,7 +83,7 @@ pub(super) fn refusal(request: &str, response: &HttpResponse, secrets: &[&str]) 
     )
 }
 
-/// Reads a refusal of an endpoint that is asked with a token: an OAuth error, or a word in plain text.
+/// Reads the refusal of a request that carried an access token: an OAuth error, or a single word as plain text.
 pub(super) fn plain_refusal(
     request: &str,
     response: &HttpResponse,
@@ -110,13 +110,13 @@ pub(super) fn plain_refusal(
     refusal(request, response, secrets)
 }
 
-/// Reads a refusal that was handed on by the user's browser (RFC 6749 §4.1.2.1).
+/// Reads a refusal that the user's browser carried to the app (RFC 6749 §4.1.2.1).
 pub(super) fn authorization_refusal(
     error: &str,
     description: &str,
     secrets: &[&str],
 ) -> RefreshError {
-    // As Salesforce's documentation prints it, in places.
+    // Salesforce's documentation prints some codes with hyphens.
     let code = &*error.replace('-', "_");
     ServerError {
         host: "Salesforce",
@@ -144,7 +144,7 @@ fn is_transient(code: &str, description: &str) -> bool {
     }
 }
 
-/// Codes that mean the same whatever the status.
+/// Whether the code is terminal even with a status of 429 or 5xx.
 fn is_terminal(code: &str) -> bool {
     matches!(
         code,
@@ -173,55 +173,57 @@ fn is_terminal(code: &str) -> bool {
     )
 }
 
-/// What to do about the refusals that people meet.
+/// What the user can do about a common refusal.
 fn hint(code: &str, description: &str) -> Option<&'static str> {
     let has = |text| contains(description, text);
     Some(match code {
         "invalid_grant" if has("request not supported on this domain") => {
             "client credentials and token exchange work on the org's My Domain only, \
-         https://<MyDomainName>.my.salesforce.com, not on login or test.salesforce.com"
+             https://<MyDomainName>.my.salesforce.com, not on login or test.salesforce.com"
         }
         "invalid_grant" if has("no client credentials user enabled") => {
             "choose a Run As user in the app's client credentials flow policy"
         }
         "invalid_grant" if has("expired access/refresh token") => {
-            "the refresh token was revoked, has expired, was used twice, or is of another login host; a new \
-         authorization is needed"
+            "the refresh token was revoked, has expired, was used twice, or belongs to another login host; a new \
+             authorization is needed"
         }
         "invalid_grant" if has("authorization code") => {
-            "a code is good once and for some minutes; begin a new authorization"
+            "a code can be exchanged once, within a few minutes; begin a new authorization"
         }
         "invalid_grant" if has("code verifier") => {
-            "the code is of an authorization that was begun with another verifier: keep each verifier with the `state` \
-         of its authorization"
+            "the code belongs to an authorization that began with another verifier: store each verifier together with \
+             the `state` of its authorization"
         }
         "invalid_grant" if has("ip restricted") => {
             "the app's or the profile's IP policy excludes this address"
         }
         "invalid_grant" if has("authentication failure") => {
             "wrong user name, password or security token, a locked user, or a blocked flow (Setup > OAuth and OpenID \
-         Connect Settings); do not repeat it, since each try counts towards a lockout"
+             Connect Settings); do not repeat the login, since each attempt counts towards a lockout"
         }
         "invalid_grant" if has("hasn't approved this consumer") => {
-            "pre-authorize the user (the app's policies: Admin approved users, and a profile or permission set), or have \
-         the user authorize the app once, with the scope refresh_token; check that the login URL is of the user's \
-         org"
+            "pre-authorize the user (the app's policies: Admin approved users, and a profile or permission set), or \
+             have the user authorize the app once, with the scope refresh_token; check that the login URL belongs to \
+             the user's org"
         }
         "invalid_grant" if has("invalid assertion") => {
-            "check that the app has the certificate of the key, and that this machine's clock is right"
+            "check that the app has the key's certificate, and that this machine's clock is right"
         }
         "invalid_grant" if has("audience") => {
-            "the audience has to be https://login.salesforce.com, https://test.salesforce.com for a sandbox, or the \
-         site's own login URL"
+            "the audience must be https://login.salesforce.com, https://test.salesforce.com for a sandbox, or the \
+             site's login URL"
         }
-        _ if has("data not available") => "the org is gone, a scratch org that has expired for one",
+        _ if has("data not available") => {
+            "the org no longer exists, for example because it was a scratch org and has expired"
+        }
         "invalid_grant" if has("inactive user") => "the user was deactivated",
         "invalid_grant" if has("login hours") => "the profile's login hours exclude this time",
         "invalid_app_access" => {
             "assign the app to the user's profile or permission set (the app's policies: Admin approved users)"
         }
         "invalid_client_id" => {
-            "there is no such app on this host: check the consumer key and the login URL; a new app may need ten minutes"
+            "this host does not know the app: check the consumer key and the login URL; a new app may need ten minutes"
         }
         "invalid_client" => "check the consumer secret",
         "invalid_request" if has("refresh_token") => "add the scope refresh_token to the app",
@@ -230,9 +232,9 @@ fn hint(code: &str, description: &str) -> Option<&'static str> {
             "enable the flow in the app's OAuth settings"
         }
         "redirect_uri_mismatch" => {
-            "the redirect URI has to be one of the app's callback URLs, to the letter"
+            "the redirect URI must equal one of the app's callback URLs exactly"
         }
-        "Bad_OAuth_Token" => "the session has expired, or was ended",
+        "Bad_OAuth_Token" => "the session has expired, or was revoked",
         "access_denied" => "the user did not allow it",
         "immediate_unsuccessful" => {
             "the user has to log in or consent: ask again without `immediate`"

@@ -1,33 +1,33 @@
-//! Who the user of a session is.
+//! The user behind a session: the identity URL and the userinfo endpoint.
 
 use std::collections::BTreeMap;
 
-use http::{HeaderValue, Uri, header::AUTHORIZATION};
+use http::{Uri, header::AUTHORIZATION, uri::PathAndQuery};
 use serde::{Deserialize, Serialize};
 
 use super::error_response;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    http::transport::{HttpClient, HttpRequest},
+    http::transport::{HttpClient, HttpRequest, HttpResponse},
     session::session::Session,
 };
 
 // === Identity ===
 
-/// What the identity URL tells of a user (Salesforce Help, "Identity URLs").
+/// The user, as the identity URL describes them (Salesforce Help, "Identity URLs").
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[serde(default)]
 pub struct Identity {
-    /// The identity URL itself.
+    /// The identity URL.
     pub id: String,
-    /// The 18-character id of the user.
+    /// The user's 18-character id.
     pub user_id: String,
-    /// The 18-character id of the org.
+    /// The org's 18-character id.
     pub organization_id: String,
-    /// The user name, which is what the user logs in with.
+    /// The user name, with which the user logs in.
     pub username: Option<String>,
-    /// The name as it is shown.
+    /// The display name.
     pub display_name: Option<String>,
     /// The nickname.
     pub nick_name: Option<String>,
@@ -37,26 +37,27 @@ pub struct Identity {
     pub last_name: Option<String>,
     /// The e-mail address.
     pub email: Option<String>,
-    /// Whether the address was verified.
+    /// Whether the e-mail address is verified.
     pub email_verified: Option<bool>,
-    /// `STANDARD` and the like.
+    /// The type of user, for example `STANDARD`.
     pub user_type: Option<String>,
-    /// `en_US` and the like: the language of the user interface.
+    /// The language of the user interface, for example `en_US`.
     pub language: Option<String>,
-    /// `en_US` and the like: how numbers and dates are written.
+    /// The format of numbers and dates, for example `en_US`.
     pub locale: Option<String>,
-    /// `America/Los_Angeles` and the like.
+    /// The time zone, for example `America/Los_Angeles`.
     pub timezone: Option<String>,
     /// Whether the user is active.
     pub active: Option<bool>,
-    /// The URLs of the APIs, by name (`rest`, `partner`, …), with `{version}` to be replaced.
+    /// The URLs of the APIs by name (`rest`, `partner`, …). Each contains `{version}`, to be replaced by an API
+    /// version.
     pub urls: BTreeMap<String, serde_json::Value>,
 }
 
-/// Asks for the identity behind a session (Salesforce Help, "Identity URLs").
+/// Fetches the identity of a session's user (Salesforce Help, "Identity URLs").
 ///
-/// The identity URL is asked at the session's instance, which answers at the same path, so that the token goes nowhere
-/// else.
+/// This function asks the session's instance, which serves the identity at the same path. The token goes to no other
+/// host.
 ///
 /// ```no_run
 /// # use bytes::Bytes;
@@ -75,8 +76,10 @@ pub struct Identity {
 ///
 /// # Errors
 ///
-/// [`RefreshErrorKind::Configuration`] if the session has no identity URL. Otherwise if the server refuses, cannot be
-/// reached, or answers something else; the token may have expired, which it tells by `Bad_OAuth_Token`.
+/// - [`RefreshErrorKind::Configuration`] if the session has no identity URL.
+/// - [`RefreshErrorKind::Refused`] if the server refuses the token: with the code `Bad_OAuth_Token` if the session
+///   expired.
+/// - Any error of a server that cannot be reached or sends another response.
 pub async fn identity(
     client: impl HttpClient,
     session: &Session,
@@ -89,38 +92,33 @@ pub async fn identity(
             RefreshError::new(
                 RefreshErrorKind::Configuration,
                 true,
-                "the session has no identity URL: a session that was made by hand has one only if it was given one, \
-                 and a SOAP session has none (ask `userinfo` instead)",
+                "the session has no identity URL: SOAP sessions never have one, and sessions made by hand only with \
+                 `with_identity_url` (call `userinfo` instead)",
             )
         })?;
-    let endpoint = session
-        .instance_url()
-        .origin()
-        .join(path)
-        .map_err(RefreshError::configuration)?;
-    ask(client, session, endpoint, "identity request")
+    get_from_instance(client, session, path, "identity request")
         .await?
         .json("an identity in JSON")
 }
 
 // === UserInfo ===
 
-/// What the userinfo endpoint tells of a user (OpenID Connect Core 1.0 §5.3).
+/// The user, as the userinfo endpoint describes them (OpenID Connect Core 1.0 §5.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[serde(default)]
 pub struct UserInfo {
-    /// The identity URL of the user.
+    /// The user's identity URL.
     pub sub: String,
-    /// The 18-character id of the user.
+    /// The user's 18-character id.
     pub user_id: String,
-    /// The 18-character id of the org.
+    /// The org's 18-character id.
     pub organization_id: String,
-    /// The user name, which is what the user logs in with.
+    /// The user name, with which the user logs in.
     pub preferred_username: Option<String>,
     /// The nickname.
     pub nickname: Option<String>,
-    /// The name as it is shown.
+    /// The display name.
     pub name: Option<String>,
     /// The given name.
     pub given_name: Option<String>,
@@ -128,28 +126,31 @@ pub struct UserInfo {
     pub family_name: Option<String>,
     /// The e-mail address.
     pub email: Option<String>,
-    /// Whether the address was verified.
+    /// Whether the e-mail address is verified.
     pub email_verified: Option<bool>,
-    /// `America/Los_Angeles` and the like.
+    /// The time zone, for example `America/Los_Angeles`.
     pub zoneinfo: Option<String>,
-    /// The profile page.
+    /// The URL of the profile page.
     pub profile: Option<String>,
-    /// A picture of the user.
+    /// The URL of a picture of the user.
     pub picture: Option<String>,
-    /// `STANDARD` and the like.
+    /// The type of user, for example `STANDARD`.
     pub user_type: Option<String>,
-    /// `en_US` and the like: the language of the user interface.
+    /// The language of the user interface, for example `en_US`.
     pub language: Option<String>,
-    /// `en_US` and the like: how numbers and dates are written.
+    /// The format of numbers and dates, for example `en_US`.
     pub locale: Option<String>,
     /// Whether the user is active.
     pub active: Option<bool>,
-    /// The URLs of the APIs, by name (`rest`, `partner`, …), with `{version}` to be replaced.
+    /// The URLs of the APIs by name (`rest`, `partner`, …). Each contains `{version}`, to be replaced by an API
+    /// version.
     pub urls: BTreeMap<String, serde_json::Value>,
 }
 
-/// Asks the userinfo endpoint of the session's instance (OpenID Connect Core 1.0 §5.3; Salesforce Help, "Query for User
-/// Information"). It works for every kind of session, SOAP ones included.
+/// Fetches the user of a session from the instance's userinfo endpoint (OpenID Connect Core 1.0 §5.3; Salesforce Help,
+/// "Query for User Information").
+///
+/// This function works for every kind of session, including SOAP sessions.
 ///
 /// ```no_run
 /// # use bytes::Bytes;
@@ -168,40 +169,38 @@ pub struct UserInfo {
 ///
 /// # Errors
 ///
-/// If the server refuses, cannot be reached, or answers something else; the token may have expired, which it tells by
-/// `Bad_OAuth_Token`.
+/// - [`RefreshErrorKind::Refused`] if the server refuses the token: with the code `Bad_OAuth_Token` if the session
+///   expired.
+/// - Any error of a server that cannot be reached or sends another response.
 pub async fn userinfo(
     client: impl HttpClient,
     session: &Session,
 ) -> Result<UserInfo, RefreshError> {
-    let path = http::uri::PathAndQuery::from_static("/services/oauth2/userinfo");
+    let path = PathAndQuery::from_static("/services/oauth2/userinfo");
+    get_from_instance(client, session, path, "userinfo request")
+        .await?
+        .json("user information in JSON")
+}
+
+/// Sends a GET with the session's token to the session's instance. A refusal is an error.
+async fn get_from_instance(
+    client: impl HttpClient,
+    session: &Session,
+    path: PathAndQuery,
+    request: &str,
+) -> Result<HttpResponse, RefreshError> {
     let endpoint = session
         .instance_url()
         .origin()
         .join(path)
         .map_err(RefreshError::configuration)?;
-    ask(client, session, endpoint, "userinfo request")
-        .await?
-        .json("user information in JSON")
-}
-
-async fn ask(
-    client: impl HttpClient,
-    session: &Session,
-    endpoint: Uri,
-    what: &str,
-) -> Result<crate::http::transport::HttpResponse, RefreshError> {
-    let authorization: HeaderValue = session.authorization().clone();
-    let answer = HttpRequest::get(endpoint)
-        .with_header(AUTHORIZATION, authorization)
+    let response = HttpRequest::get(endpoint)
+        .with_header(AUTHORIZATION, session.authorization().clone())
         .send(client)
         .await?;
-    if answer.status.is_success() {
-        return Ok(answer);
+    if response.status.is_success() {
+        return Ok(response);
     }
-    Err(error_response::plain_refusal(
-        what,
-        &answer,
-        &[session.access_token().expose()],
-    ))
+    let secrets = [session.access_token().expose()];
+    Err(error_response::plain_refusal(request, &response, &secrets))
 }

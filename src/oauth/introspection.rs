@@ -4,35 +4,35 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer};
 
-use super::{app::App, token::authenticated};
+use super::{app::App, token::post_authenticated};
 use crate::{error::RefreshError, http::transport::HttpClient, secret::Secret};
 
-/// What the server knows of a token (RFC 7662 §2.2).
+/// A token, as the authorization server describes it (RFC 7662 §2.2).
 ///
-/// Of a token that is unknown, expired, revoked, of another app, or a plain session id of the username-password flow, it
-/// says that it is not active, and no more.
+/// The server only reports `active: false` for a token that is unknown, expired, revoked or of another app. It does the
+/// same for a plain session id of the username-password flow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Introspection {
-    /// Whether the token is good now, for all that the server tells this app.
+    /// Whether the token is valid now. Tokens of other apps count as inactive.
     pub active: bool,
-    /// The scope, space-separated.
+    /// The scopes, separated by spaces.
     pub scope: Option<String>,
-    /// The app that the token was issued to.
+    /// The client id of the app that the token was issued to.
     pub client_id: Option<String>,
-    /// The user's name.
+    /// The user name.
     pub username: Option<String>,
-    /// The identity URL of the user.
+    /// The user's identity URL.
     pub sub: Option<String>,
-    /// `access_token` or `refresh_token`.
+    /// The kind of token: `access_token` or `refresh_token`.
     pub token_type: Option<String>,
-    /// When it ends: the one way to learn this of an opaque access token.
+    /// When the token expires. No other call reports the expiry of an opaque access token.
     #[serde(default, deserialize_with = "seconds")]
     pub exp: Option<SystemTime>,
-    /// When it was issued.
+    /// When the token was issued.
     #[serde(default, deserialize_with = "seconds")]
     pub iat: Option<SystemTime>,
-    /// When it becomes good.
+    /// When the token becomes valid.
     #[serde(default, deserialize_with = "seconds")]
     pub nbf: Option<SystemTime>,
 }
@@ -57,7 +57,7 @@ pub struct Introspection {
 ///
 /// # Errors
 ///
-/// If the server refuses, cannot be reached, or answers something else.
+/// Any error of a server that refuses, cannot be reached, or sends another response.
 pub async fn introspect(
     client: impl HttpClient,
     app: &App,
@@ -68,7 +68,7 @@ pub async fn introspect(
         .join("/services/oauth2/introspect")
         .map_err(RefreshError::configuration)?;
     let parameters = [("token", token.expose())];
-    authenticated(
+    post_authenticated(
         client,
         app,
         endpoint,

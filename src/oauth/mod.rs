@@ -1,20 +1,21 @@
-//! OAuth 2.0 as Salesforce speaks it: its messages as types, and each of its calls as a function.
+//! Salesforce's OAuth 2.0: each message as a type, and each call as a function.
 //!
-//! The [flows](crate::flow) are built on these. They are here for whoever wants a call by hand: a function sends one
-//! request with an [`HttpClient`](crate::flow::HttpClient), and returns what came of it.
+//! The [flows](crate::flow) are built on these items. Use them directly to make a single call: a function sends one
+//! request with an [`HttpClient`](crate::flow::HttpClient) and returns the parsed response.
 //!
 //! | call | function |
 //! |---|---|
 //! | send a user to log in and consent | [`AuthorizationUrl`], [`Callback`] |
 //! | exchange a refresh token (RFC 6749 §6) | [`refresh_token`] |
-//! | any other grant (RFC 6749 §4.5) | [`flow::ExtensionGrant`](crate::flow::ExtensionGrant) |
-//! | end a token (RFC 7009) | [`revoke`] |
-//! | ask what a token is good for (RFC 7662) | [`introspect`] |
-//! | ask who the user is | [`identity`], [`userinfo`] |
-//! | ask where the endpoints are (OpenID Connect Discovery 1.0) | [`discover`] |
+//! | exchange any other grant (RFC 6749 §4.5) | [`flow::ExtensionGrant`](crate::flow::ExtensionGrant) |
+//! | revoke a token (RFC 7009) | [`revoke`] |
+//! | describe a token (RFC 7662) | [`introspect`] |
+//! | describe the user | [`identity`], [`userinfo`] |
+//! | find the endpoints (OpenID Connect Discovery 1.0) | [`discover`] |
 //! | check a signature | [`verify_signature`] |
 //!
-//! Every error is a [`RefreshError`](crate::RefreshError): it says whether trying again can help, and holds no secret.
+//! Every error is a [`RefreshError`](crate::RefreshError). It says whether another attempt can help, and contains no
+//! secret.
 
 mod app;
 #[cfg(feature = "jwt")]
@@ -54,4 +55,4 @@ pub use self::{
     token::{TokenResponse, refresh_token},
 };
 
-pub(crate) use self::token::Grant;
+pub(crate) use self::token::TokenRequest;

@@ -9,9 +9,9 @@ use crate::{
     secret::Secret,
 };
 
-/// A code verifier, and the challenge that is made of it (RFC 7636 §4.1, §4.2). The method is always `S256`.
+/// A code verifier and its challenge (RFC 7636 §4.1, §4.2). The method is always `S256`.
 ///
-/// One is good for one authorization: whoever began it is the only one who can exchange its code.
+/// Each authorization needs a new verifier. Only the app that knows the verifier can exchange the authorization's code.
 ///
 /// ```
 /// use tower_salesforce_auth::oauth::Pkce;
@@ -27,21 +27,21 @@ pub struct Pkce {
 }
 
 impl Pkce {
-    /// A new verifier of 43 characters, from 256 random bits.
+    /// Generates a verifier of 43 characters from 256 random bits.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoRandomness`] if the operating system has none to give.
+    /// [`ErrorKind::NoRandomness`] if the operating system has no random numbers.
     pub fn generate() -> Result<Self, Error> {
         random().map(|verifier| Self { verifier })
     }
 
-    /// A verifier that was generated before, or elsewhere.
+    /// Takes a verifier that was generated before or elsewhere.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`] unless it has 43 to 128 letters, digits, `-`, `.` and `_`. RFC 7636 allows `~` too, but
-    /// Salesforce refuses a verifier with one in it.
+    /// [`ErrorKind::InvalidKey`] unless the verifier has 43 to 128 characters, each a letter, digit, `-`, `.` or `_`.
+    /// RFC 7636 allows `~` too, but Salesforce refuses it.
     pub fn from_verifier(verifier: impl Into<Secret>) -> Result<Self, Error> {
         let verifier = verifier.into();
         let text = verifier.expose();
@@ -51,7 +51,7 @@ impl Pkce {
                 ErrorKind::InvalidKey,
                 format!(
                     "the code verifier cannot be used: expected 43 to 128 letters, digits, hyphens, dots and \
-                     underscores, and it has {} characters or one that Salesforce refuses, `~` for one",
+                     underscores; this one has {} characters, or one that Salesforce refuses, for example `~`",
                     text.chars().count()
                 ),
             ));
@@ -59,24 +59,24 @@ impl Pkce {
         Ok(Self { verifier })
     }
 
-    /// What is kept until the code is exchanged, and is sent with it.
+    /// The verifier. Keep it until the code is exchanged; the exchange sends it.
     pub fn verifier(&self) -> &Secret {
         &self.verifier
     }
 
-    /// What is sent with the authorization request: the hash of the verifier.
+    /// The challenge: the hash of the verifier, which the authorization request sends.
     pub fn challenge(&self) -> String {
         URL_SAFE_NO_PAD.encode(Sha256::digest(self.verifier.expose()))
     }
 }
 
-/// 256 random bits, as 43 characters that need no encoding anywhere.
+/// 256 random bits as 43 characters that no URL, form or cookie has to encode.
 pub(super) fn random() -> Result<Secret, Error> {
     let mut bits = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *bits).map_err(|error| {
         Error::new(
             ErrorKind::NoRandomness,
-            "the operating system has no random numbers to give",
+            "the operating system has no random numbers",
         )
         .with_source(error)
     })?;

@@ -1,4 +1,4 @@
-//! The key that assertions are signed with.
+//! The private key that signs assertions.
 
 use std::{fmt, sync::Arc};
 
@@ -15,9 +15,9 @@ use crate::{
     secret::Secret,
 };
 
-/// An RSA key to sign assertions with, whose certificate was uploaded to the app.
+/// An RSA key that signs assertions. The app in Salesforce has its certificate.
 ///
-/// It is wiped from memory when the last clone is dropped, and [`Debug`] does not show it.
+/// The key is wiped from memory when its last clone is dropped. [`Debug`] does not show it.
 ///
 /// ```no_run
 /// use tower_salesforce_auth::oauth::PrivateKey;
@@ -29,24 +29,25 @@ use crate::{
 pub struct PrivateKey(Arc<RsaKeyPair>);
 
 impl PrivateKey {
-    /// Reads an unencrypted RSA key of 2048 bits or more from PEM, in PKCS #1 (`BEGIN RSA PRIVATE KEY`, RFC 8017)
-    /// or PKCS #8 (`BEGIN PRIVATE KEY`, RFC 5208). What else is in the file is skipped.
+    /// Reads an unencrypted RSA key of at least 2048 bits from PEM: PKCS #1 (`BEGIN RSA PRIVATE KEY`, RFC 8017) or PKCS
+    /// #8 (`BEGIN PRIVATE KEY`, RFC 5208). Other content of the file is skipped.
     ///
-    /// A `Vec` or `String` that is given is wiped from memory; what is borrowed stays the caller's.
+    /// A `Vec` or `String` is wiped from memory after reading. Borrowed text is not: it stays with the caller.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`], which says what is there instead.
+    /// [`ErrorKind::InvalidKey`] with a message that says what the text contains instead.
     pub fn from_pem(pem: impl Into<Vec<u8>>) -> Result<Self, Error> {
         let pem = Zeroizing::new(pem.into());
-        let der = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| unusable(absence(&pem)))?;
+        let der = PrivateKeyDer::from_pem_slice(&pem)
+            .map_err(|_| unusable(reason_for_missing_key(&pem)))?;
         let der = Zeroizing::new(der);
         let key = match &*der {
             PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
             PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
             _ => {
                 return Err(unusable(
-                    "it is an elliptic curve key, and Salesforce takes RS256 only",
+                    "it is an elliptic curve key, and Salesforce accepts RS256 only",
                 ));
             }
         };
@@ -55,7 +56,7 @@ impl PrivateKey {
         })
     }
 
-    /// A compact JWS (RFC 7515 §7.1) over these claims, signed with RS256.
+    /// Signs these claims as a compact JWS (RFC 7515 §7.1) with RS256.
     pub(crate) fn sign(&self, claims: &serde_json::Value) -> Result<Secret, Error> {
         const HEADER: &str = r#"{"alg":"RS256"}"#;
         let mut jws = Zeroizing::new(String::with_capacity(2048));
@@ -77,24 +78,24 @@ impl PrivateKey {
     }
 }
 
-/// Why no key was found in `pem`.
-fn absence(pem: &[u8]) -> &'static str {
+/// The reason why `pem` contains no usable key.
+fn reason_for_missing_key(pem: &[u8]) -> &'static str {
     let pem = String::from_utf8_lossy(pem);
     if pem.contains("ENCRYPTED") {
         "it is encrypted: decrypt it with `openssl rsa` first"
     } else if pem.contains("-----BEGIN CERTIFICATE") {
-        "it is a certificate, which belongs into the app's settings: the key is in the file that was made with it"
+        "it is a certificate, which belongs in the app's settings: use the key file that was made together with it"
     } else if pem.contains("-----BEGIN PUBLIC KEY") {
-        "it is a public key: the private one is wanted"
+        "it is a public key: use the private key"
     } else {
         "there is no PEM block `BEGIN RSA PRIVATE KEY` or `BEGIN PRIVATE KEY` in it"
     }
 }
 
-fn unusable(why: &str) -> Error {
+fn unusable(reason: &str) -> Error {
     Error::new(
         ErrorKind::InvalidKey,
-        format!("the private key cannot be used: {why}"),
+        format!("the private key cannot be used: {reason}"),
     )
 }
 

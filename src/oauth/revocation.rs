@@ -8,11 +8,12 @@ use crate::{
     session::url::LoginUrl,
 };
 
-/// Ends a token at the server (RFC 7009; Salesforce Help, "Revoke OAuth Tokens Programmatically"), by a POST with the
-/// token in its body.
+/// Revokes a token (RFC 7009; Salesforce Help, "Revoke OAuth Tokens Programmatically"). The token is in the body of a
+/// POST.
 ///
-/// A refresh token ends with every access token that came of it; an access token, or a session id, ends alone. A token
-/// that is not good any more counts as revoked. No client authentication is needed.
+/// Revoking a refresh token also revokes every access token that was issued for it. Revoking an access token or session
+/// id ends only that session. A token that is already invalid counts as revoked. The call needs no client
+/// authentication.
 ///
 /// ```no_run
 /// # use bytes::Bytes;
@@ -29,8 +30,9 @@ use crate::{
 ///
 /// # Errors
 ///
-/// [`RefreshErrorKind::Refused`](crate::RefreshErrorKind::Refused) if the server knows better, and
-/// [`Transport`](crate::RefreshErrorKind::Transport) if nobody knows: the token may still be good then.
+/// - [`RefreshErrorKind::Refused`](crate::RefreshErrorKind::Refused) if the server refuses.
+/// - [`RefreshErrorKind::Transport`](crate::RefreshErrorKind::Transport) if no response arrived: the token may still be
+///   valid.
 pub async fn revoke(
     client: impl HttpClient,
     login_url: &LoginUrl,
@@ -39,15 +41,16 @@ pub async fn revoke(
     let endpoint = login_url
         .revocation_endpoint()
         .map_err(RefreshError::configuration)?;
-    let answer = HttpRequest::post_form(endpoint, &[("token", token.expose())])
+    let response = HttpRequest::post_form(endpoint, &[("token", token.expose())])
         .send(client)
         .await?;
-    if answer.status.is_success() {
+    if response.status.is_success() {
         return Ok(());
     }
-    let refusal = error_response::refusal("token revocation", &answer, &[token.expose()]);
+    let refusal = error_response::refusal("token revocation", &response, &[token.expose()]);
     match refusal.error_code() {
-        Some("invalid_token") if answer.status.is_client_error() => Ok(()),
+        // The token was invalid already (RFC 7009 §2.2).
+        Some("invalid_token") if response.status.is_client_error() => Ok(()),
         _ => Err(refusal),
     }
 }

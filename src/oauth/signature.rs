@@ -6,11 +6,12 @@ use sha2::Sha256;
 
 use crate::secret::Secret;
 
-/// Whether `signature` vouches for the identity URL `id` (Salesforce Help, "OAuth 2.0 Web Server Flow for Web App
-/// Integration"): an HMAC-SHA256 with the client secret over `id` and `issued_at`, as they were received, in base64.
+/// Verifies the signature of an identity URL (Salesforce Help, "OAuth 2.0 Web Server Flow for Web App Integration").
 ///
-/// Compared in constant time. It vouches for the identity alone, not for the tokens or the instance URL. The flows check
-/// it wherever they know the client secret and there is a signature.
+/// The signature is an HMAC-SHA256 over `id` and `issued_at` as received, in base64. Its key is the client secret. It
+/// covers the identity only, not the tokens or the instance URL. The comparison takes constant time.
+///
+/// The flows call this function for every signed response of an app with a client secret.
 ///
 /// ```
 /// use tower_salesforce_auth::{Secret, oauth::verify_signature};

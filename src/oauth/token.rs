@@ -1,4 +1,4 @@
-//! The token endpoint: grants and token responses (RFC 6749 §4, §5.1).
+//! The token endpoint: token requests and token responses (RFC 6749 §4, §5.1).
 
 use std::{
     fmt,
@@ -22,10 +22,10 @@ use crate::{
 
 // === Calls ===
 
-/// Exchanges a refresh token for a new access token (RFC 6749 §6), once and by hand.
+/// Exchanges a refresh token for a new access token (RFC 6749 §6), once.
 ///
-/// Under rotation the answer holds the next refresh token, and the one that was presented must never be used again. The
-/// layer does this by itself with [`flow::RefreshToken`](crate::flow::RefreshToken).
+/// With refresh-token rotation, the response contains the next refresh token, and the old one must never be presented
+/// again. The layer makes this call for you with [`flow::RefreshToken`](crate::flow::RefreshToken).
 ///
 /// ```no_run
 /// # use bytes::Bytes;
@@ -44,37 +44,43 @@ use crate::{
 ///
 /// # Errors
 ///
-/// If the server refuses, cannot be reached, answers something else, or signed with another secret. If the answer had a
-/// rotated refresh token in it, [`RefreshError::rotated_refresh_token`] has it.
+/// [`RefreshErrorKind::InvalidSignature`] if the response is signed with another client secret. Otherwise any error of
+/// a server that refuses, cannot be reached, or sends another response.
+///
+/// [`RefreshError::rotated_refresh_token`] contains the new refresh token if the response had one.
 pub async fn refresh_token(
     client: impl HttpClient,
     app: &App,
     refresh_token: &Secret,
 ) -> Result<TokenResponse, RefreshError> {
-    Grant::new(app, "refresh_token")
+    TokenRequest::new(app, "refresh_token")
         .secret("refresh_token", refresh_token)
         .send(client)
         .await
 }
 
 /// A request to the token endpoint.
-pub(crate) struct Grant<'a> {
+pub(crate) struct TokenRequest<'a> {
     app: &'a App,
-    /// How the request is called in errors.
+    /// The name of the grant in errors.
     name: &'a str,
     parameters: Vec<(&'a str, &'a str)>,
-    /// The values that must not be seen in an error.
+    /// The values that must not appear in an error.
     secrets: Vec<&'a str>,
     is_authenticated: bool,
 }
 
-impl<'a> Grant<'a> {
+impl<'a> TokenRequest<'a> {
     pub(crate) fn new(app: &'a App, grant_type: &'a str) -> Self {
-        Self::request(app, grant_type, ("grant_type", grant_type))
+        Self::without_grant_type(app, grant_type, ("grant_type", grant_type))
     }
 
-    /// A request that exchanges no grant.
-    pub(crate) fn request(app: &'a App, name: &'a str, parameter: (&'a str, &'a str)) -> Self {
+    /// A request that has `parameter` instead of a `grant_type`.
+    pub(crate) fn without_grant_type(
+        app: &'a App,
+        name: &'a str,
+        parameter: (&'a str, &'a str),
+    ) -> Self {
         Self {
             app,
             name,
@@ -84,123 +90,128 @@ impl<'a> Grant<'a> {
         }
     }
 
-    /// The same without the app's id and authentication: what is presented says it all.
+    /// Leaves out the app's id and authentication: the grant alone is enough.
     pub(crate) fn unauthenticated(mut self) -> Self {
         self.is_authenticated = false;
         self
     }
 
+    /// Adds a parameter whose value may appear in errors.
     pub(crate) fn parameter(mut self, name: &'a str, value: &'a str) -> Self {
         self.parameters.push((name, value));
         self
     }
 
+    /// Adds a parameter whose value is kept out of errors.
     pub(crate) fn secret(self, name: &'a str, value: &'a Secret) -> Self {
-        self.hide([value]).parameter(name, value.expose())
+        self.redact([value]).parameter(name, value.expose())
     }
 
-    /// Keeps what is a part of other parameters out of errors.
-    pub(crate) fn hide(mut self, secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
+    /// Keeps more values out of errors, for example the parts of a parameter.
+    pub(crate) fn redact(mut self, secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
         self.secrets.extend(secrets.into_iter().map(Secret::expose));
         self
     }
 
-    /// Sends the request, once. Whether it can be repeated is for the caller to know.
+    /// Sends the request once. The caller decides whether a failed request may be repeated.
     pub(crate) async fn send(self, client: impl HttpClient) -> Result<TokenResponse, RefreshError> {
         let app = self.app;
-        let answer = self.answer(client).await?;
-        let response: TokenResponse =
-            answer.json("a token response in JSON, with `access_token` and `instance_url`")?;
+        let response = self.send_raw(client).await?;
+        let tokens: TokenResponse =
+            response.json("a token response in JSON, with `access_token` and `instance_url`")?;
         match app.authentication().client_secret() {
-            Some(client_secret) if !response.is_signed_with(client_secret) => {
-                Err(RefreshError::new(
-                    RefreshErrorKind::InvalidSignature,
-                    true,
-                    format!(
-                        "{} answered with an identity that is signed with another client secret: check the secret, \
-                         and what is between here and the host",
-                        answer.host
-                    ),
-                )
-                .with_rotated_refresh_token(response.refresh_token))
-            }
-            _ => Ok(response),
+            Some(client_secret) if !tokens.is_signed_with(client_secret) => Err(RefreshError::new(
+                RefreshErrorKind::InvalidSignature,
+                true,
+                format!(
+                    "{} answered with an identity that is signed with another client secret: check the secret, and \
+                     the proxies between here and the host",
+                    response.host
+                ),
+            )
+            .with_rotated_refresh_token(tokens.refresh_token)),
+            _ => Ok(tokens),
         }
     }
 
-    /// The same, for an answer that is no token response.
-    pub(crate) async fn answer(
+    /// Sends the request and returns any successful response unparsed.
+    pub(crate) async fn send_raw(
         self,
         client: impl HttpClient,
     ) -> Result<HttpResponse, RefreshError> {
         let Self {
             app, parameters, ..
         } = &self;
-        let what = format!("{} grant", self.name);
+        let request = format!("{} grant", self.name);
         let endpoint = app
             .login_url()
             .token_endpoint()
             .map_err(RefreshError::configuration)?;
         if self.is_authenticated {
-            authenticated(client, app, endpoint, parameters, &self.secrets, &what).await
+            post_authenticated(client, app, endpoint, parameters, &self.secrets, &request).await
         } else {
-            let answer = HttpRequest::post_form(endpoint, parameters)
+            let response = HttpRequest::post_form(endpoint, parameters)
                 .send(client)
                 .await?;
-            unless_refused(answer, &self.secrets, &what)
+            check_refusal(response, &self.secrets, &request)
         }
     }
 }
 
-/// Posts a form in the name of an app, and returns the answer unless it is a refusal.
-pub(crate) async fn authenticated(
+/// Posts a form with the app's authentication. A refusal is an error.
+pub(super) async fn post_authenticated(
     client: impl HttpClient,
     app: &App,
     endpoint: Uri,
     parameters: &[(&str, &str)],
     secrets: &[&str],
-    what: &str,
+    request: &str,
 ) -> Result<HttpResponse, RefreshError> {
-    let proof = app.authentication().prove(app.client_id(), &endpoint)?;
-    let own = proof.parameters.iter();
-    let own = own.map(|(name, value)| (*name, value.expose()));
-    let form: Vec<_> = parameters.iter().copied().chain(own).collect();
-    let mut call = HttpRequest::post_form(endpoint, &form);
-    if let Some(authorization) = proof.authorization {
-        call = call.with_header(AUTHORIZATION, authorization);
+    let credentials = app
+        .authentication()
+        .credentials(app.client_id(), &endpoint)?;
+    let added = credentials.parameters.iter();
+    let added = added.map(|(name, value)| (*name, value.expose()));
+    let form: Vec<_> = parameters.iter().copied().chain(added).collect();
+    let mut post = HttpRequest::post_form(endpoint, &form);
+    if let Some(authorization) = credentials.authorization {
+        post = post.with_header(AUTHORIZATION, authorization);
     }
-    let answer = call.send(client).await?;
+    let response = post.send(client).await?;
     let mut secrets = secrets.to_vec();
-    secrets.extend(proof.secrets.iter().map(Secret::expose));
-    unless_refused(answer, &secrets, what)
+    secrets.extend(credentials.secrets.iter().map(Secret::expose));
+    check_refusal(response, &secrets, request)
 }
 
-fn unless_refused(
-    answer: HttpResponse,
+fn check_refusal(
+    response: HttpResponse,
     secrets: &[&str],
-    what: &str,
+    request: &str,
 ) -> Result<HttpResponse, RefreshError> {
-    if answer.status.is_success() && !error_response::is_refusal(&answer) {
-        Ok(answer)
+    if response.status.is_success() && !error_response::is_refusal(&response) {
+        Ok(response)
     } else {
-        Err(error_response::refusal(what, &answer, secrets))
+        Err(error_response::refusal(request, &response, secrets))
     }
 }
 
 // === TokenResponse ===
 
-/// A successful answer of the token endpoint (RFC 6749 §5.1).
+/// A successful response of the token endpoint (RFC 6749 §5.1).
 ///
-/// Only the access token and the instance URL are in all of them, and even they are looked for last, by
-/// [`into_session`](Self::into_session): an answer without them may still bring the one refresh token that works.
-///
-/// A field of an unexpected type counts as missing, for the same reason.
+/// Every field is optional here: a response without an access token may still contain the only valid refresh token.
+/// [`into_session`](Self::into_session) then requires the access token and the instance URL. A field of an unexpected
+/// JSON type counts as missing.
 ///
 /// ```
 /// use tower_salesforce_auth::{LoginUrl, oauth::TokenResponse};
 ///
 /// let response: TokenResponse = serde_json::from_str(
-///     r#"{"access_token":"00Dxx!AQEAQ","instance_url":"https://MyDomainName.my.salesforce.com","scope":"api"}"#,
+///     r#"{
+///         "access_token": "00Dxx!AQEAQ",
+///         "instance_url": "https://MyDomainName.my.salesforce.com",
+///         "scope": "api"
+///     }"#,
 /// )?;
 /// assert_eq!(response.scope(), Some("api"));
 /// let session = response.into_session(&LoginUrl::production())?;
@@ -225,7 +236,7 @@ pub struct TokenResponse {
     sfdc_site_id: Option<String>,
 }
 
-/// The fields of a response, whatever they are.
+/// All fields of a response, of any JSON type.
 type Fields = serde_json::Map<String, serde_json::Value>;
 
 impl<'de> Deserialize<'de> for TokenResponse {
@@ -236,7 +247,7 @@ impl<'de> Deserialize<'de> for TokenResponse {
 
 impl TokenResponse {
     fn from_fields(mut fields: Fields) -> Self {
-        // A number counts as its text: `issued_at` comes in a string, and has been met without.
+        // A number counts as its text: `issued_at` is usually a string, and some servers send a number.
         let mut take = |name: &str| match fields.remove(name)? {
             serde_json::Value::String(text) => Some(text),
             serde_json::Value::Number(number) => Some(number.to_string()),
@@ -255,7 +266,7 @@ impl TokenResponse {
             signature: take("signature"),
             token_format: take("token_format"),
             api_instance_url: take("api_instance_url"),
-            // Renamed by Salesforce; both names are met.
+            // Salesforce renamed these fields, and servers send either name.
             sfdc_site_url: take("sfdc_site_url").or_else(|| take("sfdc_community_url")),
             sfdc_site_id: take("sfdc_site_id").or_else(|| take("sfdc_community_id")),
         }
@@ -268,96 +279,97 @@ impl TokenResponse {
         self.access_token.as_ref()
     }
 
-    /// Where API calls go.
+    /// The URL of the instance, which API calls go to.
     pub fn instance_url(&self) -> Option<&str> {
         self.instance_url.as_deref()
     }
 
-    /// `Bearer`, as a rule.
+    /// The token type, usually `Bearer`.
     pub fn token_type(&self) -> Option<&str> {
         self.token_type.as_deref()
     }
 
-    /// The refresh token: after an authorization for offline access, and on a refresh only with rotation.
+    /// The refresh token. Present after an authorization with offline access, and after a refresh with rotation.
     pub fn refresh_token(&self) -> Option<&Secret> {
         self.refresh_token.as_ref()
     }
 
-    /// The ID token (OpenID Connect Core 1.0 §2), with scope `openid`. It is handed on as it came, unverified.
+    /// The ID token (OpenID Connect Core 1.0 §2), present with the scope `openid`. This crate does not verify it.
     pub fn id_token(&self) -> Option<&Secret> {
         self.id_token.as_ref()
     }
 
-    /// The identity URL.
+    /// The user's identity URL.
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
 
-    /// The granted scope, space-separated.
+    /// The granted scopes, separated by spaces.
     pub fn scope(&self) -> Option<&str> {
         self.scope.as_deref()
     }
 
-    /// When the token was issued: milliseconds since the Unix epoch, as text, as it was signed.
+    /// When the token was issued: the milliseconds since the Unix epoch, in the form that the signature covers.
     pub fn issued_at(&self) -> Option<&str> {
         self.issued_at.as_deref()
     }
 
-    /// How long the access token is good for. Hardly any answer says so.
+    /// The lifetime of the access token. Salesforce rarely reports it.
     pub fn expires_in(&self) -> Option<Duration> {
         let seconds = self.expires_in.as_deref()?.parse().ok()?;
         Some(Duration::from_secs(seconds))
     }
 
-    /// The signature over the identity: see [`verify_signature`](super::verify_signature).
+    /// The signature of the identity: see [`verify_signature`](super::verify_signature).
     pub fn signature(&self) -> Option<&str> {
         self.signature.as_deref()
     }
 
-    /// `jwt` if the access token is one.
+    /// The format of the access token: `jwt` for a JWT.
     pub fn token_format(&self) -> Option<&str> {
         self.token_format.as_deref()
     }
 
-    /// Where calls to the `api.salesforce.com` APIs go.
+    /// The URL for calls to the `api.salesforce.com` APIs.
     pub fn api_instance_url(&self) -> Option<&str> {
         self.api_instance_url.as_deref()
     }
 
-    /// The Experience Cloud site of a user who is a member of one.
+    /// The URL of the user's Experience Cloud site.
     #[doc(alias = "sfdc_community_url")]
     pub fn sfdc_site_url(&self) -> Option<&str> {
         self.sfdc_site_url.as_deref()
     }
 
-    /// The id of the Experience Cloud site.
+    /// The id of the user's Experience Cloud site.
     #[doc(alias = "sfdc_community_id")]
     pub fn sfdc_site_id(&self) -> Option<&str> {
         self.sfdc_site_id.as_deref()
     }
 
-    /// Whether the signature, if there is one and what it is over, was made with this secret.
+    /// Whether the signature was made with this secret. `true` if the signature or a signed field is missing.
     fn is_signed_with(&self, client_secret: &Secret) -> bool {
         match (&self.id, &self.issued_at, &self.signature) {
             (Some(id), Some(issued_at), Some(signature)) => {
                 signature::verify_signature(client_secret, id, issued_at, signature)
             }
-            // Some grants bring none.
+            // The responses to some grants are not signed.
             _ => true,
         }
     }
 
-    /// The session that the response describes.
+    /// Makes a session from the response.
     ///
     /// # Errors
     ///
-    /// If the access token or the instance URL is missing or cannot be used, or the token is no bearer token. A refresh
-    /// token that came with it is then in [`RefreshError::rotated_refresh_token`].
+    /// [`RefreshErrorKind::InvalidResponse`] if the access token or the instance URL is missing or invalid, or if the
+    /// token is not a bearer token. [`RefreshError::rotated_refresh_token`] then contains the refresh token of the
+    /// response.
     pub fn into_session(self, login_url: &LoginUrl) -> Result<Session, RefreshError> {
         self.into_session_after(login_url, None)
     }
 
-    /// The same, with the refresh token that was `presented` if there is no other.
+    /// Makes a session that keeps the `presented` refresh token if the response has no other.
     pub(crate) fn into_session_after(
         mut self,
         login_url: &LoginUrl,
@@ -366,7 +378,7 @@ impl TokenResponse {
         let rotated = self.refresh_token.take();
         let refresh_token = rotated.as_ref().or(presented).cloned();
         let session = self
-            .describe(login_url)
+            .session_without_refresh_token(login_url)
             .map_err(|error| error.with_rotated_refresh_token(rotated.clone()))?;
         let session = match refresh_token {
             Some(refresh_token) => session.with_refresh_token(refresh_token),
@@ -379,7 +391,7 @@ impl TokenResponse {
         })
     }
 
-    fn describe(self, login_url: &LoginUrl) -> Result<Session, RefreshError> {
+    fn session_without_refresh_token(self, login_url: &LoginUrl) -> Result<Session, RefreshError> {
         let host = login_url.host();
         let missing = |field| {
             unusable_response(format!(
