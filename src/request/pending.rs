@@ -21,7 +21,7 @@ use crate::{
         redirect,
     },
     session::live::{Generation, LiveSession, Published, Trial},
-    soap::session_header::{self, Written},
+    soap::session_header::{self, HeaderRewrite},
     verdict::{Api, Classifier, ResponseHead, Verdict},
 };
 
@@ -194,7 +194,7 @@ where
     let (mut sent, mut kept) = ReplayBody::keeping(body, limit);
     if api == Api::Soap
         && let Some(KeptBody::InMemory(memory)) = &mut kept
-        && let Written::Envelope(envelope) = write_session(memory.data(), published)
+        && let HeaderRewrite::Envelope(envelope) = write_session(memory.data(), published)
     {
         head::correct_length(&mut head.headers, growth(memory.data(), &envelope));
         memory.replace_data(Bytes::from(envelope));
@@ -203,7 +203,7 @@ where
     (sent, kept)
 }
 
-fn write_session(envelope: &[u8], published: &Published) -> Written {
+fn write_session(envelope: &[u8], published: &Published) -> HeaderRewrite {
     session_header::write(envelope, published.session.access_token().expose())
 }
 
@@ -365,15 +365,15 @@ where
             return None;
         }
         match write_session(self.body.data(), published) {
-            Written::Envelope(envelope) => {
+            HeaderRewrite::Envelope(envelope) => {
                 self.head.grow_body(growth(self.body.data(), &envelope));
                 self.body.replace_data(Bytes::from(envelope));
                 None
             }
             // Not well-formed: let the server say so.
-            Written::Unfinished if self.body.is_whole() => None,
-            Written::Unfinished => Some(ReplaySkipped::BodyNotReplayable),
-            Written::AsItIs => None,
+            HeaderRewrite::Incomplete if self.body.is_whole() => None,
+            HeaderRewrite::Incomplete => Some(ReplaySkipped::BodyNotReplayable),
+            HeaderRewrite::Unchanged => None,
         }
     }
 

@@ -1,18 +1,22 @@
-//! SOAP 1.1 envelopes: written with everything escaped, and read by a parser that knows no entities of a document's own.
+//! SOAP 1.1 envelopes. The writer escapes every text; the reader accepts no custom entities.
 
-use quick_xml::{Reader, escape, events::Event};
+use quick_xml::{
+    Reader, escape,
+    events::{BytesStart, Event},
+};
 use zeroize::Zeroizing;
 
 use crate::text::xml::local;
 
-/// The namespace of the partner API, which serves every org alike.
+/// The namespace of the partner API, which is the same for every org.
 const NAMESPACE: &str = "urn:partner.soap.sforce.com";
 
-/// Writes an envelope. What goes into it is `<name>`s and texts; texts are escaped.
+/// Writes an envelope of elements and texts. Texts are escaped, element names are not.
 pub(super) struct Envelope(Zeroizing<String>);
 
 impl Envelope {
-    /// `text_size` is how long all texts are together, so that no copy of a password is left behind by growing.
+    /// Starts an envelope. `text_size` is the length of all texts together: growing the string would leave copies of
+    /// passwords in memory.
     pub(super) fn new(text_size: usize) -> Self {
         const FRAME: usize = 2048;
         // The longest escape is `&quot;`.
@@ -24,7 +28,7 @@ impl Envelope {
         Self(xml)
     }
 
-    /// An element around whatever `content` writes.
+    /// Adds an element with the content that `content` writes.
     pub(super) fn element(mut self, name: &str, content: impl FnOnce(Self) -> Self) -> Self {
         self.tag("<", name);
         self = content(self);
@@ -32,7 +36,7 @@ impl Envelope {
         self
     }
 
-    /// An element with a text in it.
+    /// Adds an element that contains a text.
     pub(super) fn text(self, name: &str, text: &str) -> Self {
         self.element(name, |mut envelope| {
             envelope
@@ -54,31 +58,26 @@ impl Envelope {
     }
 }
 
-/// The elements of a document, in the order in which they begin, by their local names. What namespaces they are in makes
-/// no difference: servers disagree about the prefix of a fault code alone.
+/// The elements of a document by their local names, in document order. Namespaces are ignored, because servers use
+/// different prefixes.
 pub(super) struct Elements(Vec<(String, Zeroizing<String>)>);
 
 impl Elements {
-    /// None if it is not well-formed, is not UTF-8, or has a document type, and with it entities that could grow.
+    /// Parses a document. `None` if it is not well-formed or not UTF-8. Also `None` if it has a document type, whose
+    /// entities could expand without limit.
     pub(super) fn parse(xml: &[u8]) -> Option<Self> {
         let mut reader = Reader::from_str(str::from_utf8(xml).ok()?);
         let mut elements: Vec<(String, Zeroizing<String>)> = Vec::new();
         let mut open: Vec<usize> = Vec::new();
         loop {
             let text = match reader.read_event().ok()? {
-                Event::Start(start) => {
+                Event::Start(tag) => {
                     open.push(elements.len());
-                    elements.push((
-                        local(start.name().into_inner()).to_owned(),
-                        Zeroizing::default(),
-                    ));
+                    elements.push(element_without_text(&tag));
                     continue;
                 }
-                Event::Empty(start) => {
-                    elements.push((
-                        local(start.name().into_inner()).to_owned(),
-                        Zeroizing::default(),
-                    ));
+                Event::Empty(tag) => {
+                    elements.push(element_without_text(&tag));
                     continue;
                 }
                 Event::End(_) => {
@@ -102,9 +101,14 @@ impl Elements {
         (open.is_empty() && !elements.is_empty()).then_some(Self(elements))
     }
 
-    /// The text of the first element of this name.
+    /// The trimmed text of the first element of this name.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         let (_, text) = self.0.iter().find(|(known, _)| known == name)?;
         Some(text.trim())
     }
+}
+
+fn element_without_text(tag: &BytesStart<'_>) -> (String, Zeroizing<String>) {
+    let name = local(tag.name().into_inner()).to_owned();
+    (name, Zeroizing::default())
 }

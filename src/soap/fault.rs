@@ -1,4 +1,4 @@
-//! SOAP faults, and what they mean.
+//! SOAP faults, with a hint for each known one.
 
 use super::envelope::Elements;
 use crate::{
@@ -41,13 +41,13 @@ fn refusal(
     message: &str,
     secrets: &[&str],
 ) -> RefreshError {
-    // `sf:INVALID_LOGIN`, or without the prefix.
+    // The code is `sf:INVALID_LOGIN`, or `INVALID_LOGIN` without the prefix.
     let code = xml::local(code);
     let is_login_rate = code == "LOGIN_RATE_EXCEEDED";
     let is_transient = is_login_rate
         || matches!(
             code,
-            // SOAP 1.1 §4.4.1: the message could succeed at a later point in time.
+            // SOAP 1.1 §4.4.1: the same message may succeed later.
             "Server" | "SERVER_UNAVAILABLE" | "ORG_IN_MAINTENANCE" | "UNKNOWN_EXCEPTION"
         );
     let refusal = ServerError {
@@ -65,8 +65,8 @@ fn hint(code: &str, message: &str) -> Option<&'static str> {
     let message = message.to_ascii_lowercase();
     Some(match code {
         "INVALID_LOGIN" => {
-            "check the login URL, which is another for a sandbox, and the security token, which is a new one after each \
-             change of the password; do not repeat it, since each try counts towards a lockout"
+            "check the login URL, which is different for a sandbox, and the security token, which changes with the \
+             password; do not repeat the login, since each attempt counts towards a lockout"
         }
         "LOGIN_MUST_USE_SECURITY_TOKEN" => {
             "add the user's security token, or this address to the org's trusted IP ranges"
@@ -80,10 +80,10 @@ fn hint(code: &str, message: &str) -> Option<&'static str> {
             "the org's edition, or the user's permissions, do not include the API"
         }
         "INSUFFICIENT_ACCESS" => {
-            "SOAP login() is off in this org, or the user lacks the permission \"Use Any API Auth\""
+            "SOAP login() is turned off in this org, or the user lacks the permission \"Use Any API Auth\""
         }
         "UNSUPPORTED_API_VERSION" => "login() needs an API version from 31.0 to 64.0",
-        // Servers have said it in both ways.
+        // Servers send one text or the other.
         _ if message.contains("login operation is not available")
             || message.contains("no operation available") =>
         {

@@ -1,4 +1,4 @@
-//! `login()`.
+//! The `login()` call.
 
 use std::time::Duration;
 
@@ -12,17 +12,18 @@ use crate::{
     session::{session::Session, url::LoginUrl},
 };
 
-/// What `login()` is called with.
+/// The arguments of `login()`.
 pub(crate) struct Login<'a> {
     pub(crate) username: &'a str,
-    /// With the security token at its end.
+    /// The password with the security token appended.
     pub(crate) password: &'a str,
-    /// What must not be seen in an error.
+    /// The values that must not appear in an error.
     pub(crate) secrets: Vec<&'a str>,
-    /// The org and the portal of a portal or site user (`LoginScopeHeader`).
+    /// The org of a portal or site user (`LoginScopeHeader`).
     pub(crate) organization_id: Option<&'a str>,
+    /// The portal of a portal user (`LoginScopeHeader`).
     pub(crate) portal_id: Option<&'a str>,
-    /// How the client is called in the org's logs (`CallOptions`).
+    /// The client's name in the org's logs (`CallOptions`).
     pub(crate) client: &'a str,
 }
 
@@ -35,12 +36,12 @@ impl Login<'_> {
             ("portal id", self.portal_id),
             ("client name", Some(self.client)),
         ];
-        for (what, text) in texts {
-            // XML cannot carry most of them, and changes the others.
+        for (name, text) in texts {
+            // XML forbids most control characters, and parsers change the others.
             if text.is_some_and(|text| text.contains(char::is_control)) {
                 return Err(RefreshError::configuration(format!(
-                    "the {what} has a control character in it, a line break for one, which no Salesforce {what} has: \
-                     check how it was copied"
+                    "the {name} contains a control character, for example a line break, which no Salesforce {name} \
+                     has: check how it was copied"
                 )));
             }
         }
@@ -77,7 +78,7 @@ impl Login<'_> {
             .finish())
     }
 
-    /// The session that the answer describes.
+    /// Makes a session from the response.
     pub(crate) fn session(
         &self,
         login_url: &LoginUrl,
@@ -90,8 +91,8 @@ impl Login<'_> {
                 RefreshErrorKind::Refused,
                 true,
                 format!(
-                    "{host} accepted the password, which has expired, for nothing but changing it: set a new one, or \
-                     let the password of this user never expire"
+                    "{host} accepted the password only to change it, because it has expired: set a new one, or let \
+                     the password of this user never expire"
                 ),
             )
             .with_error_code("INVALID_OPERATION_WITH_EXPIRED_PASSWORD"));
@@ -116,6 +117,7 @@ impl Login<'_> {
     }
 }
 
+/// Adds the user, the org and the session timeout, as far as the response contains them.
 fn with_user(mut session: Session, result: &Elements) -> Session {
     if let (Some(organization), Some(user)) = (result.text("organizationId"), result.text("userId"))
     {

@@ -1,4 +1,4 @@
-//! `logout()`.
+//! The `logout()` call.
 
 use super::{envelope::Envelope, fault};
 use crate::{
@@ -7,10 +7,10 @@ use crate::{
     session::session::Session,
 };
 
-/// The last version that has a `login()`; `logout()` has the same form in all of them.
+/// The path of the last API version with a `login()`. `logout()` has the same form in every version.
 const PATH: &str = "/services/Soap/u/64.0";
 
-/// Ends a session at its instance. One that has ended already counts as ended.
+/// Ends a session at its instance. A session that has already ended is not an error.
 pub(crate) async fn logout(client: impl HttpClient, session: &Session) -> Result<(), RefreshError> {
     let session_id = session.access_token().expose();
     let endpoint = session

@@ -1,5 +1,4 @@
-//! The SOAP API's own way to log in and out, and to carry a session, as functions of bytes (SOAP API Developer Guide,
-//! `login()`, `logout()`, `SessionHeader`).
+//! The SOAP API calls `login()` and `logout()`, and the `SessionHeader` of any call (SOAP API Developer Guide).
 
 mod envelope;
 mod fault;

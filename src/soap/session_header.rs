@@ -1,24 +1,24 @@
-//! The `SessionHeader` of an envelope (SOAP API Developer Guide, the header of this name): where a SOAP call carries its session.
+//! The `SessionHeader` of an envelope, which carries the session of a SOAP call (SOAP API Developer Guide).
 
 use quick_xml::{Reader, escape, events::Event};
 
 use crate::text::xml::local;
 
-/// What comes of writing a session id into an envelope.
+/// The result of writing a session id into an envelope.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Written {
-    /// The envelope with it.
+pub(crate) enum HeaderRewrite {
+    /// The envelope with the session id.
     Envelope(Vec<u8>),
-    /// It is there already, or there is no place for it.
-    AsItIs,
-    /// The envelope breaks off before that can be told.
-    Unfinished,
+    /// The envelope already has this session id, or has no `SessionHeader`.
+    Unchanged,
+    /// The envelope ends before its `SessionHeader` is complete.
+    Incomplete,
 }
 
-/// Writes a session id in the place of the text of `sessionId` in the `SessionHeader`, and touches nothing else.
+/// Replaces the text of `sessionId` in the `SessionHeader`, and leaves all other bytes unchanged.
 ///
-/// Elements are known by their local names. What follows the header is not looked at, and need not be there.
-pub(crate) fn write(envelope: &[u8], session_id: &str) -> Written {
+/// Elements match by their local names. The bytes after the header are not parsed and may be missing.
+pub(crate) fn write(envelope: &[u8], session_id: &str) -> HeaderRewrite {
     let (readable, is_utf8) = match str::from_utf8(envelope) {
         Ok(readable) => (readable, true),
         Err(error) => {
@@ -30,20 +30,20 @@ pub(crate) fn write(envelope: &[u8], session_id: &str) -> Written {
     // The parser's positions do not count a byte order mark.
     let document = readable.strip_prefix('\u{feff}').unwrap_or(readable);
     let mark = readable.len() - document.len();
-    let place = match find(document) {
-        Search::Place(place) => place,
-        Search::None => return Written::AsItIs,
-        // In another encoding, more of it says no more.
-        Search::Unfinished if !is_utf8 => return Written::AsItIs,
-        Search::Unfinished => return Written::Unfinished,
+    let span = match find(document) {
+        Search::Found(span) => span,
+        Search::Absent => return HeaderRewrite::Unchanged,
+        // The envelope has another encoding than UTF-8, so more bytes would not help.
+        Search::Incomplete if !is_utf8 => return HeaderRewrite::Unchanged,
+        Search::Incomplete => return HeaderRewrite::Incomplete,
     };
     let session_id = escape::escape(session_id);
-    let (before, rest) = envelope.split_at(mark + place.start);
-    let (text, after) = rest.split_at(place.end - place.start);
+    let (before, rest) = envelope.split_at(mark + span.start);
+    let (text, after) = rest.split_at(span.end - span.start);
     if text.trim_ascii() == session_id.as_bytes() {
-        return Written::AsItIs;
+        return HeaderRewrite::Unchanged;
     }
-    let (open, close) = match &place.empty {
+    let (open, close) = match &span.empty {
         // `<sessionId/>` becomes `<sessionId>` and `</sessionId>`.
         Some(name) => {
             let tag = text.strip_suffix(b"/>").unwrap_or(text);
@@ -51,7 +51,7 @@ pub(crate) fn write(envelope: &[u8], session_id: &str) -> Written {
         }
         None => (Vec::new(), String::new()),
     };
-    Written::Envelope(
+    HeaderRewrite::Envelope(
         [
             before,
             &open,
@@ -63,39 +63,39 @@ pub(crate) fn write(envelope: &[u8], session_id: &str) -> Written {
     )
 }
 
-/// A range of bytes.
-struct Place {
+/// The range of bytes that the session id replaces.
+struct SessionIdSpan {
     start: usize,
     end: usize,
-    /// Some: it is all of an empty element of this name. None: it is what is between two tags.
+    /// The name of an empty element, all of which is replaced. `None` if the text between two tags is replaced.
     empty: Option<String>,
 }
 
 enum Search {
-    Place(Place),
-    None,
-    Unfinished,
+    Found(SessionIdSpan),
+    Absent,
+    Incomplete,
 }
 
 const PATH: [&str; 4] = ["Envelope", "Header", "SessionHeader", "sessionId"];
 
 fn find(envelope: &str) -> Search {
     let mut reader = Reader::from_str(envelope);
-    // How many elements are open, and how many of them, from the outermost on, are those of the path.
+    // The number of open elements, and how many of the outermost ones match `PATH`.
     let (mut depth, mut matched) = (0_usize, 0_usize);
     let mut start = 0;
     loop {
         let before = position(&reader);
         let Ok(event) = reader.read_event() else {
-            return Search::Unfinished;
+            return Search::Incomplete;
         };
         match event {
             Event::Start(tag) => {
                 let name = tag.name().into_inner();
                 let is_next = depth == matched && PATH.get(depth) == Some(&local(name));
-                // The header comes before everything else (SOAP 1.1 §4).
+                // The header precedes every other element (SOAP 1.1 §4).
                 if !is_next && depth == matched && matched < 2 {
-                    return Search::None;
+                    return Search::Absent;
                 }
                 depth += 1;
                 if is_next {
@@ -106,7 +106,7 @@ fn find(envelope: &str) -> Search {
             Event::Empty(tag) => {
                 let name = tag.name().into_inner();
                 if depth == matched && depth + 1 == PATH.len() && PATH[depth] == local(name) {
-                    return Search::Place(Place {
+                    return Search::Found(SessionIdSpan {
                         start: before,
                         end: position(&reader),
                         empty: Some(name.to_owned()),
@@ -116,22 +116,22 @@ fn find(envelope: &str) -> Search {
             Event::End(_) => {
                 if depth == matched {
                     if matched == PATH.len() {
-                        return Search::Place(Place {
+                        return Search::Found(SessionIdSpan {
                             start,
                             end: before,
                             empty: None,
                         });
                     }
-                    // Neither a second envelope nor a second header follows.
+                    // The envelope has no second root element and no second header.
                     if matched <= 2 {
-                        return Search::None;
+                        return Search::Absent;
                     }
                     matched -= 1;
                 }
                 depth = depth.saturating_sub(1);
             }
-            Event::DocType(_) => return Search::None,
-            Event::Eof => return Search::Unfinished,
+            Event::DocType(_) => return Search::Absent,
+            Event::Eof => return Search::Incomplete,
             _ => {}
         }
     }
@@ -145,15 +145,15 @@ fn position(reader: &Reader<&[u8]>) -> usize {
 mod tests {
     use super::*;
 
-    fn written(envelope: &str) -> String {
+    fn rewritten(envelope: &str) -> String {
         match write(envelope.as_bytes(), "N<1>") {
-            Written::Envelope(envelope) => String::from_utf8(envelope).unwrap(),
+            HeaderRewrite::Envelope(envelope) => String::from_utf8(envelope).unwrap(),
             other => panic!("{other:?}: {envelope}"),
         }
     }
 
     #[test]
-    fn the_text_alone_is_replaced_however_it_is_written() {
+    fn only_the_text_of_the_session_id_is_replaced() {
         for (before, text, after) in [
             (
                 "<Envelope><Header><SessionHeader><sessionId>",
@@ -188,29 +188,32 @@ mod tests {
             ),
         ] {
             let envelope = format!("{before}{text}{after}");
-            assert_eq!(written(&envelope), format!("{before}N&lt;1&gt;{after}"));
+            assert_eq!(rewritten(&envelope), format!("{before}N&lt;1&gt;{after}"));
         }
     }
 
     #[test]
-    fn an_empty_element_is_opened() {
+    fn an_empty_session_id_element_gets_the_text() {
         let envelope =
             "<Envelope><Header><SessionHeader><u:sessionId xmlns:u='u' /></SessionHeader>";
         assert_eq!(
-            written(envelope),
+            rewritten(envelope),
             "<Envelope><Header><SessionHeader><u:sessionId xmlns:u='u' >N&lt;1&gt;</u:sessionId></SessionHeader>"
         );
     }
 
     #[test]
-    fn bytes_behind_the_header_may_be_anything() {
+    fn bytes_after_the_header_are_not_parsed() {
         let envelope = b"<Envelope><Header><SessionHeader><sessionId>T0</sessionId>\xff\xfe<";
         let expected = b"<Envelope><Header><SessionHeader><sessionId>N</sessionId>\xff\xfe<";
-        assert_eq!(write(envelope, "N"), Written::Envelope(expected.to_vec()));
+        assert_eq!(
+            write(envelope, "N"),
+            HeaderRewrite::Envelope(expected.to_vec())
+        );
     }
 
     #[test]
-    fn what_has_no_place_for_it_stays() {
+    fn an_envelope_without_a_session_header_is_unchanged() {
         for envelope in [
             "<Envelope><Header><SessionHeader><sessionId> N </sessionId></SessionHeader></Header></Envelope>",
             "<Envelope><Body><SessionHeader><sessionId>T0</sessionId></SessionHeader></Body></Envelope>",
@@ -221,19 +224,19 @@ mod tests {
         ] {
             assert_eq!(
                 write(envelope.as_bytes(), "N"),
-                Written::AsItIs,
+                HeaderRewrite::Unchanged,
                 "{envelope}"
             );
         }
-        assert_eq!(write(b"<Envelope>\xff", "N"), Written::AsItIs);
+        assert_eq!(write(b"<Envelope>\xff", "N"), HeaderRewrite::Unchanged);
     }
 
     #[test]
-    fn a_beginning_says_that_it_is_one() {
+    fn a_truncated_envelope_is_incomplete() {
         let envelope = "<Envelope><Header><SessionHeader><sessionId>Té</sessionId>";
         for length in 0..envelope.len() {
-            let beginning = &envelope.as_bytes()[..length];
-            assert_eq!(write(beginning, "N"), Written::Unfinished, "{length}");
+            let truncated = &envelope.as_bytes()[..length];
+            assert_eq!(write(truncated, "N"), HeaderRewrite::Incomplete, "{length}");
         }
     }
 }
