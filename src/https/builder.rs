@@ -1,4 +1,4 @@
-//! What can be told to a client before it is one.
+//! The settings of an HTTPS client.
 
 use std::{fmt, time::Duration};
 
@@ -17,14 +17,17 @@ use super::{
 };
 use crate::error::Error;
 
-/// Makes [`HttpsClient`]s, as many as needed, each with connections of its own.
+/// Builds [`HttpsClient`]s. Each client has a separate connection pool.
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use tower_salesforce_auth::{
-///     BoxError, SalesforceAuthLayer, flow::ClientCredentials, https::{HttpsClient, Proxy}, oauth::App,
-/// };
 /// use tower::Layer;
+/// use tower_salesforce_auth::{
+///     BoxError, SalesforceAuthLayer,
+///     flow::ClientCredentials,
+///     https::{HttpsClient, Proxy},
+///     oauth::App,
+/// };
 /// # use {bytes::Bytes, http_body_util::Full, tower_salesforce_auth::{ReplayBody, SalesforceAuth}};
 ///
 /// # fn client(app: App) -> Result<SalesforceAuth<HttpsClient<ReplayBody<Full<Bytes>>>>, BoxError> {
@@ -42,7 +45,7 @@ use crate::error::Error;
 pub struct HttpsClientBuilder {
     roots: Roots,
     extra_roots: Vec<CertificateDer<'static>>,
-    /// The environment's, if there is none.
+    /// The proxy. `None` until [`build`](Self::build) reads it from the environment.
     proxy: Option<Proxy>,
     connect_timeout: Duration,
     pool_idle_timeout: Duration,
@@ -59,51 +62,51 @@ impl HttpsClientBuilder {
         }
     }
 
-    /// Which root certificates are trusted. The default is [`Roots::Platform`].
+    /// Sets which root certificates are trusted. Default: [`Roots::Platform`].
     pub fn roots(mut self, roots: Roots) -> Self {
         self.roots = roots;
         self
     }
 
-    /// Trusts these root certificates too: one or more in PEM (RFC 7468). May be called more than once. The default is
+    /// Adds trusted root certificates: one or more in PEM (RFC 7468). Each call adds to the earlier ones. Default:
     /// none.
     ///
-    /// They are for proxies that look into TLS, and for tests. What else is in the text, a key for one, is passed over.
+    /// Use this for proxies that inspect TLS, and for tests. Other PEM blocks, for example a key, are skipped.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidCertificate`](crate::ErrorKind::InvalidCertificate) if there is no certificate in the text, or
-    /// one that cannot be read.
+    /// [`ErrorKind::InvalidCertificate`](crate::ErrorKind::InvalidCertificate) if the text contains no certificate, or
+    /// an unreadable one.
     pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Result<Self, Error> {
         self.extra_roots.extend(roots::from_pem(pem.as_ref())?);
         Ok(self)
     }
 
-    /// By which proxy servers are reached. The default is [`Proxy::from_env`], read by [`build`](Self::build).
+    /// Sets the proxy. Default: [`Proxy::from_env`], read by [`build`](Self::build).
     pub fn proxy(mut self, proxy: Proxy) -> Self {
         self.proxy = Some(proxy);
         self
     }
 
-    /// How long a connection may take until a request can be sent on it: name lookup, TCP, the proxy's answer and TLS, all
-    /// in all. The default is 10 seconds.
+    /// Sets how long connecting may take: name lookup, TCP, the proxy's response and TLS together. Default: 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How long a connection is kept that nobody uses. The default is 90 seconds.
+    /// Sets how long an idle connection is kept. Default: 90 s.
     pub fn pool_idle_timeout(mut self, timeout: Duration) -> Self {
         self.pool_idle_timeout = timeout;
         self
     }
 
-    /// A client for requests with bodies of the type `B`, with a pool of connections of its own.
+    /// Builds a client for request bodies of type `B`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidCertificate`](crate::ErrorKind::InvalidCertificate) if the platform has no root certificates,
-    /// and none were given. Those of [`Proxy::from_env`], if no proxy was given.
+    /// - [`ErrorKind::InvalidCertificate`](crate::ErrorKind::InvalidCertificate) if the platform has no root
+    ///   certificates and none were added.
+    /// - Any error of [`Proxy::from_env`], if no proxy was set.
     pub fn build<B>(&self) -> Result<HttpsClient<B>, Error>
     where
         B: Body + Send,
@@ -124,7 +127,7 @@ impl HttpsClientBuilder {
 }
 
 impl HttpsClient<()> {
-    /// What there is to set, as it is by default.
+    /// Returns a builder with the defaults.
     pub fn builder() -> HttpsClientBuilder {
         HttpsClientBuilder::new()
     }
@@ -135,11 +138,11 @@ where
     B: Body + Send,
     B::Data: Send,
 {
-    /// A client with the defaults: the platform's root certificates, and the environment's proxy.
+    /// Builds a client with the defaults: the platform's root certificates, and the proxy of the environment.
     ///
     /// # Errors
     ///
-    /// Those of [`HttpsClientBuilder::build`].
+    /// Any error of [`HttpsClientBuilder::build`].
     pub fn new() -> Result<Self, Error> {
         HttpsClientBuilder::new().build()
     }

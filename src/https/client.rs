@@ -1,4 +1,4 @@
-//! The client: hyper-util's, with nothing of it in sight.
+//! The HTTPS client: a wrapper around hyper-util's client that hides its types.
 
 use std::{
     error::Error as _,
@@ -20,22 +20,26 @@ use crate::error::{BoxError, Error};
 
 /// An HTTP client with TLS. Clones share its connections.
 ///
-/// It takes requests with absolute URIs and with any body that is sent by pieces of memory; which one, its use tells:
-/// `HttpsClient<Full<Bytes>>` is a [`flow::HttpClient`](crate::flow::HttpClient), and
-/// `HttpsClient<ReplayBody<Full<Bytes>>>` is one to wrap. See the [module](super) for what it does.
+/// The client takes requests with absolute URIs, and any body whose data is a [`Buf`](bytes::Buf). The body type
+/// follows from its use:
 ///
-/// It has no timeout for an answer, since who sends a request knows how long it may take: put tower's `Timeout` around
-/// it, or around the layer.
+/// - `HttpsClient<Full<Bytes>>` is a [`flow::HttpClient`](crate::flow::HttpClient).
+/// - `HttpsClient<ReplayBody<Full<Bytes>>>` is a client for the layer to wrap.
+///
+/// The [module](super) describes TLS, proxies and connections.
+///
+/// The client sets no timeout for a response, because only the caller knows how long a request may take. Put tower's
+/// `Timeout` around the client or around the layer.
 ///
 /// # Errors
 ///
-/// A connection that does not come about is an [`Error`] of this crate, of the kind
-/// [`Connect`](crate::ErrorKind::Connect) or [`InvalidUrl`](crate::ErrorKind::InvalidUrl): nothing was sent then. Any
-/// other is one of hyper's.
+/// If a connection fails, the error is this crate's [`Error`], and no request was sent. Its kind is
+/// [`Connect`](crate::ErrorKind::Connect) or [`InvalidUrl`](crate::ErrorKind::InvalidUrl). Every other error comes from
+/// hyper.
 ///
 /// # Panics
 ///
-/// A request panics outside of a tokio runtime with I/O and time drivers.
+/// A request panics outside a tokio runtime with I/O and time drivers.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -103,9 +107,9 @@ impl<B> fmt::Debug for HttpsClient<B> {
 }
 
 pin_project! {
-    /// The answer of an [`HttpsClient`], when it is there.
+    /// The future of a response of an [`HttpsClient`].
     ///
-    /// Dropping it ends the request.
+    /// Dropping the future cancels the request.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture {
         #[pin]
@@ -117,7 +121,10 @@ impl Future for ResponseFuture {
     type Output = Result<Response<Incoming>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().inner.poll(cx).map_err(without_wrapping)
+        self.project()
+            .inner
+            .poll(cx)
+            .map_err(unwrap_connector_error)
     }
 }
 
@@ -127,13 +134,13 @@ impl fmt::Debug for ResponseFuture {
     }
 }
 
-/// Takes the connector's error out of hyper-util's, which nobody could look for without that crate.
-fn without_wrapping(error: legacy::Error) -> BoxError {
-    let own = error
+/// Takes the connector's error out of hyper-util's error: callers can then downcast it without depending on hyper-util.
+fn unwrap_connector_error(error: legacy::Error) -> BoxError {
+    let connector_error = error
         .source()
         .and_then(|source| source.downcast_ref::<Error>());
-    match own {
-        Some(own) => own.clone().into(),
+    match connector_error {
+        Some(error) => error.clone().into(),
         None => error.into(),
     }
 }

@@ -1,4 +1,4 @@
-//! How a connection comes about: directly or by a proxy, with TLS or within the machine.
+//! Makes connections: directly or through a proxy, with TLS or over loopback.
 
 use std::{
     future::{Future, ready},
@@ -30,60 +30,61 @@ use crate::{
     session::url::is_loopback_host,
 };
 
-/// Whether TLS is spoken with a proxy, below that with the server.
-type Wire = MaybeHttpsStream<TokioIo<TcpStream>>;
+/// A connection to the server or its proxy, with TLS only to an `https` proxy. TLS to the server runs inside it.
+type ProxyStream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 type Connecting<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
-/// How long a connection may be quiet until the peer is asked whether it is still there.
-const QUIET: Duration = Duration::from_secs(60);
+/// How long a connection is idle before the kernel checks whether the peer is still there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
-/// How long what was sent may go without an acknowledgement (RFC 9293 §3.9.1).
+/// How long sent data may stay unacknowledged before the connection fails (RFC 9293 §3.9.1).
 #[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Connects to where a URI points, or says why not.
+/// Connects to the host of a URI.
 #[derive(Clone)]
 pub(super) struct Connector {
-    https: HttpsConnector<Route>,
+    https: HttpsConnector<ProxyConnector>,
     timeout: Duration,
 }
 
 impl Connector {
-    /// `tls` has no ALPN yet.
+    /// Makes a connector. `tls` must have no ALPN protocols yet.
     pub(super) fn new(mut tls: ClientConfig, proxy: &Proxy, timeout: Duration) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        // A share of it for each address of a host, so that one that does not answer leaves time for the next.
+        // hyper-util divides this timeout among the addresses of a host, so an address that does not respond leaves
+        // time for the next one.
         tcp.set_connect_timeout(Some(timeout));
-        // A connection whose peer is gone without a word takes no more requests, and says so to those that wait on it. Over
-        // HTTP/2 it would go on taking them until the kernel gives it up, a quarter of an hour later.
-        tcp.set_keepalive(Some(QUIET));
+        // Finds connections whose peer has vanished. Without these options, an HTTP/2 connection would accept requests
+        // until the kernel closes it, about 15 minutes later.
+        tcp.set_keepalive(Some(KEEPALIVE_IDLE));
         #[cfg(target_os = "linux")]
-        tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
-        // Tunnels are asked for in HTTP/1.1.
+        tcp.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+        // hyper-util's tunnels speak HTTP/1.1 only.
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let route = Route {
+        let proxy_connector = ProxyConnector {
             to_proxy: HttpsConnector::from((tcp.clone(), tls.clone())),
             tcp,
             matcher: Arc::new(proxy.matcher()),
         };
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Self {
-            https: HttpsConnector::from((route, tls)),
+            https: HttpsConnector::from((proxy_connector, tls)),
             timeout,
         }
     }
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<Wire>;
+    type Response = MaybeHttpsStream<ProxyStream>;
     type Error = Error;
     type Future = Connecting<Self::Response, Error>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        // So are those below: they make each connection when they are called.
+        // The inner connectors are always ready: they connect in `call`.
         Poll::Ready(Ok(()))
     }
 
@@ -99,31 +100,31 @@ impl Service<Uri> for Connector {
             match tokio::time::timeout(timeout, connecting).await {
                 Ok(Ok(stream)) => Ok(stream),
                 Ok(Err(error)) => {
-                    Err(no_connection(format!("there is no connection to {host}"))
-                        .with_source(error))
+                    Err(connect_error(format!("could not connect to {host}")).with_source(error))
                 }
-                Err(_) => Err(no_connection(format!(
-                    "there is no connection to {host} after {timeout:?}"
+                Err(_) => Err(connect_error(format!(
+                    "could not connect to {host} within {timeout:?}"
                 ))),
             }
         })
     }
 }
 
-/// The way to a server: straight, or by the proxy that is meant for it.
+/// Connects to a server directly, or through the proxy for its host.
 #[derive(Clone)]
-struct Route {
+struct ProxyConnector {
     tcp: HttpConnector,
     to_proxy: HttpsConnector<HttpConnector>,
     matcher: Arc<Matcher>,
 }
 
-impl Service<Uri> for Route {
-    type Response = Wire;
+impl Service<Uri> for ProxyConnector {
+    type Response = ProxyStream;
     type Error = BoxError;
-    type Future = Connecting<Wire, BoxError>;
+    type Future = Connecting<ProxyStream, BoxError>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        // The inner connectors are always ready: they connect in `call`.
         Poll::Ready(Ok(()))
     }
 
@@ -132,11 +133,11 @@ impl Service<Uri> for Route {
             let connecting = self.tcp.call(destination);
             return Box::pin(async move { Ok(MaybeHttpsStream::Http(connecting.await?)) });
         };
-        let connecting = self.connect_by(&proxy, destination);
+        let connecting = self.connect_through(&proxy, destination);
         Box::pin(async move {
             connecting.await.map_err(|error| {
-                // Without the user and the password.
-                no_connection(format!("no way through the proxy {}", proxy.uri()))
+                // The proxy's URI here does not contain the user and password.
+                connect_error(format!("no way through the proxy {}", proxy.uri()))
                     .with_source(error)
                     .into()
             })
@@ -144,8 +145,12 @@ impl Service<Uri> for Route {
     }
 }
 
-impl Route {
-    fn connect_by(&self, proxy: &Intercept, destination: Uri) -> Connecting<Wire, BoxError> {
+impl ProxyConnector {
+    fn connect_through(
+        &self,
+        proxy: &Intercept,
+        destination: Uri,
+    ) -> Connecting<ProxyStream, BoxError> {
         if matches!(proxy.uri().scheme_str(), Some("http" | "https")) {
             let mut tunnel = Tunnel::new(proxy.uri().clone(), self.to_proxy.clone());
             if let Some(authorization) = proxy.basic_auth() {
@@ -154,7 +159,7 @@ impl Route {
             let connecting = tunnel.call(destination);
             return Box::pin(async move { Ok(connecting.await?) });
         }
-        // No other scheme gets here.
+        // The other schemes that `Proxy` accepts are SOCKS5's.
         let mut socks = SocksV5::new(proxy.uri().clone(), self.tcp.clone());
         if let Some((user, password)) = proxy.raw_auth() {
             socks = socks.with_auth(user.to_owned(), password.to_owned());
@@ -174,6 +179,6 @@ fn not_https(destination: &Uri, host: &str) -> Error {
     )
 }
 
-fn no_connection(message: String) -> Error {
+fn connect_error(message: String) -> Error {
     Error::new(ErrorKind::Connect, message)
 }

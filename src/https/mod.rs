@@ -1,7 +1,7 @@
-//! An HTTP client for the layer, and for the flows: TLS, HTTP/2, and the proxy that the environment names.
+//! An HTTP client for the layer and the flows, with TLS, HTTP/2 and proxies.
 //!
-//! The layer wraps any client, and this is one for who has none yet: hyper-util's, with the settings that a session calls
-//! for. [`HttpsClient::new`] is all that it takes; [`HttpsClient::builder`] has what can be told otherwise.
+//! The layer wraps any client. Use this one if your program has none yet: it is hyper-util's client with suitable
+//! settings. [`HttpsClient::new`] uses the defaults, and [`HttpsClient::builder`] changes them.
 //!
 //! ```no_run
 //! use bytes::Bytes;
@@ -14,8 +14,9 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
-//! let app = App::new("https://MyDomainName.my.salesforce.com".parse()?, "3MVG9…").client_secret("1955…");
-//! // Two clients: the flow's requests must not wait for those that wait for the flow.
+//! let login_url = "https://MyDomainName.my.salesforce.com".parse()?;
+//! let app = App::new(login_url, "3MVG9…").client_secret("1955…");
+//! // Two clients: requests of the flow must not wait for requests that wait for the flow.
 //! let login = ClientCredentials::new(HttpsClient::new()?, app);
 //! let client = SalesforceAuthLayer::new(login).layer(HttpsClient::new()?);
 //!
@@ -27,40 +28,41 @@
 //!
 //! # TLS
 //!
-//! It is rustls, with aws-lc-rs, whatever else the process has installed. Which certificates are trusted is for the
-//! operating system to say, [unless told otherwise](Roots); those of a company's proxy are
-//! [added](HttpsClientBuilder::root_certificates). Whether a connection speaks HTTP/2 or HTTP/1.1 is agreed on by ALPN
-//! (RFC 7301). Android is left out, where the verifier has to be handed the Java VM.
+//! The client uses rustls with aws-lc-rs, independent of the provider that the process has installed. By default, the
+//! operating system decides which certificates are trusted: see [`Roots`]. Add a company proxy's certificates with
+//! [`root_certificates`](HttpsClientBuilder::root_certificates). ALPN (RFC 7301) selects HTTP/2 or HTTP/1.1. Android is
+//! not supported, because its certificate verifier needs the Java VM.
 //!
 //! # Plain HTTP
 //!
-//! It is for the machine itself, where the [emulator](crate) and tests listen: `http://` to any other host is refused, with
-//! [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl), before anything is looked up or connected to.
+//! Plain HTTP is allowed for loopback hosts only, where the [emulator](crate) and tests listen. A request to any other
+//! `http://` host fails with [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl), before any name lookup or
+//! connection.
 //!
 //! # Proxies
 //!
-//! | variable | what it says |
+//! | variable | meaning |
 //! |---|---|
 //! | `HTTPS_PROXY`, or `https_proxy` | the proxy |
-//! | `ALL_PROXY`, or `all_proxy` | the proxy, if the others name none |
-//! | `NO_PROXY`, or `no_proxy` | the [hosts](Proxy::except) that are reached without |
-//! | `HTTP_PROXY`, or `http_proxy` | nothing: plain HTTP stays on the machine, and goes directly |
+//! | `ALL_PROXY`, or `all_proxy` | the proxy, if `HTTPS_PROXY` names none |
+//! | `NO_PROXY`, or `no_proxy` | the [hosts](Proxy::except) that are reached directly |
+//! | `HTTP_PROXY`, or `http_proxy` | ignored: plain HTTP only goes to loopback hosts, directly |
 //!
-//! They are read when the client is built; [`HttpsClientBuilder::proxy`] takes their place. A host on loopback that is
-//! asked by `https` is one like any other: name it in `NO_PROXY`, if there is a proxy.
+//! The client reads these variables when it is built, unless [`HttpsClientBuilder::proxy`] sets a proxy. The proxy also
+//! applies to `https` requests to loopback hosts: list them in `NO_PROXY`.
 //!
-//! The proxy gets a `CONNECT` (RFC 9110 §9.3.6) or a SOCKS5 request (RFC 1928), and what follows is between this client and
-//! the host. It sees no token.
+//! The proxy gets a `CONNECT` (RFC 9110 §9.3.6) or a SOCKS5 request (RFC 1928). TLS then runs between the client and
+//! the host, so the proxy sees no token.
 //!
 //! # Connections
 //!
-//! They are kept for a while, and shared. One whose peer has gone without a word is found out: after a minute of quiet it is
-//! asked for, and on Linux what was sent has to be acknowledged within 30 seconds. What waits on it fails then, and later
-//! requests get another.
+//! The client keeps idle connections and shares them. It detects peers that have vanished. It probes a connection after
+//! 60 s without traffic. On Linux, it also closes a connection whose data is not acknowledged within 30 s. Requests on
+//! such a connection fail, and later ones use a new connection.
 //!
 //! # Redirects
 //!
-//! None is followed: where a token goes is not for a server to say.
+//! The client follows no redirects: a server must not choose where a token is sent.
 
 mod builder;
 mod client;

@@ -1,4 +1,4 @@
-//! Which proxy to go by, and for whom.
+//! The proxy of an HTTPS client, and the hosts that bypass it.
 
 use std::{env, ffi::OsString, fmt};
 
@@ -12,16 +12,16 @@ use crate::{
 
 const SCHEMES: [&str; 4] = ["http", "https", "socks5", "socks5h"];
 
-/// A proxy between an [`HttpsClient`](super::HttpsClient) and the servers, or none.
+/// A proxy between an [`HttpsClient`](super::HttpsClient) and the servers, or no proxy.
 ///
-/// | URL | what it is |
+/// | URL | meaning |
 /// |---|---|
-/// | `http://host:port`, or `host:port` | a proxy that is asked by `CONNECT`, in the clear; port 80 if none is given |
-/// | `https://host:port` | one that is asked by TLS, so that nobody else learns its password; port 443 if none is given |
-/// | `socks5://host:port`, `socks5h://host:port` | a SOCKS5 proxy. Either way it looks up the names; the port has to be given |
+/// | `http://host:port`, or `host:port` | an HTTP proxy, reached without TLS. Default port: 80 |
+/// | `https://host:port` | an HTTP proxy, reached over TLS, which protects its password. Default port: 443 |
+/// | `socks5://host:port`, `socks5h://host:port` | a SOCKS5 proxy, which looks up the host names in both cases. The port is required |
 ///
-/// A user and a password go before the host, percent-encoded: `http://user:p%40ss@host:port`. They are sent to the proxy as
-/// `Proxy-Authorization: Basic`, or in the way of SOCKS5 (RFC 1929). `Debug` does not show them, and no error does.
+/// Put a user and a password before the host, percent-encoded: `http://user:p%40ss@host:port`. The client sends them as
+/// `Proxy-Authorization: Basic`, or as SOCKS5 specifies (RFC 1929). Neither `Debug` nor an error shows them.
 ///
 /// ```
 /// use tower_salesforce_auth::https::Proxy;
@@ -33,25 +33,25 @@ const SCHEMES: [&str; 4] = ["http", "https", "socks5", "socks5h"];
 /// ```
 #[derive(Clone)]
 pub struct Proxy {
-    /// With the user and the password.
+    /// The URL, which may contain a user and a password. `None` for no proxy.
     url: Option<Secret>,
-    /// As `NO_PROXY` has it.
+    /// The hosts that bypass the proxy, in the format of `NO_PROXY`.
     except: String,
 }
 
 impl Proxy {
-    /// What the environment says: see [the module](super#proxies). There is no proxy if it says nothing.
+    /// Reads the proxy from the environment: see [the module](super#proxies). Without such variables there is no proxy.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidUrl`] if a variable names a proxy that cannot be used, rather than to go without. The error has
-    /// the variable's name, and not its value.
+    /// [`ErrorKind::InvalidUrl`] if a variable names an unusable proxy, because connecting directly may not be
+    /// intended. The error contains the variable's name, but not its value.
     pub fn from_env() -> Result<Self, Error> {
         Self::from_variables(|name| env::var_os(name))
     }
 
     fn from_variables(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
-        // The first that is set counts, even if it is empty: that is how one turns a proxy off.
+        // The first variable that is set counts, even if it is empty: an empty one turns the proxy off.
         let first = |names: [&'static str; 2]| {
             let found = names.map(|name| lookup(name).map(|value| (name, value)));
             let (name, value) = found.into_iter().flatten().next()?;
@@ -64,7 +64,7 @@ impl Proxy {
                 let url = value
                     .into_string()
                     .map_err(|_| invalid(format!("{name} is not a URL: it is not UTF-8")))?;
-                Self::named(name, url.into())?
+                Self::parse(name, url.into())?
             }
             None => Self::none(),
         };
@@ -74,7 +74,7 @@ impl Proxy {
         })
     }
 
-    /// No proxy, whatever the environment says.
+    /// Uses no proxy, and ignores the environment.
     pub fn none() -> Self {
         Self {
             url: None,
@@ -82,72 +82,79 @@ impl Proxy {
         }
     }
 
-    /// This proxy, for all hosts.
+    /// Uses this proxy for all hosts.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidUrl`] if it is not a URL, its scheme is another than those above, its port is none, or there is
-    /// more to it, as there seems to be if a password is not percent-encoded. The error names the scheme alone.
+    /// [`ErrorKind::InvalidUrl`] in these cases. The error contains no part of the URL but its scheme.
+    ///
+    /// - The text is not a URL, or its scheme is not in the table above.
+    /// - The port is invalid, or missing for a SOCKS5 proxy.
+    /// - A path, query or fragment follows. A password that is not percent-encoded can look like one.
     pub fn url(url: impl Into<Secret>) -> Result<Self, Error> {
-        Self::named("the proxy", url.into())
+        Self::parse("the proxy", url.into())
     }
 
-    fn named(what: &str, url: Secret) -> Result<Self, Error> {
+    /// Parses a URL. `name` is the URL's name in errors.
+    fn parse(name: &str, url: Secret) -> Result<Self, Error> {
         let parsed: Uri = url
             .expose()
             .parse()
-            .map_err(|_| invalid(format!("{what} is not a URL: expected http://host:port")))?;
-        // Without a scheme it is one of `http`.
+            .map_err(|_| invalid(format!("{name} is not a URL: expected http://host:port")))?;
+        // The URL parser reads `host:port` without a scheme, which means `http`.
         let scheme = parsed.scheme_str().unwrap_or("http");
         if !SCHEMES.contains(&scheme) {
             return Err(invalid(format!(
-                "{what} is one for {scheme}://, which is not supported: expected one of http, https, socks5 and socks5h"
+                "{name} has the scheme {scheme}, which is not supported: expected http, https, socks5 or socks5h"
             )));
         }
-        // It is not a part of what was parsed.
+        // The parsed URI drops the fragment.
         let has_fragment = url.expose().contains('#');
         let proxy = Self {
             url: Some(url),
             except: String::new(),
         };
-        // What the matcher makes nothing of would be no proxy at all.
-        let anywhere = Uri::from_static("https://example.com");
-        let is_used = proxy.matcher().intercept(&anywhere).is_some();
+        // The matcher ignores a URL that it cannot use, and would then connect directly.
+        let any_url = Uri::from_static("https://example.com");
+        let is_used = proxy.matcher().intercept(&any_url).is_some();
         let authority = parsed
             .authority()
             .filter(|authority| is_used && !authority.host().is_empty());
         let Some(authority) = authority else {
             return Err(invalid(format!(
-                "{what} has no host: expected http://host:port"
+                "{name} has no host: expected http://host:port"
             )));
         };
-        // Where such a character stands in a password, what is before it would be looked up, and shown in errors.
-        let is_read_as_meant = matches!(parsed.path(), "" | "/")
+        // With one of these characters in a password, the parser takes a part of the password for the host. The client
+        // would look it up and show it in errors.
+        let is_only_authority = matches!(parsed.path(), "" | "/")
             && parsed.query().is_none()
             && !has_fragment
             && authority.as_str().matches('@').count() <= 1;
-        if !is_read_as_meant {
+        if !is_only_authority {
             return Err(invalid(format!(
-                "{what} is more than http://user:password@host:port: a `/`, `?`, `#` or `@` in the password has to be \
-                 percent-encoded"
+                "{name} has more parts than http://user:password@host:port: a `/`, `?`, `#` or `@` in the password \
+                 must be percent-encoded"
             )));
         }
-        // The http crate takes what is no number for no port, and then another would be asked.
+        // The http crate ignores an invalid port, and the client would then use the default port.
         let has_port = authority.port_u16().is_some();
         let names_port = !authority.as_str().ends_with(authority.host());
         if !has_port && (names_port || scheme.starts_with("socks")) {
             return Err(invalid(format!(
-                "{what} has no port, or none that is a number up to 65535: expected {scheme}://host:port"
+                "{name} has no valid port: expected {scheme}://host:port, with a number up to 65535"
             )));
         }
         Ok(proxy)
     }
 
-    /// Leaves out these hosts, in addition to others: they are reached directly.
+    /// Adds hosts that are reached directly, in the format of `NO_PROXY`, separated by commas.
     ///
-    /// They are separated by commas, as in `NO_PROXY`. A name stands for itself and for all below it, with or without a dot
-    /// before it; an address for itself, or for a network: `10.0.0.0/8`; `*` for every host. Ports, and the brackets of an
-    /// IPv6 address, do not belong there: what has them stands for nothing.
+    /// - A name matches itself and all its subdomains, with or without a leading dot.
+    /// - An address matches itself, and `10.0.0.0/8` matches a network.
+    /// - `*` matches every host.
+    ///
+    /// An entry with a port, or with the brackets of an IPv6 address, matches nothing.
     #[must_use]
     pub fn except(mut self, hosts: &str) -> Self {
         if !self.except.is_empty() {
@@ -157,7 +164,7 @@ impl Proxy {
         self
     }
 
-    /// Plain HTTP is not asked about: it stays on the machine.
+    /// The matcher for `https` URLs only, because plain HTTP goes to loopback hosts directly.
     pub(super) fn matcher(&self) -> Matcher {
         let url = self.url.as_ref().map_or("", Secret::expose);
         Matcher::builder()

@@ -1,4 +1,4 @@
-//! Whom to trust: the root certificates, and the TLS that is made of them.
+//! The trusted root certificates, and the TLS configuration that uses them.
 
 use std::sync::Arc;
 
@@ -11,28 +11,30 @@ use rustls_platform_verifier::Verifier;
 
 use crate::error::{Error, ErrorKind};
 
-/// The root certificates that an [`HttpsClient`](super::HttpsClient) trusts, beside those that it was
-/// [given](super::HttpsClientBuilder::root_certificates).
+/// The root certificates that an [`HttpsClient`](super::HttpsClient) trusts, in addition to the
+/// [added](super::HttpsClientBuilder::root_certificates) ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Roots {
-    /// Those of the operating system, and on Windows and macOS its judgement too, so that what a company adds or
-    /// revokes there counts here. On Linux they are read when the client is built: from `SSL_CERT_FILE` or
-    /// `SSL_CERT_DIR`, if these are set.
+    /// The certificates of the operating system. On Windows and macOS its own verifier decides, so certificates that a
+    /// company adds or revokes count.
+    ///
+    /// On Linux, [`build`](super::HttpsClientBuilder::build) reads them from `SSL_CERT_FILE` or `SSL_CERT_DIR`, or from
+    /// the system's default location.
     #[default]
     Platform,
-    /// Mozilla's, as they were when the crate `webpki-roots` was released. They are for containers without any, and age
-    /// with the program.
+    /// Mozilla's certificates, as of the release of the crate `webpki-roots`. Use them in containers without
+    /// certificates. They age with the program.
     #[cfg(feature = "webpki-roots")]
     #[cfg_attr(docsrs, doc(cfg(feature = "webpki-roots")))]
     WebPki,
 }
 
-/// Reads certificates, all of which have to be good.
+/// Reads PEM certificates. An invalid one is an error.
 pub(super) fn from_pem(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        // Its error quotes the text, in which there may be a key.
+        // The parser's error quotes the text, which may contain a private key.
         .map_err(|_| {
             invalid("the root certificates are not PEM: expected -----BEGIN CERTIFICATE-----")
         })?;
@@ -51,17 +53,17 @@ pub(super) fn from_pem(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error
     Ok(certificates)
 }
 
-/// TLS without ALPN, which depends on whom it is spoken with.
+/// Makes a TLS configuration without ALPN protocols: they differ for proxies and servers.
 pub(super) fn client_config(
     roots: Roots,
     extra: &[CertificateDer<'static>],
 ) -> Result<ClientConfig, Error> {
-    // Not the process's: there may be none, or another one.
+    // The process may have installed no provider, or another one.
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| {
-            Error::new(ErrorKind::Connect, "there is no TLS to speak").with_source(error)
+            Error::new(ErrorKind::Connect, "TLS is not available").with_source(error)
         })?;
     let extra = extra.iter().cloned();
     let config = match roots {
@@ -73,7 +75,7 @@ pub(super) fn client_config(
                 )
                 .with_source(error)
             })?;
-            // The word is rustls's, for every verifier that is not its own.
+            // For rustls, every verifier that is not built in is `dangerous`.
             config
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(verifier))
