@@ -12,18 +12,20 @@ use crate::{
     session::session::Session,
 };
 
-/// Has a user log in and consent in the browser (RFC 6749 §4.1, RFC 7636; Salesforce Help, "OAuth 2.0 Web Server Flow for
-/// Web App Integration").
+/// Logs a user in through the browser (RFC 6749 §4.1, RFC 7636; Salesforce Help, "OAuth 2.0 Web Server Flow for Web App
+/// Integration").
 ///
-/// 1. Send the user to an [`authorization_url`](Self::authorization_url), and keep what is pending.
-/// 2. When the user comes back to the redirect URI, [`exchange`](Self::exchange) the URL of the callback for a session.
-/// 3. Give the session to a layer or handle that is made with the flow: the flow renews it with its refresh token.
+/// 1. Send the user to an [`authorization_url`](Self::authorization_url), and keep its pending authorization.
+/// 2. When the browser requests the redirect URI, [`exchange`](Self::exchange) the URL of that request for a session.
+/// 3. Give the session to a layer or handle with this flow. The flow then refreshes the session with its refresh token.
 ///
 /// ```
 /// use bytes::Bytes;
 /// use http_body_util::Full;
 /// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-/// use tower_salesforce_auth::{BoxError, SalesforceAuthLayer, flow::AuthorizationCode, oauth::App};
+/// use tower_salesforce_auth::{
+///     BoxError, SalesforceAuthLayer, flow::AuthorizationCode, oauth::App,
+/// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
@@ -33,12 +35,13 @@ use crate::{
 /// # let (login_url, redirect_uri) = (org.login_url().parse()?, org.redirect_uri());
 /// # let (client_id, client_secret) = (org.client_id(), org.client_secret());
 /// let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(https);
-/// // `login_url` is `LoginUrl::production()`, and `redirect_uri` "https://app.example.com/callback".
+/// // For example `LoginUrl::production()` and "https://app.example.com/callback".
 /// let app = App::new(login_url, client_id).client_secret(client_secret);
 /// let flow = AuthorizationCode::new(client, app, redirect_uri).scope("api refresh_token");
 ///
 /// let (url, pending) = flow.authorization_url().build()?.into_parts();
-/// // Redirect the browser to `url`. It comes back to "https://app.example.com/callback?code=aPrx…&state=…".
+/// // Redirect the browser to `url`. The browser then requests the redirect URI:
+/// // "https://app.example.com/callback?code=aPrx…&state=…".
 /// # let callback_url = org.approve(&url)?;
 /// let session = flow.exchange(&pending, &callback_url).await?;
 /// println!("user {:?} of org {:?}", session.user_id(), session.organization_id());
@@ -48,7 +51,7 @@ use crate::{
 /// # }
 /// ```
 #[derive(Clone)]
-#[must_use = "a flow does nothing until a user is sent to its authorization URL"]
+#[must_use = "a flow does nothing until you send a user to its authorization URL"]
 pub struct AuthorizationCode<C> {
     client: C,
     app: App,
@@ -57,10 +60,10 @@ pub struct AuthorizationCode<C> {
 }
 
 impl<C: HttpClient> AuthorizationCode<C> {
-    /// Authorizations of this app, whose answers are sent to `redirect_uri`: one of the app's callback URLs, to the
-    /// letter.
+    /// Makes a flow for this app. `redirect_uri` receives the responses and must equal one of the app's callback URLs
+    /// exactly.
     ///
-    /// The app has to authenticate itself, unless "Require Secret for Web Server Flow" is off.
+    /// The app must authenticate itself, unless "Require Secret for Web Server Flow" is off.
     pub fn new(client: C, app: App, redirect_uri: impl Into<String>) -> Self {
         Self {
             client,
@@ -70,16 +73,16 @@ impl<C: HttpClient> AuthorizationCode<C> {
         }
     }
 
-    /// The scopes to ask for, space-separated. All that the app has, by default.
+    /// Sets the scopes to request, separated by spaces. Default: all scopes of the app.
     ///
-    /// With `refresh_token`, or `offline_access`, a session that comes without a refresh token is an error. To be so, they
-    /// have to be asked for here, not on a single [`authorization_url`](Self::authorization_url).
+    /// With `refresh_token` or `offline_access` here, a session without a refresh token is an error. Scopes that are
+    /// set on a single [`authorization_url`](Self::authorization_url) do not have this effect.
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = Some(scope.into());
         self
     }
 
-    /// Where to send the user: [`build`](AuthorizationUrl::build) one for each authorization.
+    /// The URL to send the user to. Call [`build`](AuthorizationUrl::build) for each authorization.
     pub fn authorization_url(&self) -> AuthorizationUrl<'_> {
         let url = AuthorizationUrl::new(&self.app, &self.redirect_uri);
         match &self.scope {
@@ -88,15 +91,17 @@ impl<C: HttpClient> AuthorizationCode<C> {
         }
     }
 
-    /// Exchanges the code of the callback for a session, once: a code is good for one exchange.
+    /// Exchanges the code of the callback for a session. A code can be exchanged once.
     ///
     /// `callback` is the URL that the browser requested, or its path and query.
     ///
     /// # Errors
     ///
-    /// [`RefreshErrorKind::InvalidCallback`] if the callback is not the answer to the `pending` authorization,
-    /// [`RefreshErrorKind::Refused`] if the user or the server said no, and [`RefreshErrorKind::NoRefreshToken`] if
-    /// offline access was asked for and no refresh token came.
+    /// - [`RefreshErrorKind::InvalidCallback`] if the callback does not belong to the `pending` authorization.
+    /// - [`RefreshErrorKind::Refused`] if the user or the server refused.
+    /// - [`RefreshErrorKind::NoRefreshToken`] if the flow requested offline access and the response has no refresh
+    ///   token.
+    /// - Any error of a server that cannot be reached or sends another response.
     pub async fn exchange(
         &self,
         pending: &PendingAuthorization,
@@ -107,16 +112,15 @@ impl<C: HttpClient> AuthorizationCode<C> {
             .secret("code", callback.code(pending)?)
             .secret("code_verifier", pending.code_verifier())
             .parameter("redirect_uri", &self.redirect_uri)
-            .send(self.client.clone())
-            .await?
-            .into_session(self.app.login_url())?;
-        if self.asks_for_offline_access() && session.refresh_token().is_none() {
+            .obtain_session(self.client.clone())
+            .await?;
+        if self.requests_offline_access() && session.refresh_token().is_none() {
             return Err(RefreshError::new(
                 RefreshErrorKind::NoRefreshToken,
                 true,
                 format!(
-                    "{} granted no offline access, although it was asked for: add the scope refresh_token to the app, \
-                     and look at its refresh token policy",
+                    "{} granted no offline access, although the scope requests it: add the scope refresh_token to the \
+                     app, and check its refresh token policy",
                     self.app.login_url().host()
                 ),
             ));
@@ -124,21 +128,20 @@ impl<C: HttpClient> AuthorizationCode<C> {
         Ok(session)
     }
 
-    fn asks_for_offline_access(&self) -> bool {
+    fn requests_offline_access(&self) -> bool {
         let mut scopes = self.scope.as_deref().unwrap_or_default().split_whitespace();
         scopes.any(|scope| matches!(scope, "refresh_token" | "offline_access"))
     }
 }
 
-/// Renews the session with its refresh token.
+/// Refreshes the session with its refresh token.
 impl<C: HttpClient> RefreshFn for AuthorizationCode<C> {
     async fn refresh(&self, context: RefreshContext) -> Result<Session, RefreshError> {
-        refresh_token::renew(self.client.clone(), &self.app, &context).await
+        refresh_token::refresh_session(self.client.clone(), &self.app, &context).await
     }
 
     fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
-        let host = self.app.login_url().host().to_owned();
-        Some(RefreshDescription::new("refresh_token", host))
+        Some(refresh_token::description(&self.app))
     }
 }
 

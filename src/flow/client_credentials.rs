@@ -14,9 +14,9 @@ use crate::{
 /// Logs in as the app itself (RFC 6749 §4.4; Salesforce Help, "OAuth 2.0 Client Credentials Flow for Server-to-Server
 /// Integration").
 ///
-/// It works on the org's My Domain only, and acts as the Run As user that the app's policies name. The app authenticates
-/// itself by its secret, in the form or in a header, or by an assertion: [`ClientAuthentication`]. There is no refresh
-/// token: a new session is a new login.
+/// The flow works on the org's My Domain only. The session acts as the Run As user of the app's policies. The app
+/// authenticates itself with its secret or with an assertion: see [`ClientAuthentication`]. There is no refresh token:
+/// each refresh is a new login.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -26,21 +26,22 @@ use crate::{
 ///
 /// # let https = hyper_util::client::legacy::connect::HttpConnector::new();
 /// let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(https);
-/// let app = App::new("https://MyDomainName.my.salesforce.com".parse()?, "3MVG9…").client_secret("1955…");
+/// let login_url = "https://MyDomainName.my.salesforce.com".parse()?;
+/// let app = App::new(login_url, "3MVG9…").client_secret("1955…");
 /// let layer = SalesforceAuthLayer::new(ClientCredentials::new(client, app));
 /// # Ok::<_, tower_salesforce_auth::Error>(())
 /// ```
 ///
 /// [`ClientAuthentication`]: crate::oauth::ClientAuthentication
 #[derive(Clone)]
-#[must_use = "a flow does nothing until a layer or a handle is made with it"]
+#[must_use = "a flow does nothing until you give it to a layer or a handle"]
 pub struct ClientCredentials<C> {
     client: C,
     app: App,
 }
 
 impl<C: HttpClient> ClientCredentials<C> {
-    /// Logs in as this app, whose login URL is the org's My Domain.
+    /// Makes a flow for this app, whose login URL is the org's My Domain.
     pub fn new(client: C, app: App) -> Self {
         Self { client, app }
     }
@@ -49,9 +50,8 @@ impl<C: HttpClient> ClientCredentials<C> {
 impl<C: HttpClient> RefreshFn for ClientCredentials<C> {
     async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
         TokenRequest::new(&self.app, "client_credentials")
-            .send(self.client.clone())
-            .await?
-            .into_session(self.app.login_url())
+            .obtain_session(self.client.clone())
+            .await
     }
 
     fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {

@@ -12,10 +12,11 @@ use crate::{
     session::session::Session,
 };
 
-/// Logs in with any grant type and its own parameters (RFC 6749 §4.5): what has no flow of its own here.
+/// Logs in with any grant type and parameters (RFC 6749 §4.5). Use this type for grants that have no flow in this
+/// crate.
 ///
-/// The same parameters are presented each time. To have new ones, make a new one of these in a
-/// [`RefreshFn`] of your own, and call its [`refresh`](RefreshFn::refresh).
+/// Each login sends the same parameters. For parameters that change, write a [`RefreshFn`] that makes a new
+/// `ExtensionGrant` and calls [`refresh`](RefreshFn::refresh).
 ///
 /// ```
 /// use bytes::Bytes;
@@ -35,52 +36,58 @@ use crate::{
 /// # Ok::<_, tower_salesforce_auth::Error>(())
 /// ```
 #[derive(Clone)]
-#[must_use = "a flow does nothing until a layer or a handle is made with it"]
+#[must_use = "a flow does nothing until you give it to a layer or a handle"]
 pub struct ExtensionGrant<C> {
     pub(super) client: C,
     pub(super) app: App,
     grant_type: String,
     parameters: Vec<(String, Secret)>,
-    /// What is no secret by itself, and so may be told by a server.
-    open_parameters: Vec<(&'static str, String)>,
-    /// What is sent in another form.
-    hidden: Option<Secret>,
+    /// Parameters whose values are not secret, and which errors may therefore show.
+    unredacted_parameters: Vec<(&'static str, String)>,
+    /// A secret that the parameters contain in another encoding.
+    redacted: Option<Secret>,
     has_client_id: bool,
 }
 
 impl<C: HttpClient> ExtensionGrant<C> {
-    /// Logs in to this app with `grant_type`, a URN as a rule.
+    /// Makes a flow for this app. `grant_type` is usually a URN.
     pub fn new(client: C, app: App, grant_type: impl Into<String>) -> Self {
         Self {
             client,
             app,
             grant_type: grant_type.into(),
             parameters: Vec::new(),
-            open_parameters: Vec::new(),
-            hidden: None,
+            unredacted_parameters: Vec::new(),
+            redacted: None,
             has_client_id: true,
         }
     }
 
-    /// Adds a parameter. Its value is kept out of errors and debug output.
+    /// Adds a parameter. Errors and debug output do not show its value.
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.parameters.push((name.into(), value.into()));
         self
     }
 
-    /// Sets a parameter that is there once at most.
-    pub(super) fn open_parameter(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.open_parameters.retain(|(known, _)| *known != name);
-        self.open_parameters.push((name, value.into()));
+    /// Sets a parameter that errors may show. A later value replaces an earlier one of the same name.
+    pub(super) fn unredacted_parameter(
+        mut self,
+        name: &'static str,
+        value: impl Into<String>,
+    ) -> Self {
+        self.unredacted_parameters
+            .retain(|(known, _)| *known != name);
+        self.unredacted_parameters.push((name, value.into()));
         self
     }
 
-    pub(super) fn hide(mut self, secret: Secret) -> Self {
-        self.hidden = Some(secret);
+    /// Keeps one more secret out of errors.
+    pub(super) fn redact(mut self, secret: Secret) -> Self {
+        self.redacted = Some(secret);
         self
     }
 
-    /// Leaves out the app's id and authentication, where what is presented says it all.
+    /// Leaves out the app's id and authentication, for grants that do not need them.
     pub fn without_client_id(mut self) -> Self {
         self.has_client_id = false;
         self
@@ -89,20 +96,17 @@ impl<C: HttpClient> ExtensionGrant<C> {
 
 impl<C: HttpClient> RefreshFn for ExtensionGrant<C> {
     async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
-        let mut grant = TokenRequest::new(&self.app, &self.grant_type).redact(&self.hidden);
-        for (name, value) in &self.open_parameters {
-            grant = grant.parameter(name, value);
+        let mut request = TokenRequest::new(&self.app, &self.grant_type).redact(&self.redacted);
+        for (name, value) in &self.unredacted_parameters {
+            request = request.parameter(name, value);
         }
         if !self.has_client_id {
-            grant = grant.unauthenticated();
+            request = request.unauthenticated();
         }
         for (name, value) in &self.parameters {
-            grant = grant.secret(name, value);
+            request = request.secret(name, value);
         }
-        grant
-            .send(self.client.clone())
-            .await?
-            .into_session(self.app.login_url())
+        request.obtain_session(self.client.clone()).await
     }
 
     fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {

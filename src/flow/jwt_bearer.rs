@@ -13,56 +13,59 @@ use crate::{
 };
 #[cfg(feature = "jwt")]
 use {
-    crate::{
-        oauth::clock::WallClock,
-        oauth::{PrivateKey, assertion},
-    },
+    crate::oauth::{PrivateKey, assertion, clock::WallClock},
     std::time::{Duration, SystemTime},
 };
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// Logs in with an assertion that is signed with the app's private key (RFC 7523 §2.1; Salesforce Help, "OAuth 2.0 JWT
-/// Bearer Flow for Server-to-Server Integration").
+/// Logs in with an assertion that the app's private key signs (RFC 7523 §2.1; Salesforce Help, "OAuth 2.0 JWT Bearer
+/// Flow for Server-to-Server Integration").
 ///
-/// The key's certificate is uploaded to the app, and the user has to be pre-authorized for it (or to have approved it
-/// once, with the scope `refresh_token`). There is no refresh token: a new session is a new login, with a new assertion.
+/// The app in Salesforce has the key's certificate. The user must be pre-authorized for the app, or must have approved
+/// it once with the scope `refresh_token`. There is no refresh token: each refresh is a new login with a new assertion.
 ///
-/// Signing takes the feature `jwt`; [`from_assertion`](Self::from_assertion) works without.
+/// Signing needs the feature `jwt`. [`from_assertion`](Self::from_assertion) works without it.
 #[cfg_attr(feature = "jwt", doc = "```no_run")]
 #[cfg_attr(not(feature = "jwt"), doc = "```ignore")]
 /// use bytes::Bytes;
 /// use http_body_util::Full;
 /// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-/// use tower_salesforce_auth::{LoginUrl, SalesforceAuthLayer, flow::JwtBearer, oauth::{App, PrivateKey}};
+/// use tower_salesforce_auth::{
+///     LoginUrl, SalesforceAuthLayer,
+///     flow::JwtBearer,
+///     oauth::{App, PrivateKey},
+/// };
 ///
 /// # let https = hyper_util::client::legacy::connect::HttpConnector::new();
 /// let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(https);
 /// let app = App::new(LoginUrl::production(), "3MVG9…");
 /// let key = PrivateKey::from_pem(std::fs::read("server.key")?)?;
-/// let layer = SalesforceAuthLayer::new(JwtBearer::new(client, app, "user@example.com", key));
+/// let login = JwtBearer::new(client, app, "user@example.com", key);
+/// let layer = SalesforceAuthLayer::new(login);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-#[must_use = "a flow does nothing until a layer or a handle is made with it"]
+#[must_use = "a flow does nothing until you give it to a layer or a handle"]
 pub struct JwtBearer<C> {
     client: C,
     app: App,
-    assertion: Assertion,
+    assertion: AssertionSource,
 }
 
 #[derive(Clone)]
-enum Assertion {
-    Given(Secret),
+enum AssertionSource {
+    SignedElsewhere(Secret),
     #[cfg(feature = "jwt")]
-    Signed(Signed),
+    Signer(AssertionSigner),
 }
 
 #[cfg(feature = "jwt")]
 #[derive(Clone)]
-struct Signed {
+struct AssertionSigner {
     username: String,
     key: PrivateKey,
+    /// The audience that the user set. `None` for the one of the login URL.
     audience: Option<String>,
     lifetime: Duration,
     clock: WallClock,
@@ -71,16 +74,17 @@ struct Signed {
 impl<C: HttpClient> JwtBearer<C> {
     /// Logs in at `login_url` with an assertion that was signed elsewhere.
     ///
-    /// It is presented each time, and so is good for as long as it says: some minutes. The settings of assertions that are
-    /// signed here do not concern it. For a signer of your own, in an
-    /// HSM for one, make a new one of these in a [`RefreshFn`] of your own, and call its
-    /// [`refresh`](RefreshFn::refresh):
+    /// Each login sends the same assertion until it expires, usually after a few minutes. The settings for signed
+    /// assertions do not apply. To sign with an HSM, for example, write a [`RefreshFn`] that makes a new `JwtBearer`
+    /// and calls [`refresh`](RefreshFn::refresh):
     ///
     /// ```
     /// # use bytes::Bytes;
     /// # use http_body_util::Full;
     /// # use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-    /// use tower_salesforce_auth::{LoginUrl, RefreshContext, RefreshError, RefreshFn, SalesforceAuthLayer, flow::JwtBearer};
+    /// use tower_salesforce_auth::{
+    ///     LoginUrl, RefreshContext, RefreshError, RefreshFn, SalesforceAuthLayer, flow::JwtBearer,
+    /// };
     ///
     /// # async fn sign_in_the_hsm() -> Result<String, std::io::Error> { Ok("eyJ…".to_owned()) }
     /// # let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
@@ -88,16 +92,17 @@ impl<C: HttpClient> JwtBearer<C> {
     ///     let client = client.clone();
     ///     async move {
     ///         let assertion = sign_in_the_hsm().await.map_err(RefreshError::transient)?;
-    ///         JwtBearer::from_assertion(client, LoginUrl::production(), assertion).refresh(context).await
+    ///         let login = JwtBearer::from_assertion(client, LoginUrl::production(), assertion);
+    ///         login.refresh(context).await
     ///     }
     /// });
     /// ```
     pub fn from_assertion(client: C, login_url: LoginUrl, assertion: impl Into<Secret>) -> Self {
         Self {
             client,
-            // The assertion names the app.
+            // The app's client id is empty, because the assertion names the app.
             app: App::new(login_url, ""),
-            assertion: Assertion::Given(assertion.into()),
+            assertion: AssertionSource::SignedElsewhere(assertion.into()),
         }
     }
 }
@@ -105,13 +110,13 @@ impl<C: HttpClient> JwtBearer<C> {
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 impl<C: HttpClient> JwtBearer<C> {
-    /// Logs in to this app as this user. The app's [authentication](App::client_authentication) is not used: the
-    /// assertion is proof of the app too.
+    /// Logs in to this app as this user. The flow does not use the app's [authentication](App::client_authentication),
+    /// because the assertion also identifies the app.
     pub fn new(client: C, app: App, username: impl Into<String>, key: PrivateKey) -> Self {
         Self {
             client,
             app,
-            assertion: Assertion::Signed(Signed {
+            assertion: AssertionSource::Signer(AssertionSigner {
                 username: username.into(),
                 key,
                 audience: None,
@@ -121,35 +126,37 @@ impl<C: HttpClient> JwtBearer<C> {
         }
     }
 
-    /// Who the assertion is for (`aud`), if not who the login URL says.
+    /// Sets the audience of the assertion (`aud`). Default: the value for the login URL.
     ///
-    /// That is `https://test.salesforce.com` for `test.salesforce.com` and the My Domains of sandboxes and scratch orgs,
-    /// `https://login.salesforce.com` for `login.salesforce.com` and all other My Domains, and for a site or any other
-    /// host the login URL itself.
+    /// | login URL | audience |
+    /// |---|---|
+    /// | `test.salesforce.com`, or the My Domain of a sandbox or scratch org | `https://test.salesforce.com` |
+    /// | `login.salesforce.com`, or any other My Domain | `https://login.salesforce.com` |
+    /// | a site or any other host | the login URL |
     pub fn audience(self, audience: impl Into<String>) -> Self {
-        self.with(|signed| signed.audience = Some(audience.into()))
+        self.with_signer(|signer| signer.audience = Some(audience.into()))
     }
 
-    /// How long an assertion is good for (`exp`). 120 s by default; Salesforce accepts 180 s at most.
+    /// Sets the lifetime of an assertion (`exp`). Default: 120 s. Salesforce accepts at most 180 s.
     pub fn assertion_lifetime(self, lifetime: Duration) -> Self {
-        self.with(|signed| signed.lifetime = lifetime)
+        self.with_signer(|signer| signer.lifetime = lifetime)
     }
 
-    /// Reads the time from another clock than the machine's.
+    /// Replaces the system clock.
     pub fn clock(self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        self.with(|signed| signed.clock = WallClock::new(now))
+        self.with_signer(|signer| signer.clock = WallClock::new(now))
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Signed)) -> Self {
-        if let Assertion::Signed(signed) = &mut self.assertion {
-            change(signed);
+    fn with_signer(mut self, change: impl FnOnce(&mut AssertionSigner)) -> Self {
+        if let AssertionSource::Signer(signer) = &mut self.assertion {
+            change(signer);
         }
         self
     }
 }
 
 #[cfg(feature = "jwt")]
-impl Signed {
+impl AssertionSigner {
     fn sign(&self, app: &App) -> Result<Secret, RefreshError> {
         let audience = self
             .audience
@@ -168,16 +175,15 @@ impl Signed {
 impl<C: HttpClient> RefreshFn for JwtBearer<C> {
     async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
         let assertion = match &self.assertion {
-            Assertion::Given(assertion) => assertion.clone(),
+            AssertionSource::SignedElsewhere(assertion) => assertion.clone(),
             #[cfg(feature = "jwt")]
-            Assertion::Signed(signed) => signed.sign(&self.app)?,
+            AssertionSource::Signer(signer) => signer.sign(&self.app)?,
         };
         TokenRequest::new(&self.app, GRANT_TYPE)
             .unauthenticated()
             .secret("assertion", &assertion)
-            .send(self.client.clone())
-            .await?
-            .into_session(self.app.login_url())
+            .obtain_session(self.client.clone())
+            .await
     }
 
     fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
@@ -191,11 +197,11 @@ impl<C> fmt::Debug for JwtBearer<C> {
         let mut shown = f.debug_struct("JwtBearer");
         shown.field("login_url", self.app.login_url());
         #[cfg(feature = "jwt")]
-        if let Assertion::Signed(signed) = &self.assertion {
+        if let AssertionSource::Signer(signer) = &self.assertion {
             shown
                 .field("client_id", &self.app.client_id())
-                .field("username", &signed.username)
-                .field("audience", &signed.audience);
+                .field("username", &signer.username)
+                .field("audience", &signer.audience);
         }
         shown.finish_non_exhaustive()
     }

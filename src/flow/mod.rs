@@ -1,34 +1,36 @@
-//! The ways to obtain a session: each is a [`RefreshFn`](crate::RefreshFn) that the layer can be made with.
+//! The ways to obtain a session. Each flow is a [`RefreshFn`](crate::RefreshFn) that a layer can use.
 //!
-//! | flow | needs | good for |
+//! | flow | needs | use it for |
 //! |---|---|---|
 //! | [`JwtBearer`] | an app with a certificate, a pre-authorized user | server to server, as a user |
 //! | [`ClientCredentials`] | an app with a Run As user, on My Domain | server to server, without a user |
-//! | [`AuthorizationCode`] | a browser, and a user in front of it | acting for many users of a web application |
-//! | [`RefreshToken`] | a refresh token from a user's authorization | going on where one of the others began |
-//! | [`DeviceFlow`] | a user with a browser on another device | programs without one |
+//! | [`AuthorizationCode`] | a user with a browser | acting for many users of a web application |
+//! | [`RefreshToken`] | a refresh token from a user's authorization | continuing after another flow |
+//! | [`DeviceAuthorization`] | a user with a browser on another device | programs without a browser |
 //! | [`TokenExchange`] | a token of another identity provider | users who are logged in elsewhere |
-//! | [`SamlBearer`] | a signed SAML assertion | the same, with SAML |
-//! | [`UsernamePassword`] | an app, a user's password | nothing new: blocked by default |
-//! | [`SoapLogin`] | a user's password | nothing new: retired in Summer '27 |
-//! | [`ExtensionGrant`] | whatever the grant asks for | what is not in this list |
+//! | [`SamlBearer`] | a signed SAML assertion | users who are logged in elsewhere, with SAML |
+//! | [`UsernamePassword`] | an app, a user's password | no new program: blocked by default |
+//! | [`SoapLogin`] | a user's password | no new program: retired in Summer '27 |
+//! | [`ExtensionGrant`] | the parameters of the grant | grants that are not in this list |
 //!
 //! # One call for each refresh
 //!
-//! A flow holds what it needs to log in, and nothing that changes: the newest refresh token is the layer's to keep. It
-//! sends its own requests with an [`HttpClient`], one for each time that it is called, and never repeats one by itself,
-//! since a request that got lost may have used up what it carried.
+//! A flow holds the credentials for a login, and no state: the layer keeps the newest refresh token. A flow sends its
+//! requests with an [`HttpClient`], one request for each call. It never repeats a request by itself, because a lost
+//! request may have used up its refresh token or code.
 //!
 //! # Errors
 //!
-//! All of them are [`RefreshError`](crate::RefreshError)s. They name the host and the grant, and hold the server's code and
-//! description, without the secrets that it may repeat, and what to do about the well-known ones. They are terminal if
-//! trying again cannot help. The layer calls no flow again after a terminal failure, so that a wrong password does not
-//! lock a user out, until [`SessionHandle::reset`](crate::SessionHandle::reset) or a new session.
+//! Every error is a [`RefreshError`](crate::RefreshError). It names the host and the grant, and contains the server's
+//! code and description without secrets. For common errors it also says what to do.
+//!
+//! An error is terminal if another attempt cannot help. After a terminal error, the layer does not call the flow again
+//! until [`SessionHandle::reset`](crate::SessionHandle::reset) or a new session. A wrong password therefore does not
+//! lock the user out.
 
 mod authorization_code;
 mod client_credentials;
-mod device;
+mod device_authorization;
 mod extension_grant;
 mod jwt_bearer;
 mod refresh_token;
@@ -40,7 +42,7 @@ mod username_password;
 pub use self::{
     authorization_code::AuthorizationCode,
     client_credentials::ClientCredentials,
-    device::{DeviceCode, DeviceFlow},
+    device_authorization::{DeviceAuthorization, DeviceCode},
     extension_grant::ExtensionGrant,
     jwt_bearer::JwtBearer,
     refresh_token::RefreshToken,

@@ -12,18 +12,20 @@ use crate::{
     session::session::Session,
 };
 
-/// Renews a session with a refresh token (RFC 6749 §6; Salesforce Help, "OAuth 2.0 Refresh Token Flow for Renewed
+/// Refreshes a session with a refresh token (RFC 6749 §6; Salesforce Help, "OAuth 2.0 Refresh Token Flow for Renewed
 /// Sessions").
 ///
 /// # Rotation
 ///
-/// If the app rotates refresh tokens, every answer brings a new one, and the one before it must never be used again:
-/// Salesforce revokes the whole grant of whoever does. The layer presents the newest one that any session of its handle
-/// came with; the one that is given here is for the beginning. To go on after a restart, give the layer a
-/// [store](crate::SalesforceAuthLayer::store): then what is given here is presented only if nothing is stored yet.
+/// If the app rotates refresh tokens, every response contains a new one, and the old one must never be presented again.
+/// If it is, Salesforce revokes the whole grant.
 ///
-/// So one refresh token belongs into one handle, or into several that share a store under the same key: without one, clones
-/// of this flow in two handles would each present it.
+/// The layer always presents the newest refresh token of its handle. It presents the token given here only while the
+/// handle has no other. To continue after a restart, give the layer a [store](crate::SalesforceAuthLayer::store): the
+/// stored token then takes precedence.
+///
+/// Use one refresh token in one handle only, or in several handles that share a store and key. Without a store, clones
+/// of this flow in two handles would each present the same token.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -37,7 +39,7 @@ use crate::{
 /// let layer = SalesforceAuthLayer::new(RefreshToken::new(client, app, "5Aep861…"));
 /// ```
 #[derive(Clone)]
-#[must_use = "a flow does nothing until a layer or a handle is made with it"]
+#[must_use = "a flow does nothing until you give it to a layer or a handle"]
 pub struct RefreshToken<C> {
     client: C,
     app: App,
@@ -45,9 +47,9 @@ pub struct RefreshToken<C> {
 }
 
 impl<C: HttpClient> RefreshToken<C> {
-    /// Renews sessions of this app, beginning with this refresh token.
+    /// Makes a flow for this app that begins with this refresh token.
     ///
-    /// The app has to authenticate itself, unless "Require Secret for Refresh Token Flow" is off.
+    /// The app must authenticate itself, unless "Require Secret for Refresh Token Flow" is off.
     pub fn new(client: C, app: App, refresh_token: impl Into<Secret>) -> Self {
         Self {
             client,
@@ -62,17 +64,21 @@ impl<C: HttpClient> RefreshFn for RefreshToken<C> {
         if context.refresh_token().is_none() && !context.has_spent_refresh_token() {
             return exchange(self.client.clone(), &self.app, &self.refresh_token).await;
         }
-        renew(self.client.clone(), &self.app, &context).await
+        refresh_session(self.client.clone(), &self.app, &context).await
     }
 
     fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
-        let host = self.app.login_url().host().to_owned();
-        Some(RefreshDescription::new("refresh_token", host))
+        Some(description(&self.app))
     }
 }
 
-/// Renews the session of a user who authorized the app, for the flows that begin with that.
-pub(super) async fn renew(
+/// Describes a refresh with a refresh token of this app.
+pub(super) fn description(app: &App) -> RefreshDescription {
+    RefreshDescription::new("refresh_token", app.login_url().host().to_owned())
+}
+
+/// Refreshes a session with the refresh token of `context`, for flows that begin with a user's authorization.
+pub(super) async fn refresh_session(
     client: impl HttpClient,
     app: &App,
     context: &RefreshContext,
@@ -81,8 +87,8 @@ pub(super) async fn renew(
         return Err(RefreshError::new(
             RefreshErrorKind::NoRefreshToken,
             true,
-            "there is no refresh token to renew the session with: have the user authorize the app, with the scope \
-             refresh_token, and set the session that comes of it",
+            "there is no refresh token to refresh the session with: have the user authorize the app, with the scope \
+             refresh_token, and set the resulting session",
         ));
     };
     exchange(client, app, presented).await
@@ -95,7 +101,7 @@ async fn exchange(
 ) -> Result<Session, RefreshError> {
     oauth::refresh_token(client, app, presented)
         .await?
-        // Without rotation the answer brings none, and the old one stays good.
+        // Without rotation, the response has no refresh token and the presented one stays valid.
         .into_session_after(app.login_url(), Some(presented))
 }
 

@@ -15,12 +15,12 @@ use crate::{
     session::{session::Session, url::LoginUrl},
 };
 
-/// Logs in with a SAML 2.0 assertion that an identity provider signed (RFC 7522; Salesforce Help, "OAuth 2.0 SAML Bearer
-/// Assertion Flow for Previously Authorized Apps").
+/// Logs in with a SAML 2.0 assertion that an identity provider signed (RFC 7522; Salesforce Help, "OAuth 2.0 SAML
+/// Bearer Assertion Flow for Previously Authorized Apps").
 ///
-/// The assertion names the app as its issuer and the user as its subject. The user has to have approved the app, or an
-/// administrator for the user. There is no refresh token, and the same assertion is presented each time: once it is over,
-/// make a new one of these.
+/// The assertion names the app as its issuer and the user as its subject. The user must have approved the app, or an
+/// administrator for the user. There is no refresh token: each refresh presents the same assertion. When the assertion
+/// has expired, make a new flow.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -30,30 +30,31 @@ use crate::{
 ///
 /// # let https = hyper_util::client::legacy::connect::HttpConnector::new();
 /// let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(https);
-/// let assertion = r#"<saml:Assertion xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion">…</saml:Assertion>"#;
-/// let layer = SalesforceAuthLayer::new(SamlBearer::new(client, LoginUrl::production(), assertion));
+/// let assertion = r#"<Assertion xmlns="urn:oasis:names:tc:SAML:2.0:assertion">…</Assertion>"#;
+/// let login = SamlBearer::new(client, LoginUrl::production(), assertion);
+/// let layer = SalesforceAuthLayer::new(login);
 /// ```
 #[derive(Clone)]
-#[must_use = "a flow does nothing until a layer or a handle is made with it"]
+#[must_use = "a flow does nothing until you give it to a layer or a handle"]
 pub struct SamlBearer<C>(ExtensionGrant<C>);
 
 impl<C: HttpClient> SamlBearer<C> {
-    /// Logs in at `login_url` with this assertion: its XML, or the base64url of that.
+    /// Logs in at `login_url` with this assertion, as XML or base64url.
     pub fn new(client: C, login_url: LoginUrl, assertion: impl Into<Secret>) -> Self {
         const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:saml2-bearer";
-        let given = assertion.into();
-        let assertion = if given.expose().trim_start().starts_with('<') {
-            Secret::from(URL_SAFE_NO_PAD.encode(given.expose()))
+        let assertion = assertion.into();
+        let encoded = if assertion.expose().trim_start().starts_with('<') {
+            Secret::from(URL_SAFE_NO_PAD.encode(assertion.expose()))
         } else {
-            given.clone()
+            assertion.clone()
         };
-        // The assertion names the app.
+        // The app's client id is empty, because the assertion names the app.
         let app = App::new(login_url, "");
         Self(
             ExtensionGrant::new(client, app, GRANT_TYPE)
                 .without_client_id()
-                .parameter("assertion", assertion)
-                .hide(given),
+                .parameter("assertion", encoded)
+                .redact(assertion),
         )
     }
 }

@@ -16,20 +16,22 @@ use crate::{
 /// The last API version that has a `login()`.
 const LAST_VERSION: u16 = 64;
 
-/// Logs in with a user's name and password over SOAP, without any app (SOAP API Developer Guide, "login()"): what
-/// jsforce's `conn.login` does.
+/// Logs in with a user's name and password over SOAP, without an app (SOAP API Developer Guide, `login()`). jsforce's
+/// `conn.login` does the same.
 ///
 /// # Retirement
 ///
-/// `login()` exists up to API version 64.0, is off by default in orgs created from Winter '26 on (Setup, User Interface,
-/// "Enable SOAP API `login()`"), and is retired in Summer '27. Choose [`JwtBearer`](super::JwtBearer) or
-/// [`ClientCredentials`](super::ClientCredentials) for what is to live longer.
+/// `login()` exists up to API version 64.0 and is retired in Summer '27. It is off by default in orgs created since
+/// Winter '26 (Setup, User Interface, "Enable SOAP API `login()`"). Use [`JwtBearer`](super::JwtBearer) or
+/// [`ClientCredentials`](super::ClientCredentials) for programs that must work longer.
 ///
-/// An expired password is an error, although the server opens a session for changing it. There is no refresh token: a new
-/// session is a new login, and each counts towards the user's login limit. A wrong password is tried once, until
-/// [`SessionHandle::reset`](crate::SessionHandle::reset) or a new session.
+/// # Login limits
 ///
-/// The session knows the org, the user, and, as its [lifetime](Session::lifetime), the session timeout.
+/// There is no refresh token: each refresh is a new login and counts towards the user's login limit. The layer tries a
+/// wrong password once, until [`SessionHandle::reset`](crate::SessionHandle::reset) or a new session. An expired
+/// password is an error, although the server opens a session for changing it.
+///
+/// The session contains the org, the user and, as its [lifetime](Session::lifetime), the session timeout.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -39,12 +41,13 @@ const LAST_VERSION: u16 = 64;
 ///
 /// # let https = hyper_util::client::legacy::connect::HttpConnector::new();
 /// let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(https);
-/// let login = SoapLogin::new(client, LoginUrl::production(), "user@example.com", "the password")
+/// let login_url = LoginUrl::production();
+/// let login = SoapLogin::new(client, login_url, "user@example.com", "the password")
 ///     .security_token("yl7jRXVTdAgzsjKPuV00N3Iu");
 /// let layer = SalesforceAuthLayer::new(login);
 /// ```
 #[derive(Clone)]
-#[must_use = "a flow does nothing until a layer or a handle is made with it"]
+#[must_use = "a flow does nothing until you give it to a layer or a handle"]
 pub struct SoapLogin<C> {
     client: C,
     login_url: LoginUrl,
@@ -76,32 +79,33 @@ impl<C: HttpClient> SoapLogin<C> {
         }
     }
 
-    /// Adds the user's security token, which is sent at the end of the password. Needed unless the address that the
-    /// login comes from is trusted. None by default.
+    /// Adds the user's security token, which is appended to the password. Default: no security token.
+    ///
+    /// Salesforce requires it unless the login comes from a trusted IP address.
     pub fn security_token(mut self, security_token: impl Into<Secret>) -> Self {
         self.password.security_token = Some(security_token.into());
         self
     }
 
-    /// Adds the org of a portal or site user (`LoginScopeHeader`). None by default.
+    /// Adds the org of a portal or site user (`LoginScopeHeader`). Default: no org.
     pub fn organization_id(mut self, organization_id: impl Into<String>) -> Self {
         self.organization_id = Some(organization_id.into());
         self
     }
 
-    /// Adds the portal of a portal user (`LoginScopeHeader`). None by default.
+    /// Adds the portal of a portal user (`LoginScopeHeader`). Default: no portal.
     pub fn portal_id(mut self, portal_id: impl Into<String>) -> Self {
         self.portal_id = Some(portal_id.into());
         self
     }
 
-    /// How the program is called in the org's logs (`CallOptions`). This crate and its version, by default.
+    /// Sets the client's name in the org's logs (`CallOptions`). Default: this crate's name and version.
     pub fn client_name(mut self, name: impl Into<String>) -> Self {
         self.client_name = name.into();
         self
     }
 
-    /// The API version to log in with: 58 for 58.0. By default 64, the last that has a `login()`.
+    /// Sets the API version, for example 58 for 58.0. Default: 64, the last version with a `login()`.
     pub fn api_version(mut self, major: u16) -> Self {
         self.api_version = major;
         self
@@ -123,10 +127,10 @@ impl<C: HttpClient> RefreshFn for SoapLogin<C> {
             .login_url
             .join(&format!("/services/Soap/u/{}.0", self.api_version))
             .map_err(RefreshError::configuration)?;
-        let answer = HttpRequest::post_soap(endpoint, login.envelope()?)
+        let response = HttpRequest::post_soap(endpoint, login.envelope()?)
             .send(self.client.clone())
             .await?;
-        login.session(&self.login_url, &answer)
+        login.session(&self.login_url, &response)
     }
 
     fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {

@@ -16,29 +16,36 @@ use crate::{
 /// Exchanges a token of another identity provider for a session (RFC 8693; Salesforce Help, "OAuth 2.0 Token Exchange
 /// Flow").
 ///
-/// It works on the org's My Domain, or a site, and needs an Apex token exchange handler there, which says whose session
-/// it is to be. If the answer brings a refresh token, or a session with one is set, the session is renewed with that; if
-/// not, the same subject token is presented again. Once the refresh token is dead, make a new one of these.
+/// The flow works on the org's My Domain or a site. An Apex token exchange handler there decides which user the session
+/// acts for.
+///
+/// If the session has a refresh token, the flow refreshes it with that token. Otherwise it presents the same subject
+/// token again. When the refresh token is no longer valid, make a new flow.
 ///
 /// ```
 /// use bytes::Bytes;
 /// use http_body_util::Full;
 /// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-/// use tower_salesforce_auth::{SalesforceAuthLayer, flow::{SubjectTokenType, TokenExchange}, oauth::App};
+/// use tower_salesforce_auth::{
+///     SalesforceAuthLayer,
+///     flow::{SubjectTokenType, TokenExchange},
+///     oauth::App,
+/// };
 ///
 /// # let https = hyper_util::client::legacy::connect::HttpConnector::new();
 /// let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(https);
-/// let app = App::new("https://MyDomainName.my.salesforce.com".parse()?, "3MVG9…").client_secret("1955…");
+/// let login_url = "https://MyDomainName.my.salesforce.com".parse()?;
+/// let app = App::new(login_url, "3MVG9…").client_secret("1955…");
 /// let login = TokenExchange::new(client, app, "eyJraWQi…", SubjectTokenType::IdToken)
 ///     .token_handler("MyTokenExchangeHandler");
 /// let layer = SalesforceAuthLayer::new(login);
 /// # Ok::<_, tower_salesforce_auth::Error>(())
 /// ```
 #[derive(Clone)]
-#[must_use = "a flow does nothing until a layer or a handle is made with it"]
+#[must_use = "a flow does nothing until you give it to a layer or a handle"]
 pub struct TokenExchange<C>(ExtensionGrant<C>);
 
-/// What kind of token is exchanged (RFC 8693 §3).
+/// The kind of the exchanged token (RFC 8693 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SubjectTokenType {
@@ -50,7 +57,7 @@ pub enum SubjectTokenType {
     IdToken,
     /// A SAML 2.0 assertion, in base64url.
     Saml2,
-    /// A JWT of any other kind.
+    /// Any other JWT.
     Jwt,
 }
 
@@ -67,7 +74,7 @@ impl SubjectTokenType {
 }
 
 impl<C: HttpClient> TokenExchange<C> {
-    /// Exchanges this subject token, of 10,000 characters at most, in the name of this app.
+    /// Exchanges this subject token for a session of this app. The token may have at most 10,000 characters.
     pub fn new(
         client: C,
         app: App,
@@ -78,25 +85,25 @@ impl<C: HttpClient> TokenExchange<C> {
         Self(
             ExtensionGrant::new(client, app, GRANT_TYPE)
                 .parameter("subject_token", subject_token)
-                .open_parameter("subject_token_type", subject_token_type.urn()),
+                .unredacted_parameter("subject_token_type", subject_token_type.urn()),
         )
     }
 
-    /// The scopes to ask for, space-separated. All that the app has, by default.
+    /// Sets the scopes to request, separated by spaces. Default: all scopes of the app.
     pub fn scope(self, scope: impl Into<String>) -> Self {
-        Self(self.0.open_parameter("scope", scope))
+        Self(self.0.unredacted_parameter("scope", scope))
     }
 
-    /// The name of the Apex handler to use. The app's default one, by default.
+    /// Sets the name of the Apex handler. Default: the app's default handler.
     pub fn token_handler(self, name: impl Into<String>) -> Self {
-        Self(self.0.open_parameter("token_handler", name))
+        Self(self.0.unredacted_parameter("token_handler", name))
     }
 }
 
 impl<C: HttpClient> RefreshFn for TokenExchange<C> {
     async fn refresh(&self, context: RefreshContext) -> Result<Session, RefreshError> {
         if context.refresh_token().is_some() {
-            refresh_token::renew(self.0.client.clone(), &self.0.app, &context).await
+            refresh_token::refresh_session(self.0.client.clone(), &self.0.app, &context).await
         } else {
             self.0.refresh(context).await
         }
@@ -104,8 +111,7 @@ impl<C: HttpClient> RefreshFn for TokenExchange<C> {
 
     fn describe(&self, context: &RefreshContext) -> Option<RefreshDescription> {
         if context.refresh_token().is_some() {
-            let host = self.0.app.login_url().host().to_owned();
-            Some(RefreshDescription::new("refresh_token", host))
+            Some(refresh_token::description(&self.0.app))
         } else {
             self.0.describe(context)
         }

@@ -14,24 +14,30 @@ use crate::{
     session::session::Session,
 };
 
-/// Logs in with a user's name and password (RFC 6749 §4.3; Salesforce Help, "OAuth 2.0 Username-Password Flow for Special
-/// Scenarios").
+/// Logs in with a user's name and password (RFC 6749 §4.3; Salesforce Help, "OAuth 2.0 Username-Password Flow for
+/// Special Scenarios").
 ///
 /// # Blocked by default
 ///
-/// Salesforce blocks this flow in orgs created in Summer '23 or later (Setup > OAuth and OpenID Connect Settings > Allow
-/// OAuth Username-Password Flows), and is withdrawing it: choose [`JwtBearer`](super::JwtBearer) or
-/// [`ClientCredentials`](super::ClientCredentials) where you can. It is not for Experience Cloud users, multi-factor
-/// authentication breaks it, and a blocked flow, a wrong password and a locked user are refused with the same words.
+/// Salesforce blocks this flow in orgs created in Summer '23 or later (Setup > OAuth and OpenID Connect Settings >
+/// Allow OAuth Username-Password Flows). Salesforce is withdrawing the flow: prefer [`JwtBearer`](super::JwtBearer) or
+/// [`ClientCredentials`](super::ClientCredentials).
 ///
-/// There is no refresh token: a new session is a new login, and each counts towards the user's login limit. A wrong
-/// password is tried once, until [`SessionHandle::reset`](crate::SessionHandle::reset) or a new session.
+/// The flow does not support Experience Cloud users or multi-factor authentication. Salesforce sends the same error for
+/// a blocked flow, a wrong password and a locked user.
+///
+/// # Login limits
+///
+/// There is no refresh token: each refresh is a new login and counts towards the user's login limit. The layer tries a
+/// wrong password once, until [`SessionHandle::reset`](crate::SessionHandle::reset) or a new session.
 ///
 /// ```
 /// use bytes::Bytes;
 /// use http_body_util::Full;
 /// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-/// use tower_salesforce_auth::{LoginUrl, SalesforceAuthLayer, flow::UsernamePassword, oauth::App};
+/// use tower_salesforce_auth::{
+///     LoginUrl, SalesforceAuthLayer, flow::UsernamePassword, oauth::App,
+/// };
 ///
 /// # let https = hyper_util::client::legacy::connect::HttpConnector::new();
 /// let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(https);
@@ -41,7 +47,7 @@ use crate::{
 /// let layer = SalesforceAuthLayer::new(login);
 /// ```
 #[derive(Clone)]
-#[must_use = "a flow does nothing until a layer or a handle is made with it"]
+#[must_use = "a flow does nothing until you give it to a layer or a handle"]
 pub struct UsernamePassword<C> {
     client: C,
     app: App,
@@ -65,8 +71,9 @@ impl<C: HttpClient> UsernamePassword<C> {
         }
     }
 
-    /// Adds the user's security token, which is sent at the end of the password. Needed unless the address that the
-    /// login comes from is trusted. None by default.
+    /// Adds the user's security token, which is appended to the password. Default: no security token.
+    ///
+    /// Salesforce requires it unless the login comes from a trusted IP address.
     pub fn security_token(mut self, security_token: impl Into<Secret>) -> Self {
         self.password.security_token = Some(security_token.into());
         self
@@ -80,9 +87,8 @@ impl<C: HttpClient> RefreshFn for UsernamePassword<C> {
             .parameter("username", &self.username)
             .secret("password", &password)
             .redact(self.password.parts())
-            .send(self.client.clone())
-            .await?
-            .into_session(self.app.login_url())
+            .obtain_session(self.client.clone())
+            .await
     }
 
     fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
@@ -101,7 +107,7 @@ impl<C> fmt::Debug for UsernamePassword<C> {
     }
 }
 
-/// A password, and the security token that goes with it.
+/// A password and its security token.
 #[derive(Clone, Debug)]
 pub(super) struct Password {
     password: Secret,
@@ -116,7 +122,7 @@ impl Password {
         }
     }
 
-    /// The two in one, as Salesforce wants them.
+    /// The password with the security token appended, as Salesforce expects.
     pub(super) fn with_token(&self) -> Secret {
         let parts = || self.parts().map(Secret::expose);
         let mut whole = Zeroizing::new(String::with_capacity(parts().map(str::len).sum()));
@@ -124,7 +130,7 @@ impl Password {
         Secret::from(whole)
     }
 
-    /// Each of the two.
+    /// The password, and the security token if there is one.
     pub(super) fn parts(&self) -> impl Iterator<Item = &Secret> {
         [Some(&self.password), self.security_token.as_ref()]
             .into_iter()

@@ -134,6 +134,15 @@ impl<'a> TokenRequest<'a> {
         }
     }
 
+    /// Sends the request once, and makes a session of the response.
+    pub(crate) async fn obtain_session(
+        self,
+        client: impl HttpClient,
+    ) -> Result<Session, RefreshError> {
+        let login_url = self.app.login_url();
+        self.send(client).await?.into_session(login_url)
+    }
+
     /// Sends the request and returns any successful response unparsed.
     pub(crate) async fn send_raw(
         self,

@@ -1,4 +1,4 @@
-//! The device flow (RFC 8628, with Salesforce's own names).
+//! The device authorization flow (RFC 8628), with Salesforce's parameter names.
 
 use std::{fmt, time::Duration};
 
@@ -16,35 +16,37 @@ use crate::{
     session::session::Session,
 };
 
-/// How often to ask, if the server does not say (RFC 8628 §3.2).
+/// The polling interval if the server sends none (RFC 8628 §3.2).
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How much less often, each time that the server asks for it (RFC 8628 §3.5), or cannot be reached.
+/// The increase of the polling interval after `slow_down` (RFC 8628 §3.5), or after a failed request.
 const SLOW_DOWN: Duration = Duration::from_secs(5);
 
-/// How long Salesforce's codes live.
+/// The lifetime of a code if the server sends none: that of Salesforce's codes.
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// Has a user log in and consent on another device (Salesforce Help, "OAuth 2.0 Device Flow for IoT Integration"; RFC 8628
-/// with other parameter names).
+/// Logs a user in on another device (RFC 8628; Salesforce Help, "OAuth 2.0 Device Flow for IoT Integration").
+/// Salesforce uses other parameter names than the RFC.
 ///
-/// 1. [`begin`](Self::begin), and show the user the code and where to enter it.
-/// 2. [`wait`](Self::wait) until the user has done so, for ten minutes at most.
-/// 3. Give the session to a layer or handle that is made with the flow: the flow renews it with its refresh token.
+/// 1. [`begin`](Self::begin), and show the user the code and the URL to enter it at.
+/// 2. [`wait`](Self::wait) until the user has consented, for at most ten minutes.
+/// 3. Give the session to a layer or handle with this flow. The flow then refreshes the session with its refresh token.
 ///
-/// Salesforce is said to block this flow, since September 2025, for apps that are not installed in the org.
+/// Since September 2025, Salesforce is reported to block this flow for apps that are not installed in the org.
 ///
 /// ```
 /// use bytes::Bytes;
 /// use http_body_util::Full;
 /// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-/// use tower_salesforce_auth::{BoxError, LoginUrl, SalesforceAuthLayer, flow::DeviceFlow, oauth::App};
+/// use tower_salesforce_auth::{
+///     BoxError, LoginUrl, SalesforceAuthLayer, flow::DeviceAuthorization, oauth::App,
+/// };
 ///
 /// # async fn example() -> Result<(), BoxError> {
 /// # let https = hyper_util::client::legacy::connect::HttpConnector::new();
 /// let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(https);
 /// let app = App::new(LoginUrl::production(), "3MVG9…");
-/// let flow = DeviceFlow::new(client, app).scope("api refresh_token");
+/// let flow = DeviceAuthorization::new(client, app).scope("api refresh_token");
 ///
 /// let code = flow.begin().await?;
 /// println!("Go to {} and enter {}", code.verification_uri(), code.user_code());
@@ -55,14 +57,14 @@ const LIFETIME: Duration = Duration::from_secs(600);
 /// # }
 /// ```
 #[derive(Clone)]
-#[must_use = "a flow does nothing until it is begun"]
-pub struct DeviceFlow<C> {
+#[must_use = "a flow does nothing until you call `begin`"]
+pub struct DeviceAuthorization<C> {
     client: C,
     app: App,
     scope: Option<String>,
 }
 
-/// What the user has to enter, and where (RFC 8628 §3.2).
+/// The code that the user enters, and where (RFC 8628 §3.2).
 #[derive(Clone, Deserialize)]
 pub struct DeviceCode {
     device_code: Secret,
@@ -74,7 +76,7 @@ pub struct DeviceCode {
     expires_in: Option<Duration>,
 }
 
-/// A number of seconds, in a string or not. Anything else counts as not said.
+/// Reads a number of seconds, as a number or a string. Any other value counts as missing.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let value = serde_json::Value::deserialize(deserializer)?;
     let seconds = value
@@ -84,17 +86,17 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration
 }
 
 impl DeviceCode {
-    /// The code that the user enters.
+    /// The code for the user to enter.
     pub fn user_code(&self) -> &str {
         &self.user_code
     }
 
-    /// Where the user enters it.
+    /// The URL where the user enters the code.
     pub fn verification_uri(&self) -> &str {
         &self.verification_uri
     }
 
-    /// The same with the code filled in, for a link or a QR code.
+    /// The URL with the code filled in, for a link or a QR code.
     pub fn verification_uri_complete(&self) -> String {
         let separator = if self.verification_uri.contains('?') {
             '&'
@@ -109,14 +111,14 @@ impl DeviceCode {
         )
     }
 
-    /// How often the server wants to be asked at most. 5 s, unless it said otherwise.
+    /// The shortest polling interval that the server allows. Default: 5 s.
     pub fn interval(&self) -> Duration {
         self.interval
             .filter(|interval| !interval.is_zero())
             .unwrap_or(INTERVAL)
     }
 
-    /// How long the code is good for. 10 minutes, unless the server said otherwise.
+    /// The lifetime of the code. Default: 10 min.
     pub fn expires_in(&self) -> Duration {
         self.expires_in.unwrap_or(LIFETIME)
     }
@@ -131,8 +133,8 @@ impl fmt::Debug for DeviceCode {
     }
 }
 
-impl<C: HttpClient> DeviceFlow<C> {
-    /// Authorizations of this app.
+impl<C: HttpClient> DeviceAuthorization<C> {
+    /// Makes a flow for this app.
     pub fn new(client: C, app: App) -> Self {
         Self {
             client,
@@ -141,55 +143,55 @@ impl<C: HttpClient> DeviceFlow<C> {
         }
     }
 
-    /// The scopes to ask for, space-separated. All that the app has, by default.
+    /// Sets the scopes to request, separated by spaces. Default: all scopes of the app.
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = Some(scope.into());
         self
     }
 
-    /// Asks for a code.
+    /// Requests a code.
     ///
     /// # Errors
     ///
-    /// If the server refuses, cannot be reached, or answers something else.
+    /// Any error of a server that refuses, cannot be reached, or sends another response.
     pub async fn begin(&self) -> Result<DeviceCode, RefreshError> {
-        let mut grant = TokenRequest::without_grant_type(
+        let mut request = TokenRequest::without_grant_type(
             &self.app,
             "device authorization",
             ("response_type", "device_code"),
         );
         if let Some(scope) = &self.scope {
-            grant = grant.parameter("scope", scope);
+            request = request.parameter("scope", scope);
         }
-        grant
+        request
             .send_raw(self.client.clone())
             .await?
             .json("a device code in JSON, with `user_code` and `verification_uri`")
     }
 
-    /// Asks again and again until the user has decided (RFC 8628 §3.4, §3.5).
+    /// Polls the server until the user has decided (RFC 8628 §3.4, §3.5).
     ///
-    /// It keeps to the interval of the code, asks less often when told to or when the server cannot be reached, and ends
-    /// with the code. Can be dropped at any time, and called again with the same code.
+    /// This method keeps to the code's interval. It polls less often after `slow_down` or a failed request, and stops
+    /// when the code expires. Dropping the future is safe: call the method again with the same code.
     ///
     /// # Errors
     ///
-    /// [`RefreshErrorKind::Refused`] if the user said no (`access_denied`), and [`RefreshErrorKind::TimedOut`] if the code
-    /// was over before the user decided.
+    /// - [`RefreshErrorKind::Refused`] if the user refused (`access_denied`).
+    /// - [`RefreshErrorKind::TimedOut`] if the code expired before the user decided.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime with a time driver.
+    /// This method panics outside a tokio runtime with a time driver.
     pub async fn wait(&self, code: &DeviceCode) -> Result<Session, RefreshError> {
         let mut interval = code.interval();
-        let asking = async {
+        let polling = async {
             loop {
                 sleep(interval).await;
-                let asked = TokenRequest::new(&self.app, "device")
+                let result = TokenRequest::new(&self.app, "device")
                     .secret("code", &code.device_code)
                     .send(self.client.clone())
                     .await;
-                match asked {
+                match result {
                     Ok(response) => return response.into_session(self.app.login_url()),
                     Err(error) if error.error_code() == Some("authorization_pending") => {}
                     Err(error) if error.error_code() == Some("slow_down") => {
@@ -204,33 +206,32 @@ impl<C: HttpClient> DeviceFlow<C> {
                 }
             }
         };
-        tokio::time::timeout(code.expires_in(), asking)
+        tokio::time::timeout(code.expires_in(), polling)
             .await
             .unwrap_or_else(|_elapsed| {
                 Err(RefreshError::new(
                     RefreshErrorKind::TimedOut,
                     true,
-                    "the code was over before the user decided: begin again",
+                    "the code expired before the user decided: begin again",
                 ))
             })
     }
 }
 
-/// Renews the session with its refresh token.
-impl<C: HttpClient> RefreshFn for DeviceFlow<C> {
+/// Refreshes the session with its refresh token.
+impl<C: HttpClient> RefreshFn for DeviceAuthorization<C> {
     async fn refresh(&self, context: RefreshContext) -> Result<Session, RefreshError> {
-        refresh_token::renew(self.client.clone(), &self.app, &context).await
+        refresh_token::refresh_session(self.client.clone(), &self.app, &context).await
     }
 
     fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
-        let host = self.app.login_url().host().to_owned();
-        Some(RefreshDescription::new("refresh_token", host))
+        Some(refresh_token::description(&self.app))
     }
 }
 
-impl<C> fmt::Debug for DeviceFlow<C> {
+impl<C> fmt::Debug for DeviceAuthorization<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceFlow")
+        f.debug_struct("DeviceAuthorization")
             .field("app", &self.app)
             .field("scope", &self.scope)
             .finish_non_exhaustive()
