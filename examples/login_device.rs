@@ -11,7 +11,7 @@ use http::Request;
 use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
-    BoxError, SalesforceAuthLayer, emulator::Org, flow::DeviceFlow, https::HttpsClient, oauth::App,
+    BoxError, SalesforceAuthLayer, emulator::Org, flow::DeviceAuthorization, https::HttpsClient, oauth::App,
 };
 
 #[tokio::main]
@@ -22,7 +22,7 @@ async fn main() -> Result<(), BoxError> {
 
     let app =
         App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
-    let flow = DeviceFlow::new(HttpsClient::new()?, app).scope("api refresh_token");
+    let flow = DeviceAuthorization::new(HttpsClient::new()?, app).scope("api refresh_token");
     let code = flow.begin().await?;
     println!(
         "Go to {} and enter {}.",

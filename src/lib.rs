@@ -52,7 +52,7 @@
 //! |---|---|
 //! | a program, as a user of its own | [`JwtBearer`](flow::JwtBearer), with a certificate, or [`ClientCredentials`](flow::ClientCredentials), with a secret |
 //! | users, in a browser | [`AuthorizationCode`](flow::AuthorizationCode) |
-//! | a user, without a browser | [`DeviceFlow`](flow::DeviceFlow) |
+//! | a user, without a browser | [`DeviceAuthorization`](flow::DeviceAuthorization) |
 //! | somebody who has a refresh token | [`RefreshToken`](flow::RefreshToken) |
 //! | you, with a way of your own | a function from a [`RefreshContext`] to a future of a [`Session`]: see [`RefreshFn`] |
 //!

@@ -13,7 +13,7 @@ use tower::{ServiceExt, service_fn};
 use tower_salesforce_auth::{
     RefreshErrorKind,
     emulator::{Fault, Org},
-    flow::{DeviceFlow, HttpClient},
+    flow::{DeviceAuthorization, HttpClient},
 };
 
 use crate::support::app;
@@ -21,7 +21,7 @@ use crate::support::app;
 #[tokio::test(start_paused = true)]
 async fn it_asks_at_the_interval_until_the_user_has_decided() {
     let org = Org::new();
-    let flow = DeviceFlow::new(org.clone(), app(&org)).scope("api refresh_token");
+    let flow = DeviceAuthorization::new(org.clone(), app(&org)).scope("api refresh_token");
     let code = flow.begin().await.unwrap();
     assert_eq!(code.interval(), Duration::from_secs(5));
     assert_eq!(code.expires_in(), Duration::from_secs(600));
@@ -48,7 +48,7 @@ async fn it_asks_at_the_interval_until_the_user_has_decided() {
 #[tokio::test(start_paused = true)]
 async fn it_asks_less_often_when_told_so_or_when_nobody_answers() {
     let org = Org::new();
-    let code = DeviceFlow::new(org.clone(), app(&org))
+    let code = DeviceAuthorization::new(org.clone(), app(&org))
         .begin()
         .await
         .unwrap();
@@ -79,7 +79,7 @@ fn asking(
     org: &Org,
     asked_at: Arc<Mutex<Vec<u64>>>,
     then: impl Fn(usize) + Send + Sync + 'static,
-) -> DeviceFlow<impl HttpClient> {
+) -> DeviceAuthorization<impl HttpClient> {
     let (client, then) = (org.clone(), Arc::new(then));
     let started = Instant::now();
     let client = service_fn(move |request: Request<Full<Bytes>>| {
@@ -95,13 +95,13 @@ fn asking(
             answered
         }
     });
-    DeviceFlow::new(client, app(org))
+    DeviceAuthorization::new(client, app(org))
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_user_who_says_no_or_nothing_ends_it() {
     let org = Org::new();
-    let flow = DeviceFlow::new(org.clone(), app(&org));
+    let flow = DeviceAuthorization::new(org.clone(), app(&org));
     let code = flow.begin().await.unwrap();
     assert!(org.deny_device(code.user_code()));
     let error = flow.wait(&code).await.unwrap_err();
@@ -122,7 +122,7 @@ async fn a_code_that_is_refused_is_an_error_at_once() {
         "invalid_scope",
         "no such scope",
     ));
-    let flow = DeviceFlow::new(org.clone(), app(&org)).scope("everything");
+    let flow = DeviceAuthorization::new(org.clone(), app(&org)).scope("everything");
     let error = flow.begin().await.unwrap_err();
     assert_eq!(error.error_code(), Some("invalid_scope"));
     assert!(error.is_terminal());

@@ -15,7 +15,7 @@ use tower_salesforce_auth::{
     RefreshFn, ReplayBody, SalesforceAuthLayer, Secret, Session, SessionHandle,
     emulator::{Fault, Org},
     flow::{
-        AuthorizationCode, ClientCredentials, DeviceFlow, RefreshToken, SamlBearer, SoapLogin,
+        AuthorizationCode, ClientCredentials, DeviceAuthorization, RefreshToken, SamlBearer, SoapLogin,
         SubjectTokenType, TokenExchange, UsernamePassword,
     },
     oauth::{self, App, Callback, PendingAuthorization},
@@ -428,7 +428,7 @@ async fn r14_no_number_of_a_server_makes_the_device_flow_panic_or_hurry() {
             r#"{{"device_code":"d","user_code":"U","verification_uri":"https://example.com"{numbers}}}"#
         );
         let client = answering(200, &[], body);
-        async move { DeviceFlow::new(client, production()).begin().await.unwrap() }
+        async move { DeviceAuthorization::new(client, production()).begin().await.unwrap() }
     };
     let five = Duration::from_secs(5);
     assert_eq!(begin(r#","interval":0"#).await.interval(), five);
@@ -444,7 +444,7 @@ async fn r14_no_number_of_a_server_makes_the_device_flow_panic_or_hurry() {
             &[("retry-after", "18446744073709551615")],
             "",
         ));
-        let error = DeviceFlow::new(client, production())
+        let error = DeviceAuthorization::new(client, production())
             .wait(&code)
             .await
             .unwrap_err();

@@ -7,7 +7,7 @@ use tower_salesforce_auth::{
     Error, ErrorKind, RefreshErrorKind, RefreshFn, ReplaySkipped, SalesforceAuthLayer, Session,
     emulator::Org,
     flow::{
-        AuthorizationCode, ClientCredentials, DeviceFlow, ExtensionGrant, JwtBearer, RefreshToken,
+        AuthorizationCode, ClientCredentials, DeviceAuthorization, ExtensionGrant, JwtBearer, RefreshToken,
         SamlBearer, SoapLogin, SubjectTokenType, TokenExchange, UsernamePassword,
     },
     from_service,
@@ -133,7 +133,7 @@ async fn r26_a_flow_with_a_user_in_front_of_it_renews_the_session_that_it_began(
     let by_code = code.exchange(request.pending(), &callback).await.unwrap();
 
     tokio::time::pause();
-    let device = DeviceFlow::new(org.clone(), app(&org)).scope(scope);
+    let device = DeviceAuthorization::new(org.clone(), app(&org)).scope(scope);
     let device_code = device.begin().await.unwrap();
     assert!(org.approve_device(device_code.user_code()));
     let by_device = device.wait(&device_code).await.unwrap();

@@ -8,7 +8,7 @@ use tower_salesforce_auth::{
     BoxError, LoginUrl, RefreshError, RefreshFn, Secret, Session,
     emulator::Org,
     flow::{
-        AuthorizationCode, ClientCredentials, DeviceFlow, ExtensionGrant, HttpClient, JwtBearer,
+        AuthorizationCode, ClientCredentials, DeviceAuthorization, ExtensionGrant, HttpClient, JwtBearer,
         RefreshToken, SamlBearer, SoapLogin, SubjectTokenType, TokenExchange, UsernamePassword,
     },
     oauth::{self, App, Callback, ClientAuthentication, PendingAuthorization, Pkce, PrivateKey},
@@ -66,7 +66,7 @@ async fn try_everything(shown: &mut Vec<String>, client: impl HttpClient, org: &
     try_flow(shown, grant).await;
     let exchange = TokenExchange::new(c(), app.clone(), "SUBJECT-hush", SubjectTokenType::Jwt);
     try_flow(shown, exchange).await;
-    let device = DeviceFlow::new(c(), app.clone());
+    let device = DeviceAuthorization::new(c(), app.clone());
     match device.begin().await {
         Ok(code) => shown.push(format!("{code:?}")),
         Err(error) => show(shown, &error),

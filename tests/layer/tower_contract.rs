@@ -323,7 +323,7 @@ fn what_is_public_can_be_sent_shared_and_cloned() {
     is_send_sync::<oauth::TokenResponse>();
     is_send_sync::<flow::AuthorizationCode<Org>>();
     is_send_sync::<flow::ClientCredentials<Org>>();
-    is_send_sync::<flow::DeviceFlow<Org>>();
+    is_send_sync::<flow::DeviceAuthorization<Org>>();
     is_send_sync::<flow::ExtensionGrant<Org>>();
     is_send_sync::<flow::JwtBearer<Org>>();
     is_send_sync::<flow::RefreshToken<Org>>();
@@ -349,7 +349,7 @@ fn what_is_awaited_can_be_sent() {
     is_send(handle.logout(org.clone()));
     is_send(handle.logout_and_revoke(org.clone()));
     is_send(handle.subscribe().changed());
-    is_send(flow::DeviceFlow::new(org, app).begin());
+    is_send(flow::DeviceAuthorization::new(org, app).begin());
 }
 
 /// A request that fails before it is sent gives its permit back.
