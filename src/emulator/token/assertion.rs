@@ -3,8 +3,8 @@
 use http::request::Parts;
 use serde_json::Value;
 
+use super::approved::{Approved, PATH};
 use super::client::{Secret, authenticate};
-use super::endpoint::{Approved, PATH};
 use super::refusal::Refusal;
 use super::success::Flow;
 use crate::emulator::form::Form;

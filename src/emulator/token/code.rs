@@ -3,8 +3,8 @@
 use http::request::Parts;
 use sha2::{Digest, Sha256};
 
+use super::approved::Approved;
 use super::client::{Secret, authenticate};
-use super::endpoint::Approved;
 use super::refusal::Refusal;
 use super::success::Flow;
 use crate::emulator::codes::CodeRefusal;

@@ -5,6 +5,7 @@ use http::request::Parts;
 use http_body::Body;
 use serde_json::Value;
 
+use super::approved::Approved;
 use super::client::{Secret, authenticate};
 use super::refresh::RefreshInProcess;
 use super::refusal::Refusal;
@@ -15,9 +16,6 @@ use crate::emulator::form::Form;
 use crate::emulator::org::Org;
 use crate::emulator::receive::collect;
 use crate::error::BoxError;
-
-/// Where the endpoint is, below the login URL or the URL of a site.
-pub(super) const PATH: &str = "/services/oauth2/token";
 
 /// Answers a request to the token endpoint.
 pub(in crate::emulator) async fn answer<B>(
@@ -61,24 +59,6 @@ enum Grantable<'a> {
     Session(Approved),
     /// No token yet: the codes of a device.
     Device(Value),
-}
-
-/// A session that may begin.
-pub(super) struct Approved {
-    pub(super) flow: Flow,
-    /// `None` for a plain session id.
-    pub(super) scope: Option<String>,
-    pub(super) nonce: Option<String>,
-}
-
-impl Approved {
-    pub(super) fn new(flow: Flow, scope: impl Into<String>) -> Self {
-        Self {
-            flow,
-            scope: Some(scope.into()),
-            nonce: None,
-        }
-    }
 }
 
 /// What may be granted, and the `state` to echo with it.

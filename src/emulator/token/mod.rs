@@ -1,5 +1,6 @@
 //! The token endpoint.
 
+mod approved;
 mod assertion;
 mod client;
 mod code;

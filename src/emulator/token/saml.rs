@@ -5,8 +5,8 @@ use base64::{Engine as _, alphabet};
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
+use super::approved::Approved;
 use super::assertion::admit;
-use super::endpoint::Approved;
 use super::refusal::Refusal;
 use super::success::Flow;
 use crate::emulator::form::Form;
