@@ -10,11 +10,11 @@ use quick_xml::events::Event;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::answer::{self, Answer};
 use super::fault::MetFault;
 use super::org::Org;
-use super::receive::collect;
 use super::user::USER_ID;
+use super::wire::answer::{self, Answer};
+use super::wire::receive::collect;
 use crate::error::BoxError;
 
 const NAMESPACE: &str = "http://www.force.com/2009/06/asyncapi/dataload";

@@ -3,11 +3,11 @@
 use http::request::Parts;
 use http::{Method, StatusCode};
 
-use super::answer::{self, Answer};
 use super::decision::Decision;
-use super::form::Form;
 use super::org::Org;
-use super::page;
+use super::wire::answer::{self, Answer};
+use super::wire::form::Form;
+use super::wire::page;
 
 pub(super) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
     if parts.method != Method::GET && parts.method != Method::POST {

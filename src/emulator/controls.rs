@@ -8,11 +8,11 @@ use http_body::Body;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::answer::{self, Answer};
 use super::authorize::ErrorPage;
 use super::fault::Fault;
 use super::org::Org;
-use super::receive::collect;
+use super::wire::answer::{self, Answer};
+use super::wire::receive::collect;
 use crate::error::BoxError;
 
 impl Org {

@@ -5,15 +5,14 @@ use http::header::{ACCEPT, AUTHORIZATION};
 use http::request::Parts;
 use http_body::Body;
 
-use super::answer::{self, Answer};
 use super::echo;
 use super::fault::MetFault;
 use super::ingest;
-use super::jwt;
 use super::keys::Key;
 use super::org::Org;
-use super::receive::{collect, discard};
 use super::rest::{self, Resource};
+use super::wire::answer::{self, Answer};
+use super::wire::receive::{collect, discard};
 use crate::error::BoxError;
 
 /// Answers a call whose path goes on with `path` after `/services/data/`.
@@ -111,7 +110,7 @@ pub(super) fn access_token(headers: &HeaderMap) -> Option<&str> {
 
 /// Whether a token looks like a JWT and is none of the org's.
 fn is_bad_jwt(token: &str) -> bool {
-    token.starts_with("eyJ") && jwt::verify(Key::of_org(), token).is_none()
+    token.starts_with("eyJ") && Key::of_org().verify(token).is_none()
 }
 
 fn wants_xml(headers: &HeaderMap) -> bool {

@@ -1,6 +1,6 @@
 //! What the user makes of a page that asks for access.
 
-use super::form::Form;
+use super::wire::form::Form;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {

@@ -3,11 +3,11 @@
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use super::answer::{self, Answer};
-use super::jwt;
-use super::keys::Key;
+use super::keys::{KID, Key};
 use super::org::Org;
-use super::scope;
+use super::wire::answer::{self, Answer};
+use super::wire::jwt;
+use super::wire::scope;
 
 /// `OpenID` Connect Discovery 1.0 §3. Names the endpoints that there are.
 pub(super) fn document(org: &Org, method: &Method) -> Answer {
@@ -56,7 +56,7 @@ pub(super) fn keys(method: &Method) -> Answer {
         "e": jwt::encode(exponent),
         "alg": "RS256",
         "use": "sig",
-        "kid": jwt::KID,
+        "kid": KID,
     }] });
     answer::json(StatusCode::OK, &body)
 }

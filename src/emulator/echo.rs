@@ -6,9 +6,9 @@ use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use serde_json::{Value, json};
 
-use super::answer::{self, Answer};
-use super::digest::Digest;
-use super::receive::receive;
+use super::wire::answer::{self, Answer};
+use super::wire::digest::Digest;
+use super::wire::receive::receive;
 use crate::error::BoxError;
 
 /// What is told of a body.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::sync::watch;
 
-use super::answer::{self, Answer};
+use super::wire::answer::{self, Answer};
 use crate::error::BoxError;
 
 /// What goes wrong with calls to one part of an [`Org`](super::Org).

@@ -4,10 +4,10 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::answer::{self, Answer};
 use super::data::access_token;
 use super::org::Org;
 use super::user::{ORG_ID, USER_ID, USERNAME, short_org_id};
+use super::wire::answer::{self, Answer};
 
 pub(super) fn userinfo(org: &Org, parts: &Parts) -> Answer {
     if let Some(refusal) = refuse(org, parts) {

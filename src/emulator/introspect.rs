@@ -4,13 +4,13 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::answer::{self, Answer};
 use super::app::CLIENT_ID;
-use super::form::Form;
 use super::org::Org;
 use super::sessions::TokenKind;
 use super::token::{Refusal, Secret, authenticate};
 use super::user::USERNAME;
+use super::wire::answer::{self, Answer};
+use super::wire::form::Form;
 
 /// How much longer an opaque session lasts if nobody uses it, in seconds: the default of an org.
 const INACTIVITY_TIMEOUT: u64 = 2 * 60 * 60;

@@ -6,8 +6,13 @@ use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::KeyPair as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::Value;
 
 use super::org::Org;
+use super::wire::jwt;
+
+/// The `kid` of the org's one key.
+pub(super) const KID: &str = "248";
 
 /// Made on first use and shared by all orgs of the process, because making one takes a while.
 static APP: LazyLock<Key> = LazyLock::new(Key::generate);
@@ -15,7 +20,7 @@ static ORG: LazyLock<Key> = LazyLock::new(Key::generate);
 
 /// A key pair and its encodings.
 pub(super) struct Key {
-    pub(super) pair: KeyPair,
+    pair: KeyPair,
     /// `PrivateKeyInfo` (RFC 5208).
     pkcs8: Vec<u8>,
     /// `SubjectPublicKeyInfo` (RFC 5280 §4.1).
@@ -42,6 +47,16 @@ impl Key {
         };
         #[expect(clippy::expect_used, reason = "depends on no input")]
         made().expect("a machine with memory and entropy can make an RSA key")
+    }
+
+    /// A JWT of these claims. `header` must say `"alg": "RS256"`.
+    pub(super) fn sign(&self, header: &Value, claims: &Value) -> String {
+        jwt::sign(&self.pair, header, claims)
+    }
+
+    /// The claims of a JWT, if this key signed it with RS256.
+    pub(super) fn verify(&self, token: &str) -> Option<Value> {
+        jwt::verify(&self.pair, token)
     }
 
     /// Modulus and exponent, big-endian without leading zeros.

@@ -3,8 +3,7 @@
 use serde_json::json;
 
 use super::app::CLIENT_ID;
-use super::jwt;
-use super::keys::Key;
+use super::keys::{KID, Key};
 use super::user::{ORG_ID, USER_ID};
 
 /// How long a JWT-based access token lasts, in seconds.
@@ -52,7 +51,7 @@ impl Mint {
         let header = json!({
             "alg": "RS256",
             "typ": "JWT",
-            "kid": jwt::KID,
+            "kid": KID,
             "tty": "sfdc-core-token",
             "tnk": format!("core/prod/{ORG_ID}"),
             "ver": "1.0",
@@ -74,7 +73,7 @@ impl Mint {
             "hsc": false,
         });
         Minted {
-            access_token: jwt::sign(Key::of_org(), &header, &claims),
+            access_token: Key::of_org().sign(&header, &claims),
             ends: Some(ends),
         }
     }

@@ -204,7 +204,6 @@
 //! # }
 //! ```
 
-mod answer;
 mod app;
 mod authorize;
 mod bulk;
@@ -216,34 +215,27 @@ mod counters;
 mod data;
 mod decision;
 mod devices;
-mod digest;
 mod discovery;
 mod echo;
 mod fault;
-mod form;
 mod grant;
 mod identity;
 mod ingest;
 mod introspect;
-mod jwt;
 mod keys;
 mod mint;
 mod org;
-mod page;
-mod receive;
 mod records;
 mod rest;
 mod revoke;
-mod scope;
 mod server;
 mod service;
 mod sessions;
-mod signature;
 mod soap;
-mod soql;
 mod state;
 mod token;
 mod user;
+mod wire;
 
 pub use authorize::ErrorPage;
 pub use counters::Counters;

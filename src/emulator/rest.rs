@@ -3,9 +3,9 @@
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use serde_json::{Map, Value, json};
 
-use super::answer::{self, Answer};
 use super::records::{Object, Records};
-use super::soql;
+use super::wire::answer::{self, Answer};
+use super::wire::soql;
 
 /// `DailyApiRequests.Max`, and the second number of `Sforce-Limit-Info`.
 const DAILY_API_REQUESTS: u64 = 15_000;

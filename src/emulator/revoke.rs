@@ -6,10 +6,10 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use http_body::Body;
 
-use super::answer::{self, Answer};
-use super::form::Form;
 use super::org::Org;
-use super::receive::collect;
+use super::wire::answer::{self, Answer};
+use super::wire::form::Form;
+use super::wire::receive::collect;
 use crate::error::BoxError;
 
 pub(super) async fn answer<B>(org: &Org, parts: &Parts, body: B) -> Result<Answer, BoxError>

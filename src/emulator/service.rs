@@ -11,9 +11,9 @@ use http_body::Body;
 use http_body_util::Full;
 use tower_service::Service;
 
-use super::answer::{self, Answer};
 use super::org::Org;
-use super::receive::collect;
+use super::wire::answer::{self, Answer};
+use super::wire::receive::collect;
 use super::{
     authorize, bulk, connect, controls, data, discovery, identity, introspect, rest, revoke, soap,
     token,

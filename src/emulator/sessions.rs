@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::mint::{Mint, Minted, Serial};
-use super::scope;
+use super::wire::scope;
 
 /// `issued_at` of the first token, in milliseconds since the Unix epoch.
 const FIRST_ISSUED_AT: u64 = 1_750_000_000_000;

@@ -6,10 +6,10 @@ use http::{HeaderValue, Method, StatusCode};
 
 use super::error_page::ErrorPage;
 use super::request::{AuthorizationRequest, Next};
-use crate::emulator::answer::{self, Answer};
-use crate::emulator::form::Form;
 use crate::emulator::org::Org;
-use crate::emulator::page;
+use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::form::Form;
+use crate::emulator::wire::page;
 
 /// Answers a request to the authorization endpoint: with a page, or by sending the browser back.
 pub(in crate::emulator) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
@@ -30,8 +30,12 @@ pub(in crate::emulator) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answ
     match next {
         Ok(Next::Page(html)) => answer::html(StatusCode::OK, html),
         Ok(Next::Redirect(url)) => redirect(&url),
-        Err(error) => answer::html(StatusCode::BAD_REQUEST, page::error(&error)),
+        Err(error) => answer::html(StatusCode::BAD_REQUEST, error_page(&error)),
     }
+}
+
+fn error_page(error: &ErrorPage) -> String {
+    page::error(error.error(), error.description())
 }
 
 fn redirect(url: &str) -> Answer {
@@ -44,7 +48,7 @@ fn redirect(url: &str) -> Answer {
         // A callback that is no header value cannot have been meant.
         Err(_) => answer::html(
             StatusCode::BAD_REQUEST,
-            page::error(&ErrorPage::redirect_mismatch()),
+            error_page(&ErrorPage::redirect_mismatch()),
         ),
     }
 }

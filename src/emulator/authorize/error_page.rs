@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::emulator::form::Duplicate;
+use crate::emulator::wire::form::Duplicate;
 
 /// What a browser is shown instead of being sent back to the app.
 ///

@@ -5,12 +5,12 @@ use form_urlencoded::Serializer;
 use super::error_page::ErrorPage;
 use crate::emulator::codes::CodeGrant;
 use crate::emulator::decision::Decision;
-use crate::emulator::form::Form;
 use crate::emulator::org::Org;
-use crate::emulator::page;
-use crate::emulator::scope;
 use crate::emulator::token::{Flow, fields};
 use crate::emulator::user::User;
+use crate::emulator::wire::form::Form;
+use crate::emulator::wire::page;
+use crate::emulator::wire::scope;
 
 /// An authorization request whose app and callback are in order.
 pub(super) struct AuthorizationRequest {

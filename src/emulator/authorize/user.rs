@@ -5,8 +5,8 @@ use http::Uri;
 use super::error_page::ErrorPage;
 use super::request::AuthorizationRequest;
 use crate::emulator::decision::Decision;
-use crate::emulator::form::Form;
 use crate::emulator::org::Org;
+use crate::emulator::wire::form::Form;
 
 /// A user in front of a browser.
 impl Org {

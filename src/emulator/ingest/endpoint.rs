@@ -9,12 +9,12 @@ use serde::de::DeserializeOwned;
 
 use super::job::{JobState, Operation, Order, Refusal};
 use super::upload::{MAX_BASE64_LENGTH, Upload};
-use crate::emulator::answer::{self, Answer};
 use crate::emulator::fault::MetFault;
 use crate::emulator::org::Org;
-use crate::emulator::receive::{collect, discard};
 use crate::emulator::records::Object;
 use crate::emulator::rest::bad_request;
+use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::receive::{collect, discard};
 use crate::error::BoxError;
 
 /// Answers a request whose path goes on with `path` after `jobs/ingest`, at this version of the API.

@@ -3,9 +3,9 @@
 use http_body::Body;
 use serde::Serialize;
 
-use crate::emulator::digest::Digest;
 use crate::emulator::org::Org;
-use crate::emulator::receive::receive;
+use crate::emulator::wire::digest::Digest;
+use crate::emulator::wire::receive::receive;
 use crate::error::BoxError;
 
 /// How many bytes the content may have in Base64, as the Bulk API 2.0 guide has it ("Upload Job Data").

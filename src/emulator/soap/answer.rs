@@ -6,8 +6,8 @@ use http::{HeaderValue, StatusCode};
 use quick_xml::escape::escape;
 use sha2::{Digest, Sha256};
 
-use super::super::answer::{Answer, with_body};
 use super::endpoint::Endpoint;
+use crate::emulator::wire::answer::{Answer, with_body};
 
 const XML: HeaderValue = HeaderValue::from_static("text/xml;charset=UTF-8");
 

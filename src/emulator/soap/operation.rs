@@ -8,11 +8,11 @@ use quick_xml::escape::escape;
 use super::answer as soap;
 use super::call::Call;
 use super::endpoint::Endpoint;
-use crate::emulator::answer::Answer;
 use crate::emulator::fault::MetFault;
 use crate::emulator::org::Org;
-use crate::emulator::receive::collect;
 use crate::emulator::user::{LoginRefusal, ORG_ID, USER_ID};
+use crate::emulator::wire::answer::Answer;
+use crate::emulator::wire::receive::collect;
 use crate::error::BoxError;
 
 /// The last version that has `login()`.

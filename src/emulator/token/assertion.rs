@@ -7,13 +7,12 @@ use super::approved::{Approved, PATH};
 use super::client::{Secret, authenticate};
 use super::refusal::Refusal;
 use super::success::Flow;
-use crate::emulator::form::Form;
-use crate::emulator::jwt;
 use crate::emulator::keys::Key;
 use crate::emulator::org::Org;
-use crate::emulator::scope;
 use crate::emulator::state::State;
 use crate::emulator::user::{LoginRefusal, User};
+use crate::emulator::wire::form::Form;
+use crate::emulator::wire::scope;
 
 /// How far ahead `exp` may lie, in seconds: three minutes, and as much again as clocks may differ.
 const LONGEST_VALIDITY: u64 = 5 * 60;
@@ -24,7 +23,7 @@ pub(super) fn jwt_bearer(org: &Org, parts: &Parts, form: &Form) -> Result<Approv
         .get("assertion")
         .ok_or_else(|| Refusal::missing("assertion"))?;
     let invalid = || Refusal::invalid_grant("invalid assertion");
-    let claims = jwt::verify(Key::of_app(), assertion).ok_or_else(invalid)?;
+    let claims = Key::of_app().verify(assertion).ok_or_else(invalid)?;
     let claim = |name: &str| claims.get(name).and_then(Value::as_str);
     if claim("iss") != Some(org.client_id()) {
         return Err(Refusal::unknown_client());

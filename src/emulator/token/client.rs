@@ -7,10 +7,9 @@ use http::request::Parts;
 use serde_json::Value;
 
 use super::refusal::Refusal;
-use crate::emulator::form::Form;
-use crate::emulator::jwt;
 use crate::emulator::keys::Key;
 use crate::emulator::org::Org;
+use crate::emulator::wire::form::Form;
 
 /// Whether the client id is enough.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,7 +90,7 @@ fn check_assertion(
             "client_assertion_type must be jwt-bearer",
         ));
     }
-    let Some(claims) = jwt::verify(Key::of_app(), assertion) else {
+    let Some(claims) = Key::of_app().verify(assertion) else {
         return Ok(false);
     };
     let now = org.now();

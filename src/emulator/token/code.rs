@@ -8,9 +8,9 @@ use super::client::{Secret, authenticate};
 use super::refusal::Refusal;
 use super::success::Flow;
 use crate::emulator::codes::CodeRefusal;
-use crate::emulator::form::Form;
-use crate::emulator::jwt;
 use crate::emulator::org::Org;
+use crate::emulator::wire::form::Form;
+use crate::emulator::wire::jwt;
 
 pub(super) fn exchange(org: &Org, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
     authenticate(org, parts, form, Secret::AsSetUp)?;

@@ -8,9 +8,9 @@ use super::client::{Secret, authenticate};
 use super::refusal::Refusal;
 use super::success::Flow;
 use crate::emulator::devices::{INTERVAL, PollRefusal};
-use crate::emulator::form::Form;
 use crate::emulator::org::Org;
-use crate::emulator::scope;
+use crate::emulator::wire::form::Form;
+use crate::emulator::wire::scope;
 
 /// The codes that a device begins with.
 pub(super) fn begin(org: &Org, form: &Form) -> Result<Value, Refusal> {

@@ -10,11 +10,11 @@ use super::client::{Secret, authenticate};
 use super::refresh::RefreshInProcess;
 use super::refusal::Refusal;
 use super::success::{Flow, fields};
-use super::{assertion, code, device, saml};
-use crate::emulator::answer::{self, Answer};
-use crate::emulator::form::Form;
 use crate::emulator::org::Org;
-use crate::emulator::receive::collect;
+use crate::emulator::token::{assertion, code, device, saml};
+use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::form::Form;
+use crate::emulator::wire::receive::collect;
 use crate::error::BoxError;
 
 /// Answers a request to the token endpoint.

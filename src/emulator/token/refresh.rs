@@ -4,9 +4,9 @@ use http::request::Parts;
 
 use super::client::{Secret, authenticate};
 use super::refusal::Refusal;
-use crate::emulator::form::Form;
 use crate::emulator::org::Org;
 use crate::emulator::sessions::{NewTokens, RefreshRefusal};
+use crate::emulator::wire::form::Form;
 
 /// A refresh that has begun and is not answered yet. Dropped when its caller goes away, and then
 /// the refresh token is as good as before.

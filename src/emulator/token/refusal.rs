@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 
-use crate::emulator::answer::{self, Answer};
-use crate::emulator::form::Duplicate;
 use crate::emulator::user::LoginRefusal;
+use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::form::Duplicate;
 
 /// `error` and `error_description` (RFC 6749 §5.2).
 pub(in crate::emulator) struct Refusal {

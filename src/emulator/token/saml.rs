@@ -9,8 +9,8 @@ use super::approved::Approved;
 use super::assertion::admit;
 use super::refusal::Refusal;
 use super::success::Flow;
-use crate::emulator::form::Form;
 use crate::emulator::org::Org;
+use crate::emulator::wire::form::Form;
 
 /// The entity id of Salesforce where an org has none of its own.
 const ENTITY_ID: &str = "https://saml.salesforce.com";

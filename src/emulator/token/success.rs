@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::emulator::app::{CLIENT_ID, CLIENT_SECRET};
-use crate::emulator::jwt;
-use crate::emulator::keys::Key;
-use crate::emulator::scope;
+use crate::emulator::keys::{KID, Key};
 use crate::emulator::sessions::NewTokens;
-use crate::emulator::signature;
 use crate::emulator::state::State;
+use crate::emulator::wire::jwt;
+use crate::emulator::wire::scope;
+use crate::emulator::wire::signature;
 
 /// How long an ID token is good, in seconds.
 const ID_TOKEN_LIFETIME: u64 = 120;
@@ -73,7 +73,7 @@ fn id_token(
     nonce: Option<&str>,
     now: u64,
 ) -> String {
-    let header = json!({ "alg": "RS256", "typ": "JWT", "kid": jwt::KID });
+    let header = json!({ "alg": "RS256", "typ": "JWT", "kid": KID });
     // §3.1.3.6: the left half of the hash.
     let hash = Sha256::digest(access_token);
     let (at_hash, _) = hash.split_at(hash.len() / 2);
@@ -88,5 +88,5 @@ fn id_token(
     if let Some(nonce) = nonce {
         claims["nonce"] = nonce.into();
     }
-    jwt::sign(Key::of_org(), &header, &claims)
+    Key::of_org().sign(&header, &claims)
 }

@@ -1,26 +1,22 @@
 //! JSON Web Tokens signed with RS256 (RFC 7515, RFC 7518 §3.3, RFC 7519).
 
 use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeyPair;
 use aws_lc_rs::signature::{
     KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
-use super::keys::Key;
-
-/// The `kid` of the org's one key.
-pub(super) const KID: &str = "248";
-
 /// Signs `claims`. `header` must say `"alg": "RS256"`.
-pub(super) fn sign(key: &Key, header: &Value, claims: &Value) -> String {
+pub(crate) fn sign(key: &KeyPair, header: &Value, claims: &Value) -> String {
     let mut token = encode(header.to_string());
     token.push('.');
     token.push_str(&encode(claims.to_string()));
-    let mut signature = vec![0; key.pair.public_modulus_len()];
+    let mut signature = vec![0; key.public_modulus_len()];
     // It fails when the buffer is of another length than the modulus, and this one is not. PKCS #1
     // v1.5 signatures use no randomness.
-    let _ = key.pair.sign(
+    let _ = key.sign(
         &RSA_PKCS1_SHA256,
         &SystemRandom::new(),
         token.as_bytes(),
@@ -32,21 +28,20 @@ pub(super) fn sign(key: &Key, header: &Value, claims: &Value) -> String {
 }
 
 /// The claims of `token`, if `key` signed it with RS256.
-pub(super) fn verify(key: &Key, token: &str) -> Option<Value> {
+pub(crate) fn verify(key: &KeyPair, token: &str) -> Option<Value> {
     let (signed, signature) = token.rsplit_once('.')?;
     let (header, claims) = signed.split_once('.')?;
     if json(header)?.get("alg")? != "RS256" {
         return None;
     }
-    let public_key =
-        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key.pair.public_key().as_ref());
+    let public_key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key.public_key().as_ref());
     let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
     public_key.verify(signed.as_bytes(), &signature).ok()?;
     json(claims)
 }
 
 /// base64url without padding (RFC 7515 §2).
-pub(super) fn encode(bytes: impl AsRef<[u8]>) -> String {
+pub(crate) fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
@@ -56,17 +51,20 @@ fn json(part: &str) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use aws_lc_rs::rsa::KeySize;
     use serde_json::json;
 
     use super::*;
 
     #[test]
     fn only_what_the_key_signed_with_rs256_verifies() {
-        let (key, header) = (Key::of_app(), json!({ "alg": "RS256" }));
+        let pair = || KeyPair::generate(KeySize::Rsa2048).unwrap();
+        let (key, other) = (&pair(), &pair());
+        let header = json!({ "alg": "RS256" });
         let claims = json!({ "sub": "user@example.com" });
         let token = sign(key, &header, &claims);
         assert_eq!(verify(key, &token), Some(claims.clone()));
-        assert_eq!(verify(Key::of_org(), &token), None);
+        assert_eq!(verify(other, &token), None);
         assert_eq!(
             verify(key, &sign(key, &json!({ "alg": "none" }), &claims)),
             None

@@ -4,13 +4,13 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 
 /// The parameters of a request: those of its query, then those of its form.
-pub(super) struct Form(Vec<(String, String)>);
+pub(crate) struct Form(Vec<(String, String)>);
 
 /// A parameter that came twice. RFC 6749 §3.1 and §3.2: none may.
-pub(super) struct Duplicate(pub(super) String);
+pub(crate) struct Duplicate(pub(crate) String);
 
 impl Form {
-    pub(super) fn read(parts: &Parts, body: &[u8]) -> Result<Self, Duplicate> {
+    pub(crate) fn read(parts: &Parts, body: &[u8]) -> Result<Self, Duplicate> {
         let query = parts.uri.query().unwrap_or_default().as_bytes();
         let content_type = parts
             .headers
@@ -24,18 +24,18 @@ impl Form {
         Self::parse(query)?.and(Self::parse(body)?)
     }
 
-    pub(super) fn parse(encoded: &[u8]) -> Result<Self, Duplicate> {
+    pub(crate) fn parse(encoded: &[u8]) -> Result<Self, Duplicate> {
         form_urlencoded::parse(encoded)
             .into_owned()
             .try_fold(Self(Vec::new()), Self::with)
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let mut parameters = self.0.iter();
         parameters.find_map(|(key, value)| (key == name).then_some(value.as_str()))
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))

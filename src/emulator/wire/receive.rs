@@ -13,7 +13,7 @@ use crate::error::BoxError;
 ///
 /// Stops as soon as `limit` bytes have come, if there is one; with a limit of 0 the body is not
 /// polled at all.
-pub(super) async fn receive<B>(
+pub(crate) async fn receive<B>(
     body: B,
     limit: Option<usize>,
     mut keep: impl FnMut(&[u8]),
@@ -46,7 +46,7 @@ where
 }
 
 /// Receives `body`, or as much of it as `limit` says, and forgets it.
-pub(super) async fn discard<B>(body: B, limit: Option<usize>) -> Result<(), BoxError>
+pub(crate) async fn discard<B>(body: B, limit: Option<usize>) -> Result<(), BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -55,7 +55,7 @@ where
 }
 
 /// Receives the whole body and keeps it.
-pub(super) async fn collect<B>(body: B) -> Result<Bytes, BoxError>
+pub(crate) async fn collect<B>(body: B) -> Result<Bytes, BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,

@@ -5,7 +5,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 /// `base64(HMAC-SHA256(key = client_secret, data = id + issued_at))`.
-pub(super) fn sign(client_secret: &str, id: &str, issued_at: &str) -> String {
+pub(crate) fn sign(client_secret: &str, id: &str, issued_at: &str) -> String {
     // HMAC takes a key of any length (RFC 2104 §2), and so there is always one.
     let Ok(mac) = Hmac::<Sha256>::new_from_slice(client_secret.as_bytes()) else {
         return String::new();

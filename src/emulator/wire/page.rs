@@ -2,14 +2,13 @@
 
 use std::fmt::{self, Write};
 
-use super::authorize::ErrorPage;
 use super::form::Form;
 
 /// What the pages post besides the request they carry along.
 const OWN_FIELDS: [&str; 4] = ["username", "password", "login", "decision"];
 
 /// Asks who is there, and carries the authorization request along.
-pub(super) fn login(request: &Form, message: Option<&str>) -> String {
+pub(crate) fn login(request: &Form, message: Option<&str>) -> String {
     // What was typed before, else what the app knows.
     let hint = request.get("username").or(request.get("login_hint"));
     let body = format!(
@@ -23,7 +22,7 @@ pub(super) fn login(request: &Form, message: Option<&str>) -> String {
 }
 
 /// Asks the user who has logged in whether the app may have what it asks for.
-pub(super) fn consent(request: &Form, login: &str, scope: &str) -> String {
+pub(crate) fn consent(request: &Form, login: &str, scope: &str) -> String {
     let mut scopes = String::new();
     for scope in scope.split_whitespace() {
         // Writing to a `String` does not fail.
@@ -40,7 +39,7 @@ pub(super) fn consent(request: &Form, login: &str, scope: &str) -> String {
 }
 
 /// Asks for the code that a device shows, and lets the device in or turns it away.
-pub(super) fn device(user_code: &str, message: Option<&str>) -> String {
+pub(crate) fn device(user_code: &str, message: Option<&str>) -> String {
     let body = format!(
         "<h1>Connect a device</h1>{}<form method=\"post\" action=\"connect\">\
          <p><label>Code <input name=\"user_code\" value=\"{}\" required></label></p>{}\
@@ -53,16 +52,16 @@ pub(super) fn device(user_code: &str, message: Option<&str>) -> String {
 }
 
 /// Says that something is done.
-pub(super) fn done(message: &str) -> String {
+pub(crate) fn done(message: &str) -> String {
     document("Salesforce", &notice(Some(message)))
 }
 
 /// Says why the browser is not sent back, in the form that clients have been seen to look for.
-pub(super) fn error(error: &ErrorPage) -> String {
-    let description = error.description().replace(' ', "%20");
+pub(crate) fn error(error: &str, description: &str) -> String {
+    let description = description.replace(' ', "%20");
     let body = format!(
         "<h1>OAuth Error</h1><p>error={}&amp;error_description={}</p>",
-        Escaped(error.error()),
+        Escaped(error),
         Escaped(&description),
     );
     document("OAuth Error | Salesforce", &body)

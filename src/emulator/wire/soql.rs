@@ -2,14 +2,14 @@
 
 /// A parsed query.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Query<'a> {
-    pub(super) fields: Vec<String>,
-    pub(super) object: &'a str,
-    pub(super) limit: Option<usize>,
+pub(crate) struct Query<'a> {
+    pub(crate) fields: Vec<String>,
+    pub(crate) object: &'a str,
+    pub(crate) limit: Option<usize>,
 }
 
 /// Parses `text`; `None` if it is malformed, or SOQL that is not understood here.
-pub(super) fn parse(text: &str) -> Option<Query<'_>> {
+pub(crate) fn parse(text: &str) -> Option<Query<'_>> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let from = words.iter().position(|word| is_keyword(word, "FROM"))?;
     let (object, limit) = match words[from + 1..] {

@@ -1,10 +1,10 @@
 //! OAuth scopes.
 
 /// What the connected app gets when it does not ask for scopes.
-pub(super) const DEFAULT: &str = "refresh_token web openid api id";
+pub(crate) const DEFAULT: &str = "refresh_token web openid api id";
 
 /// The scopes the connected app may ask for. A session can do the same with any of them.
-pub(super) const KNOWN: [&str; 28] = [
+pub(crate) const KNOWN: [&str; 28] = [
     "address",
     "api",
     "cdp_api",
@@ -36,17 +36,17 @@ pub(super) const KNOWN: [&str; 28] = [
 ];
 
 /// Whether `scope` names `wanted` among others.
-pub(super) fn has(scope: &str, wanted: &str) -> bool {
+pub(crate) fn has(scope: &str, wanted: &str) -> bool {
     scope.split_whitespace().any(|scope| scope == wanted)
 }
 
 /// Whether a refresh token comes with `scope`. The two names mean the same; `full` means neither.
-pub(super) fn refreshes(scope: &str) -> bool {
+pub(crate) fn refreshes(scope: &str) -> bool {
     has(scope, "refresh_token") || has(scope, "offline_access")
 }
 
 /// What is granted to an app that asks for `scope`; `None` if one of the scopes does not exist.
-pub(super) fn granted(scope: Option<&str>) -> Option<&str> {
+pub(crate) fn granted(scope: Option<&str>) -> Option<&str> {
     let Some(scope) = scope.map(str::trim).filter(|scope| !scope.is_empty()) else {
         return Some(DEFAULT);
     };

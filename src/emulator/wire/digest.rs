@@ -6,23 +6,23 @@ use sha2::{Digest as _, Sha256};
 
 /// The length and the SHA-256 digest of bytes that come in pieces.
 #[derive(Default)]
-pub(super) struct Digest {
+pub(crate) struct Digest {
     length: u64,
     hasher: Sha256,
 }
 
 impl Digest {
-    pub(super) fn update(&mut self, piece: &[u8]) {
+    pub(crate) fn update(&mut self, piece: &[u8]) {
         self.length += piece.len() as u64;
         self.hasher.update(piece);
     }
 
-    pub(super) fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
     /// In lower-case hexadecimal digits.
-    pub(super) fn sha256(self) -> String {
+    pub(crate) fn sha256(self) -> String {
         let mut sha256 = String::with_capacity(64);
         for byte in self.hasher.finalize() {
             // Writing to a `String` does not fail.

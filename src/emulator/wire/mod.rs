@@ -1,0 +1,11 @@
+//! Formats of what the org sends and receives. No file here knows the state of an org.
+
+pub(super) mod answer;
+pub(super) mod digest;
+pub(super) mod form;
+pub(super) mod jwt;
+pub(super) mod page;
+pub(super) mod receive;
+pub(super) mod scope;
+pub(super) mod signature;
+pub(super) mod soql;
