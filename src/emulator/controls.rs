@@ -15,33 +15,6 @@ use super::wire::answer::{self, Answer};
 use super::wire::receive::collect;
 use crate::error::BoxError;
 
-impl Org {
-    /// Whether the [controls](super#controls) are there: levers and counters of this org, as JSON
-    /// below `/emulator/`. The default is `false`: those paths lead nowhere.
-    ///
-    /// They are for clients in other languages. Whoever reaches the org can then pull the levers,
-    /// and needs no session for it.
-    ///
-    /// ```
-    /// use http::{Request, StatusCode};
-    /// use http_body_util::Empty;
-    /// use tower::ServiceExt;
-    /// use tower_salesforce_auth::emulator::Org;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    /// let org = Org::new();
-    /// org.expose_controls(true);
-    /// let request = Request::post("/emulator/expire-sessions").body(Empty::<bytes::Bytes>::new())?;
-    /// assert_eq!(org.oneshot(request).await?.status(), StatusCode::OK);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn expose_controls(&self, expose: bool) {
-        self.state().controls_exposed = expose;
-    }
-}
-
 /// The control that `path` names, if the org has controls.
 pub(super) fn named<'a>(org: &Org, path: &'a str) -> Option<&'a str> {
     let name = path.strip_prefix("/emulator/")?;

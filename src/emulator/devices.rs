@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::decision::Decision;
-use super::org::Org;
 
 /// How long a device and its user have, in seconds.
 const LIFETIME: u64 = 10 * 60;
@@ -15,7 +14,7 @@ pub(super) const INTERVAL: u64 = 5;
 pub(super) struct Devices {
     /// Written into every device code, so that one org's code is unknown to the other.
     org: u64,
-    enforces_interval: bool,
+    pub(super) enforces_interval: bool,
     issued: u64,
     /// By device code.
     waiting: HashMap<String, Device>,
@@ -117,33 +116,6 @@ impl Devices {
                     .ok_or(PollRefusal::Unknown)
             }
         }
-    }
-}
-
-/// The user of a device.
-impl Org {
-    /// Lets the device in that shows `user_code`, as its user does on the verification page.
-    /// `false` if no device waits with this code.
-    #[must_use = "`false` if no device waits with this code"]
-    pub fn approve_device(&self, user_code: &str) -> bool {
-        self.decide_device(user_code, Decision::Allow)
-    }
-
-    /// Turns the device away that shows `user_code`. `false` if no device waits with this code.
-    #[must_use = "`false` if no device waits with this code"]
-    pub fn deny_device(&self, user_code: &str) -> bool {
-        self.decide_device(user_code, Decision::Deny)
-    }
-
-    /// Whether a device that polls before its interval has passed is told to `slow_down`, and to
-    /// wait five seconds longer from then on. The default is `false`: tests need no time.
-    pub fn enforce_device_interval(&self, enforce: bool) {
-        self.state().devices.enforces_interval = enforce;
-    }
-
-    pub(super) fn decide_device(&self, user_code: &str, decision: Decision) -> bool {
-        let now = self.now();
-        self.state().devices.decide(user_code, decision, now)
     }
 }
 

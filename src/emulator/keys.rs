@@ -8,7 +8,6 @@ use aws_lc_rs::signature::KeyPair as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
-use super::org::Org;
 use super::wire::jwt;
 
 /// The `kid` of the org's one key.
@@ -70,6 +69,21 @@ impl Key {
         Some((modulus, exponent))
     }
 
+    /// The private key as PKCS#8.
+    pub(super) fn pkcs8_pem(&self) -> String {
+        pem("PRIVATE KEY", &self.pkcs8)
+    }
+
+    /// The private key as PKCS#1.
+    pub(super) fn pkcs1_pem(&self) -> String {
+        pem("RSA PRIVATE KEY", self.pkcs1().unwrap_or_default())
+    }
+
+    /// The public key.
+    pub(super) fn public_pem(&self) -> String {
+        pem("PUBLIC KEY", &self.spki)
+    }
+
     /// The `RSAPrivateKey` (RFC 8017 A.1.2) in the `PrivateKeyInfo`.
     fn pkcs1(&self) -> Option<&[u8]> {
         let (fields, _) = der_content(&self.pkcs8)?;
@@ -112,29 +126,6 @@ fn pem(label: &str, der: &[u8]) -> String {
     text.push_str(label);
     text.push_str("-----\n");
     text
-}
-
-/// The keys of the connected app.
-impl Org {
-    /// The private key that belongs to the certificate of the connected app: RSA, 2048 bits, as
-    /// PKCS#8 PEM (`BEGIN PRIVATE KEY`).
-    ///
-    /// Signs the assertions of the JWT bearer flow and of `private_key_jwt` client authentication.
-    /// Made on first use, different in every process, the same for all orgs of one.
-    pub fn jwt_private_key(&self) -> String {
-        pem("PRIVATE KEY", &Key::of_app().pkcs8)
-    }
-
-    /// The [private key](Self::jwt_private_key) in the older form that `openssl genrsa` used to
-    /// write: PKCS#1 PEM (`BEGIN RSA PRIVATE KEY`).
-    pub fn jwt_private_key_pkcs1(&self) -> String {
-        pem("RSA PRIVATE KEY", Key::of_app().pkcs1().unwrap_or_default())
-    }
-
-    /// The public half of the [private key](Self::jwt_private_key), as PEM (`BEGIN PUBLIC KEY`).
-    pub fn jwt_public_key(&self) -> String {
-        pem("PUBLIC KEY", &Key::of_app().spki)
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
-//! The org on loopback.
+//! A server on loopback. Knows no org.
 
 use std::io;
 use std::mem;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
@@ -13,8 +17,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
+use tower_service::Service;
 
-use super::org::Org;
+use crate::error::BoxError;
 
 /// Connections that may wait to be accepted: thousands of clients may connect at the same moment.
 const BACKLOG: u32 = 16_384;
@@ -25,91 +30,7 @@ const LARGEST_WINDOW: u32 = (1 << 31) - 1;
 /// How long to leave the listener alone after it failed, for want of file descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-impl Org {
-    /// Serves the org on a free port of 127.0.0.1, HTTP/1.1 and HTTP/2 (with prior knowledge) on
-    /// the same one.
-    ///
-    /// From then on the instance URL and the login URL are `http://127.0.0.1:PORT`. Tokens issued
-    /// earlier stay good. An org can be served more than once; the newest URL is then the org's.
-    ///
-    /// # Errors
-    ///
-    /// Whatever binding the socket yields.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime that has I/O enabled.
-    ///
-    /// ```
-    /// use http::Request;
-    /// use http_body_util::Empty;
-    /// use hyper_util::client::legacy::Client;
-    /// use hyper_util::rt::TokioExecutor;
-    /// use tower_salesforce_auth::emulator::Org;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    /// let org = Org::new();
-    /// let served = org.serve().await?;
-    ///
-    /// let client = Client::builder(TokioExecutor::new()).build_http();
-    /// let request = Request::get(format!("{}/services/data/", served.url()))
-    ///     .body(Empty::<bytes::Bytes>::new())?;
-    /// assert_eq!(client.request(request).await?.status(), 200);
-    ///
-    /// served.shutdown().await;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn serve(&self) -> io::Result<Served> {
-        self.serve_on((Ipv4Addr::LOCALHOST, 0)).await
-    }
-
-    /// Serves the org on an address of choice; otherwise as [`serve`](Self::serve) does.
-    ///
-    /// # Errors
-    ///
-    /// Whatever binding the socket yields; [`io::ErrorKind::AddrInUse`] if somebody else has the
-    /// port. [`io::ErrorKind::InvalidInput`] if the address is not a loopback address: the org's
-    /// secrets are no secrets, and there is no TLS.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime that has I/O enabled.
-    ///
-    /// ```
-    /// use std::net::Ipv6Addr;
-    /// use tower_salesforce_auth::emulator::Org;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() {
-    /// let refused = Org::new().serve_on((Ipv6Addr::UNSPECIFIED, 8443)).await;
-    /// assert!(refused.is_err());
-    /// # }
-    /// ```
-    #[expect(
-        clippy::unused_async,
-        reason = "listening needs a runtime, and an async function is called where there is one"
-    )]
-    pub async fn serve_on(&self, address: impl Into<SocketAddr>) -> io::Result<Served> {
-        let listener = listen(address.into())?;
-        let url = format!("http://{}", listener.local_addr()?);
-        {
-            let mut state = self.state();
-            state.instance_url.clone_from(&url);
-            state.login_url.clone_from(&url);
-        }
-        let (stop, stopped) = oneshot::channel();
-        let accepting = tokio::spawn(accept(self.clone(), listener, stopped));
-        Ok(Served {
-            url,
-            _stop: stop,
-            accepting,
-        })
-    }
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     if !address.ip().is_loopback() {
         let problem = format!("{} is not a loopback address", address.ip());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
@@ -125,6 +46,27 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// Serves `service`, and calls `accepted` for each connection.
+pub(super) fn serve<S>(
+    listener: TcpListener,
+    url: String,
+    service: S,
+    accepted: impl Fn() + Send + 'static,
+) -> Served
+where
+    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    let (stop, stopped) = oneshot::channel();
+    let accepting = tokio::spawn(accept(listener, service, accepted, stopped));
+    Served {
+        url,
+        _stop: stop,
+        accepting,
+    }
 }
 
 /// An org being served on loopback. Dropping it ends that, as [`shutdown`](Self::shutdown) does.
@@ -157,15 +99,24 @@ impl Served {
     }
 }
 
-async fn accept(org: Org, listener: TcpListener, mut stopped: oneshot::Receiver<()>) {
+async fn accept<S>(
+    listener: TcpListener,
+    service: S,
+    accepted: impl Fn(),
+    mut stopped: oneshot::Receiver<()>,
+) where
+    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
     let tasks = Tasks::default();
     loop {
         tokio::select! {
             _ = &mut stopped => break,
-            accepted = listener.accept() => match accepted {
+            connection = listener.accept() => match connection {
                 Ok((stream, _)) => {
-                    org.state().counters.connections += 1;
-                    tasks.execute(serve_connection(org.clone(), stream, tasks.clone()));
+                    accepted();
+                    tasks.execute(serve_connection(service.clone(), stream, tasks.clone()));
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
@@ -175,7 +126,12 @@ async fn accept(org: Org, listener: TcpListener, mut stopped: oneshot::Receiver<
     tasks.end().await;
 }
 
-async fn serve_connection(org: Org, stream: TcpStream, tasks: Tasks) {
+async fn serve_connection<S>(service: S, stream: TcpStream, tasks: Tasks)
+where
+    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
     // Small answers on a warm connection would otherwise wait for the peer's delayed ACK.
     let _ = stream.set_nodelay(true);
     let mut builder = auto::Builder::new(tasks);
@@ -189,7 +145,7 @@ async fn serve_connection(org: Org, stream: TcpStream, tasks: Tasks) {
         .max_concurrent_streams(None)
         .max_pending_accept_reset_streams(usize::MAX)
         .max_local_error_reset_streams(None);
-    let service = TowerToHyperService::new(org);
+    let service = TowerToHyperService::new(service);
     // A connection that ends in an error is the client's to notice.
     let _ = builder
         .serve_connection(TokioIo::new(stream), service)

@@ -3,7 +3,7 @@
 mod endpoint;
 mod error_page;
 mod request;
-mod user;
 
 pub(super) use endpoint::answer;
 pub use error_page::ErrorPage;
+pub(super) use request::AuthorizationRequest;

@@ -13,7 +13,7 @@ use crate::emulator::wire::page;
 use crate::emulator::wire::scope;
 
 /// An authorization request whose app and callback are in order.
-pub(super) struct AuthorizationRequest {
+pub(in crate::emulator) struct AuthorizationRequest {
     redirect_uri: String,
     state: Option<String>,
     nonce: Option<String>,
@@ -46,7 +46,7 @@ pub(super) enum Next {
 }
 
 impl AuthorizationRequest {
-    pub(super) fn read(org: &Org, form: &Form) -> Result<Self, ErrorPage> {
+    pub(in crate::emulator) fn read(org: &Org, form: &Form) -> Result<Self, ErrorPage> {
         if form.get("client_id") != Some(org.client_id()) {
             return Err(ErrorPage::new(
                 "invalid_client_id",
@@ -132,7 +132,7 @@ impl AuthorizationRequest {
     }
 
     /// Where the browser is sent once the user has decided, or at once if there is nothing to decide.
-    pub(super) fn settle(&self, org: &Org, decision: Decision) -> String {
+    pub(in crate::emulator) fn settle(&self, org: &Org, decision: Decision) -> String {
         match &self.wanted {
             Ok((response_type, scope)) => self.decide(org, *response_type, scope, decision),
             Err(denial) => self.deny(*denial),

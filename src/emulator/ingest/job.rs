@@ -173,7 +173,7 @@ impl Jobs {
         }
     }
 
-    pub(super) fn upload(&self, id: &str) -> Option<&Upload> {
+    pub(in crate::emulator) fn upload(&self, id: &str) -> Option<&Upload> {
         self.by_id.get(id)?.content.as_ref()
     }
 

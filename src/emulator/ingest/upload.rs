@@ -3,7 +3,6 @@
 use http_body::Body;
 use serde::Serialize;
 
-use crate::emulator::org::Org;
 use crate::emulator::wire::digest::Digest;
 use crate::emulator::wire::receive::receive;
 use crate::error::BoxError;
@@ -14,7 +13,7 @@ pub(super) const MAX_BASE64_LENGTH: u64 = 150_000_000;
 /// The same before it is put into Base64: three bytes become four.
 const MAX_LENGTH: usize = 112_500_000;
 
-/// What an [`Org`] was sent as the content of an ingest job.
+/// What an [`Org`](crate::emulator::Org) was sent as the content of an ingest job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Upload {
@@ -27,42 +26,6 @@ pub struct Upload {
     /// Whether its first row ended with a carriage return and a line feed. None: it has no end.
     #[serde(skip)]
     pub(super) ends_with_crlf: Option<bool>,
-}
-
-impl Org {
-    /// The content that the ingest job with this id was sent. None if there is no such job, or nothing has arrived in full.
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http::{Request, StatusCode};
-    /// use http_body_util::{BodyExt, Full};
-    /// use tower::ServiceExt;
-    /// use tower_salesforce_auth::emulator::Org;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    /// let org = Org::new();
-    /// let authorization = format!("Bearer {}", org.authorize().access_token());
-    ///
-    /// let request = Request::post("/services/data/v66.0/jobs/ingest")
-    ///     .header("authorization", &authorization)
-    ///     .body(Full::<Bytes>::from(r#"{"object":"Account","operation":"insert"}"#))?;
-    /// let response = org.clone().oneshot(request).await?;
-    /// let body = response.into_body().collect().await?.to_bytes();
-    /// let job: serde_json::Value = serde_json::from_slice(&body)?;
-    /// let id = job["id"].as_str().unwrap_or_default();
-    ///
-    /// let request = Request::put(format!("/services/data/v66.0/jobs/ingest/{id}/batches"))
-    ///     .header("authorization", &authorization)
-    ///     .body(Full::<Bytes>::from("Name\nAcme\nGlobex\n"))?;
-    /// assert_eq!(org.clone().oneshot(request).await?.status(), StatusCode::CREATED);
-    /// assert_eq!(org.upload(id).map(|upload| upload.records), Some(2));
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn upload(&self, job_id: &str) -> Option<Upload> {
-        self.state().jobs.upload(job_id).cloned()
-    }
 }
 
 impl Upload {

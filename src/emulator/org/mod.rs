@@ -1,5 +1,14 @@
 //! The org: a handle to its state, and the levers on it.
 
+mod app;
+mod clock;
+mod devices;
+mod keys;
+mod pages;
+mod serve;
+mod uploads;
+mod user;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -211,6 +220,31 @@ impl Org {
     /// ```
     pub fn refuse_sessions<'a>(&self, message: impl Into<Option<&'a str>>) {
         self.state().refusal_of_sessions = message.into().map(str::to_owned);
+    }
+
+    /// Whether the [controls](super#controls) are there: levers and counters of this org, as JSON
+    /// below `/emulator/`. The default is `false`: those paths lead nowhere.
+    ///
+    /// They are for clients in other languages. Whoever reaches the org can then pull the levers,
+    /// and needs no session for it.
+    ///
+    /// ```
+    /// use http::{Request, StatusCode};
+    /// use http_body_util::Empty;
+    /// use tower::ServiceExt;
+    /// use tower_salesforce_auth::emulator::Org;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let org = Org::new();
+    /// org.expose_controls(true);
+    /// let request = Request::post("/emulator/expire-sessions").body(Empty::<bytes::Bytes>::new())?;
+    /// assert_eq!(org.oneshot(request).await?.status(), StatusCode::OK);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn expose_controls(&self, expose: bool) {
+        self.state().controls_exposed = expose;
     }
 
     /// What the org has seen until now.

@@ -2,10 +2,9 @@
 
 use http::Uri;
 
-use super::error_page::ErrorPage;
-use super::request::AuthorizationRequest;
+use super::Org;
+use crate::emulator::authorize::{AuthorizationRequest, ErrorPage};
 use crate::emulator::decision::Decision;
-use crate::emulator::org::Org;
 use crate::emulator::wire::form::Form;
 
 /// A user in front of a browser.

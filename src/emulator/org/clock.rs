@@ -1,0 +1,32 @@
+//! The clock that the org lives by.
+
+use std::time::SystemTime;
+
+use super::Org;
+use crate::emulator::clock::Clock;
+
+impl Org {
+    /// Makes the org live by another clock. The default is the clock of the machine.
+    ///
+    /// The org looks at it where time is part of the protocol: the lifetimes of authorization codes,
+    /// device codes, assertions and JWT-based access tokens, and the times in ID tokens and
+    /// introspection answers.
+    ///
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    /// use tower_salesforce_auth::emulator::Org;
+    ///
+    /// let org = Org::new();
+    /// let noon = UNIX_EPOCH + Duration::from_secs(1_750_000_000);
+    /// org.set_clock(move || noon);
+    /// ```
+    pub fn set_clock(&self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) {
+        self.state().clock = Clock::new(clock);
+    }
+
+    /// Seconds since the Unix epoch. The clock is the caller's code: it runs while nothing is locked.
+    pub(in crate::emulator) fn now(&self) -> u64 {
+        let clock = self.state().clock.clone();
+        clock.unix_seconds()
+    }
+}

@@ -1,0 +1,27 @@
+//! The key that the connected app signs with.
+
+use super::Org;
+use crate::emulator::keys::Key;
+
+/// The keys of the connected app.
+impl Org {
+    /// The private key that belongs to the certificate of the connected app: RSA, 2048 bits, as
+    /// PKCS#8 PEM (`BEGIN PRIVATE KEY`).
+    ///
+    /// Signs the assertions of the JWT bearer flow and of `private_key_jwt` client authentication.
+    /// Made on first use, different in every process, the same for all orgs of one.
+    pub fn jwt_private_key(&self) -> String {
+        Key::of_app().pkcs8_pem()
+    }
+
+    /// The [private key](Self::jwt_private_key) in the older form that `openssl genrsa` used to
+    /// write: PKCS#1 PEM (`BEGIN RSA PRIVATE KEY`).
+    pub fn jwt_private_key_pkcs1(&self) -> String {
+        Key::of_app().pkcs1_pem()
+    }
+
+    /// The public half of the [private key](Self::jwt_private_key), as PEM (`BEGIN PUBLIC KEY`).
+    pub fn jwt_public_key(&self) -> String {
+        Key::of_app().public_pem()
+    }
+}
