@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::fault::MetFault;
 use super::org::Org;
-use super::user::USER_ID;
+use super::state::ids::USER_ID;
 use super::wire::answer::{self, Answer};
 use super::wire::receive::collect;
 use crate::error::BoxError;

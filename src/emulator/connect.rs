@@ -3,8 +3,8 @@
 use http::request::Parts;
 use http::{Method, StatusCode};
 
-use super::decision::Decision;
 use super::org::Org;
+use super::state::decision::Decision;
 use super::wire::answer::{self, Answer};
 use super::wire::form::Form;
 use super::wire::page;

@@ -3,8 +3,8 @@
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use super::keys::{KID, Key};
 use super::org::Org;
+use super::state::keys::{KID, Key};
 use super::wire::answer::{self, Answer};
 use super::wire::jwt;
 use super::wire::scope;

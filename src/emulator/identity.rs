@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::data::access_token;
 use super::org::Org;
-use super::user::{ORG_ID, USER_ID, USERNAME, short_org_id};
+use super::state::ids::{ORG_ID, USER_ID, short_org_id};
+use super::state::user::USERNAME;
 use super::wire::answer::{self, Answer};
 
 pub(super) fn userinfo(org: &Org, parts: &Parts) -> Answer {

@@ -4,11 +4,11 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::app::CLIENT_ID;
 use super::org::Org;
-use super::sessions::TokenKind;
+use super::state::app::CLIENT_ID;
+use super::state::sessions::TokenKind;
+use super::state::user::USERNAME;
 use super::token::{Refusal, Secret, authenticate};
-use super::user::USERNAME;
 use super::wire::answer::{self, Answer};
 use super::wire::form::Form;
 

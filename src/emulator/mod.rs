@@ -204,17 +204,11 @@
 //! # }
 //! ```
 
-mod app;
 mod authorize;
 mod bulk;
-mod clock;
-mod codes;
 mod connect;
 mod controls;
-mod counters;
 mod data;
-mod decision;
-mod devices;
 mod discovery;
 mod echo;
 mod fault;
@@ -222,26 +216,21 @@ mod grant;
 mod identity;
 mod ingest;
 mod introspect;
-mod keys;
-mod mint;
 mod org;
-mod records;
 mod rest;
 mod revoke;
 mod server;
 mod service;
-mod sessions;
 mod soap;
 mod state;
 mod token;
-mod user;
 mod wire;
 
 pub use authorize::ErrorPage;
-pub use counters::Counters;
 pub use fault::Fault;
 pub use grant::Grant;
-pub use ingest::Upload;
 pub use org::Org;
 pub use server::Served;
 pub use service::ResponseFuture;
+pub use state::counters::Counters;
+pub use state::upload::Upload;

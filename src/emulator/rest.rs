@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use serde_json::{Map, Value, json};
 
-use super::records::{Object, Records};
+use super::state::records::{Object, Records};
 use super::wire::answer::{self, Answer};
 use super::wire::soql;
 

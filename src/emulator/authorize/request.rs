@@ -3,11 +3,11 @@
 use form_urlencoded::Serializer;
 
 use super::error_page::ErrorPage;
-use crate::emulator::codes::CodeGrant;
-use crate::emulator::decision::Decision;
 use crate::emulator::org::Org;
+use crate::emulator::state::codes::CodeGrant;
+use crate::emulator::state::decision::Decision;
+use crate::emulator::state::user::User;
 use crate::emulator::token::{Flow, fields};
-use crate::emulator::user::User;
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::page;
 use crate::emulator::wire::scope;

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::Org;
-use crate::emulator::clock::Clock;
+use crate::emulator::state::clock::Clock;
 
 impl Org {
     /// Makes the org live by another clock. The default is the clock of the machine.

@@ -1,7 +1,7 @@
 //! The users of devices.
 
 use super::Org;
-use crate::emulator::decision::Decision;
+use crate::emulator::state::decision::Decision;
 
 /// Devices.
 impl Org {

@@ -1,7 +1,7 @@
 //! The key that the connected app signs with.
 
 use super::Org;
-use crate::emulator::keys::Key;
+use crate::emulator::state::keys::Key;
 
 /// The keys of the connected app.
 impl Org {

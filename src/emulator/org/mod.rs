@@ -12,11 +12,11 @@ mod user;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::app::{CLIENT_ID, CLIENT_SECRET};
-use super::counters::Counters;
-use super::fault::{Fault, FaultSwitch};
-use super::grant::Grant;
-use super::state::State;
+use crate::emulator::fault::{Fault, FaultSwitch};
+use crate::emulator::grant::Grant;
+use crate::emulator::state::State;
+use crate::emulator::state::app::{CLIENT_ID, CLIENT_SECRET};
+use crate::emulator::state::counters::Counters;
 
 const URL: &str = "https://emulator.my.salesforce.com";
 

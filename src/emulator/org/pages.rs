@@ -4,7 +4,7 @@ use http::Uri;
 
 use super::Org;
 use crate::emulator::authorize::{AuthorizationRequest, ErrorPage};
-use crate::emulator::decision::Decision;
+use crate::emulator::state::decision::Decision;
 use crate::emulator::wire::form::Form;
 
 /// A user in front of a browser.

@@ -1,7 +1,7 @@
 //! What was sent to ingest jobs.
 
 use super::Org;
-use crate::emulator::ingest::Upload;
+use crate::emulator::state::upload::Upload;
 
 impl Org {
     /// The content that the ingest job with this id was sent. None if there is no such job, or nothing has arrived in full.

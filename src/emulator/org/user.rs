@@ -1,7 +1,7 @@
 //! The one user of the org, and what an administrator can do to it.
 
 use super::Org;
-use crate::emulator::user::{PASSWORD, SECURITY_TOKEN, USERNAME};
+use crate::emulator::state::user::{PASSWORD, SECURITY_TOKEN, USERNAME};
 
 /// The user.
 impl Org {

@@ -1,6 +1,6 @@
 //! Which API a path leads to.
 
-use crate::emulator::user::{ORG_ID, short_org_id};
+use crate::emulator::state::ids::{ORG_ID, short_org_id};
 
 /// Versions before this one were retired.
 const FIRST_VERSION: u16 = 31;

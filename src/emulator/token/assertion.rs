@@ -7,10 +7,10 @@ use super::approved::{Approved, PATH};
 use super::client::{Secret, authenticate};
 use super::refusal::Refusal;
 use super::success::Flow;
-use crate::emulator::keys::Key;
 use crate::emulator::org::Org;
 use crate::emulator::state::State;
-use crate::emulator::user::{LoginRefusal, User};
+use crate::emulator::state::keys::Key;
+use crate::emulator::state::user::{LoginRefusal, User};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::scope;
 

@@ -7,8 +7,8 @@ use http::request::Parts;
 use serde_json::Value;
 
 use super::refusal::Refusal;
-use crate::emulator::keys::Key;
 use crate::emulator::org::Org;
+use crate::emulator::state::keys::Key;
 use crate::emulator::wire::form::Form;
 
 /// Whether the client id is enough.

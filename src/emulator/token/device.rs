@@ -7,8 +7,8 @@ use super::approved::Approved;
 use super::client::{Secret, authenticate};
 use super::refusal::Refusal;
 use super::success::Flow;
-use crate::emulator::devices::{INTERVAL, PollRefusal};
 use crate::emulator::org::Org;
+use crate::emulator::state::devices::{INTERVAL, PollRefusal};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::scope;
 

@@ -5,7 +5,7 @@ use http::request::Parts;
 use super::client::{Secret, authenticate};
 use super::refusal::Refusal;
 use crate::emulator::org::Org;
-use crate::emulator::sessions::{NewTokens, RefreshRefusal};
+use crate::emulator::state::sessions::{NewTokens, RefreshRefusal};
 use crate::emulator::wire::form::Form;
 
 /// A refresh that has begun and is not answered yet. Dropped when its caller goes away, and then

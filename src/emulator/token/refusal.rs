@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 
-use crate::emulator::user::LoginRefusal;
+use crate::emulator::state::user::LoginRefusal;
 use crate::emulator::wire::answer::{self, Answer};
 use crate::emulator::wire::form::Duplicate;
 

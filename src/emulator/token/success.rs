@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::emulator::app::{CLIENT_ID, CLIENT_SECRET};
-use crate::emulator::keys::{KID, Key};
-use crate::emulator::sessions::NewTokens;
 use crate::emulator::state::State;
+use crate::emulator::state::app::{CLIENT_ID, CLIENT_SECRET};
+use crate::emulator::state::keys::{KID, Key};
+use crate::emulator::state::sessions::NewTokens;
 use crate::emulator::wire::jwt;
 use crate::emulator::wire::scope;
 use crate::emulator::wire::signature;

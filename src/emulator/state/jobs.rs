@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::ids::USER_ID;
 use super::upload::Upload;
-use crate::emulator::user::USER_ID;
 
 /// When every job was created, and last changed.
 const CREATED_DATE: &str = "2025-06-15T15:06:40.000+0000";
@@ -14,11 +14,11 @@ const CREATED_DATE: &str = "2025-06-15T15:06:40.000+0000";
 /// What a job is to do, in the words of whoever creates it.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Order {
-    pub(super) object: String,
-    pub(super) operation: Operation,
+pub(crate) struct Order {
+    pub(crate) object: String,
+    pub(crate) operation: Operation,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) external_id_field_name: Option<String>,
+    pub(crate) external_id_field_name: Option<String>,
     #[serde(default)]
     content_type: ContentType,
     #[serde(default)]
@@ -29,7 +29,7 @@ pub(super) struct Order {
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Operation {
+pub(crate) enum Operation {
     Insert,
     Update,
     Upsert,
@@ -66,7 +66,7 @@ enum ColumnDelimiter {
 
 /// How far a job has come.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-pub(super) enum JobState {
+pub(crate) enum JobState {
     Open,
     UploadComplete,
     InProgress,
@@ -76,7 +76,7 @@ pub(super) enum JobState {
 }
 
 /// Why something cannot be done to a job.
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     NoSuchJob,
     /// Not in the state that it is in.
     InvalidState(JobState),
@@ -86,7 +86,7 @@ pub(super) enum Refusal {
 
 /// Every job there is, by id.
 #[derive(Default)]
-pub(in crate::emulator) struct Jobs {
+pub(crate) struct Jobs {
     by_id: BTreeMap<String, Job>,
     created: u64,
 }
@@ -102,7 +102,7 @@ struct Job {
 
 impl Jobs {
     /// Creates a job, and says what there is to say of it.
-    pub(super) fn create(&mut self, version: f64, order: Order) -> Value {
+    pub(crate) fn create(&mut self, version: f64, order: Order) -> Value {
         self.created += 1;
         // `AAA` as in the ids of records.
         let id = format!("750xx{:0>10}AAA", self.created);
@@ -119,7 +119,7 @@ impl Jobs {
     }
 
     /// Whether the job waits for its content.
-    pub(super) fn expects_content(&self, id: &str) -> Result<(), Refusal> {
+    pub(crate) fn expects_content(&self, id: &str) -> Result<(), Refusal> {
         let job = self.by_id.get(id).ok_or(Refusal::NoSuchJob)?;
         match (job.state, &job.content) {
             (JobState::Open, None) => Ok(()),
@@ -129,7 +129,7 @@ impl Jobs {
     }
 
     /// Takes the content of the job.
-    pub(super) fn fill(&mut self, id: &str, content: Upload) -> Result<(), Refusal> {
+    pub(crate) fn fill(&mut self, id: &str, content: Upload) -> Result<(), Refusal> {
         // Another upload may have been faster.
         self.expects_content(id)?;
         self.get_mut(id)?.content = Some(content);
@@ -137,7 +137,7 @@ impl Jobs {
     }
 
     /// Closes the job, or gives it up.
-    pub(super) fn change(&mut self, id: &str, to: JobState) -> Result<Value, Refusal> {
+    pub(crate) fn change(&mut self, id: &str, to: JobState) -> Result<Value, Refusal> {
         let job = self.get_mut(id)?;
         let is_possible = match to {
             JobState::UploadComplete => job.state == JobState::Open,
@@ -152,7 +152,7 @@ impl Jobs {
     }
 
     /// Looks at the job, which comes a step further by it.
-    pub(super) fn look_at(&mut self, id: &str) -> Result<Value, Refusal> {
+    pub(crate) fn look_at(&mut self, id: &str) -> Result<Value, Refusal> {
         let job = self.get_mut(id)?;
         job.state = match job.state {
             JobState::UploadComplete => JobState::InProgress,
@@ -163,7 +163,7 @@ impl Jobs {
         Ok(job.details())
     }
 
-    pub(super) fn delete(&mut self, id: &str) -> Result<(), Refusal> {
+    pub(crate) fn delete(&mut self, id: &str) -> Result<(), Refusal> {
         match self.get_mut(id)?.state {
             state @ (JobState::Open | JobState::InProgress) => Err(Refusal::InvalidState(state)),
             _ => {
@@ -173,7 +173,7 @@ impl Jobs {
         }
     }
 
-    pub(in crate::emulator) fn upload(&self, id: &str) -> Option<&Upload> {
+    pub(crate) fn upload(&self, id: &str) -> Option<&Upload> {
         self.by_id.get(id)?.content.as_ref()
     }
 

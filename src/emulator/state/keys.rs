@@ -8,17 +8,17 @@ use aws_lc_rs::signature::KeyPair as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
-use super::wire::jwt;
+use crate::emulator::wire::jwt;
 
 /// The `kid` of the org's one key.
-pub(super) const KID: &str = "248";
+pub(crate) const KID: &str = "248";
 
 /// Made on first use and shared by all orgs of the process, because making one takes a while.
 static APP: LazyLock<Key> = LazyLock::new(Key::generate);
 static ORG: LazyLock<Key> = LazyLock::new(Key::generate);
 
 /// A key pair and its encodings.
-pub(super) struct Key {
+pub(crate) struct Key {
     pair: KeyPair,
     /// `PrivateKeyInfo` (RFC 5208).
     pkcs8: Vec<u8>,
@@ -28,12 +28,12 @@ pub(super) struct Key {
 
 impl Key {
     /// The key whose public half is the certificate of the connected app.
-    pub(super) fn of_app() -> &'static Self {
+    pub(crate) fn of_app() -> &'static Self {
         &APP
     }
 
     /// The key behind `/id/keys`.
-    pub(super) fn of_org() -> &'static Self {
+    pub(crate) fn of_org() -> &'static Self {
         &ORG
     }
 
@@ -49,17 +49,17 @@ impl Key {
     }
 
     /// A JWT of these claims. `header` must say `"alg": "RS256"`.
-    pub(super) fn sign(&self, header: &Value, claims: &Value) -> String {
+    pub(crate) fn sign(&self, header: &Value, claims: &Value) -> String {
         jwt::sign(&self.pair, header, claims)
     }
 
     /// The claims of a JWT, if this key signed it with RS256.
-    pub(super) fn verify(&self, token: &str) -> Option<Value> {
+    pub(crate) fn verify(&self, token: &str) -> Option<Value> {
         jwt::verify(&self.pair, token)
     }
 
     /// Modulus and exponent, big-endian without leading zeros.
-    pub(super) fn public_numbers(&self) -> Option<(&[u8], &[u8])> {
+    pub(crate) fn public_numbers(&self) -> Option<(&[u8], &[u8])> {
         // RSAPublicKey (RFC 8017 A.1.1).
         let (fields, _) = der_content(self.pair.public_key().as_ref())?;
         let (modulus, rest) = der_content(fields)?;
@@ -70,17 +70,17 @@ impl Key {
     }
 
     /// The private key as PKCS#8.
-    pub(super) fn pkcs8_pem(&self) -> String {
+    pub(crate) fn pkcs8_pem(&self) -> String {
         pem("PRIVATE KEY", &self.pkcs8)
     }
 
     /// The private key as PKCS#1.
-    pub(super) fn pkcs1_pem(&self) -> String {
+    pub(crate) fn pkcs1_pem(&self) -> String {
         pem("RSA PRIVATE KEY", self.pkcs1().unwrap_or_default())
     }
 
     /// The public key.
-    pub(super) fn public_pem(&self) -> String {
+    pub(crate) fn public_pem(&self) -> String {
         pem("PUBLIC KEY", &self.spki)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::mint::{Mint, Minted, Serial};
-use super::wire::scope;
+use crate::emulator::wire::scope;
 
 /// `issued_at` of the first token, in milliseconds since the Unix epoch.
 const FIRST_ISSUED_AT: u64 = 1_750_000_000_000;
@@ -15,17 +15,17 @@ const FIRST_ISSUED_AT: u64 = 1_750_000_000_000;
 static ORGS: AtomicU64 = AtomicU64::new(1);
 
 /// Every token of one org.
-pub(super) struct Sessions {
-    pub(super) org: u64,
+pub(crate) struct Sessions {
+    pub(crate) org: u64,
     access_tokens: u64,
     refresh_tokens: u64,
     families: u64,
     /// The ids of the assertions that were used.
     jtis: HashSet<String>,
     /// How many refresh tokens the user may have approved at a time.
-    pub(super) approval_limit: Option<usize>,
+    pub(crate) approval_limit: Option<usize>,
     /// How many calls each access token issued from now on is good for.
-    pub(super) calls_per_session: Option<u64>,
+    pub(crate) calls_per_session: Option<u64>,
     live: HashMap<String, Session>,
     grants: HashMap<String, Presentable>,
 }
@@ -66,33 +66,33 @@ enum Standing {
 }
 
 /// The tokens of one answer.
-pub(super) struct NewTokens {
-    pub(super) access_token: String,
-    pub(super) is_jwt: bool,
-    pub(super) refresh_token: Option<String>,
-    pub(super) scope: Option<Arc<str>>,
+pub(crate) struct NewTokens {
+    pub(crate) access_token: String,
+    pub(crate) is_jwt: bool,
+    pub(crate) refresh_token: Option<String>,
+    pub(crate) scope: Option<Arc<str>>,
     /// Milliseconds since the Unix epoch.
-    pub(super) issued_at: u64,
+    pub(crate) issued_at: u64,
 }
 
 /// What is known of a token that is good.
-pub(super) struct Known<'a> {
-    pub(super) kind: TokenKind,
-    pub(super) scope: &'a str,
+pub(crate) struct Known<'a> {
+    pub(crate) kind: TokenKind,
+    pub(crate) scope: &'a str,
     /// Seconds since the Unix epoch.
-    pub(super) issued: u64,
-    pub(super) ends: Option<u64>,
+    pub(crate) issued: u64,
+    pub(crate) ends: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum TokenKind {
+pub(crate) enum TokenKind {
     Access,
     Refresh,
 }
 
 /// Why a refresh token was refused.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum RefreshRefusal {
+pub(crate) enum RefreshRefusal {
     /// Unknown or revoked.
     Dead,
     /// Rotated out earlier. Its family is revoked by now.
@@ -102,7 +102,7 @@ pub(super) enum RefreshRefusal {
 }
 
 impl Sessions {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             org: ORGS.fetch_add(1, Ordering::Relaxed),
             access_tokens: 0,
@@ -117,7 +117,7 @@ impl Sessions {
     }
 
     /// A new family: a session and, if the scope says so, the refresh token to go on with.
-    pub(super) fn authorize(&mut self, scope: &str, mint: &Mint) -> NewTokens {
+    pub(crate) fn authorize(&mut self, scope: &str, mint: &Mint) -> NewTokens {
         self.families += 1;
         let family = self.families;
         let scope = Arc::from(scope);
@@ -130,22 +130,22 @@ impl Sessions {
     }
 
     /// A session of its own, without a refresh token. Without a scope it is a plain session id.
-    pub(super) fn begin_lone_session(&mut self, scope: Option<&str>, mint: &Mint) -> NewTokens {
+    pub(crate) fn begin_lone_session(&mut self, scope: Option<&str>, mint: &Mint) -> NewTokens {
         self.begin_session(None, scope.map(Arc::from), mint)
     }
 
     /// Remembers the id of an assertion; `false` if it has been used before.
-    pub(super) fn take_jti(&mut self, jti: &str) -> bool {
+    pub(crate) fn take_jti(&mut self, jti: &str) -> bool {
         self.jtis.insert(jti.to_owned())
     }
 
     /// Whether the user has approved the app: by a refresh token that is still good.
-    pub(super) fn has_approval(&self) -> bool {
+    pub(crate) fn has_approval(&self) -> bool {
         self.grants.values().any(Presentable::is_good)
     }
 
     /// Takes a refresh token in for processing.
-    pub(super) fn begin_refresh(&mut self, token: &str) -> Result<(), RefreshRefusal> {
+    pub(crate) fn begin_refresh(&mut self, token: &str) -> Result<(), RefreshRefusal> {
         let Some(grant) = self.grants.get_mut(token) else {
             return Err(RefreshRefusal::Dead);
         };
@@ -167,7 +167,7 @@ impl Sessions {
     /// Ends the processing that [`begin_refresh`](Self::begin_refresh) began with a new session.
     ///
     /// `None` if the token was revoked in between.
-    pub(super) fn finish_refresh(
+    pub(crate) fn finish_refresh(
         &mut self,
         token: &str,
         rotate: bool,
@@ -190,7 +190,7 @@ impl Sessions {
     }
 
     /// Undoes [`begin_refresh`](Self::begin_refresh): the caller went away.
-    pub(super) fn abandon_refresh(&mut self, token: &str) {
+    pub(crate) fn abandon_refresh(&mut self, token: &str) {
         if let Some(grant) = self.grants.get_mut(token)
             && grant.standing == Standing::InProcess
         {
@@ -199,7 +199,7 @@ impl Sessions {
     }
 
     /// Uses a session for one call; `false` if the token is not good.
-    pub(super) fn spend_call(&mut self, access_token: &str, now: u64) -> bool {
+    pub(crate) fn spend_call(&mut self, access_token: &str, now: u64) -> bool {
         let Some(session) = self.live.get_mut(access_token) else {
             return false;
         };
@@ -211,13 +211,13 @@ impl Sessions {
     }
 
     /// Whether an access token is good for a request that is not counted as a data call.
-    pub(super) fn is_good(&self, access_token: &str, now: u64) -> bool {
+    pub(crate) fn is_good(&self, access_token: &str, now: u64) -> bool {
         let session = self.live.get(access_token);
         session.is_some_and(|session| session.is_good(now))
     }
 
     /// What an app may learn about `token`: nothing unless it was granted to the app and is good.
-    pub(super) fn look_up(&self, token: &str, now: u64) -> Option<Known<'_>> {
+    pub(crate) fn look_up(&self, token: &str, now: u64) -> Option<Known<'_>> {
         if let Some(session) = self.live.get(token) {
             return session.is_good(now).then_some(Known {
                 kind: TokenKind::Access,
@@ -237,7 +237,7 @@ impl Sessions {
 
     /// Ends a refresh token with all that came of it, or an access token alone; `false` if `token`
     /// is neither.
-    pub(super) fn revoke(&mut self, token: &str) -> bool {
+    pub(crate) fn revoke(&mut self, token: &str) -> bool {
         if self.live.remove(token).is_some() {
             return true;
         }
@@ -250,18 +250,18 @@ impl Sessions {
     }
 
     /// Ends one session; `false` if the token is not good.
-    pub(super) fn end_session(&mut self, access_token: &str, now: u64) -> bool {
+    pub(crate) fn end_session(&mut self, access_token: &str, now: u64) -> bool {
         let session = self.live.remove(access_token);
         session.is_some_and(|session| session.is_good(now))
     }
 
     /// Ends every session. Refresh tokens stay good.
-    pub(super) fn expire_sessions(&mut self) {
+    pub(crate) fn expire_sessions(&mut self) {
         self.live.clear();
     }
 
     /// Revokes every refresh token. Sessions stay good.
-    pub(super) fn revoke_grants(&mut self) {
+    pub(crate) fn revoke_grants(&mut self) {
         for grant in self.grants.values_mut() {
             grant.standing = Standing::Revoked;
         }

@@ -1,33 +1,26 @@
 //! The org's one user, and the gate that user names and passwords go through.
 
-pub(super) const ORG_ID: &str = "00Dxx0000001gEFEAY";
-pub(super) const USER_ID: &str = "005xx000001SwiUAAS";
-pub(super) const USERNAME: &str = "user@example.com";
+pub(crate) const USERNAME: &str = "user@example.com";
 /// Holds what a form and an XML document must escape: a client that forgets to is found out.
-pub(super) const PASSWORD: &str = "correct & horse+<staple>";
-pub(super) const SECURITY_TOKEN: &str = "wqU8TzZx1dPbK7mYcVh3RfNa";
+pub(crate) const PASSWORD: &str = "correct & horse+<staple>";
+pub(crate) const SECURITY_TOKEN: &str = "wqU8TzZx1dPbK7mYcVh3RfNa";
 
 /// How many wrong passwords lock a user out, unless the org says otherwise.
 const LOCK_OUT_AFTER: u32 = 10;
 
-/// The 15 characters of the org id that the other three only make safe against loss of case.
-pub(super) fn short_org_id() -> &'static str {
-    ORG_ID.get(..15).unwrap_or(ORG_ID)
-}
-
 /// Who may log in, and how often. Knows no wire format.
-pub(super) struct User {
-    pub(super) active: bool,
-    pub(super) password_expired: bool,
-    pub(super) security_token_required: bool,
-    pub(super) lock_out_after: Option<u32>,
-    pub(super) wrong_passwords: u32,
-    pub(super) logins_left: Option<u64>,
+pub(crate) struct User {
+    pub(crate) active: bool,
+    pub(crate) password_expired: bool,
+    pub(crate) security_token_required: bool,
+    pub(crate) lock_out_after: Option<u32>,
+    pub(crate) wrong_passwords: u32,
+    pub(crate) logins_left: Option<u64>,
 }
 
 /// Why a login was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LoginRefusal {
+pub(crate) enum LoginRefusal {
     /// Wrong user name, password or security token; or the user is locked out, which must look the
     /// same from outside.
     Invalid,
@@ -38,7 +31,7 @@ pub(super) enum LoginRefusal {
 }
 
 impl User {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             active: true,
             password_expired: false,
@@ -52,7 +45,7 @@ impl User {
     /// A login through an API, where the security token is appended to the password.
     ///
     /// An expired password opens this gate: what may be done with the session is another question.
-    pub(super) fn login(&mut self, username: &str, password: &str) -> Result<(), LoginRefusal> {
+    pub(crate) fn login(&mut self, username: &str, password: &str) -> Result<(), LoginRefusal> {
         let without_token = match password.strip_suffix(SECURITY_TOKEN) {
             Some(password) => Some(password),
             None if self.security_token_required => None,
@@ -62,7 +55,7 @@ impl User {
     }
 
     /// A login on the login page, which asks for the password alone.
-    pub(super) fn login_on_page(
+    pub(crate) fn login_on_page(
         &mut self,
         username: &str,
         password: &str,
@@ -71,14 +64,14 @@ impl User {
     }
 
     /// A login without a password: a signed assertion has said who it is.
-    pub(super) fn login_by_assertion(&mut self) -> Result<(), LoginRefusal> {
+    pub(crate) fn login_by_assertion(&mut self) -> Result<(), LoginRefusal> {
         self.check_rate()?;
         self.check_active()?;
         self.let_in();
         Ok(())
     }
 
-    pub(super) fn check_active(&self) -> Result<(), LoginRefusal> {
+    pub(crate) fn check_active(&self) -> Result<(), LoginRefusal> {
         if self.active {
             Ok(())
         } else {
@@ -87,7 +80,7 @@ impl User {
     }
 
     /// User names are compared without regard to case, as Salesforce does.
-    pub(super) fn is_named(username: &str) -> bool {
+    pub(crate) fn is_named(username: &str) -> bool {
         username.eq_ignore_ascii_case(USERNAME)
     }
 

@@ -3,37 +3,37 @@
 use serde_json::json;
 
 use super::app::CLIENT_ID;
+use super::ids::{ORG_ID, USER_ID};
 use super::keys::{KID, Key};
-use super::user::{ORG_ID, USER_ID};
 
 /// How long a JWT-based access token lasts, in seconds.
 const JWT_LIFETIME: u64 = 30 * 60;
 
 /// How access tokens are made at the moment.
-pub(super) struct Mint {
+pub(crate) struct Mint {
     /// Seconds since the Unix epoch.
-    pub(super) now: u64,
+    pub(crate) now: u64,
     /// Who issues JWTs; `None` for opaque tokens.
-    pub(super) jwt_issuer: Option<String>,
+    pub(crate) jwt_issuer: Option<String>,
 }
 
 /// What tells an access token apart from all others.
 #[derive(Clone, Copy)]
-pub(super) struct Serial {
-    pub(super) org: u64,
-    pub(super) token: u64,
+pub(crate) struct Serial {
+    pub(crate) org: u64,
+    pub(crate) token: u64,
 }
 
 /// A new access token, and when it ends, if it says so itself.
-pub(super) struct Minted {
-    pub(super) access_token: String,
+pub(crate) struct Minted {
+    pub(crate) access_token: String,
     /// Seconds since the Unix epoch.
-    pub(super) ends: Option<u64>,
+    pub(crate) ends: Option<u64>,
 }
 
 impl Mint {
     /// A token for an app with this scope; without a scope, a plain session id.
-    pub(super) fn access_token(&self, serial: Serial, scope: Option<&str>) -> Minted {
+    pub(crate) fn access_token(&self, serial: Serial, scope: Option<&str>) -> Minted {
         match (&self.jwt_issuer, scope) {
             (Some(issuer), Some(scope)) => self.jwt(serial, issuer, scope),
             // As long as the real ones, so that a measurement with them means something.

@@ -1,7 +1,7 @@
 //! The connected app, as an administrator has set it up.
 
-pub(super) const CLIENT_ID: &str = "3MVG9emulator.connected.app";
-pub(super) const CLIENT_SECRET: &str =
+pub(crate) const CLIENT_ID: &str = "3MVG9emulator.connected.app";
+pub(crate) const CLIENT_SECRET: &str =
     "7E1C5A0D93B24F6886E0D5C4B3A291F07E1C5A0D93B24F6886E0D5C4B3A291F0";
 
 /// Where the app lets browsers be sent back to, unless it is told otherwise.
@@ -12,21 +12,21 @@ const REDIRECT_URI: &str = "http://localhost:1717/OauthRedirect";
     clippy::struct_excessive_bools,
     reason = "each is a checkbox on a setup page, and all are independent"
 )]
-pub(super) struct App {
-    pub(super) redirect_uris: Vec<String>,
-    pub(super) requires_secret: bool,
-    pub(super) requires_pkce: bool,
-    pub(super) preauthorized: bool,
-    pub(super) password_flow_blocked: bool,
-    pub(super) issues_jwts: bool,
+pub(crate) struct App {
+    pub(crate) redirect_uris: Vec<String>,
+    pub(crate) requires_secret: bool,
+    pub(crate) requires_pkce: bool,
+    pub(crate) preauthorized: bool,
+    pub(crate) password_flow_blocked: bool,
+    pub(crate) issues_jwts: bool,
     /// Whether the login URL stands for a shared login host.
-    pub(super) on_shared_host: bool,
+    pub(crate) on_shared_host: bool,
     /// What the org's token exchange handler maps to the user.
-    pub(super) subject_tokens: Vec<String>,
+    pub(crate) subject_tokens: Vec<String>,
 }
 
 impl App {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             redirect_uris: vec![REDIRECT_URI.to_owned()],
             requires_secret: true,

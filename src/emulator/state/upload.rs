@@ -8,7 +8,7 @@ use crate::emulator::wire::receive::receive;
 use crate::error::BoxError;
 
 /// How many bytes the content may have in Base64, as the Bulk API 2.0 guide has it ("Upload Job Data").
-pub(super) const MAX_BASE64_LENGTH: u64 = 150_000_000;
+pub(crate) const MAX_BASE64_LENGTH: u64 = 150_000_000;
 
 /// The same before it is put into Base64: three bytes become four.
 const MAX_LENGTH: usize = 112_500_000;
@@ -25,12 +25,12 @@ pub struct Upload {
     pub records: u64,
     /// Whether its first row ended with a carriage return and a line feed. None: it has no end.
     #[serde(skip)]
-    pub(super) ends_with_crlf: Option<bool>,
+    pub(crate) ends_with_crlf: Option<bool>,
 }
 
 impl Upload {
     /// Receives the content without keeping it. None if it is too large; whatever is left of it then is not read.
-    pub(super) async fn receive<B>(body: B, declared: Option<u64>) -> Result<Option<Self>, BoxError>
+    pub(crate) async fn receive<B>(body: B, declared: Option<u64>) -> Result<Option<Self>, BoxError>
     where
         B: Body,
         B::Error: Into<BoxError>,

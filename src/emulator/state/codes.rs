@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 const LIFETIME: u64 = 15 * 60;
 
 /// Every authorization code of one org, and the logins that have not led to one yet.
-pub(super) struct Codes {
+pub(crate) struct Codes {
     /// Written into every code, so that one org's code is unknown to the other.
     org: u64,
     issued: u64,
@@ -20,23 +20,23 @@ enum Standing {
 }
 
 /// What the user has allowed, and what the app must show to get it.
-pub(super) struct CodeGrant {
-    pub(super) scope: String,
-    pub(super) redirect_uri: String,
-    pub(super) code_challenge: Option<String>,
-    pub(super) nonce: Option<String>,
+pub(crate) struct CodeGrant {
+    pub(crate) scope: String,
+    pub(crate) redirect_uri: String,
+    pub(crate) code_challenge: Option<String>,
+    pub(crate) nonce: Option<String>,
 }
 
 /// Why a code cannot be exchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CodeRefusal {
+pub(crate) enum CodeRefusal {
     Unknown,
     /// Exchanged before, or too old.
     Expired,
 }
 
 impl Codes {
-    pub(super) fn new(org: u64) -> Self {
+    pub(crate) fn new(org: u64) -> Self {
         Self {
             org,
             issued: 0,
@@ -45,7 +45,7 @@ impl Codes {
         }
     }
 
-    pub(super) fn issue(&mut self, grant: CodeGrant, now: u64) -> String {
+    pub(crate) fn issue(&mut self, grant: CodeGrant, now: u64) -> String {
         self.issued += 1;
         // As real ones do, it ends in what a query must escape.
         let code = format!("aPrx{:0>11}.{:0>74}==", self.org, self.issued);
@@ -56,7 +56,7 @@ impl Codes {
     }
 
     /// Takes what the code stands for. A code works once, whatever becomes of it.
-    pub(super) fn take(&mut self, code: &str, now: u64) -> Result<CodeGrant, CodeRefusal> {
+    pub(crate) fn take(&mut self, code: &str, now: u64) -> Result<CodeGrant, CodeRefusal> {
         let standing = self.codes.get_mut(code).ok_or(CodeRefusal::Unknown)?;
         match std::mem::replace(standing, Standing::Spent) {
             Standing::Good { grant, until } if now < until => Ok(grant),
@@ -65,7 +65,7 @@ impl Codes {
     }
 
     /// Remembers that the user has logged in on the login page, for the consent page.
-    pub(super) fn begin_login(&mut self) -> String {
+    pub(crate) fn begin_login(&mut self) -> String {
         self.issued += 1;
         let login = format!("login-{}-{}", self.org, self.issued);
         self.logins.insert(login.clone());
@@ -73,7 +73,7 @@ impl Codes {
     }
 
     /// Ends what [`begin_login`](Self::begin_login) began; `false` if nobody has logged in so.
-    pub(super) fn end_login(&mut self, login: &str) -> bool {
+    pub(crate) fn end_login(&mut self, login: &str) -> bool {
         self.logins.remove(login)
     }
 }

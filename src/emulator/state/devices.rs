@@ -8,13 +8,13 @@ use super::decision::Decision;
 const LIFETIME: u64 = 10 * 60;
 
 /// How long a device waits between polls at first, in seconds.
-pub(super) const INTERVAL: u64 = 5;
+pub(crate) const INTERVAL: u64 = 5;
 
 /// Every device code of one org.
-pub(super) struct Devices {
+pub(crate) struct Devices {
     /// Written into every device code, so that one org's code is unknown to the other.
     org: u64,
-    pub(super) enforces_interval: bool,
+    pub(crate) enforces_interval: bool,
     issued: u64,
     /// By device code.
     waiting: HashMap<String, Device>,
@@ -31,7 +31,7 @@ struct Device {
 
 /// Why a poll brings no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PollRefusal {
+pub(crate) enum PollRefusal {
     Unknown,
     Expired,
     Pending,
@@ -40,13 +40,13 @@ pub(super) enum PollRefusal {
 }
 
 /// The codes of one device.
-pub(super) struct DeviceCodes {
-    pub(super) device_code: String,
-    pub(super) user_code: String,
+pub(crate) struct DeviceCodes {
+    pub(crate) device_code: String,
+    pub(crate) user_code: String,
 }
 
 impl Devices {
-    pub(super) fn new(org: u64) -> Self {
+    pub(crate) fn new(org: u64) -> Self {
         Self {
             org,
             enforces_interval: false,
@@ -55,7 +55,7 @@ impl Devices {
         }
     }
 
-    pub(super) fn begin(&mut self, scope: &str, now: u64) -> DeviceCodes {
+    pub(crate) fn begin(&mut self, scope: &str, now: u64) -> DeviceCodes {
         self.issued += 1;
         let device_code = format!("ZGV2aWNlLWNvZGU{:0>11}.{:0>40}==", self.org, self.issued);
         let user_code = format!("EMUL{:0>4}", self.issued);
@@ -75,7 +75,7 @@ impl Devices {
     }
 
     /// Records what the user decided; `false` if no device waits with this code.
-    pub(super) fn decide(&mut self, user_code: &str, decision: Decision, now: u64) -> bool {
+    pub(crate) fn decide(&mut self, user_code: &str, decision: Decision, now: u64) -> bool {
         let device = self.waiting.values_mut().find(|device| {
             device.user_code == user_code && device.decision.is_none() && now < device.until
         });
@@ -89,7 +89,7 @@ impl Devices {
     }
 
     /// The scope that the user allowed. A device code works once.
-    pub(super) fn poll(&mut self, device_code: &str, now: u64) -> Result<String, PollRefusal> {
+    pub(crate) fn poll(&mut self, device_code: &str, now: u64) -> Result<String, PollRefusal> {
         let device = self
             .waiting
             .get_mut(device_code)

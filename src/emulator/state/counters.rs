@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// A snapshot of what an [`Org`](super::Org) has seen since it was made.
+/// A snapshot of what an [`Org`](crate::emulator::Org) has seen since it was made.
 ///
 /// A request is counted when it arrives, and so is what is decided about it on arrival; of the fields
 /// below, only `tokens_issued`, `token_refusals` and `tokens_revoked` wait for the answer. All clones
@@ -17,7 +17,7 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Connections that [`Org::serve`](super::Org::serve) accepted. Calls made without a socket open none.
+    /// Connections that [`Org::serve`](crate::emulator::Org::serve) accepted. Calls made without a socket open none.
     pub connections: u64,
     /// Requests of any kind.
     pub requests: u64,
@@ -27,7 +27,7 @@ pub struct Counters {
     /// Requests to the token endpoint, refused ones included.
     pub token_requests: u64,
     /// Token requests that were granted, also when the answer was then lost to
-    /// [`Fault::LoseAnswer`](super::Fault::LoseAnswer). [`Org::authorize`](super::Org::authorize) is not counted.
+    /// [`Fault::LoseAnswer`](crate::emulator::Fault::LoseAnswer). [`Org::authorize`](crate::emulator::Org::authorize) is not counted.
     pub tokens_issued: u64,
     /// Token requests that were answered with an error, for whatever reason.
     pub token_refusals: u64,
@@ -38,7 +38,7 @@ pub struct Counters {
 
     /// Requests to the authorization endpoint, pages included.
     pub authorize_requests: u64,
-    /// Authorization codes issued, those of [`Org::approve`](super::Org::approve) included.
+    /// Authorization codes issued, those of [`Org::approve`](crate::emulator::Org::approve) included.
     pub codes_issued: u64,
     /// Devices that began the device flow.
     pub device_codes_issued: u64,

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Tells the time. A clone is the same clock.
 #[derive(Clone)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     read: Arc<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
@@ -15,18 +15,18 @@ impl Clock {
         clippy::disallowed_methods,
         reason = "the one place that reads it, and the default of a clock that can be set"
     )]
-    pub(super) fn system() -> Self {
+    pub(crate) fn system() -> Self {
         Self::new(SystemTime::now)
     }
 
-    pub(super) fn new(read: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(read: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self {
             read: Arc::new(read),
         }
     }
 
     /// Seconds since the Unix epoch, as JWTs count them (RFC 7519 §2).
-    pub(super) fn unix_seconds(&self) -> u64 {
+    pub(crate) fn unix_seconds(&self) -> u64 {
         (self.read)()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs())

@@ -1,43 +1,59 @@
 //! Everything an org remembers.
 
-use super::app::App;
-use super::clock::Clock;
-use super::codes::Codes;
-use super::counters::Counters;
-use super::devices::Devices;
-use super::ingest::Jobs;
-use super::mint::Mint;
-use super::records::Records;
-use super::sessions::Sessions;
-use super::user::{LoginRefusal, ORG_ID, USER_ID, User};
+pub(super) mod app;
+pub(super) mod clock;
+pub(super) mod codes;
+pub(super) mod counters;
+pub(super) mod decision;
+pub(super) mod devices;
+pub(super) mod ids;
+pub(super) mod jobs;
+pub(super) mod keys;
+pub(super) mod mint;
+pub(super) mod records;
+pub(super) mod sessions;
+pub(super) mod upload;
+pub(super) mod user;
+
+use self::app::App;
+use self::clock::Clock;
+use self::codes::Codes;
+use self::counters::Counters;
+use self::devices::Devices;
+use self::ids::{ORG_ID, USER_ID};
+use self::jobs::Jobs;
+use self::mint::Mint;
+use self::records::Records;
+use self::sessions::Sessions;
+use self::user::{LoginRefusal, User};
 
 /// The state behind an org's one mutex. It is never locked across an await.
-pub(super) struct State {
+pub(crate) struct State {
     /// Where data calls go, as told in token answers.
-    pub(super) instance_url: String,
+    pub(crate) instance_url: String,
     /// Where tokens come from.
-    pub(super) login_url: String,
-    pub(super) rotate_refresh_tokens: bool,
+    pub(crate) login_url: String,
+    pub(crate) rotate_refresh_tokens: bool,
     /// How much of a rejected request's body is read; `None` for all of it.
-    pub(super) answer_early: Option<usize>,
+    pub(crate) answer_early: Option<usize>,
     /// The least number of bytes in the body of a 401.
-    pub(super) error_body_size: usize,
+    pub(crate) error_body_size: usize,
     /// What every session is refused with, if it is refused.
-    pub(super) refusal_of_sessions: Option<String>,
-    pub(super) controls_exposed: bool,
-    pub(super) clock: Clock,
-    pub(super) app: App,
-    pub(super) user: User,
-    pub(super) codes: Codes,
-    pub(super) devices: Devices,
-    pub(super) sessions: Sessions,
-    pub(super) records: Records,
-    pub(super) jobs: Jobs,
-    pub(super) counters: Counters,
+    pub(crate) refusal_of_sessions: Option<String>,
+    pub(crate) controls_exposed: bool,
+    pub(crate) clock: Clock,
+    pub(crate) app: App,
+    pub(crate) user: User,
+    pub(crate) codes: Codes,
+    pub(crate) devices: Devices,
+    pub(crate) sessions: Sessions,
+    pub(crate) records: Records,
+    pub(crate) jobs: Jobs,
+    pub(crate) counters: Counters,
 }
 
 impl State {
-    pub(super) fn new(url: &str) -> Self {
+    pub(crate) fn new(url: &str) -> Self {
         let sessions = Sessions::new();
         Self {
             instance_url: url.to_owned(),
@@ -60,7 +76,7 @@ impl State {
     }
 
     /// How access tokens issued `now` are made.
-    pub(super) fn mint(&self, now: u64) -> Mint {
+    pub(crate) fn mint(&self, now: u64) -> Mint {
         Mint {
             now,
             jwt_issuer: self.app.issues_jwts.then(|| self.login_url.clone()),
@@ -68,12 +84,12 @@ impl State {
     }
 
     /// The identity URL of the org's one user.
-    pub(super) fn identity_url(&self) -> String {
+    pub(crate) fn identity_url(&self) -> String {
         format!("{}/id/{ORG_ID}/{USER_ID}", self.login_url)
     }
 
     /// Takes the user through the login gate, and counts how that ended.
-    pub(super) fn log_in(
+    pub(crate) fn log_in(
         &mut self,
         login: impl FnOnce(&mut User) -> Result<(), LoginRefusal>,
     ) -> Result<(), LoginRefusal> {

@@ -1,16 +1,16 @@
 //! What the user makes of a page that asks for access.
 
-use super::wire::form::Form;
+use crate::emulator::wire::form::Form;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Decision {
+pub(crate) enum Decision {
     Allow,
     Deny,
 }
 
 impl Decision {
     /// The button that was pressed. Whatever is not Allow does not allow.
-    pub(super) fn read(form: &Form) -> Self {
+    pub(crate) fn read(form: &Form) -> Self {
         match form.get("decision") {
             Some("allow") => Self::Allow,
             _ => Self::Deny,

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 /// A kind of record.
-pub(super) struct Object {
-    pub(super) name: &'static str,
+pub(crate) struct Object {
+    pub(crate) name: &'static str,
     /// The first three characters of every id.
     prefix: &'static str,
-    pub(super) fields: &'static [&'static str],
-    pub(super) required: &'static str,
+    pub(crate) fields: &'static [&'static str],
+    pub(crate) required: &'static str,
 }
 
 static OBJECTS: [Object; 2] = [
@@ -30,21 +30,21 @@ static OBJECTS: [Object; 2] = [
 
 impl Object {
     /// The object of this name, in any case, as Salesforce has it.
-    pub(super) fn named(name: &str) -> Option<&'static Self> {
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
         OBJECTS
             .iter()
             .find(|object| object.name.eq_ignore_ascii_case(name))
     }
 
     /// The field of this name, in any case.
-    pub(super) fn field(&self, name: &str) -> Option<&'static str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&'static str> {
         let mut fields = self.fields.iter().copied();
         fields.find(|field| field.eq_ignore_ascii_case(name))
     }
 }
 
 /// Every record there is, by id.
-pub(super) struct Records {
+pub(crate) struct Records {
     /// Ids of one object share a prefix and are numbered, so this is also the order of creation.
     by_id: BTreeMap<String, Map<String, Value>>,
     created: u64,
@@ -52,7 +52,7 @@ pub(super) struct Records {
 
 impl Records {
     /// The records every org begins with: three accounts and two contacts.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut records = Self {
             by_id: BTreeMap::new(),
             created: 0,
@@ -90,7 +90,7 @@ impl Records {
     }
 
     /// Creates a record with these values, all of them fields of `object`, and returns its id.
-    pub(super) fn create(&mut self, object: &Object, values: Map<String, Value>) -> String {
+    pub(crate) fn create(&mut self, object: &Object, values: Map<String, Value>) -> String {
         self.created += 1;
         // The last three characters restore the case of the first fifteen where case was lost.
         // `AAA` is right, not a stand-in: none of the fifteen is an upper-case letter.
@@ -107,13 +107,13 @@ impl Records {
     }
 
     /// The record of this object with this id.
-    pub(super) fn get(&self, object: &Object, id: &str) -> Option<&Map<String, Value>> {
+    pub(crate) fn get(&self, object: &Object, id: &str) -> Option<&Map<String, Value>> {
         let record = self.by_id.get(id)?;
         id.starts_with(object.prefix).then_some(record)
     }
 
     /// All records of this object, with their ids.
-    pub(super) fn all(&self, object: &Object) -> impl Iterator<Item = (&str, &Map<String, Value>)> {
+    pub(crate) fn all(&self, object: &Object) -> impl Iterator<Item = (&str, &Map<String, Value>)> {
         self.by_id
             .range(object.prefix.to_owned()..)
             .map(|(id, record)| (id.as_str(), record))
