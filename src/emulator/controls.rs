@@ -8,7 +8,7 @@ use http_body::Body;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::authorize::ErrorPage;
+use super::endpoint::authorize::ErrorPage;
 use super::fault::Fault;
 use super::org::Org;
 use super::wire::answer::{self, Answer};

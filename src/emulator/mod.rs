@@ -204,29 +204,17 @@
 //! # }
 //! ```
 
-mod authorize;
-mod bulk;
-mod connect;
 mod controls;
-mod data;
-mod discovery;
-mod echo;
+mod endpoint;
 mod fault;
 mod grant;
-mod identity;
-mod ingest;
-mod introspect;
 mod org;
-mod rest;
-mod revoke;
 mod server;
 mod service;
-mod soap;
 mod state;
-mod token;
 mod wire;
 
-pub use authorize::ErrorPage;
+pub use endpoint::authorize::ErrorPage;
 pub use fault::Fault;
 pub use grant::Grant;
 pub use org::Org;

@@ -11,13 +11,13 @@ use http_body::Body;
 use http_body_util::Full;
 use tower_service::Service;
 
+use super::controls;
+use super::endpoint::{
+    authorize, bulk, connect, data, discovery, identity, introspect, rest, revoke, soap, token,
+};
 use super::org::Org;
 use super::wire::answer::{self, Answer};
 use super::wire::receive::collect;
-use super::{
-    authorize, bulk, connect, controls, data, discovery, identity, introspect, rest, revoke, soap,
-    token,
-};
 use crate::error::BoxError;
 
 impl<B> Service<Request<B>> for Org

@@ -3,7 +3,7 @@
 use http::Uri;
 
 use super::Org;
-use crate::emulator::authorize::{AuthorizationRequest, ErrorPage};
+use crate::emulator::endpoint::authorize::{AuthorizationRequest, ErrorPage};
 use crate::emulator::state::decision::Decision;
 use crate::emulator::wire::form::Form;
 

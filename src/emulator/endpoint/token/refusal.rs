@@ -9,16 +9,13 @@ use crate::emulator::wire::answer::{self, Answer};
 use crate::emulator::wire::form::Duplicate;
 
 /// `error` and `error_description` (RFC 6749 §5.2).
-pub(in crate::emulator) struct Refusal {
-    pub(in crate::emulator) error: &'static str,
-    pub(in crate::emulator) description: Cow<'static, str>,
+pub(crate) struct Refusal {
+    pub(crate) error: &'static str,
+    pub(crate) description: Cow<'static, str>,
 }
 
 impl Refusal {
-    pub(in crate::emulator) fn new(
-        error: &'static str,
-        description: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    pub(crate) fn new(error: &'static str, description: impl Into<Cow<'static, str>>) -> Self {
         Self {
             error,
             description: description.into(),
@@ -50,7 +47,7 @@ impl Refusal {
         Self::invalid_grant("request not supported on this domain")
     }
 
-    pub(in crate::emulator) fn answer(&self) -> Answer {
+    pub(crate) fn answer(&self) -> Answer {
         answer::token_error(StatusCode::BAD_REQUEST, self.error, &self.description)
     }
 }

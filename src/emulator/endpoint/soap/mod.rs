@@ -5,5 +5,5 @@ mod call;
 mod endpoint;
 mod operation;
 
-pub(super) use endpoint::Endpoint;
-pub(super) use operation::answer;
+pub(crate) use endpoint::Endpoint;
+pub(crate) use operation::answer;

@@ -6,7 +6,7 @@ use crate::emulator::state::ids::{ORG_ID, short_org_id};
 const FIRST_VERSION: u16 = 31;
 
 /// A SOAP API at one of its versions.
-pub(in crate::emulator) struct Endpoint<'a> {
+pub(crate) struct Endpoint<'a> {
     api: &'static Api,
     version: &'a str,
 }
@@ -31,7 +31,7 @@ static APIS: [Api; 2] = [
 
 impl<'a> Endpoint<'a> {
     /// The endpoint that `path`, which begins after `/services/Soap/`, leads to.
-    pub(in crate::emulator) fn of(path: &'a str) -> Option<Self> {
+    pub(crate) fn of(path: &'a str) -> Option<Self> {
         let (letter, rest) = path.split_once('/')?;
         let api = APIS.iter().find(|api| api.letter == letter)?;
         // The `serverUrl` of a login ends with the org id; clients may leave it out.

@@ -13,7 +13,7 @@ use crate::emulator::wire::form::Form;
 
 /// Whether the client id is enough.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::emulator) enum Secret {
+pub(crate) enum Secret {
     /// Never: the flow has nothing else to go by.
     Required,
     /// If the app is set up so.
@@ -21,7 +21,7 @@ pub(in crate::emulator) enum Secret {
 }
 
 /// Authenticates the client by a secret in the form, HTTP Basic or a signed assertion.
-pub(in crate::emulator) fn authenticate(
+pub(crate) fn authenticate(
     org: &Org,
     parts: &Parts,
     form: &Form,

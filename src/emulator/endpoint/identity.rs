@@ -5,12 +5,12 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::data::access_token;
-use super::org::Org;
-use super::state::ids::{ORG_ID, USER_ID, short_org_id};
-use super::state::user::USERNAME;
-use super::wire::answer::{self, Answer};
+use crate::emulator::org::Org;
+use crate::emulator::state::ids::{ORG_ID, USER_ID, short_org_id};
+use crate::emulator::state::user::USERNAME;
+use crate::emulator::wire::answer::{self, Answer};
 
-pub(super) fn userinfo(org: &Org, parts: &Parts) -> Answer {
+pub(crate) fn userinfo(org: &Org, parts: &Parts) -> Answer {
     if let Some(refusal) = refuse(org, parts) {
         return refusal;
     }
@@ -46,7 +46,7 @@ pub(super) fn userinfo(org: &Org, parts: &Parts) -> Answer {
 }
 
 /// Answers a request whose path goes on with `path` after `/id/`.
-pub(super) fn identity(org: &Org, parts: &Parts, path: &str) -> Answer {
+pub(crate) fn identity(org: &Org, parts: &Parts, path: &str) -> Answer {
     if let Some(refusal) = refuse(org, parts) {
         return refusal;
     }

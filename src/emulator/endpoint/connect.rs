@@ -3,13 +3,13 @@
 use http::request::Parts;
 use http::{Method, StatusCode};
 
-use super::org::Org;
-use super::state::decision::Decision;
-use super::wire::answer::{self, Answer};
-use super::wire::form::Form;
-use super::wire::page;
+use crate::emulator::org::Org;
+use crate::emulator::state::decision::Decision;
+use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::form::Form;
+use crate::emulator::wire::page;
 
-pub(super) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
+pub(crate) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
     if parts.method != Method::GET && parts.method != Method::POST {
         return answer::method_not_allowed(&parts.method, "GET,POST");
     }

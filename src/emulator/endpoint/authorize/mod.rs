@@ -4,6 +4,6 @@ mod endpoint;
 mod error_page;
 mod request;
 
-pub(super) use endpoint::answer;
+pub(crate) use endpoint::answer;
 pub use error_page::ErrorPage;
-pub(super) use request::AuthorizationRequest;
+pub(crate) use request::AuthorizationRequest;

@@ -10,19 +10,15 @@ use super::client::{Secret, authenticate};
 use super::refresh::RefreshInProcess;
 use super::refusal::Refusal;
 use super::success::{Flow, fields};
+use crate::emulator::endpoint::token::{assertion, code, device, saml};
 use crate::emulator::org::Org;
-use crate::emulator::token::{assertion, code, device, saml};
 use crate::emulator::wire::answer::{self, Answer};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::receive::collect;
 use crate::error::BoxError;
 
 /// Answers a request to the token endpoint.
-pub(in crate::emulator) async fn answer<B>(
-    org: &Org,
-    parts: &Parts,
-    body: B,
-) -> Result<Answer, BoxError>
+pub(crate) async fn answer<B>(org: &Org, parts: &Parts, body: B) -> Result<Answer, BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,

@@ -4,13 +4,13 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::org::Org;
-use super::state::app::CLIENT_ID;
-use super::state::sessions::TokenKind;
-use super::state::user::USERNAME;
 use super::token::{Refusal, Secret, authenticate};
-use super::wire::answer::{self, Answer};
-use super::wire::form::Form;
+use crate::emulator::org::Org;
+use crate::emulator::state::app::CLIENT_ID;
+use crate::emulator::state::sessions::TokenKind;
+use crate::emulator::state::user::USERNAME;
+use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::form::Form;
 
 /// How much longer an opaque session lasts if nobody uses it, in seconds: the default of an org.
 const INACTIVITY_TIMEOUT: u64 = 2 * 60 * 60;
@@ -18,7 +18,7 @@ const INACTIVITY_TIMEOUT: u64 = 2 * 60 * 60;
 /// How far `nbf` lies before `iat`, in seconds.
 const CLOCK_SKEW: u64 = 5;
 
-pub(super) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
+pub(crate) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
     org.state().counters.introspections += 1;
     match introspect(org, parts, body) {
         Ok(body) => answer::json(StatusCode::OK, &body),

@@ -3,14 +3,14 @@
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use super::org::Org;
-use super::state::keys::{KID, Key};
-use super::wire::answer::{self, Answer};
-use super::wire::jwt;
-use super::wire::scope;
+use crate::emulator::org::Org;
+use crate::emulator::state::keys::{KID, Key};
+use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::jwt;
+use crate::emulator::wire::scope;
 
 /// `OpenID` Connect Discovery 1.0 §3. Names the endpoints that there are.
-pub(super) fn document(org: &Org, method: &Method) -> Answer {
+pub(crate) fn document(org: &Org, method: &Method) -> Answer {
     if method != Method::GET {
         return answer::method_not_allowed(method, "GET");
     }
@@ -45,7 +45,7 @@ pub(super) fn document(org: &Org, method: &Method) -> Answer {
 }
 
 /// The org's public keys.
-pub(super) fn keys(method: &Method) -> Answer {
+pub(crate) fn keys(method: &Method) -> Answer {
     if method != Method::GET {
         return answer::method_not_allowed(method, "GET");
     }

@@ -10,11 +10,11 @@ use quick_xml::events::Event;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::fault::MetFault;
-use super::org::Org;
-use super::state::ids::USER_ID;
-use super::wire::answer::{self, Answer};
-use super::wire::receive::collect;
+use crate::emulator::fault::MetFault;
+use crate::emulator::org::Org;
+use crate::emulator::state::ids::USER_ID;
+use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::receive::collect;
 use crate::error::BoxError;
 
 const NAMESPACE: &str = "http://www.force.com/2009/06/asyncapi/dataload";
@@ -23,7 +23,7 @@ const NAMESPACE: &str = "http://www.force.com/2009/06/asyncapi/dataload";
 const JOB_ID: &str = "750xx0000000001AAA";
 
 /// Answers a call whose path goes on with `path` after `/services/async/`.
-pub(super) async fn answer<B>(
+pub(crate) async fn answer<B>(
     org: &Org,
     parts: &Parts,
     path: &str,

@@ -18,7 +18,7 @@ pub struct ErrorPage {
 }
 
 impl ErrorPage {
-    pub(in crate::emulator) fn new(error: &'static str, description: impl Into<String>) -> Self {
+    pub(crate) fn new(error: &'static str, description: impl Into<String>) -> Self {
         Self {
             error,
             description: description.into(),

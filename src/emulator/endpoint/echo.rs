@@ -6,9 +6,9 @@ use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use serde_json::{Value, json};
 
-use super::wire::answer::{self, Answer};
-use super::wire::digest::Digest;
-use super::wire::receive::receive;
+use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::digest::Digest;
+use crate::emulator::wire::receive::receive;
 use crate::error::BoxError;
 
 /// What is told of a body.

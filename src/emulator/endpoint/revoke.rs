@@ -6,13 +6,13 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use http_body::Body;
 
-use super::org::Org;
-use super::wire::answer::{self, Answer};
-use super::wire::form::Form;
-use super::wire::receive::collect;
+use crate::emulator::org::Org;
+use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::form::Form;
+use crate::emulator::wire::receive::collect;
 use crate::error::BoxError;
 
-pub(super) async fn answer<B>(org: &Org, parts: &Parts, body: B) -> Result<Answer, BoxError>
+pub(crate) async fn answer<B>(org: &Org, parts: &Parts, body: B) -> Result<Answer, BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,

@@ -3,17 +3,17 @@
 use form_urlencoded::Serializer;
 
 use super::error_page::ErrorPage;
+use crate::emulator::endpoint::token::{Flow, fields};
 use crate::emulator::org::Org;
 use crate::emulator::state::codes::CodeGrant;
 use crate::emulator::state::decision::Decision;
 use crate::emulator::state::user::User;
-use crate::emulator::token::{Flow, fields};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::page;
 use crate::emulator::wire::scope;
 
 /// An authorization request whose app and callback are in order.
-pub(in crate::emulator) struct AuthorizationRequest {
+pub(crate) struct AuthorizationRequest {
     redirect_uri: String,
     state: Option<String>,
     nonce: Option<String>,
@@ -46,7 +46,7 @@ pub(super) enum Next {
 }
 
 impl AuthorizationRequest {
-    pub(in crate::emulator) fn read(org: &Org, form: &Form) -> Result<Self, ErrorPage> {
+    pub(crate) fn read(org: &Org, form: &Form) -> Result<Self, ErrorPage> {
         if form.get("client_id") != Some(org.client_id()) {
             return Err(ErrorPage::new(
                 "invalid_client_id",
@@ -132,7 +132,7 @@ impl AuthorizationRequest {
     }
 
     /// Where the browser is sent once the user has decided, or at once if there is nothing to decide.
-    pub(in crate::emulator) fn settle(&self, org: &Org, decision: Decision) -> String {
+    pub(crate) fn settle(&self, org: &Org, decision: Decision) -> String {
         match &self.wanted {
             Ok((response_type, scope)) => self.decide(org, *response_type, scope, decision),
             Err(denial) => self.deny(*denial),

@@ -3,9 +3,9 @@
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use serde_json::{Map, Value, json};
 
-use super::state::records::{Object, Records};
-use super::wire::answer::{self, Answer};
-use super::wire::soql;
+use crate::emulator::state::records::{Object, Records};
+use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::soql;
 
 /// `DailyApiRequests.Max`, and the second number of `Sforce-Limit-Info`.
 const DAILY_API_REQUESTS: u64 = 15_000;
@@ -19,7 +19,7 @@ const VERSIONS: [(&str, &str); 4] = [
 
 /// What a path below `/services/data/` leads to.
 #[derive(Clone, Copy)]
-pub(super) enum Resource<'a> {
+pub(crate) enum Resource<'a> {
     Limits,
     Query,
     Records {
@@ -38,7 +38,7 @@ pub(super) enum Resource<'a> {
 }
 
 /// The version and the resource that `path`, which begins after `/services/data/`, leads to.
-pub(super) fn resource(path: &str) -> (&str, Resource<'_>) {
+pub(crate) fn resource(path: &str) -> (&str, Resource<'_>) {
     let (version, rest) = path.split_once('/').unwrap_or((path, ""));
     if !is_version(version) {
         return (version, Resource::Unknown);
@@ -75,7 +75,7 @@ fn is_version(segment: &str) -> bool {
 }
 
 /// The list of API versions, the one resource that asks for no session.
-pub(super) fn versions(method: &Method) -> Answer {
+pub(crate) fn versions(method: &Method) -> Answer {
     if !reads(method) {
         return answer::method_not_allowed(method, "GET,HEAD");
     }
@@ -90,7 +90,7 @@ pub(super) fn versions(method: &Method) -> Answer {
 }
 
 /// `DailyApiRequests`, after `used` calls.
-pub(super) fn limits(method: &Method, used: u64) -> Answer {
+pub(crate) fn limits(method: &Method, used: u64) -> Answer {
     if !reads(method) {
         return answer::method_not_allowed(method, "GET,HEAD");
     }
@@ -102,14 +102,14 @@ pub(super) fn limits(method: &Method, used: u64) -> Answer {
 }
 
 /// Tells the caller how many calls were used up; the REST API does so with every answer.
-pub(super) fn tell_usage(headers: &mut HeaderMap, used: u64) {
+pub(crate) fn tell_usage(headers: &mut HeaderMap, used: u64) {
     if let Ok(usage) = HeaderValue::try_from(format!("api-usage={used}/{DAILY_API_REQUESTS}")) {
         headers.insert("sforce-limit-info", usage);
     }
 }
 
 /// Runs the query in `q`.
-pub(super) fn query(method: &Method, uri: &Uri, version: &str, records: &Records) -> Answer {
+pub(crate) fn query(method: &Method, uri: &Uri, version: &str, records: &Records) -> Answer {
     if !reads(method) {
         return answer::method_not_allowed(method, "GET,HEAD");
     }
@@ -141,7 +141,7 @@ pub(super) fn query(method: &Method, uri: &Uri, version: &str, records: &Records
 }
 
 /// Creates a record from a JSON object of its fields.
-pub(super) fn create(method: &Method, object: &str, body: &[u8], records: &mut Records) -> Answer {
+pub(crate) fn create(method: &Method, object: &str, body: &[u8], records: &mut Records) -> Answer {
     let Some(object) = Object::named(object) else {
         return answer::not_found();
     };
@@ -178,7 +178,7 @@ pub(super) fn create(method: &Method, object: &str, body: &[u8], records: &mut R
 }
 
 /// One record with all its fields.
-pub(super) fn record(
+pub(crate) fn record(
     method: &Method,
     version: &str,
     object: &str,
@@ -223,7 +223,7 @@ fn no_such_column(name: &str, object: &Object) -> Answer {
     bad_request("INVALID_FIELD", &message)
 }
 
-pub(super) fn bad_request(code: &str, message: &str) -> Answer {
+pub(crate) fn bad_request(code: &str, message: &str) -> Answer {
     answer::error(StatusCode::BAD_REQUEST, code, message)
 }
 

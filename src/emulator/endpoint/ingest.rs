@@ -7,18 +7,18 @@ use http_body::Body;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::fault::MetFault;
-use super::org::Org;
 use super::rest::bad_request;
-use super::state::jobs::{JobState, Operation, Order, Refusal};
-use super::state::records::Object;
-use super::state::upload::{MAX_BASE64_LENGTH, Upload};
-use super::wire::answer::{self, Answer};
-use super::wire::receive::{collect, discard};
+use crate::emulator::fault::MetFault;
+use crate::emulator::org::Org;
+use crate::emulator::state::jobs::{JobState, Operation, Order, Refusal};
+use crate::emulator::state::records::Object;
+use crate::emulator::state::upload::{MAX_BASE64_LENGTH, Upload};
+use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::receive::{collect, discard};
 use crate::error::BoxError;
 
 /// Answers a request whose path goes on with `path` after `jobs/ingest`, at this version of the API.
-pub(in crate::emulator) async fn answer<B>(
+pub(super) async fn answer<B>(
     org: &Org,
     parts: &Parts,
     (version, path): (&str, &str),

@@ -6,17 +6,17 @@ use http::request::Parts;
 use http_body::Body;
 
 use super::echo;
-use super::fault::MetFault;
 use super::ingest;
-use super::org::Org;
 use super::rest::{self, Resource};
-use super::state::keys::Key;
-use super::wire::answer::{self, Answer};
-use super::wire::receive::{collect, discard};
+use crate::emulator::fault::MetFault;
+use crate::emulator::org::Org;
+use crate::emulator::state::keys::Key;
+use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::receive::{collect, discard};
 use crate::error::BoxError;
 
 /// Answers a call whose path goes on with `path` after `/services/data/`.
-pub(super) async fn answer<B>(
+pub(crate) async fn answer<B>(
     org: &Org,
     parts: &Parts,
     path: &str,
@@ -97,7 +97,7 @@ fn turn_away(org: &Org, headers: &HeaderMap, fault: &MetFault) -> Option<Refusal
 
 /// The token of the one `Authorization` header there may be. Both schemes are Salesforce's:
 /// `OAuth` is the older one.
-pub(super) fn access_token(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn access_token(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;
     if values.next().is_some() {

@@ -16,7 +16,7 @@ const ID_TOKEN_LIFETIME: u64 = 120;
 
 /// What a token answer goes back to: it decides about the fields.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::emulator) enum Flow {
+pub(crate) enum Flow {
     /// A user's consent, or a refresh of it.
     Consent,
     /// A signed statement about the user: neither `signature` nor `issued_at`.
@@ -27,7 +27,7 @@ pub(in crate::emulator) enum Flow {
 }
 
 /// The fields of the answer that brings `tokens`.
-pub(in crate::emulator) fn fields(
+pub(crate) fn fields(
     state: &State,
     flow: Flow,
     tokens: NewTokens,

@@ -23,7 +23,7 @@ const LAST_VERSION_WITH_LOGIN: u16 = 64;
 const SESSION_SECONDS_VALID: u32 = 7_200;
 
 /// Answers a request to `endpoint`.
-pub(in crate::emulator) async fn answer<B>(
+pub(crate) async fn answer<B>(
     org: &Org,
     parts: &Parts,
     endpoint: &Endpoint<'_>,
