@@ -18,7 +18,7 @@ use crate::error::BoxError;
 /// The control that `path` names, if the org has controls.
 pub(super) fn named<'a>(org: &Org, path: &'a str) -> Option<&'a str> {
     let name = path.strip_prefix("/emulator/")?;
-    org.state().controls_exposed.then_some(name)
+    org.backend().state().controls_exposed.then_some(name)
 }
 
 /// Answers a request to the control of this name.

@@ -16,6 +16,7 @@ use super::endpoint::{
     authorize, bulk, connect, data, discovery, identity, introspect, rest, revoke, soap, token,
 };
 use super::org::Org;
+use super::state::backend::Backend;
 use super::wire::answer::{self, Answer};
 use super::wire::receive::collect;
 use crate::error::BoxError;
@@ -74,23 +75,24 @@ where
     if let Some(name) = controls::named(&org, parts.uri.path()) {
         return controls::answer(&org, &parts, name, body).await;
     }
-    count(&org, parts.headers.get_all(AUTHORIZATION).iter().count());
+    let org = org.backend();
+    count(org, parts.headers.get_all(AUTHORIZATION).iter().count());
     match Route::of(parts.uri.path()) {
-        Route::Token => token::answer(&org, &parts, body).await,
-        Route::Revoke => revoke::answer(&org, &parts, body).await,
-        Route::Data(path) => data::answer(&org, &parts, path, body).await,
-        Route::Bulk(path) => bulk::answer(&org, &parts, path, body).await,
-        Route::Soap(endpoint) => soap::answer(&org, &parts, &endpoint, body).await,
+        Route::Token => token::answer(org, &parts, body).await,
+        Route::Revoke => revoke::answer(org, &parts, body).await,
+        Route::Data(path) => data::answer(org, &parts, path, body).await,
+        Route::Bulk(path) => bulk::answer(org, &parts, path, body).await,
+        Route::Soap(endpoint) => soap::answer(org, &parts, &endpoint, body).await,
         route => {
             let body = collect(body).await?;
             Ok(match route {
-                Route::Authorize => authorize::answer(&org, &parts, &body),
-                Route::Connect => connect::answer(&org, &parts, &body),
-                Route::Introspect => introspect::answer(&org, &parts, &body),
-                Route::Userinfo => identity::userinfo(&org, &parts),
-                Route::Identity(path) => identity::identity(&org, &parts, path),
+                Route::Authorize => authorize::answer(org, &parts, &body),
+                Route::Connect => connect::answer(org, &parts, &body),
+                Route::Introspect => introspect::answer(org, &parts, &body),
+                Route::Userinfo => identity::userinfo(org, &parts),
+                Route::Identity(path) => identity::identity(org, &parts, path),
                 Route::Keys => discovery::keys(&parts.method),
-                Route::Discovery => discovery::document(&org, &parts.method),
+                Route::Discovery => discovery::document(org, &parts.method),
                 Route::Versions => rest::versions(&parts.method),
                 _ => answer::not_found(),
             })
@@ -162,7 +164,7 @@ impl<'a> Route<'a> {
     }
 }
 
-fn count(org: &Org, authorizations: usize) {
+fn count(org: &Backend, authorizations: usize) {
     let counters = &mut org.state().counters;
     counters.requests += 1;
     if authorizations > 1 {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::emulator::fault::MetFault;
-use crate::emulator::org::Org;
+use crate::emulator::state::backend::Backend;
 use crate::emulator::state::ids::USER_ID;
 use crate::emulator::wire::answer::{self, Answer};
 use crate::emulator::wire::receive::collect;
@@ -24,7 +24,7 @@ const JOB_ID: &str = "750xx0000000001AAA";
 
 /// Answers a call whose path goes on with `path` after `/services/async/`.
 pub(crate) async fn answer<B>(
-    org: &Org,
+    org: &Backend,
     parts: &Parts,
     path: &str,
     body: B,
@@ -33,11 +33,11 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    let fault = org.data_fault().meet();
+    let fault = org.data_fault.meet();
     let form = Form::of(&parts.headers);
     let refusal = turn_away(org, &parts.headers, form, &fault);
     let body = collect(body).await?;
-    fault.wait(org.data_fault()).await;
+    fault.wait(&org.data_fault).await;
     let answer = match refusal {
         Some(refusal) => refusal,
         None => match path.split_once('/') {
@@ -54,7 +54,7 @@ where
     fault.deliver(answer)
 }
 
-fn turn_away(org: &Org, headers: &HeaderMap, form: Form, fault: &MetFault) -> Option<Answer> {
+fn turn_away(org: &Backend, headers: &HeaderMap, form: Form, fault: &MetFault) -> Option<Answer> {
     let now = org.now();
     let mut state = org.state();
     let state = &mut *state;

@@ -3,13 +3,13 @@
 use http::request::Parts;
 use http::{Method, StatusCode};
 
-use crate::emulator::org::Org;
+use crate::emulator::state::backend::Backend;
 use crate::emulator::state::decision::Decision;
 use crate::emulator::wire::answer::{self, Answer};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::page;
 
-pub(crate) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
+pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> Answer {
     if parts.method != Method::GET && parts.method != Method::POST {
         return answer::method_not_allowed(&parts.method, "GET,POST");
     }
@@ -28,7 +28,7 @@ pub(crate) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
         .log_in(|user| user.login_on_page(username, password));
     let html = if entered.is_err() {
         page::device(user_code, Some("Please check your username and password."))
-    } else if !org.decide_device(user_code, decision) {
+    } else if !decide(org, user_code, decision) {
         page::device(user_code, Some("No device waits with this code."))
     } else if decision == Decision::Allow {
         page::done("The device is connected.")
@@ -36,4 +36,9 @@ pub(crate) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
         page::done("The device is not connected.")
     };
     answer::html(StatusCode::OK, html)
+}
+
+fn decide(org: &Backend, user_code: &str, decision: Decision) -> bool {
+    let now = org.now();
+    org.state().devices.decide(user_code, decision, now)
 }

@@ -9,7 +9,7 @@ use super::echo;
 use super::ingest;
 use super::rest::{self, Resource};
 use crate::emulator::fault::MetFault;
-use crate::emulator::org::Org;
+use crate::emulator::state::backend::Backend;
 use crate::emulator::state::keys::Key;
 use crate::emulator::wire::answer::{self, Answer};
 use crate::emulator::wire::receive::{collect, discard};
@@ -17,7 +17,7 @@ use crate::error::BoxError;
 
 /// Answers a call whose path goes on with `path` after `/services/data/`.
 pub(crate) async fn answer<B>(
-    org: &Org,
+    org: &Backend,
     parts: &Parts,
     path: &str,
     body: B,
@@ -26,17 +26,17 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    let fault = org.data_fault().meet();
+    let fault = org.data_fault.meet();
     if let Some(refusal) = turn_away(org, &parts.headers, &fault) {
         discard(body, refusal.read_at_most).await?;
-        fault.wait(org.data_fault()).await;
+        fault.wait(&org.data_fault).await;
         return fault.deliver(refusal.answer);
     }
     let (version, resource) = rest::resource(path);
     let mut answer = match resource {
         Resource::Echo => {
             let received = echo::digest(body).await?;
-            fault.wait(org.data_fault()).await;
+            fault.wait(&org.data_fault).await;
             echo::answer(parts, &received)
         }
         Resource::Ingest { path } => {
@@ -44,11 +44,11 @@ where
         }
         resource => {
             let body = collect(body).await?;
-            fault.wait(org.data_fault()).await;
+            fault.wait(&org.data_fault).await;
             carry_out(org, parts, version, resource, &body)
         }
     };
-    rest::tell_usage(answer.headers_mut(), org.counters().data_accepted);
+    rest::tell_usage(answer.headers_mut(), org.state().counters.data_accepted);
     fault.deliver(answer)
 }
 
@@ -60,7 +60,7 @@ struct Refusal {
 }
 
 /// Decides, on arrival, whether the call is turned away.
-fn turn_away(org: &Org, headers: &HeaderMap, fault: &MetFault) -> Option<Refusal> {
+fn turn_away(org: &Backend, headers: &HeaderMap, fault: &MetFault) -> Option<Refusal> {
     let now = org.now();
     let mut state = org.state();
     let state = &mut *state;
@@ -119,7 +119,7 @@ fn wants_xml(headers: &HeaderMap) -> bool {
 }
 
 fn carry_out(
-    org: &Org,
+    org: &Backend,
     parts: &Parts,
     version: &str,
     resource: Resource<'_>,

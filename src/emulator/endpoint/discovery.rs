@@ -3,18 +3,18 @@
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::emulator::org::Org;
+use crate::emulator::state::backend::Backend;
 use crate::emulator::state::keys::{KID, Key};
 use crate::emulator::wire::answer::{self, Answer};
 use crate::emulator::wire::jwt;
 use crate::emulator::wire::scope;
 
 /// `OpenID` Connect Discovery 1.0 §3. Names the endpoints that there are.
-pub(crate) fn document(org: &Org, method: &Method) -> Answer {
+pub(crate) fn document(org: &Backend, method: &Method) -> Answer {
     if method != Method::GET {
         return answer::method_not_allowed(method, "GET");
     }
-    let issuer = org.login_url();
+    let issuer = org.state().login_url.clone();
     let oauth = |name: &str| format!("{issuer}/services/oauth2/{name}");
     let body = json!({
         "issuer": issuer,

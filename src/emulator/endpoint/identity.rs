@@ -5,12 +5,12 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::data::access_token;
-use crate::emulator::org::Org;
+use crate::emulator::state::backend::Backend;
 use crate::emulator::state::ids::{ORG_ID, USER_ID, short_org_id};
 use crate::emulator::state::user::USERNAME;
 use crate::emulator::wire::answer::{self, Answer};
 
-pub(crate) fn userinfo(org: &Org, parts: &Parts) -> Answer {
+pub(crate) fn userinfo(org: &Backend, parts: &Parts) -> Answer {
     if let Some(refusal) = refuse(org, parts) {
         return refusal;
     }
@@ -46,7 +46,7 @@ pub(crate) fn userinfo(org: &Org, parts: &Parts) -> Answer {
 }
 
 /// Answers a request whose path goes on with `path` after `/id/`.
-pub(crate) fn identity(org: &Org, parts: &Parts, path: &str) -> Answer {
+pub(crate) fn identity(org: &Backend, parts: &Parts, path: &str) -> Answer {
     if let Some(refusal) = refuse(org, parts) {
         return refusal;
     }
@@ -93,7 +93,7 @@ pub(crate) fn identity(org: &Org, parts: &Parts, path: &str) -> Answer {
 }
 
 /// Turns away who does not bring a good access token, in the way of these resources: 403, and a word.
-fn refuse(org: &Org, parts: &Parts) -> Option<Answer> {
+fn refuse(org: &Backend, parts: &Parts) -> Option<Answer> {
     let now = org.now();
     let mut state = org.state();
     state.counters.identity_requests += 1;

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::rest::bad_request;
 use crate::emulator::fault::MetFault;
-use crate::emulator::org::Org;
+use crate::emulator::state::backend::Backend;
 use crate::emulator::state::jobs::{JobState, Operation, Order, Refusal};
 use crate::emulator::state::records::Object;
 use crate::emulator::state::upload::{MAX_BASE64_LENGTH, Upload};
@@ -19,7 +19,7 @@ use crate::error::BoxError;
 
 /// Answers a request whose path goes on with `path` after `jobs/ingest`, at this version of the API.
 pub(super) async fn answer<B>(
-    org: &Org,
+    org: &Backend,
     parts: &Parts,
     (version, path): (&str, &str),
     body: B,
@@ -30,7 +30,7 @@ where
     B::Error: Into<BoxError>,
 {
     let request = receive(org, parts, path, body).await?;
-    fault.wait(org.data_fault()).await;
+    fault.wait(&org.data_fault).await;
     Ok(carry_out(org, version, request))
 }
 
@@ -44,7 +44,7 @@ enum Request {
     Refused(Answer),
 }
 
-async fn receive<B>(org: &Org, parts: &Parts, path: &str, body: B) -> Result<Request, BoxError>
+async fn receive<B>(org: &Backend, parts: &Parts, path: &str, body: B) -> Result<Request, BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -102,7 +102,7 @@ fn read<T: DeserializeOwned>(body: &[u8], request: impl FnOnce(T) -> Request) ->
 }
 
 async fn receive_content<B>(
-    org: &Org,
+    org: &Backend,
     headers: &HeaderMap,
     id: &str,
     body: B,
@@ -132,7 +132,7 @@ where
     })
 }
 
-fn carry_out(org: &Org, version: &str, request: Request) -> Answer {
+fn carry_out(org: &Backend, version: &str, request: Request) -> Answer {
     let jobs = &mut org.state().jobs;
     let (id, done) = match request {
         Request::Refused(answer) => return answer,

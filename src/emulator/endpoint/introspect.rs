@@ -5,8 +5,8 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::token::{Refusal, Secret, authenticate};
-use crate::emulator::org::Org;
 use crate::emulator::state::app::CLIENT_ID;
+use crate::emulator::state::backend::Backend;
 use crate::emulator::state::sessions::TokenKind;
 use crate::emulator::state::user::USERNAME;
 use crate::emulator::wire::answer::{self, Answer};
@@ -18,7 +18,7 @@ const INACTIVITY_TIMEOUT: u64 = 2 * 60 * 60;
 /// How far `nbf` lies before `iat`, in seconds.
 const CLOCK_SKEW: u64 = 5;
 
-pub(crate) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
+pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> Answer {
     org.state().counters.introspections += 1;
     match introspect(org, parts, body) {
         Ok(body) => answer::json(StatusCode::OK, &body),
@@ -26,7 +26,7 @@ pub(crate) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
     }
 }
 
-fn introspect(org: &Org, parts: &Parts, body: &[u8]) -> Result<Value, Refusal> {
+fn introspect(org: &Backend, parts: &Parts, body: &[u8]) -> Result<Value, Refusal> {
     if parts.method != Method::POST {
         return Err(Refusal::new("invalid_request", "must use HTTP POST"));
     }

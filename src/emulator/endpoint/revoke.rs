@@ -6,32 +6,32 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use http_body::Body;
 
-use crate::emulator::org::Org;
+use crate::emulator::state::backend::Backend;
 use crate::emulator::wire::answer::{self, Answer};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::receive::collect;
 use crate::error::BoxError;
 
-pub(crate) async fn answer<B>(org: &Org, parts: &Parts, body: B) -> Result<Answer, BoxError>
+pub(crate) async fn answer<B>(org: &Backend, parts: &Parts, body: B) -> Result<Answer, BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    let fault = org.revoke_fault().meet();
+    let fault = org.revoke_fault.meet();
     org.state().counters.revoke_requests += 1;
     let body = collect(body).await?;
     let write = |status, error: &str, description: &str| refuse(parts, status, error, description);
     let answer = match fault.refusal(write) {
         Some(refusal) => refusal,
         None => {
-            fault.wait(org.revoke_fault()).await;
+            fault.wait(&org.revoke_fault).await;
             revoke(org, parts, &body)
         }
     };
     fault.deliver(answer)
 }
 
-fn revoke(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
+fn revoke(org: &Backend, parts: &Parts, body: &[u8]) -> Answer {
     if parts.method != Method::GET && parts.method != Method::POST {
         return answer::method_not_allowed(&parts.method, "GET,POST");
     }

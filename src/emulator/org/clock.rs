@@ -23,10 +23,4 @@ impl Org {
     pub fn set_clock(&self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) {
         self.state().clock = Clock::new(clock);
     }
-
-    /// Seconds since the Unix epoch. The clock is the caller's code: it runs while nothing is locked.
-    pub(in crate::emulator) fn now(&self) -> u64 {
-        let clock = self.state().clock.clone();
-        clock.unix_seconds()
-    }
 }

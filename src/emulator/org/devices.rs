@@ -24,8 +24,8 @@ impl Org {
         self.state().devices.enforces_interval = enforce;
     }
 
-    pub(in crate::emulator) fn decide_device(&self, user_code: &str, decision: Decision) -> bool {
-        let now = self.now();
+    fn decide_device(&self, user_code: &str, decision: Decision) -> bool {
+        let now = self.backend.now();
         self.state().devices.decide(user_code, decision, now)
     }
 }

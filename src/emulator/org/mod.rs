@@ -10,12 +10,13 @@ mod uploads;
 mod user;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
-use crate::emulator::fault::{Fault, FaultSwitch};
+use crate::emulator::fault::Fault;
 use crate::emulator::grant::Grant;
 use crate::emulator::state::State;
 use crate::emulator::state::app::{CLIENT_ID, CLIENT_SECRET};
+use crate::emulator::state::backend::Backend;
 use crate::emulator::state::counters::Counters;
 
 const URL: &str = "https://emulator.my.salesforce.com";
@@ -48,15 +49,7 @@ const URL: &str = "https://emulator.my.salesforce.com";
 /// ```
 #[derive(Clone)]
 pub struct Org {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    token_fault: FaultSwitch,
-    data_fault: FaultSwitch,
-    revoke_fault: FaultSwitch,
-    soap_login_fault: FaultSwitch,
+    backend: Arc<Backend>,
 }
 
 impl Org {
@@ -66,13 +59,7 @@ impl Org {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            shared: Arc::new(Shared {
-                state: Mutex::new(State::new(URL)),
-                token_fault: FaultSwitch::new(),
-                data_fault: FaultSwitch::new(),
-                revoke_fault: FaultSwitch::new(),
-                soap_login_fault: FaultSwitch::new(),
-            }),
+            backend: Arc::new(Backend::new(URL)),
         }
     }
 
@@ -115,7 +102,7 @@ impl Org {
     /// A user's consent: begins a session, and a family of refresh tokens that descends from it.
     #[must_use]
     pub fn authorize(&self) -> Grant {
-        let now = self.now();
+        let now = self.backend.now();
         let mut state = self.state();
         let mint = state.mint(now);
         let tokens = state.sessions.authorize("refresh_token api", &mint);
@@ -160,17 +147,17 @@ impl Org {
 
     /// What goes wrong at the token endpoint from now on. The default is [`Fault::None`].
     pub fn on_token(&self, fault: Fault) {
-        self.shared.token_fault.set(fault);
+        self.backend.token_fault.set(fault);
     }
 
     /// What goes wrong with data calls from now on. The default is [`Fault::None`].
     pub fn on_data(&self, fault: Fault) {
-        self.shared.data_fault.set(fault);
+        self.backend.data_fault.set(fault);
     }
 
     /// What goes wrong when tokens are revoked from now on. The default is [`Fault::None`].
     pub fn on_revoke(&self, fault: Fault) {
-        self.shared.revoke_fault.set(fault);
+        self.backend.revoke_fault.set(fault);
     }
 
     /// What goes wrong with SOAP `login()` from now on. The default is [`Fault::None`]. Other SOAP
@@ -188,7 +175,7 @@ impl Org {
     /// ));
     /// ```
     pub fn on_soap_login(&self, fault: Fault) {
-        self.shared.soap_login_fault.set(fault);
+        self.backend.soap_login_fault.set(fault);
     }
 
     /// How much of its body a data call must have sent before it is turned away with a 401 (or by a
@@ -252,26 +239,13 @@ impl Org {
         self.state().counters
     }
 
-    /// The state, locked. Panics are no reason to stop: every change is made in one step.
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        let state = self.shared.state.lock();
-        state.unwrap_or_else(PoisonError::into_inner)
+    /// The part of the org that its endpoints work on.
+    pub(super) fn backend(&self) -> &Backend {
+        &self.backend
     }
 
-    pub(super) fn token_fault(&self) -> &FaultSwitch {
-        &self.shared.token_fault
-    }
-
-    pub(super) fn data_fault(&self) -> &FaultSwitch {
-        &self.shared.data_fault
-    }
-
-    pub(super) fn revoke_fault(&self) -> &FaultSwitch {
-        &self.shared.revoke_fault
-    }
-
-    pub(super) fn soap_login_fault(&self) -> &FaultSwitch {
-        &self.shared.soap_login_fault
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.backend.state()
     }
 }
 

@@ -55,7 +55,7 @@ impl Org {
             .parse()
             .map_err(|_| ErrorPage::new("invalid_request", "not a URL"))?;
         let form = Form::parse(url.query().unwrap_or_default().as_bytes())?;
-        let request = AuthorizationRequest::read(self, &form)?;
-        Ok(request.settle(self, decision))
+        let request = AuthorizationRequest::read(&self.backend, &form)?;
+        Ok(request.settle(&self.backend, decision))
     }
 }

@@ -1,6 +1,7 @@
 //! Everything an org remembers.
 
 pub(super) mod app;
+pub(super) mod backend;
 pub(super) mod clock;
 pub(super) mod codes;
 pub(super) mod counters;

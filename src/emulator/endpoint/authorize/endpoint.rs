@@ -6,13 +6,13 @@ use http::{HeaderValue, Method, StatusCode};
 
 use super::error_page::ErrorPage;
 use super::request::{AuthorizationRequest, Next};
-use crate::emulator::org::Org;
+use crate::emulator::state::backend::Backend;
 use crate::emulator::wire::answer::{self, Answer};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::page;
 
 /// Answers a request to the authorization endpoint: with a page, or by sending the browser back.
-pub(crate) fn answer(org: &Org, parts: &Parts, body: &[u8]) -> Answer {
+pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> Answer {
     org.state().counters.authorize_requests += 1;
     if parts.method != Method::GET && parts.method != Method::POST {
         return answer::method_not_allowed(&parts.method, "GET,POST");

@@ -4,7 +4,8 @@ use form_urlencoded::Serializer;
 
 use super::error_page::ErrorPage;
 use crate::emulator::endpoint::token::{Flow, fields};
-use crate::emulator::org::Org;
+use crate::emulator::state::app::CLIENT_ID;
+use crate::emulator::state::backend::Backend;
 use crate::emulator::state::codes::CodeGrant;
 use crate::emulator::state::decision::Decision;
 use crate::emulator::state::user::User;
@@ -46,8 +47,8 @@ pub(super) enum Next {
 }
 
 impl AuthorizationRequest {
-    pub(crate) fn read(org: &Org, form: &Form) -> Result<Self, ErrorPage> {
-        if form.get("client_id") != Some(org.client_id()) {
+    pub(crate) fn read(org: &Backend, form: &Form) -> Result<Self, ErrorPage> {
+        if form.get("client_id") != Some(CLIENT_ID) {
             return Err(ErrorPage::new(
                 "invalid_client_id",
                 "client identifier invalid",
@@ -104,7 +105,7 @@ impl AuthorizationRequest {
     }
 
     /// What follows the login page and the consent page.
-    pub(super) fn go_on(&self, org: &Org, form: &Form) -> Next {
+    pub(super) fn go_on(&self, org: &Backend, form: &Form) -> Next {
         let (response_type, scope) = match &self.wanted {
             Ok((response_type, scope)) => (*response_type, scope),
             Err(denial) => return Next::Redirect(self.deny(*denial)),
@@ -132,7 +133,7 @@ impl AuthorizationRequest {
     }
 
     /// Where the browser is sent once the user has decided, or at once if there is nothing to decide.
-    pub(crate) fn settle(&self, org: &Org, decision: Decision) -> String {
+    pub(crate) fn settle(&self, org: &Backend, decision: Decision) -> String {
         match &self.wanted {
             Ok((response_type, scope)) => self.decide(org, *response_type, scope, decision),
             Err(denial) => self.deny(*denial),
@@ -141,7 +142,7 @@ impl AuthorizationRequest {
 
     fn decide(
         &self,
-        org: &Org,
+        org: &Backend,
         response_type: ResponseType,
         scope: &str,
         decision: Decision,

@@ -9,9 +9,9 @@ use super::answer as soap;
 use super::call::Call;
 use super::endpoint::Endpoint;
 use crate::emulator::fault::MetFault;
-use crate::emulator::org::Org;
+use crate::emulator::state::backend::Backend;
 use crate::emulator::state::ids::{ORG_ID, USER_ID};
-use crate::emulator::state::user::LoginRefusal;
+use crate::emulator::state::user::{LoginRefusal, USERNAME};
 use crate::emulator::wire::answer::Answer;
 use crate::emulator::wire::receive::collect;
 use crate::error::BoxError;
@@ -24,7 +24,7 @@ const SESSION_SECONDS_VALID: u32 = 7_200;
 
 /// Answers a request to `endpoint`.
 pub(crate) async fn answer<B>(
-    org: &Org,
+    org: &Backend,
     parts: &Parts,
     endpoint: &Endpoint<'_>,
     body: B,
@@ -33,7 +33,7 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    let login_fault = org.soap_login_fault().meet();
+    let login_fault = org.soap_login_fault.meet();
     org.state().counters.soap_requests += 1;
     let body = collect(body).await?;
     if parts.method != Method::POST {
@@ -87,7 +87,7 @@ fn no_login_any_more(endpoint: &Endpoint<'_>) -> Answer {
 }
 
 async fn log_in(
-    org: &Org,
+    org: &Backend,
     endpoint: &Endpoint<'_>,
     call: &Call,
     fault: MetFault,
@@ -100,7 +100,7 @@ async fn log_in(
             // A `LoginScopeHeader` changes nothing: it is for portal users, and the org has none.
             let (username, password) = (call.argument("username"), call.argument("password"));
             let entered = org.state().log_in(|user| user.login(username, password));
-            fault.wait(org.soap_login_fault()).await;
+            fault.wait(&org.soap_login_fault).await;
             match entered {
                 Ok(()) => begin_session(org, endpoint),
                 Err(refusal) => refuse_login(endpoint, refusal),
@@ -110,7 +110,7 @@ async fn log_in(
     fault.deliver(answer)
 }
 
-fn begin_session(org: &Org, endpoint: &Endpoint<'_>) -> Answer {
+fn begin_session(org: &Backend, endpoint: &Endpoint<'_>) -> Answer {
     let now = org.now();
     let mut state = org.state();
     let mint = state.mint(now);
@@ -133,7 +133,7 @@ fn begin_session(org: &Org, endpoint: &Endpoint<'_>) -> Answer {
         escape(metadata_server_url),
         escape(server_url),
         escape(session_id),
-        user_info(org),
+        user_info(),
     );
     soap::success(endpoint, "login", &result)
 }
@@ -150,7 +150,7 @@ fn refuse_login(endpoint: &Endpoint<'_>, refusal: LoginRefusal) -> Answer {
     soap::login_fault(endpoint, status, code, message)
 }
 
-fn log_out(org: &Org, endpoint: &Endpoint<'_>, call: &Call) -> Answer {
+fn log_out(org: &Backend, endpoint: &Endpoint<'_>, call: &Call) -> Answer {
     let now = org.now();
     let mut state = org.state();
     if session_id(call).is_some_and(|id| state.sessions.end_session(id, now)) {
@@ -162,13 +162,13 @@ fn log_out(org: &Org, endpoint: &Endpoint<'_>, call: &Call) -> Answer {
     reject(endpoint, call)
 }
 
-fn get_user_info(org: &Org, endpoint: &Endpoint<'_>, call: &Call) -> Answer {
+fn get_user_info(org: &Backend, endpoint: &Endpoint<'_>, call: &Call) -> Answer {
     let now = org.now();
     let mut state = org.state();
     if state.refusal_of_sessions.is_none()
         && session_id(call).is_some_and(|id| state.sessions.spend_call(id, now))
     {
-        return soap::success(endpoint, "getUserInfo", &user_info(org));
+        return soap::success(endpoint, "getUserInfo", &user_info());
     }
     state.counters.soap_rejected += 1;
     if let Some(message) = &state.refusal_of_sessions {
@@ -190,8 +190,8 @@ fn reject(endpoint: &Endpoint<'_>, call: &Call) -> Answer {
 }
 
 /// Every element of a `GetUserInfoResult` that Salesforce sends, in its order.
-fn user_info(org: &Org) -> String {
-    let username = escape(org.username());
+fn user_info() -> String {
+    let username = escape(USERNAME);
     format!(
         "<accessibilityMode>false</accessibilityMode>\
          <chatterExternal>false</chatterExternal>\

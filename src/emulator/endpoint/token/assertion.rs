@@ -7,10 +7,11 @@ use super::approved::{Approved, PATH};
 use super::client::{Secret, authenticate};
 use super::refusal::Refusal;
 use super::success::Flow;
-use crate::emulator::org::Org;
 use crate::emulator::state::State;
+use crate::emulator::state::app::CLIENT_ID;
+use crate::emulator::state::backend::Backend;
 use crate::emulator::state::keys::Key;
-use crate::emulator::state::user::{LoginRefusal, User};
+use crate::emulator::state::user::{LoginRefusal, USERNAME, User};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::scope;
 
@@ -18,14 +19,14 @@ use crate::emulator::wire::scope;
 const LONGEST_VALIDITY: u64 = 5 * 60;
 
 /// The JWT bearer flow (RFC 7523 §2.1).
-pub(super) fn jwt_bearer(org: &Org, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
+pub(super) fn jwt_bearer(org: &Backend, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
     let assertion = form
         .get("assertion")
         .ok_or_else(|| Refusal::missing("assertion"))?;
     let invalid = || Refusal::invalid_grant("invalid assertion");
     let claims = Key::of_app().verify(assertion).ok_or_else(invalid)?;
     let claim = |name: &str| claims.get(name).and_then(Value::as_str);
-    if claim("iss") != Some(org.client_id()) {
+    if claim("iss") != Some(CLIENT_ID) {
         return Err(Refusal::unknown_client());
     }
     let now = org.now();
@@ -83,7 +84,11 @@ pub(super) fn admit(state: &mut State, subject: Option<&str>) -> Result<(), Refu
 
 /// Token exchange (RFC 8693 §2.1), with the part of the Apex handler played by
 /// [`Org::trust_subject_token`].
-pub(super) fn token_exchange(org: &Org, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
+pub(super) fn token_exchange(
+    org: &Backend,
+    parts: &Parts,
+    form: &Form,
+) -> Result<Approved, Refusal> {
     authenticate(org, parts, form, Secret::AsSetUp)?;
     let required = |name: &str| form.get(name).ok_or_else(|| Refusal::missing(name));
     let subject_token = required("subject_token")?;
@@ -108,7 +113,6 @@ pub(super) fn token_exchange(org: &Org, parts: &Parts, form: &Form) -> Result<Ap
     if !trusted.any(|trusted| trusted == subject_token) {
         return Err(Refusal::not_approved());
     }
-    let username = org.username();
-    admit(&mut state, Some(username))?;
+    admit(&mut state, Some(USERNAME))?;
     Ok(Approved::new(Flow::Consent, scope))
 }

@@ -7,7 +7,8 @@ use http::request::Parts;
 use serde_json::Value;
 
 use super::refusal::Refusal;
-use crate::emulator::org::Org;
+use crate::emulator::state::app::{CLIENT_ID, CLIENT_SECRET};
+use crate::emulator::state::backend::Backend;
 use crate::emulator::state::keys::Key;
 use crate::emulator::wire::form::Form;
 
@@ -22,7 +23,7 @@ pub(crate) enum Secret {
 
 /// Authenticates the client by a secret in the form, HTTP Basic or a signed assertion.
 pub(crate) fn authenticate(
-    org: &Org,
+    org: &Backend,
     parts: &Parts,
     form: &Form,
     secret_rule: Secret,
@@ -37,11 +38,11 @@ pub(crate) fn authenticate(
         Some((id, secret)) => (Some(id.as_str()), Some(secret.as_str())),
         None => from_form,
     };
-    if id != Some(org.client_id()) {
+    if id != Some(CLIENT_ID) {
         return Err(Refusal::unknown_client());
     }
     let authentic = match (secret, form.get("client_assertion")) {
-        (Some(secret), _) => secret == org.client_secret(),
+        (Some(secret), _) => secret == CLIENT_SECRET,
         (None, Some(assertion)) => check_assertion(org, parts, form, assertion)?,
         (None, None) => secret_rule == Secret::AsSetUp && !org.state().app.requires_secret,
     };
@@ -78,7 +79,7 @@ fn basic_credentials(headers: &HeaderMap) -> Result<Option<(String, String)>, Re
 
 /// `private_key_jwt` (RFC 7523 §2.2), for whom the audience is the URL that was called.
 fn check_assertion(
-    org: &Org,
+    org: &Backend,
     parts: &Parts,
     form: &Form,
     assertion: &str,
@@ -100,7 +101,7 @@ fn check_assertion(
     let claim = |name: &str| claims.get(name).and_then(Value::as_str);
     let fresh = claims.get("exp").and_then(Value::as_u64) > Some(now);
     Ok(fresh
-        && claim("iss") == Some(org.client_id())
-        && claim("sub") == Some(org.client_id())
+        && claim("iss") == Some(CLIENT_ID)
+        && claim("sub") == Some(CLIENT_ID)
         && claim("aud").is_some_and(|aud| here.iter().any(|url| url == aud)))
 }

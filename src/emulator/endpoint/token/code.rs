@@ -7,12 +7,12 @@ use super::approved::Approved;
 use super::client::{Secret, authenticate};
 use super::refusal::Refusal;
 use super::success::Flow;
-use crate::emulator::org::Org;
+use crate::emulator::state::backend::Backend;
 use crate::emulator::state::codes::CodeRefusal;
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::jwt;
 
-pub(super) fn exchange(org: &Org, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
+pub(super) fn exchange(org: &Backend, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
     authenticate(org, parts, form, Secret::AsSetUp)?;
     let required = |name: &str| form.get(name).ok_or_else(|| Refusal::missing(name));
     let (code, redirect_uri) = (required("code")?, required("redirect_uri")?);

@@ -7,14 +7,15 @@ use super::approved::Approved;
 use super::client::{Secret, authenticate};
 use super::refusal::Refusal;
 use super::success::Flow;
-use crate::emulator::org::Org;
+use crate::emulator::state::app::CLIENT_ID;
+use crate::emulator::state::backend::Backend;
 use crate::emulator::state::devices::{INTERVAL, PollRefusal};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::scope;
 
 /// The codes that a device begins with.
-pub(super) fn begin(org: &Org, form: &Form) -> Result<Value, Refusal> {
-    if form.get("client_id") != Some(org.client_id()) {
+pub(super) fn begin(org: &Backend, form: &Form) -> Result<Value, Refusal> {
+    if form.get("client_id") != Some(CLIENT_ID) {
         return Err(Refusal::unknown_client());
     }
     let scope = scope::granted(form.get("scope")).ok_or_else(Refusal::unknown_scope)?;
@@ -30,7 +31,7 @@ pub(super) fn begin(org: &Org, form: &Form) -> Result<Value, Refusal> {
     }))
 }
 
-pub(super) fn poll(org: &Org, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
+pub(super) fn poll(org: &Backend, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
     authenticate(org, parts, form, Secret::AsSetUp)?;
     let code = form.get("code").ok_or_else(|| Refusal::missing("code"))?;
     let now = org.now();

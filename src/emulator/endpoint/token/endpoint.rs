@@ -11,26 +11,26 @@ use super::refresh::RefreshInProcess;
 use super::refusal::Refusal;
 use super::success::{Flow, fields};
 use crate::emulator::endpoint::token::{assertion, code, device, saml};
-use crate::emulator::org::Org;
+use crate::emulator::state::backend::Backend;
 use crate::emulator::wire::answer::{self, Answer};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::receive::collect;
 use crate::error::BoxError;
 
 /// Answers a request to the token endpoint.
-pub(crate) async fn answer<B>(org: &Org, parts: &Parts, body: B) -> Result<Answer, BoxError>
+pub(crate) async fn answer<B>(org: &Backend, parts: &Parts, body: B) -> Result<Answer, BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    let fault = org.token_fault().meet();
+    let fault = org.token_fault.meet();
     org.state().counters.token_requests += 1;
     let body = collect(body).await?;
     let granted = match fault.refusal(answer::token_error) {
         Some(refusal) => Err(refusal),
         None => {
             let decision = decide(org, parts, &body);
-            fault.wait(org.token_fault()).await;
+            fault.wait(&org.token_fault).await;
             decision
                 .and_then(|(grantable, state)| {
                     let mut body = grantable.grant(org)?;
@@ -59,7 +59,7 @@ enum Grantable<'a> {
 
 /// What may be granted, and the `state` to echo with it.
 fn decide<'a>(
-    org: &'a Org,
+    org: &'a Backend,
     parts: &Parts,
     body: &[u8],
 ) -> Result<(Grantable<'a>, Option<String>), Refusal> {
@@ -71,7 +71,7 @@ fn decide<'a>(
     Ok((examine(org, parts, &form)?, state))
 }
 
-fn examine<'a>(org: &'a Org, parts: &Parts, form: &Form) -> Result<Grantable<'a>, Refusal> {
+fn examine<'a>(org: &'a Backend, parts: &Parts, form: &Form) -> Result<Grantable<'a>, Refusal> {
     let approved = match form.get("grant_type") {
         None if form.get("response_type") == Some("device_code") => {
             return device::begin(org, form).map(Grantable::Device);
@@ -100,7 +100,7 @@ fn examine<'a>(org: &'a Org, parts: &Parts, form: &Form) -> Result<Grantable<'a>
 }
 
 impl Grantable<'_> {
-    fn grant(self, org: &Org) -> Result<Value, Refusal> {
+    fn grant(self, org: &Backend) -> Result<Value, Refusal> {
         let now = org.now();
         let (flow, tokens, nonce) = match self {
             Self::Refresh(refresh) => (Flow::Consent, refresh.finish(now)?, None),
@@ -122,7 +122,7 @@ impl Grantable<'_> {
     }
 }
 
-fn client_credentials(org: &Org, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
+fn client_credentials(org: &Backend, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
     authenticate(org, parts, form, Secret::Required)?;
     if org.state().app.on_shared_host {
         return Err(Refusal::wrong_host());
@@ -132,7 +132,7 @@ fn client_credentials(org: &Org, parts: &Parts, form: &Form) -> Result<Approved,
 }
 
 /// The username-password flow (RFC 6749 §4.3).
-fn password(org: &Org, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
+fn password(org: &Backend, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
     authenticate(org, parts, form, Secret::Required)?;
     let required = |name: &str| form.get(name).ok_or_else(|| Refusal::missing(name));
     let (username, password) = (required("username")?, required("password")?);

@@ -4,19 +4,19 @@ use http::request::Parts;
 
 use super::client::{Secret, authenticate};
 use super::refusal::Refusal;
-use crate::emulator::org::Org;
+use crate::emulator::state::backend::Backend;
 use crate::emulator::state::sessions::{NewTokens, RefreshRefusal};
 use crate::emulator::wire::form::Form;
 
 /// A refresh that has begun and is not answered yet. Dropped when its caller goes away, and then
 /// the refresh token is as good as before.
 pub(super) struct RefreshInProcess<'a> {
-    org: &'a Org,
+    org: &'a Backend,
     token: String,
 }
 
 impl<'a> RefreshInProcess<'a> {
-    pub(super) fn begin(org: &'a Org, parts: &Parts, form: &Form) -> Result<Self, Refusal> {
+    pub(super) fn begin(org: &'a Backend, parts: &Parts, form: &Form) -> Result<Self, Refusal> {
         authenticate(org, parts, form, Secret::AsSetUp)?;
         let token = form
             .get("refresh_token")

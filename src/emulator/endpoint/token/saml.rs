@@ -9,19 +9,19 @@ use super::approved::Approved;
 use super::assertion::admit;
 use super::refusal::Refusal;
 use super::success::Flow;
-use crate::emulator::org::Org;
+use crate::emulator::state::backend::Backend;
 use crate::emulator::wire::form::Form;
 
 /// The entity id of Salesforce where an org has none of its own.
 const ENTITY_ID: &str = "https://saml.salesforce.com";
 
 /// The SAML bearer assertion flow (RFC 7522 §2.1).
-pub(super) fn bearer(org: &Org, form: &Form) -> Result<Approved, Refusal> {
+pub(super) fn bearer(org: &Backend, form: &Form) -> Result<Approved, Refusal> {
     approve(org, form)
 }
 
 /// The SAML assertion flow, which knows no app.
-pub(super) fn web_single_sign_on(org: &Org, form: &Form) -> Result<Approved, Refusal> {
+pub(super) fn web_single_sign_on(org: &Backend, form: &Form) -> Result<Approved, Refusal> {
     let kind = "urn:oasis:names:tc:SAML:2.0:profiles:SSO:browser";
     if form.get("assertion_type") != Some(kind) {
         return Err(Refusal::new(
@@ -32,7 +32,7 @@ pub(super) fn web_single_sign_on(org: &Org, form: &Form) -> Result<Approved, Ref
     approve(org, form)
 }
 
-fn approve(org: &Org, form: &Form) -> Result<Approved, Refusal> {
+fn approve(org: &Backend, form: &Form) -> Result<Approved, Refusal> {
     let encoded = form
         .get("assertion")
         .ok_or_else(|| Refusal::missing("assertion"))?;

@@ -1,0 +1,39 @@
+//! What all clones of an org share.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::State;
+use crate::emulator::fault::FaultSwitch;
+
+/// The state of an org behind its one mutex, and its faults.
+pub(crate) struct Backend {
+    state: Mutex<State>,
+    pub(crate) token_fault: FaultSwitch,
+    pub(crate) data_fault: FaultSwitch,
+    pub(crate) revoke_fault: FaultSwitch,
+    pub(crate) soap_login_fault: FaultSwitch,
+}
+
+impl Backend {
+    pub(crate) fn new(url: &str) -> Self {
+        Self {
+            state: Mutex::new(State::new(url)),
+            token_fault: FaultSwitch::new(),
+            data_fault: FaultSwitch::new(),
+            revoke_fault: FaultSwitch::new(),
+            soap_login_fault: FaultSwitch::new(),
+        }
+    }
+
+    /// The state, locked. A panic elsewhere does not matter: every change is made in one step.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        let state = self.state.lock();
+        state.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Seconds since the Unix epoch. The clock is the caller's code: it runs while nothing is locked.
+    pub(crate) fn now(&self) -> u64 {
+        let clock = self.state().clock.clone();
+        clock.unix_seconds()
+    }
+}
