@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::endpoint::authorize::ErrorPage;
 use super::fault::Fault;
 use super::org::Org;
-use super::wire::answer::{self, Answer};
+use super::wire::answer::{self, HttpAnswer};
 use super::wire::receive::collect;
 use crate::error::BoxError;
 
@@ -27,7 +27,7 @@ pub(super) async fn answer<B>(
     parts: &Parts,
     name: &str,
     body: B,
-) -> Result<Answer, BoxError>
+) -> Result<HttpAnswer, BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -67,7 +67,7 @@ enum Lever {
     ExpireAfter { calls: Option<u64> },
     ExpirePassword { expire: bool },
     ExpireSessions {},
-    Fault { on: Side, fault: FaultOrder },
+    Fault { on: FaultTarget, fault: FaultOrder },
     IssueJwtAccessTokens { issue: bool },
     LimitApprovals { approvals: Option<usize> },
     LimitLogins { logins: Option<u64> },
@@ -154,14 +154,14 @@ fn known(known: bool) -> Result<Value, String> {
 /// The side of the org that a fault is on.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Side {
+enum FaultTarget {
     Data,
     Revoke,
     SoapLogin,
     Token,
 }
 
-impl Side {
+impl FaultTarget {
     fn set(self, org: &Org, fault: Fault) {
         match self {
             Self::Data => org.on_data(fault),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::sync::watch;
 
-use super::wire::answer::{self, Answer};
+use super::wire::answer::{self, HttpAnswer};
 use crate::error::BoxError;
 
 /// What goes wrong with calls to one part of an [`Org`](super::Org).
@@ -78,10 +78,10 @@ impl Fault {
 
 /// Holds the fault of one part of the org.
 pub(super) struct FaultSwitch {
-    setting: watch::Sender<Setting>,
+    setting: watch::Sender<FaultSetting>,
 }
 
-struct Setting {
+struct FaultSetting {
     fault: Fault,
     /// How often hanging calls were released. Counted, because a watch keeps only the newest value:
     /// `None` followed at once by `Hang` must still release the calls that hang.
@@ -91,7 +91,7 @@ struct Setting {
 impl FaultSwitch {
     pub(super) fn new() -> Self {
         Self {
-            setting: watch::Sender::new(Setting {
+            setting: watch::Sender::new(FaultSetting {
                 fault: Fault::None,
                 releases: 0,
             }),
@@ -129,8 +129,8 @@ impl MetFault {
     /// endpoint has for them.
     pub(super) fn refusal(
         &self,
-        write: impl FnOnce(StatusCode, &str, &str) -> Answer,
-    ) -> Option<Answer> {
+        write: impl FnOnce(StatusCode, &str, &str) -> HttpAnswer,
+    ) -> Option<HttpAnswer> {
         match &self.fault {
             Fault::Refuse {
                 status,
@@ -157,7 +157,7 @@ impl MetFault {
     }
 
     /// `answer`, unless it gets lost on its way back.
-    pub(super) fn deliver(&self, answer: Answer) -> Result<Answer, BoxError> {
+    pub(super) fn deliver(&self, answer: HttpAnswer) -> Result<HttpAnswer, BoxError> {
         if self.fault == Fault::LoseAnswer {
             let lost = io::Error::new(io::ErrorKind::ConnectionReset, "the answer was lost");
             return Err(lost.into());

@@ -17,7 +17,7 @@ use super::endpoint::{
 };
 use super::org::Org;
 use super::state::backend::Backend;
-use super::wire::answer::{self, Answer};
+use super::wire::answer::{self, HttpAnswer};
 use super::wire::receive::collect;
 use crate::error::BoxError;
 
@@ -48,7 +48,7 @@ where
 /// to a real org, except that a refresh token whose request was not answered yet stays good.
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture {
-    answer: Pin<Box<dyn Future<Output = Result<Answer, BoxError>> + Send>>,
+    answer: Pin<Box<dyn Future<Output = Result<HttpAnswer, BoxError>> + Send>>,
 }
 
 impl Future for ResponseFuture {
@@ -65,7 +65,7 @@ impl fmt::Debug for ResponseFuture {
     }
 }
 
-async fn route<B>(org: Org, request: Request<B>) -> Result<Answer, BoxError>
+async fn route<B>(org: Org, request: Request<B>) -> Result<HttpAnswer, BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -77,23 +77,23 @@ where
     }
     let org = org.backend();
     count(org, parts.headers.get_all(AUTHORIZATION).iter().count());
-    match Route::of(parts.uri.path()) {
-        Route::Token => token::answer(org, &parts, body).await,
-        Route::Revoke => revoke::answer(org, &parts, body).await,
-        Route::Data(path) => data::answer(org, &parts, path, body).await,
-        Route::Bulk(path) => bulk::answer(org, &parts, path, body).await,
-        Route::Soap(endpoint) => soap::answer(org, &parts, &endpoint, body).await,
+    match OrgRoute::of(parts.uri.path()) {
+        OrgRoute::Token => token::answer(org, &parts, body).await,
+        OrgRoute::Revoke => revoke::answer(org, &parts, body).await,
+        OrgRoute::Data(path) => data::answer(org, &parts, path, body).await,
+        OrgRoute::Bulk(path) => bulk::answer(org, &parts, path, body).await,
+        OrgRoute::Soap(endpoint) => soap::answer(org, &parts, &endpoint, body).await,
         route => {
             let body = collect(body).await?;
             Ok(match route {
-                Route::Authorize => authorize::answer(org, &parts, &body),
-                Route::Connect => connect::answer(org, &parts, &body),
-                Route::Introspect => introspect::answer(org, &parts, &body),
-                Route::Userinfo => identity::userinfo(org, &parts),
-                Route::Identity(path) => identity::identity(org, &parts, path),
-                Route::Keys => discovery::keys(&parts.method),
-                Route::Discovery => discovery::document(org, &parts.method),
-                Route::Versions => rest::versions(&parts.method),
+                OrgRoute::Authorize => authorize::answer(org, &parts, &body),
+                OrgRoute::Connect => connect::answer(org, &parts, &body),
+                OrgRoute::Introspect => introspect::answer(org, &parts, &body),
+                OrgRoute::Userinfo => identity::userinfo(org, &parts),
+                OrgRoute::Identity(path) => identity::identity(org, &parts, path),
+                OrgRoute::Keys => discovery::keys(&parts.method),
+                OrgRoute::Discovery => discovery::document(org, &parts.method),
+                OrgRoute::Versions => rest::versions(&parts.method),
                 _ => answer::not_found(),
             })
         }
@@ -101,7 +101,7 @@ where
 }
 
 /// Where a path leads.
-enum Route<'a> {
+enum OrgRoute<'a> {
     Authorize,
     Token,
     Revoke,
@@ -118,11 +118,11 @@ enum Route<'a> {
     Data(&'a str),
     /// What follows `/services/async/`.
     Bulk(&'a str),
-    Soap(soap::Endpoint<'a>),
+    Soap(soap::SoapEndpoint<'a>),
     Nowhere,
 }
 
-impl<'a> Route<'a> {
+impl<'a> OrgRoute<'a> {
     fn of(path: &'a str) -> Self {
         match path {
             "/services/data" | "/services/data/" => return Self::Versions,
@@ -141,7 +141,7 @@ impl<'a> Route<'a> {
         } else if let Some(path) = path.strip_prefix("/id/") {
             Self::Identity(path)
         } else if let Some(path) = path.strip_prefix("/services/Soap/") {
-            soap::Endpoint::of(path).map_or(Self::Nowhere, Self::Soap)
+            soap::SoapEndpoint::of(path).map_or(Self::Nowhere, Self::Soap)
         } else {
             Self::of_oauth(path).unwrap_or(Self::Nowhere)
         }

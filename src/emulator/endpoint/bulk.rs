@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::emulator::fault::MetFault;
 use crate::emulator::state::backend::Backend;
 use crate::emulator::state::ids::USER_ID;
-use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::receive::collect;
 use crate::error::BoxError;
 
@@ -28,13 +28,13 @@ pub(crate) async fn answer<B>(
     parts: &Parts,
     path: &str,
     body: B,
-) -> Result<Answer, BoxError>
+) -> Result<HttpAnswer, BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,
 {
     let fault = org.data_fault.meet();
-    let form = Form::of(&parts.headers);
+    let form = BulkFormat::of(&parts.headers);
     let refusal = turn_away(org, &parts.headers, form, &fault);
     let body = collect(body).await?;
     fault.wait(&org.data_fault).await;
@@ -54,7 +54,12 @@ where
     fault.deliver(answer)
 }
 
-fn turn_away(org: &Backend, headers: &HeaderMap, form: Form, fault: &MetFault) -> Option<Answer> {
+fn turn_away(
+    org: &Backend,
+    headers: &HeaderMap,
+    form: BulkFormat,
+    fault: &MetFault,
+) -> Option<HttpAnswer> {
     let now = org.now();
     let mut state = org.state();
     let state = &mut *state;
@@ -80,22 +85,22 @@ fn turn_away(org: &Backend, headers: &HeaderMap, form: Form, fault: &MetFault) -
 }
 
 #[derive(Deserialize)]
-struct Job {
+struct BulkJob {
     operation: String,
     object: String,
 }
 
-fn create_job(form: Form, body: &[u8]) -> Answer {
+fn create_job(form: BulkFormat, body: &[u8]) -> HttpAnswer {
     let job = match form {
-        Form::Json => serde_json::from_slice(body).ok(),
-        Form::Xml => Job::from_xml(body),
+        BulkFormat::Json => serde_json::from_slice(body).ok(),
+        BulkFormat::Xml => BulkJob::from_xml(body),
     };
-    let Some(Job { operation, object }) = job else {
+    let Some(BulkJob { operation, object }) = job else {
         let message = "Unable to parse Job";
         return form.error(StatusCode::BAD_REQUEST, "InvalidJob", message);
     };
     let body = match form {
-        Form::Json => json!({
+        BulkFormat::Json => json!({
             "apiVersion": 64.0,
             "createdById": USER_ID,
             "id": JOB_ID,
@@ -104,7 +109,7 @@ fn create_job(form: Form, body: &[u8]) -> Answer {
             "state": "Open",
         })
         .to_string(),
-        Form::Xml => format!(
+        BulkFormat::Xml => format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?><jobInfo xmlns=\"{NAMESPACE}\">\
              <id>{JOB_ID}</id><operation>{}</operation><object>{}</object>\
              <createdById>{USER_ID}</createdById><state>Open</state></jobInfo>",
@@ -115,7 +120,7 @@ fn create_job(form: Form, body: &[u8]) -> Answer {
     answer::with_body(StatusCode::CREATED, form.content_type(), body)
 }
 
-impl Job {
+impl BulkJob {
     fn from_xml(body: &[u8]) -> Option<Self> {
         let mut reader = Reader::from_str(str::from_utf8(body).ok()?);
         let (mut operation, mut object) = (String::new(), String::new());
@@ -140,12 +145,12 @@ impl Job {
 
 /// What the caller speaks, and is answered in.
 #[derive(Clone, Copy)]
-enum Form {
+enum BulkFormat {
     Xml,
     Json,
 }
 
-impl Form {
+impl BulkFormat {
     /// By the content type, or, where there is no content, by what is accepted. XML if it is not said.
     fn of(headers: &HeaderMap) -> Self {
         let wanted = headers.get(CONTENT_TYPE).or_else(|| headers.get(ACCEPT));
@@ -164,7 +169,7 @@ impl Form {
         })
     }
 
-    fn error(self, status: StatusCode, code: &str, message: &str) -> Answer {
+    fn error(self, status: StatusCode, code: &str, message: &str) -> HttpAnswer {
         let body = match self {
             Self::Json => json!({ "exceptionCode": code, "exceptionMessage": message }).to_string(),
             Self::Xml => format!(

@@ -4,12 +4,12 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 
 use crate::emulator::state::backend::Backend;
-use crate::emulator::state::decision::Decision;
-use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::state::decision::UserDecision;
+use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::page;
 
-pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> Answer {
+pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> HttpAnswer {
     if parts.method != Method::GET && parts.method != Method::POST {
         return answer::method_not_allowed(&parts.method, "GET,POST");
     }
@@ -22,7 +22,7 @@ pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> Answer {
     else {
         return answer::html(StatusCode::OK, page::device(user_code, None));
     };
-    let decision = Decision::read(&form);
+    let decision = UserDecision::read(&form);
     let entered = org
         .state()
         .log_in(|user| user.login_on_page(username, password));
@@ -30,7 +30,7 @@ pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> Answer {
         page::device(user_code, Some("Please check your username and password."))
     } else if !decide(org, user_code, decision) {
         page::device(user_code, Some("No device waits with this code."))
-    } else if decision == Decision::Allow {
+    } else if decision == UserDecision::Allow {
         page::done("The device is connected.")
     } else {
         page::done("The device is not connected.")
@@ -38,7 +38,7 @@ pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> Answer {
     answer::html(StatusCode::OK, html)
 }
 
-fn decide(org: &Backend, user_code: &str, decision: Decision) -> bool {
+fn decide(org: &Backend, user_code: &str, decision: UserDecision) -> bool {
     let now = org.now();
     org.state().devices.decide(user_code, decision, now)
 }

@@ -11,7 +11,7 @@ use super::rest::{self, Resource};
 use crate::emulator::fault::MetFault;
 use crate::emulator::state::backend::Backend;
 use crate::emulator::state::keys::Key;
-use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::receive::{collect, discard};
 use crate::error::BoxError;
 
@@ -21,7 +21,7 @@ pub(crate) async fn answer<B>(
     parts: &Parts,
     path: &str,
     body: B,
-) -> Result<Answer, BoxError>
+) -> Result<HttpAnswer, BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -53,14 +53,14 @@ where
 }
 
 /// An answer given without looking at what was asked for.
-struct Refusal {
-    answer: Answer,
+struct EarlyAnswer {
+    answer: HttpAnswer,
     /// How much of the body to read before answering; `None` for all of it.
     read_at_most: Option<usize>,
 }
 
 /// Decides, on arrival, whether the call is turned away.
-fn turn_away(org: &Backend, headers: &HeaderMap, fault: &MetFault) -> Option<Refusal> {
+fn turn_away(org: &Backend, headers: &HeaderMap, fault: &MetFault) -> Option<EarlyAnswer> {
     let now = org.now();
     let mut state = org.state();
     let state = &mut *state;
@@ -89,7 +89,7 @@ fn turn_away(org: &Backend, headers: &HeaderMap, fault: &MetFault) -> Option<Ref
             answer::invalid_session(number, wants_xml(headers), message, state.error_body_size)
         }
     };
-    Some(Refusal {
+    Some(EarlyAnswer {
         answer,
         read_at_most: state.answer_early,
     })
@@ -124,7 +124,7 @@ fn carry_out(
     version: &str,
     resource: Resource<'_>,
     body: &[u8],
-) -> Answer {
+) -> HttpAnswer {
     let method = &parts.method;
     let mut state = org.state();
     match resource {

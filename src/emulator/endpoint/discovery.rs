@@ -5,12 +5,12 @@ use serde_json::json;
 
 use crate::emulator::state::backend::Backend;
 use crate::emulator::state::keys::{KID, Key};
-use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::jwt;
 use crate::emulator::wire::scope;
 
 /// `OpenID` Connect Discovery 1.0 §3. Names the endpoints that there are.
-pub(crate) fn document(org: &Backend, method: &Method) -> Answer {
+pub(crate) fn document(org: &Backend, method: &Method) -> HttpAnswer {
     if method != Method::GET {
         return answer::method_not_allowed(method, "GET");
     }
@@ -45,7 +45,7 @@ pub(crate) fn document(org: &Backend, method: &Method) -> Answer {
 }
 
 /// The org's public keys.
-pub(crate) fn keys(method: &Method) -> Answer {
+pub(crate) fn keys(method: &Method) -> HttpAnswer {
     if method != Method::GET {
         return answer::method_not_allowed(method, "GET");
     }

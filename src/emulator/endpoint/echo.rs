@@ -6,34 +6,34 @@ use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use serde_json::{Value, json};
 
-use crate::emulator::wire::answer::{self, Answer};
-use crate::emulator::wire::digest::Digest;
+use crate::emulator::wire::answer::{self, HttpAnswer};
+use crate::emulator::wire::digest::BodyDigest;
 use crate::emulator::wire::receive::receive;
 use crate::error::BoxError;
 
 /// What is told of a body.
-pub(super) struct Received {
+pub(super) struct ReceivedBody {
     length: u64,
     sha256: String,
     trailers: HeaderMap,
 }
 
 /// Receives `body` without keeping it, so that its size does not matter.
-pub(super) async fn digest<B>(body: B) -> Result<Received, BoxError>
+pub(super) async fn digest<B>(body: B) -> Result<ReceivedBody, BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    let mut digest = Digest::default();
+    let mut digest = BodyDigest::default();
     let trailers = receive(body, None, |piece| digest.update(piece)).await?;
-    Ok(Received {
+    Ok(ReceivedBody {
         length: digest.length(),
         sha256: digest.sha256(),
         trailers,
     })
 }
 
-pub(super) fn answer(parts: &Parts, received: &Received) -> Answer {
+pub(super) fn answer(parts: &Parts, received: &ReceivedBody) -> HttpAnswer {
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let body = json!({
         "method": parts.method.as_str(),

@@ -8,9 +8,9 @@ use super::data::access_token;
 use crate::emulator::state::backend::Backend;
 use crate::emulator::state::ids::{ORG_ID, USER_ID, short_org_id};
 use crate::emulator::state::user::USERNAME;
-use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::answer::{self, HttpAnswer};
 
-pub(crate) fn userinfo(org: &Backend, parts: &Parts) -> Answer {
+pub(crate) fn userinfo(org: &Backend, parts: &Parts) -> HttpAnswer {
     if let Some(refusal) = refuse(org, parts) {
         return refusal;
     }
@@ -46,7 +46,7 @@ pub(crate) fn userinfo(org: &Backend, parts: &Parts) -> Answer {
 }
 
 /// Answers a request whose path goes on with `path` after `/id/`.
-pub(crate) fn identity(org: &Backend, parts: &Parts, path: &str) -> Answer {
+pub(crate) fn identity(org: &Backend, parts: &Parts, path: &str) -> HttpAnswer {
     if let Some(refusal) = refuse(org, parts) {
         return refusal;
     }
@@ -93,7 +93,7 @@ pub(crate) fn identity(org: &Backend, parts: &Parts, path: &str) -> Answer {
 }
 
 /// Turns away who does not bring a good access token, in the way of these resources: 403, and a word.
-fn refuse(org: &Backend, parts: &Parts) -> Option<Answer> {
+fn refuse(org: &Backend, parts: &Parts) -> Option<HttpAnswer> {
     let now = org.now();
     let mut state = org.state();
     state.counters.identity_requests += 1;

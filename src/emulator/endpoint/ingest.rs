@@ -10,10 +10,10 @@ use serde::de::DeserializeOwned;
 use super::rest::bad_request;
 use crate::emulator::fault::MetFault;
 use crate::emulator::state::backend::Backend;
-use crate::emulator::state::jobs::{JobState, Operation, Order, Refusal};
-use crate::emulator::state::records::Object;
+use crate::emulator::state::jobs::{JobOperation, JobOrder, JobRefusal, JobState};
+use crate::emulator::state::records::RecordType;
 use crate::emulator::state::upload::{MAX_BASE64_LENGTH, Upload};
-use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::receive::{collect, discard};
 use crate::error::BoxError;
 
@@ -24,7 +24,7 @@ pub(super) async fn answer<B>(
     (version, path): (&str, &str),
     body: B,
     fault: &MetFault,
-) -> Result<Answer, BoxError>
+) -> Result<HttpAnswer, BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -35,16 +35,21 @@ where
 }
 
 /// What is asked for, once all of it has arrived.
-enum Request {
-    Create(Order),
+enum IngestRequest {
+    Create(JobOrder),
     Fill { id: String, content: Upload },
     Change { id: String, to: JobState },
     LookAt { id: String },
     Delete { id: String },
-    Refused(Answer),
+    Refused(HttpAnswer),
 }
 
-async fn receive<B>(org: &Backend, parts: &Parts, path: &str, body: B) -> Result<Request, BoxError>
+async fn receive<B>(
+    org: &Backend,
+    parts: &Parts,
+    path: &str,
+    body: B,
+) -> Result<IngestRequest, BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -61,43 +66,48 @@ where
             return receive_content(org, &parts.headers, id, body).await;
         }
         (method, Some(""), Some(_), Some("batches"), None) => {
-            Request::Refused(answer::method_not_allowed(method, "PUT"))
+            IngestRequest::Refused(answer::method_not_allowed(method, "PUT"))
         }
         (&Method::POST, Some(""), None, ..) => {
-            return Ok(read(&collect(body).await?, Request::Create));
+            return Ok(read(&collect(body).await?, IngestRequest::Create));
         }
         (method, Some(""), None, ..) => {
-            Request::Refused(answer::method_not_allowed(method, "POST"))
+            IngestRequest::Refused(answer::method_not_allowed(method, "POST"))
         }
         (&Method::PATCH, Some(""), Some(id), None, _) => {
-            let change = |Change { state }| Request::Change {
+            let change = |JobChange { state }| IngestRequest::Change {
                 id: id.to_owned(),
                 to: state,
             };
             return Ok(read(&collect(body).await?, change));
         }
         (&(Method::GET | Method::HEAD), Some(""), Some(id), None, _) => {
-            Request::LookAt { id: id.to_owned() }
+            IngestRequest::LookAt { id: id.to_owned() }
         }
-        (&Method::DELETE, Some(""), Some(id), None, _) => Request::Delete { id: id.to_owned() },
+        (&Method::DELETE, Some(""), Some(id), None, _) => {
+            IngestRequest::Delete { id: id.to_owned() }
+        }
         (method, Some(""), Some(_), None, _) => {
-            Request::Refused(answer::method_not_allowed(method, "DELETE,GET,HEAD,PATCH"))
+            IngestRequest::Refused(answer::method_not_allowed(method, "DELETE,GET,HEAD,PATCH"))
         }
-        _ => Request::Refused(answer::not_found()),
+        _ => IngestRequest::Refused(answer::not_found()),
     };
     discard(body, None).await?;
     Ok(request)
 }
 
 #[derive(Deserialize)]
-struct Change {
+struct JobChange {
     state: JobState,
 }
 
-fn read<T: DeserializeOwned>(body: &[u8], request: impl FnOnce(T) -> Request) -> Request {
+fn read<T: DeserializeOwned>(
+    body: &[u8],
+    request: impl FnOnce(T) -> IngestRequest,
+) -> IngestRequest {
     match serde_json::from_slice(body) {
         Ok(read) => request(read),
-        Err(error) => Request::Refused(bad_request("JSON_PARSER_ERROR", &error.to_string())),
+        Err(error) => IngestRequest::Refused(bad_request("JSON_PARSER_ERROR", &error.to_string())),
     }
 }
 
@@ -106,7 +116,7 @@ async fn receive_content<B>(
     headers: &HeaderMap,
     id: &str,
     body: B,
-) -> Result<Request, BoxError>
+) -> Result<IngestRequest, BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -114,49 +124,49 @@ where
     let expected = org.state().jobs.expects_content(id);
     if let Err(refusal) = expected {
         discard(body, None).await?;
-        return Ok(Request::Refused(refuse(id, &refusal)));
+        return Ok(IngestRequest::Refused(refuse(id, &refusal)));
     }
     let declared = headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse().ok());
     Ok(match Upload::receive(body, declared).await? {
-        Some(content) => Request::Fill {
+        Some(content) => IngestRequest::Fill {
             id: id.to_owned(),
             content,
         },
         None => {
             let message =
                 format!("Failed to read request. Exceeded max size limit of {MAX_BASE64_LENGTH}");
-            Request::Refused(bad_request("CLIENTINPUTERROR", &message))
+            IngestRequest::Refused(bad_request("CLIENTINPUTERROR", &message))
         }
     })
 }
 
-fn carry_out(org: &Backend, version: &str, request: Request) -> Answer {
+fn carry_out(org: &Backend, version: &str, request: IngestRequest) -> HttpAnswer {
     let jobs = &mut org.state().jobs;
     let (id, done) = match request {
-        Request::Refused(answer) => return answer,
-        Request::Create(order) => {
+        IngestRequest::Refused(answer) => return answer,
+        IngestRequest::Create(order) => {
             if let Some(refusal) = refuse_order(&order) {
                 return refusal;
             }
             let version = version.trim_start_matches('v').parse().unwrap_or_default();
             return answer::json(StatusCode::OK, &jobs.create(version, order));
         }
-        Request::Fill { id, content } => {
+        IngestRequest::Fill { id, content } => {
             let filled = jobs.fill(&id, content);
             (id, filled.map(|()| nothing(StatusCode::CREATED)))
         }
-        Request::Change { id, to } => {
+        IngestRequest::Change { id, to } => {
             let changed = jobs.change(&id, to);
             (id, changed.map(|job| answer::json(StatusCode::OK, &job)))
         }
-        Request::LookAt { id } => {
+        IngestRequest::LookAt { id } => {
             let seen = jobs.look_at(&id);
             (id, seen.map(|job| answer::json(StatusCode::OK, &job)))
         }
-        Request::Delete { id } => match jobs.delete(&id) {
-            Err(Refusal::InvalidState(_)) => {
+        IngestRequest::Delete { id } => match jobs.delete(&id) {
+            Err(JobRefusal::InvalidState(_)) => {
                 let message =
                     "Error encountered when deleting the job because the job is not terminated";
                 return bad_request("API_ERROR", message);
@@ -167,35 +177,35 @@ fn carry_out(org: &Backend, version: &str, request: Request) -> Answer {
     done.unwrap_or_else(|refusal| refuse(&id, &refusal))
 }
 
-fn refuse_order(order: &Order) -> Option<Answer> {
+fn refuse_order(order: &JobOrder) -> Option<HttpAnswer> {
     let object = &order.object;
-    if Object::named(object).is_none() {
+    if RecordType::named(object).is_none() {
         let message = format!("Entity '{object}' is not supported by the Bulk API.");
         return Some(bad_request("INVALIDENTITY", &message));
     }
-    if order.operation == Operation::Upsert && order.external_id_field_name.is_none() {
+    if order.operation == JobOperation::Upsert && order.external_id_field_name.is_none() {
         let message = format!("External ID was blank for {object}. Upsert needs one.");
         return Some(bad_request("INVALIDJOB", &message));
     }
     None
 }
 
-fn refuse(id: &str, refusal: &Refusal) -> Answer {
+fn refuse(id: &str, refusal: &JobRefusal) -> HttpAnswer {
     match refusal {
-        Refusal::NoSuchJob => answer::not_found(),
-        Refusal::InvalidState(state) => {
+        JobRefusal::NoSuchJob => answer::not_found(),
+        JobRefusal::InvalidState(state) => {
             let state = serde_json::to_value(state).unwrap_or_default();
             let message = format!("Not possible in the state {state} of the job");
             bad_request("INVALIDJOBSTATE", &message)
         }
-        Refusal::HasContent => {
+        JobRefusal::HasContent => {
             let message = format!("Found multiple contents for job: <{id}>");
             bad_request("INVALIDJOB", &message)
         }
     }
 }
 
-fn nothing(status: StatusCode) -> Answer {
+fn nothing(status: StatusCode) -> HttpAnswer {
     let mut answer = answer::empty();
     *answer.status_mut() = status;
     answer

@@ -4,12 +4,12 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::token::{Refusal, Secret, authenticate};
+use super::token::{SecretRule, TokenRefusal, authenticate};
 use crate::emulator::state::app::CLIENT_ID;
 use crate::emulator::state::backend::Backend;
 use crate::emulator::state::sessions::TokenKind;
 use crate::emulator::state::user::USERNAME;
-use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::form::Form;
 
 /// How much longer an opaque session lasts if nobody uses it, in seconds: the default of an org.
@@ -18,7 +18,7 @@ const INACTIVITY_TIMEOUT: u64 = 2 * 60 * 60;
 /// How far `nbf` lies before `iat`, in seconds.
 const CLOCK_SKEW: u64 = 5;
 
-pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> Answer {
+pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> HttpAnswer {
     org.state().counters.introspections += 1;
     match introspect(org, parts, body) {
         Ok(body) => answer::json(StatusCode::OK, &body),
@@ -26,12 +26,12 @@ pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> Answer {
     }
 }
 
-fn introspect(org: &Backend, parts: &Parts, body: &[u8]) -> Result<Value, Refusal> {
+fn introspect(org: &Backend, parts: &Parts, body: &[u8]) -> Result<Value, TokenRefusal> {
     if parts.method != Method::POST {
-        return Err(Refusal::new("invalid_request", "must use HTTP POST"));
+        return Err(TokenRefusal::new("invalid_request", "must use HTTP POST"));
     }
     let form = Form::read(parts, body)?;
-    authenticate(org, parts, &form, Secret::Required)?;
+    authenticate(org, parts, &form, SecretRule::Required)?;
     let token = form.get("token").unwrap_or_default();
     let now = org.now();
     let state = org.state();

@@ -3,8 +3,8 @@
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use serde_json::{Map, Value, json};
 
-use crate::emulator::state::records::{Object, Records};
-use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::state::records::{RecordType, Records};
+use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::soql;
 
 /// `DailyApiRequests.Max`, and the second number of `Sforce-Limit-Info`.
@@ -75,7 +75,7 @@ fn is_version(segment: &str) -> bool {
 }
 
 /// The list of API versions, the one resource that asks for no session.
-pub(crate) fn versions(method: &Method) -> Answer {
+pub(crate) fn versions(method: &Method) -> HttpAnswer {
     if !reads(method) {
         return answer::method_not_allowed(method, "GET,HEAD");
     }
@@ -90,7 +90,7 @@ pub(crate) fn versions(method: &Method) -> Answer {
 }
 
 /// `DailyApiRequests`, after `used` calls.
-pub(crate) fn limits(method: &Method, used: u64) -> Answer {
+pub(crate) fn limits(method: &Method, used: u64) -> HttpAnswer {
     if !reads(method) {
         return answer::method_not_allowed(method, "GET,HEAD");
     }
@@ -109,7 +109,7 @@ pub(crate) fn tell_usage(headers: &mut HeaderMap, used: u64) {
 }
 
 /// Runs the query in `q`.
-pub(crate) fn query(method: &Method, uri: &Uri, version: &str, records: &Records) -> Answer {
+pub(crate) fn query(method: &Method, uri: &Uri, version: &str, records: &Records) -> HttpAnswer {
     if !reads(method) {
         return answer::method_not_allowed(method, "GET,HEAD");
     }
@@ -120,7 +120,7 @@ pub(crate) fn query(method: &Method, uri: &Uri, version: &str, records: &Records
         let message = format!("unexpected or unsupported SOQL: '{text}'");
         return bad_request("MALFORMED_QUERY", &message);
     };
-    let Some(object) = Object::named(query.object) else {
+    let Some(object) = RecordType::named(query.object) else {
         let message = format!("sObject type '{}' is not supported.", query.object);
         return bad_request("INVALID_TYPE", &message);
     };
@@ -141,8 +141,13 @@ pub(crate) fn query(method: &Method, uri: &Uri, version: &str, records: &Records
 }
 
 /// Creates a record from a JSON object of its fields.
-pub(crate) fn create(method: &Method, object: &str, body: &[u8], records: &mut Records) -> Answer {
-    let Some(object) = Object::named(object) else {
+pub(crate) fn create(
+    method: &Method,
+    object: &str,
+    body: &[u8],
+    records: &mut Records,
+) -> HttpAnswer {
+    let Some(object) = RecordType::named(object) else {
         return answer::not_found();
     };
     if method != Method::POST {
@@ -184,8 +189,8 @@ pub(crate) fn record(
     object: &str,
     id: &str,
     records: &Records,
-) -> Answer {
-    let Some(object) = Object::named(object) else {
+) -> HttpAnswer {
+    let Some(object) = RecordType::named(object) else {
         return answer::not_found();
     };
     if !reads(method) {
@@ -201,7 +206,7 @@ pub(crate) fn record(
 }
 
 fn represent(
-    object: &Object,
+    object: &RecordType,
     version: &str,
     id: &str,
     record: &Map<String, Value>,
@@ -218,12 +223,12 @@ fn represent(
     Value::Object(body)
 }
 
-fn no_such_column(name: &str, object: &Object) -> Answer {
+fn no_such_column(name: &str, object: &RecordType) -> HttpAnswer {
     let message = format!("No such column '{name}' on sobject of type {}", object.name);
     bad_request("INVALID_FIELD", &message)
 }
 
-pub(crate) fn bad_request(code: &str, message: &str) -> Answer {
+pub(crate) fn bad_request(code: &str, message: &str) -> HttpAnswer {
     answer::error(StatusCode::BAD_REQUEST, code, message)
 }
 

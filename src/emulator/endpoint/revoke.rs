@@ -7,12 +7,12 @@ use http::{Method, StatusCode};
 use http_body::Body;
 
 use crate::emulator::state::backend::Backend;
-use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::receive::collect;
 use crate::error::BoxError;
 
-pub(crate) async fn answer<B>(org: &Backend, parts: &Parts, body: B) -> Result<Answer, BoxError>
+pub(crate) async fn answer<B>(org: &Backend, parts: &Parts, body: B) -> Result<HttpAnswer, BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -31,7 +31,7 @@ where
     fault.deliver(answer)
 }
 
-fn revoke(org: &Backend, parts: &Parts, body: &[u8]) -> Answer {
+fn revoke(org: &Backend, parts: &Parts, body: &[u8]) -> HttpAnswer {
     if parts.method != Method::GET && parts.method != Method::POST {
         return answer::method_not_allowed(&parts.method, "GET,POST");
     }
@@ -52,7 +52,7 @@ fn revoke(org: &Backend, parts: &Parts, body: &[u8]) -> Answer {
 }
 
 /// Clients have been seen to read a form and to read JSON. Those that want JSON say so.
-fn refuse(parts: &Parts, status: StatusCode, error: &str, description: &str) -> Answer {
+fn refuse(parts: &Parts, status: StatusCode, error: &str, description: &str) -> HttpAnswer {
     let accept = parts.headers.get(ACCEPT);
     let json = accept
         .and_then(|accept| accept.to_str().ok())

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::Org;
-use crate::emulator::state::clock::Clock;
+use crate::emulator::state::clock::OrgClock;
 
 impl Org {
     /// Makes the org live by another clock. The default is the clock of the machine.
@@ -21,6 +21,6 @@ impl Org {
     /// org.set_clock(move || noon);
     /// ```
     pub fn set_clock(&self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) {
-        self.state().clock = Clock::new(clock);
+        self.state().clock = OrgClock::new(clock);
     }
 }

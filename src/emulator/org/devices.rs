@@ -1,7 +1,7 @@
 //! The users of devices.
 
 use super::Org;
-use crate::emulator::state::decision::Decision;
+use crate::emulator::state::decision::UserDecision;
 
 /// Devices.
 impl Org {
@@ -9,13 +9,13 @@ impl Org {
     /// `false` if no device waits with this code.
     #[must_use = "`false` if no device waits with this code"]
     pub fn approve_device(&self, user_code: &str) -> bool {
-        self.decide_device(user_code, Decision::Allow)
+        self.decide_device(user_code, UserDecision::Allow)
     }
 
     /// Turns the device away that shows `user_code`. `false` if no device waits with this code.
     #[must_use = "`false` if no device waits with this code"]
     pub fn deny_device(&self, user_code: &str) -> bool {
-        self.decide_device(user_code, Decision::Deny)
+        self.decide_device(user_code, UserDecision::Deny)
     }
 
     /// Whether a device that polls before its interval has passed is told to `slow_down`, and to
@@ -24,7 +24,7 @@ impl Org {
         self.state().devices.enforces_interval = enforce;
     }
 
-    fn decide_device(&self, user_code: &str, decision: Decision) -> bool {
+    fn decide_device(&self, user_code: &str, decision: UserDecision) -> bool {
         let now = self.backend.now();
         self.state().devices.decide(user_code, decision, now)
     }

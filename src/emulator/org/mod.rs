@@ -14,7 +14,7 @@ use std::sync::{Arc, MutexGuard};
 
 use crate::emulator::fault::Fault;
 use crate::emulator::grant::Grant;
-use crate::emulator::state::State;
+use crate::emulator::state::OrgState;
 use crate::emulator::state::app::{CLIENT_ID, CLIENT_SECRET};
 use crate::emulator::state::backend::Backend;
 use crate::emulator::state::counters::Counters;
@@ -244,7 +244,7 @@ impl Org {
         &self.backend
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, OrgState> {
         self.backend.state()
     }
 }

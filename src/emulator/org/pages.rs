@@ -3,8 +3,8 @@
 use http::Uri;
 
 use super::Org;
-use crate::emulator::endpoint::authorize::{AuthorizationRequest, ErrorPage};
-use crate::emulator::state::decision::Decision;
+use crate::emulator::endpoint::authorize::{ConsentRequest, ErrorPage};
+use crate::emulator::state::decision::UserDecision;
 use crate::emulator::wire::form::Form;
 
 /// A user in front of a browser.
@@ -38,7 +38,7 @@ impl Org {
     /// # }
     /// ```
     pub fn approve(&self, authorize_url: &str) -> Result<String, ErrorPage> {
-        self.settle(authorize_url, Decision::Allow)
+        self.settle(authorize_url, UserDecision::Allow)
     }
 
     /// What a user does who opens `authorize_url`, logs in and presses Deny.
@@ -47,15 +47,15 @@ impl Org {
     ///
     /// Those of [`approve`](Self::approve).
     pub fn deny(&self, authorize_url: &str) -> Result<String, ErrorPage> {
-        self.settle(authorize_url, Decision::Deny)
+        self.settle(authorize_url, UserDecision::Deny)
     }
 
-    fn settle(&self, authorize_url: &str, decision: Decision) -> Result<String, ErrorPage> {
+    fn settle(&self, authorize_url: &str, decision: UserDecision) -> Result<String, ErrorPage> {
         let url: Uri = authorize_url
             .parse()
             .map_err(|_| ErrorPage::new("invalid_request", "not a URL"))?;
         let form = Form::parse(url.query().unwrap_or_default().as_bytes())?;
-        let request = AuthorizationRequest::read(&self.backend, &form)?;
+        let request = ConsentRequest::read(&self.backend, &form)?;
         Ok(request.settle(&self.backend, decision))
     }
 }

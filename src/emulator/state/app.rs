@@ -12,7 +12,7 @@ const REDIRECT_URI: &str = "http://localhost:1717/OauthRedirect";
     clippy::struct_excessive_bools,
     reason = "each is a checkbox on a setup page, and all are independent"
 )]
-pub(crate) struct App {
+pub(crate) struct ConnectedApp {
     pub(crate) redirect_uris: Vec<String>,
     pub(crate) requires_secret: bool,
     pub(crate) requires_pkce: bool,
@@ -25,7 +25,7 @@ pub(crate) struct App {
     pub(crate) subject_tokens: Vec<String>,
 }
 
-impl App {
+impl ConnectedApp {
     pub(crate) fn new() -> Self {
         Self {
             redirect_uris: vec![REDIRECT_URI.to_owned()],

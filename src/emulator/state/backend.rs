@@ -2,12 +2,12 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::State;
+use super::OrgState;
 use crate::emulator::fault::FaultSwitch;
 
 /// The state of an org behind its one mutex, and its faults.
 pub(crate) struct Backend {
-    state: Mutex<State>,
+    state: Mutex<OrgState>,
     pub(crate) token_fault: FaultSwitch,
     pub(crate) data_fault: FaultSwitch,
     pub(crate) revoke_fault: FaultSwitch,
@@ -17,7 +17,7 @@ pub(crate) struct Backend {
 impl Backend {
     pub(crate) fn new(url: &str) -> Self {
         Self {
-            state: Mutex::new(State::new(url)),
+            state: Mutex::new(OrgState::new(url)),
             token_fault: FaultSwitch::new(),
             data_fault: FaultSwitch::new(),
             revoke_fault: FaultSwitch::new(),
@@ -26,7 +26,7 @@ impl Backend {
     }
 
     /// The state, locked. A panic elsewhere does not matter: every change is made in one step.
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, OrgState> {
         let state = self.state.lock();
         state.unwrap_or_else(PoisonError::into_inner)
     }

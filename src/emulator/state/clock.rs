@@ -5,11 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Tells the time. A clone is the same clock.
 #[derive(Clone)]
-pub(crate) struct Clock {
+pub(crate) struct OrgClock {
     read: Arc<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
-impl Clock {
+impl OrgClock {
     /// The clock of the machine.
     #[expect(
         clippy::disallowed_methods,

@@ -10,11 +10,11 @@ pub(crate) struct Codes {
     /// Written into every code, so that one org's code is unknown to the other.
     org: u64,
     issued: u64,
-    codes: HashMap<String, Standing>,
+    codes: HashMap<String, CodeStatus>,
     logins: HashSet<String>,
 }
 
-enum Standing {
+enum CodeStatus {
     Good { grant: CodeGrant, until: u64 },
     Spent,
 }
@@ -50,16 +50,16 @@ impl Codes {
         // As real ones do, it ends in what a query must escape.
         let code = format!("aPrx{:0>11}.{:0>74}==", self.org, self.issued);
         let until = now + LIFETIME;
-        let standing = Standing::Good { grant, until };
-        self.codes.insert(code.clone(), standing);
+        let status = CodeStatus::Good { grant, until };
+        self.codes.insert(code.clone(), status);
         code
     }
 
     /// Takes what the code stands for. A code works once, whatever becomes of it.
     pub(crate) fn take(&mut self, code: &str, now: u64) -> Result<CodeGrant, CodeRefusal> {
-        let standing = self.codes.get_mut(code).ok_or(CodeRefusal::Unknown)?;
-        match std::mem::replace(standing, Standing::Spent) {
-            Standing::Good { grant, until } if now < until => Ok(grant),
+        let status = self.codes.get_mut(code).ok_or(CodeRefusal::Unknown)?;
+        match std::mem::replace(status, CodeStatus::Spent) {
+            CodeStatus::Good { grant, until } if now < until => Ok(grant),
             _ => Err(CodeRefusal::Expired),
         }
     }

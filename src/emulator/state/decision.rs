@@ -3,12 +3,12 @@
 use crate::emulator::wire::form::Form;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Decision {
+pub(crate) enum UserDecision {
     Allow,
     Deny,
 }
 
-impl Decision {
+impl UserDecision {
     /// The button that was pressed. Whatever is not Allow does not allow.
     pub(crate) fn read(form: &Form) -> Self {
         match form.get("decision") {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::decision::Decision;
+use super::decision::UserDecision;
 
 /// How long a device and its user have, in seconds.
 const LIFETIME: u64 = 10 * 60;
@@ -24,7 +24,7 @@ struct Device {
     user_code: String,
     scope: String,
     until: u64,
-    decision: Option<Decision>,
+    decision: Option<UserDecision>,
     interval: u64,
     polled: Option<u64>,
 }
@@ -75,7 +75,7 @@ impl Devices {
     }
 
     /// Records what the user decided; `false` if no device waits with this code.
-    pub(crate) fn decide(&mut self, user_code: &str, decision: Decision, now: u64) -> bool {
+    pub(crate) fn decide(&mut self, user_code: &str, decision: UserDecision, now: u64) -> bool {
         let device = self.waiting.values_mut().find(|device| {
             device.user_code == user_code && device.decision.is_none() && now < device.until
         });
@@ -108,8 +108,8 @@ impl Devices {
         }
         match device.decision {
             None => Err(PollRefusal::Pending),
-            Some(Decision::Deny) => Err(PollRefusal::Denied),
-            Some(Decision::Allow) => {
+            Some(UserDecision::Deny) => Err(PollRefusal::Denied),
+            Some(UserDecision::Allow) => {
                 let device = self.waiting.remove(device_code);
                 device
                     .map(|device| device.scope)
@@ -131,9 +131,9 @@ mod tests {
         assert_eq!(codes.user_code.len(), 8);
         let code = codes.device_code;
         assert_eq!(devices.poll(&code, 1_000), Err(PollRefusal::Pending));
-        assert!(!devices.decide("EMUL9999", Decision::Allow, 1_000));
-        assert!(devices.decide(&codes.user_code, Decision::Allow, 1_000));
-        assert!(!devices.decide(&codes.user_code, Decision::Deny, 1_000));
+        assert!(!devices.decide("EMUL9999", UserDecision::Allow, 1_000));
+        assert!(devices.decide(&codes.user_code, UserDecision::Allow, 1_000));
+        assert!(!devices.decide(&codes.user_code, UserDecision::Deny, 1_000));
         assert_eq!(devices.poll(&code, 1_600), Err(PollRefusal::Expired));
         assert_eq!(devices.poll(&code, 1_599).as_deref(), Ok("api"));
         assert_eq!(devices.poll(&code, 1_599), Err(PollRefusal::Unknown));

@@ -14,9 +14,9 @@ const CREATED_DATE: &str = "2025-06-15T15:06:40.000+0000";
 /// What a job is to do, in the words of whoever creates it.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Order {
+pub(crate) struct JobOrder {
     pub(crate) object: String,
-    pub(crate) operation: Operation,
+    pub(crate) operation: JobOperation,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) external_id_field_name: Option<String>,
     #[serde(default)]
@@ -29,7 +29,7 @@ pub(crate) struct Order {
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum Operation {
+pub(crate) enum JobOperation {
     Insert,
     Update,
     Upsert,
@@ -76,7 +76,7 @@ pub(crate) enum JobState {
 }
 
 /// Why something cannot be done to a job.
-pub(crate) enum Refusal {
+pub(crate) enum JobRefusal {
     NoSuchJob,
     /// Not in the state that it is in.
     InvalidState(JobState),
@@ -95,14 +95,14 @@ struct Job {
     id: String,
     /// Of the API, `66.0` for one.
     version: f64,
-    order: Order,
+    order: JobOrder,
     state: JobState,
     content: Option<Upload>,
 }
 
 impl Jobs {
     /// Creates a job, and says what there is to say of it.
-    pub(crate) fn create(&mut self, version: f64, order: Order) -> Value {
+    pub(crate) fn create(&mut self, version: f64, order: JobOrder) -> Value {
         self.created += 1;
         // `AAA` as in the ids of records.
         let id = format!("750xx{:0>10}AAA", self.created);
@@ -119,17 +119,17 @@ impl Jobs {
     }
 
     /// Whether the job waits for its content.
-    pub(crate) fn expects_content(&self, id: &str) -> Result<(), Refusal> {
-        let job = self.by_id.get(id).ok_or(Refusal::NoSuchJob)?;
+    pub(crate) fn expects_content(&self, id: &str) -> Result<(), JobRefusal> {
+        let job = self.by_id.get(id).ok_or(JobRefusal::NoSuchJob)?;
         match (job.state, &job.content) {
             (JobState::Open, None) => Ok(()),
-            (JobState::Open, Some(_)) => Err(Refusal::HasContent),
-            (state, _) => Err(Refusal::InvalidState(state)),
+            (JobState::Open, Some(_)) => Err(JobRefusal::HasContent),
+            (state, _) => Err(JobRefusal::InvalidState(state)),
         }
     }
 
     /// Takes the content of the job.
-    pub(crate) fn fill(&mut self, id: &str, content: Upload) -> Result<(), Refusal> {
+    pub(crate) fn fill(&mut self, id: &str, content: Upload) -> Result<(), JobRefusal> {
         // Another upload may have been faster.
         self.expects_content(id)?;
         self.get_mut(id)?.content = Some(content);
@@ -137,7 +137,7 @@ impl Jobs {
     }
 
     /// Closes the job, or gives it up.
-    pub(crate) fn change(&mut self, id: &str, to: JobState) -> Result<Value, Refusal> {
+    pub(crate) fn change(&mut self, id: &str, to: JobState) -> Result<Value, JobRefusal> {
         let job = self.get_mut(id)?;
         let is_possible = match to {
             JobState::UploadComplete => job.state == JobState::Open,
@@ -145,14 +145,14 @@ impl Jobs {
             _ => false,
         };
         if !is_possible {
-            return Err(Refusal::InvalidState(job.state));
+            return Err(JobRefusal::InvalidState(job.state));
         }
         job.state = to;
         Ok(job.summary())
     }
 
     /// Looks at the job, which comes a step further by it.
-    pub(crate) fn look_at(&mut self, id: &str) -> Result<Value, Refusal> {
+    pub(crate) fn look_at(&mut self, id: &str) -> Result<Value, JobRefusal> {
         let job = self.get_mut(id)?;
         job.state = match job.state {
             JobState::UploadComplete => JobState::InProgress,
@@ -163,9 +163,9 @@ impl Jobs {
         Ok(job.details())
     }
 
-    pub(crate) fn delete(&mut self, id: &str) -> Result<(), Refusal> {
+    pub(crate) fn delete(&mut self, id: &str) -> Result<(), JobRefusal> {
         match self.get_mut(id)?.state {
-            state @ (JobState::Open | JobState::InProgress) => Err(Refusal::InvalidState(state)),
+            state @ (JobState::Open | JobState::InProgress) => Err(JobRefusal::InvalidState(state)),
             _ => {
                 self.by_id.remove(id);
                 Ok(())
@@ -177,8 +177,8 @@ impl Jobs {
         self.by_id.get(id)?.content.as_ref()
     }
 
-    fn get_mut(&mut self, id: &str) -> Result<&mut Job, Refusal> {
-        self.by_id.get_mut(id).ok_or(Refusal::NoSuchJob)
+    fn get_mut(&mut self, id: &str) -> Result<&mut Job, JobRefusal> {
+        self.by_id.get_mut(id).ok_or(JobRefusal::NoSuchJob)
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct Mint {
 
 /// What tells an access token apart from all others.
 #[derive(Clone, Copy)]
-pub(crate) struct Serial {
+pub(crate) struct TokenSerial {
     pub(crate) org: u64,
     pub(crate) token: u64,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Minted {
 
 impl Mint {
     /// A token for an app with this scope; without a scope, a plain session id.
-    pub(crate) fn access_token(&self, serial: Serial, scope: Option<&str>) -> Minted {
+    pub(crate) fn access_token(&self, serial: TokenSerial, scope: Option<&str>) -> Minted {
         match (&self.jwt_issuer, scope) {
             (Some(issuer), Some(scope)) => self.jwt(serial, issuer, scope),
             // As long as the real ones, so that a measurement with them means something.
@@ -47,7 +47,7 @@ impl Mint {
         }
     }
 
-    fn jwt(&self, serial: Serial, issuer: &str, scope: &str) -> Minted {
+    fn jwt(&self, serial: TokenSerial, issuer: &str, scope: &str) -> Minted {
         let header = json!({
             "alg": "RS256",
             "typ": "JWT",

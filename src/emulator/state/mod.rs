@@ -16,8 +16,8 @@ pub(super) mod sessions;
 pub(super) mod upload;
 pub(super) mod user;
 
-use self::app::App;
-use self::clock::Clock;
+use self::app::ConnectedApp;
+use self::clock::OrgClock;
 use self::codes::Codes;
 use self::counters::Counters;
 use self::devices::Devices;
@@ -25,11 +25,11 @@ use self::ids::{ORG_ID, USER_ID};
 use self::jobs::Jobs;
 use self::mint::Mint;
 use self::records::Records;
-use self::sessions::Sessions;
+use self::sessions::SessionTable;
 use self::user::{LoginRefusal, User};
 
 /// The state behind an org's one mutex. It is never locked across an await.
-pub(crate) struct State {
+pub(crate) struct OrgState {
     /// Where data calls go, as told in token answers.
     pub(crate) instance_url: String,
     /// Where tokens come from.
@@ -42,20 +42,20 @@ pub(crate) struct State {
     /// What every session is refused with, if it is refused.
     pub(crate) refusal_of_sessions: Option<String>,
     pub(crate) controls_exposed: bool,
-    pub(crate) clock: Clock,
-    pub(crate) app: App,
+    pub(crate) clock: OrgClock,
+    pub(crate) app: ConnectedApp,
     pub(crate) user: User,
     pub(crate) codes: Codes,
     pub(crate) devices: Devices,
-    pub(crate) sessions: Sessions,
+    pub(crate) sessions: SessionTable,
     pub(crate) records: Records,
     pub(crate) jobs: Jobs,
     pub(crate) counters: Counters,
 }
 
-impl State {
+impl OrgState {
     pub(crate) fn new(url: &str) -> Self {
-        let sessions = Sessions::new();
+        let sessions = SessionTable::new();
         Self {
             instance_url: url.to_owned(),
             login_url: url.to_owned(),
@@ -64,8 +64,8 @@ impl State {
             error_body_size: 0,
             refusal_of_sessions: None,
             controls_exposed: false,
-            clock: Clock::system(),
-            app: App::new(),
+            clock: OrgClock::system(),
+            app: ConnectedApp::new(),
             user: User::new(),
             codes: Codes::new(sessions.org),
             devices: Devices::new(sessions.org),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 /// A kind of record.
-pub(crate) struct Object {
+pub(crate) struct RecordType {
     pub(crate) name: &'static str,
     /// The first three characters of every id.
     prefix: &'static str,
@@ -13,14 +13,14 @@ pub(crate) struct Object {
     pub(crate) required: &'static str,
 }
 
-static OBJECTS: [Object; 2] = [
-    Object {
+static OBJECTS: [RecordType; 2] = [
+    RecordType {
         name: "Account",
         prefix: "001",
         fields: &["Id", "Name", "Industry", "Website"],
         required: "Name",
     },
-    Object {
+    RecordType {
         name: "Contact",
         prefix: "003",
         fields: &["Id", "FirstName", "LastName", "Email", "AccountId"],
@@ -28,7 +28,7 @@ static OBJECTS: [Object; 2] = [
     },
 ];
 
-impl Object {
+impl RecordType {
     /// The object of this name, in any case, as Salesforce has it.
     pub(crate) fn named(name: &str) -> Option<&'static Self> {
         OBJECTS
@@ -90,7 +90,7 @@ impl Records {
     }
 
     /// Creates a record with these values, all of them fields of `object`, and returns its id.
-    pub(crate) fn create(&mut self, object: &Object, values: Map<String, Value>) -> String {
+    pub(crate) fn create(&mut self, object: &RecordType, values: Map<String, Value>) -> String {
         self.created += 1;
         // The last three characters restore the case of the first fifteen where case was lost.
         // `AAA` is right, not a stand-in: none of the fifteen is an upper-case letter.
@@ -107,20 +107,23 @@ impl Records {
     }
 
     /// The record of this object with this id.
-    pub(crate) fn get(&self, object: &Object, id: &str) -> Option<&Map<String, Value>> {
+    pub(crate) fn get(&self, object: &RecordType, id: &str) -> Option<&Map<String, Value>> {
         let record = self.by_id.get(id)?;
         id.starts_with(object.prefix).then_some(record)
     }
 
     /// All records of this object, with their ids.
-    pub(crate) fn all(&self, object: &Object) -> impl Iterator<Item = (&str, &Map<String, Value>)> {
+    pub(crate) fn all(
+        &self,
+        object: &RecordType,
+    ) -> impl Iterator<Item = (&str, &Map<String, Value>)> {
         self.by_id
             .range(object.prefix.to_owned()..)
             .map(|(id, record)| (id.as_str(), record))
             .take_while(|(id, _)| id.starts_with(object.prefix))
     }
 
-    fn create_from(&mut self, object: &Object, values: &[(&str, &str)]) -> String {
+    fn create_from(&mut self, object: &RecordType, values: &[(&str, &str)]) -> String {
         let values = values
             .iter()
             .map(|(field, value)| ((*field).to_owned(), Value::from(*value)))

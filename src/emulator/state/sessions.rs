@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::mint::{Mint, Minted, Serial};
+use super::mint::{Mint, Minted, TokenSerial};
 use crate::emulator::wire::scope;
 
 /// `issued_at` of the first token, in milliseconds since the Unix epoch.
@@ -15,24 +15,24 @@ const FIRST_ISSUED_AT: u64 = 1_750_000_000_000;
 static ORGS: AtomicU64 = AtomicU64::new(1);
 
 /// Every token of one org.
-pub(crate) struct Sessions {
+pub(crate) struct SessionTable {
     pub(crate) org: u64,
     access_tokens: u64,
     refresh_tokens: u64,
-    families: u64,
+    lineages: u64,
     /// The ids of the assertions that were used.
     jtis: HashSet<String>,
     /// How many refresh tokens the user may have approved at a time.
     pub(crate) approval_limit: Option<usize>,
     /// How many calls each access token issued from now on is good for.
     pub(crate) calls_per_session: Option<u64>,
-    live: HashMap<String, Session>,
-    grants: HashMap<String, Presentable>,
+    live: HashMap<String, SessionEntry>,
+    grants: HashMap<String, RefreshTokenEntry>,
 }
 
-struct Session {
+struct SessionEntry {
     /// `None` for a session that no refresh token can outlive: client credentials.
-    family: Option<u64>,
+    lineage: Option<u64>,
     calls_left: Option<u64>,
     /// `None` for a plain session id, which no app was granted.
     scope: Option<Arc<str>>,
@@ -42,23 +42,23 @@ struct Session {
     ends: Option<u64>,
 }
 
-impl Session {
+impl SessionEntry {
     fn is_good(&self, now: u64) -> bool {
         self.calls_left != Some(0) && self.ends.is_none_or(|end| now < end)
     }
 }
 
-struct Presentable {
-    family: u64,
+struct RefreshTokenEntry {
+    lineage: u64,
     scope: Arc<str>,
     /// Seconds since the Unix epoch.
     issued: u64,
-    standing: Standing,
+    status: RefreshTokenStatus,
 }
 
 /// Where a refresh token stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum RefreshTokenStatus {
     Good,
     InProcess,
     RotatedOut,
@@ -76,7 +76,7 @@ pub(crate) struct NewTokens {
 }
 
 /// What is known of a token that is good.
-pub(crate) struct Known<'a> {
+pub(crate) struct TokenFacts<'a> {
     pub(crate) kind: TokenKind,
     pub(crate) scope: &'a str,
     /// Seconds since the Unix epoch.
@@ -95,19 +95,19 @@ pub(crate) enum TokenKind {
 pub(crate) enum RefreshRefusal {
     /// Unknown or revoked.
     Dead,
-    /// Rotated out earlier. Its family is revoked by now.
+    /// Rotated out earlier. Its lineage is revoked by now.
     Reused,
     /// Another request with this token has not been answered yet.
     InProcess,
 }
 
-impl Sessions {
+impl SessionTable {
     pub(crate) fn new() -> Self {
         Self {
             org: ORGS.fetch_add(1, Ordering::Relaxed),
             access_tokens: 0,
             refresh_tokens: 0,
-            families: 0,
+            lineages: 0,
             jtis: HashSet::new(),
             approval_limit: None,
             calls_per_session: None,
@@ -116,14 +116,14 @@ impl Sessions {
         }
     }
 
-    /// A new family: a session and, if the scope says so, the refresh token to go on with.
+    /// A new lineage: a session and, if the scope says so, the refresh token to go on with.
     pub(crate) fn authorize(&mut self, scope: &str, mint: &Mint) -> NewTokens {
-        self.families += 1;
-        let family = self.families;
+        self.lineages += 1;
+        let lineage = self.lineages;
         let scope = Arc::from(scope);
-        let mut tokens = self.begin_session(Some(family), Some(Arc::clone(&scope)), mint);
+        let mut tokens = self.begin_session(Some(lineage), Some(Arc::clone(&scope)), mint);
         if scope::refreshes(&scope) {
-            tokens.refresh_token = Some(self.new_refresh_token(family, scope, mint.now));
+            tokens.refresh_token = Some(self.new_refresh_token(lineage, scope, mint.now));
             self.revoke_oldest_approvals();
         }
         tokens
@@ -141,7 +141,7 @@ impl Sessions {
 
     /// Whether the user has approved the app: by a refresh token that is still good.
     pub(crate) fn has_approval(&self) -> bool {
-        self.grants.values().any(Presentable::is_good)
+        self.grants.values().any(RefreshTokenEntry::is_good)
     }
 
     /// Takes a refresh token in for processing.
@@ -149,16 +149,16 @@ impl Sessions {
         let Some(grant) = self.grants.get_mut(token) else {
             return Err(RefreshRefusal::Dead);
         };
-        match grant.standing {
-            Standing::Good => {
-                grant.standing = Standing::InProcess;
+        match grant.status {
+            RefreshTokenStatus::Good => {
+                grant.status = RefreshTokenStatus::InProcess;
                 Ok(())
             }
-            Standing::InProcess => Err(RefreshRefusal::InProcess),
-            Standing::Revoked => Err(RefreshRefusal::Dead),
-            Standing::RotatedOut => {
-                let family = grant.family;
-                self.revoke_family(family);
+            RefreshTokenStatus::InProcess => Err(RefreshRefusal::InProcess),
+            RefreshTokenStatus::Revoked => Err(RefreshRefusal::Dead),
+            RefreshTokenStatus::RotatedOut => {
+                let lineage = grant.lineage;
+                self.revoke_lineage(lineage);
                 Err(RefreshRefusal::Reused)
             }
         }
@@ -174,27 +174,27 @@ impl Sessions {
         mint: &Mint,
     ) -> Option<NewTokens> {
         let grant = self.grants.get_mut(token)?;
-        if grant.standing != Standing::InProcess {
+        if grant.status != RefreshTokenStatus::InProcess {
             return None;
         }
-        grant.standing = if rotate {
-            Standing::RotatedOut
+        grant.status = if rotate {
+            RefreshTokenStatus::RotatedOut
         } else {
-            Standing::Good
+            RefreshTokenStatus::Good
         };
-        let family = grant.family;
+        let lineage = grant.lineage;
         let scope = Arc::clone(&grant.scope);
-        let mut tokens = self.begin_session(Some(family), Some(Arc::clone(&scope)), mint);
-        tokens.refresh_token = rotate.then(|| self.new_refresh_token(family, scope, mint.now));
+        let mut tokens = self.begin_session(Some(lineage), Some(Arc::clone(&scope)), mint);
+        tokens.refresh_token = rotate.then(|| self.new_refresh_token(lineage, scope, mint.now));
         Some(tokens)
     }
 
     /// Undoes [`begin_refresh`](Self::begin_refresh): the caller went away.
     pub(crate) fn abandon_refresh(&mut self, token: &str) {
         if let Some(grant) = self.grants.get_mut(token)
-            && grant.standing == Standing::InProcess
+            && grant.status == RefreshTokenStatus::InProcess
         {
-            grant.standing = Standing::Good;
+            grant.status = RefreshTokenStatus::Good;
         }
     }
 
@@ -217,9 +217,9 @@ impl Sessions {
     }
 
     /// What an app may learn about `token`: nothing unless it was granted to the app and is good.
-    pub(crate) fn look_up(&self, token: &str, now: u64) -> Option<Known<'_>> {
+    pub(crate) fn look_up(&self, token: &str, now: u64) -> Option<TokenFacts<'_>> {
         if let Some(session) = self.live.get(token) {
-            return session.is_good(now).then_some(Known {
+            return session.is_good(now).then_some(TokenFacts {
                 kind: TokenKind::Access,
                 scope: session.scope.as_deref()?,
                 issued: session.began,
@@ -227,7 +227,7 @@ impl Sessions {
             });
         }
         let grant = self.grants.get(token).filter(|grant| grant.is_good())?;
-        Some(Known {
+        Some(TokenFacts {
             kind: TokenKind::Refresh,
             scope: &grant.scope,
             issued: grant.issued,
@@ -242,10 +242,10 @@ impl Sessions {
             return true;
         }
         let grant = self.grants.get(token).filter(|grant| grant.is_good());
-        let Some(family) = grant.map(|grant| grant.family) else {
+        let Some(lineage) = grant.map(|grant| grant.lineage) else {
             return false;
         };
-        self.revoke_family(family);
+        self.revoke_lineage(lineage);
         true
     }
 
@@ -263,7 +263,7 @@ impl Sessions {
     /// Revokes every refresh token. Sessions stay good.
     pub(crate) fn revoke_grants(&mut self) {
         for grant in self.grants.values_mut() {
-            grant.standing = Standing::Revoked;
+            grant.status = RefreshTokenStatus::Revoked;
         }
     }
 
@@ -272,38 +272,38 @@ impl Sessions {
             return;
         };
         let good = self.grants.values().filter(|grant| grant.is_good());
-        let approved: BTreeSet<u64> = good.map(|grant| grant.family).collect();
+        let approved: BTreeSet<u64> = good.map(|grant| grant.lineage).collect();
         let excess = approved.len().saturating_sub(limit);
-        for family in approved.into_iter().take(excess) {
-            self.revoke_family(family);
+        for lineage in approved.into_iter().take(excess) {
+            self.revoke_lineage(lineage);
         }
     }
 
-    fn revoke_family(&mut self, family: u64) {
+    fn revoke_lineage(&mut self, lineage: u64) {
         self.live
-            .retain(|_, session| session.family != Some(family));
+            .retain(|_, session| session.lineage != Some(lineage));
         for grant in self.grants.values_mut() {
-            if grant.family == family {
-                grant.standing = Standing::Revoked;
+            if grant.lineage == lineage {
+                grant.status = RefreshTokenStatus::Revoked;
             }
         }
     }
 
     fn begin_session(
         &mut self,
-        family: Option<u64>,
+        lineage: Option<u64>,
         scope: Option<Arc<str>>,
         mint: &Mint,
     ) -> NewTokens {
         let issued_at = FIRST_ISSUED_AT + 1_000 * self.access_tokens;
         self.access_tokens += 1;
-        let serial = Serial {
+        let serial = TokenSerial {
             org: self.org,
             token: self.access_tokens,
         };
         let Minted { access_token, ends } = mint.access_token(serial, scope.as_deref());
-        let session = Session {
-            family,
+        let session = SessionEntry {
+            lineage,
             calls_left: self.calls_per_session,
             scope: scope.clone(),
             began: mint.now,
@@ -319,22 +319,25 @@ impl Sessions {
         }
     }
 
-    fn new_refresh_token(&mut self, family: u64, scope: Arc<str>, now: u64) -> String {
+    fn new_refresh_token(&mut self, lineage: u64, scope: Arc<str>, now: u64) -> String {
         self.refresh_tokens += 1;
         let token = format!("5Aep861{:0>11}.{:0>68}", self.org, self.refresh_tokens);
-        let grant = Presentable {
-            family,
+        let grant = RefreshTokenEntry {
+            lineage,
             scope,
             issued: now,
-            standing: Standing::Good,
+            status: RefreshTokenStatus::Good,
         };
         self.grants.insert(token.clone(), grant);
         token
     }
 }
 
-impl Presentable {
+impl RefreshTokenEntry {
     fn is_good(&self) -> bool {
-        matches!(self.standing, Standing::Good | Standing::InProcess)
+        matches!(
+            self.status,
+            RefreshTokenStatus::Good | RefreshTokenStatus::InProcess
+        )
     }
 }

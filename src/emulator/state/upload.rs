@@ -3,7 +3,7 @@
 use http_body::Body;
 use serde::Serialize;
 
-use crate::emulator::wire::digest::Digest;
+use crate::emulator::wire::digest::BodyDigest;
 use crate::emulator::wire::receive::receive;
 use crate::error::BoxError;
 
@@ -38,7 +38,7 @@ impl Upload {
         if declared.is_some_and(|length| length > MAX_LENGTH as u64) {
             return Ok(None);
         }
-        let mut digest = Digest::default();
+        let mut digest = BodyDigest::default();
         let mut rows = Rows::default();
         receive(body, Some(MAX_LENGTH + 1), |piece| {
             digest.update(piece);

@@ -6,22 +6,22 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-pub(crate) type Answer = Response<Full<Bytes>>;
+pub(crate) type HttpAnswer = Response<Full<Bytes>>;
 
 const JSON_UTF8: HeaderValue = HeaderValue::from_static("application/json;charset=UTF-8");
 
 /// A JSON answer of the REST API.
-pub(crate) fn json(status: StatusCode, body: &Value) -> Answer {
+pub(crate) fn json(status: StatusCode, body: &Value) -> HttpAnswer {
     with_body(status, JSON_UTF8, body.to_string())
 }
 
 /// The error array of the REST API.
-pub(crate) fn error(status: StatusCode, code: &str, message: &str) -> Answer {
+pub(crate) fn error(status: StatusCode, code: &str, message: &str) -> HttpAnswer {
     json(status, &json!([{ "message": message, "errorCode": code }]))
 }
 
 /// A path that leads nowhere, or a record nobody created.
-pub(crate) fn not_found() -> Answer {
+pub(crate) fn not_found() -> HttpAnswer {
     error(
         StatusCode::NOT_FOUND,
         "NOT_FOUND",
@@ -30,7 +30,7 @@ pub(crate) fn not_found() -> Answer {
 }
 
 /// A resource that exists, asked with the wrong method.
-pub(crate) fn method_not_allowed(method: &http::Method, allowed: &'static str) -> Answer {
+pub(crate) fn method_not_allowed(method: &http::Method, allowed: &'static str) -> HttpAnswer {
     let message = format!("HTTP Method '{method}' not allowed. Allowed are {allowed}");
     let mut answer = error(
         StatusCode::METHOD_NOT_ALLOWED,
@@ -44,7 +44,7 @@ pub(crate) fn method_not_allowed(method: &http::Method, allowed: &'static str) -
 }
 
 /// A token answer (RFC 6749 §5.1).
-pub(crate) fn token(body: &Value) -> Answer {
+pub(crate) fn token(body: &Value) -> HttpAnswer {
     let mut answer = json(StatusCode::OK, body);
     answer
         .headers_mut()
@@ -53,7 +53,7 @@ pub(crate) fn token(body: &Value) -> Answer {
 }
 
 /// The error of the token endpoint (RFC 6749 §5.2).
-pub(crate) fn token_error(status: StatusCode, error: &str, description: &str) -> Answer {
+pub(crate) fn token_error(status: StatusCode, error: &str, description: &str) -> HttpAnswer {
     let body = json!({ "error": error, "error_description": description });
     let json = HeaderValue::from_static("application/json");
     let mut answer = with_body(status, json, body.to_string());
@@ -72,7 +72,7 @@ pub(crate) fn invalid_session(
     xml: bool,
     message: &str,
     least_body_size: usize,
-) -> Answer {
+) -> HttpAnswer {
     const HEADERS: [(&str, &str); 6] = [
         (
             "cache-control",
@@ -124,7 +124,7 @@ pub(crate) fn invalid_session(
 }
 
 /// The 401 of an access token that looks like a JWT of another issuer, or of none.
-pub(crate) fn invalid_jwt() -> Answer {
+pub(crate) fn invalid_jwt() -> HttpAnswer {
     let status = StatusCode::UNAUTHORIZED;
     let mut answer = error(status, "INVALID_AUTH_HEADER", "INVALID_JWT_FORMAT");
     answer
@@ -134,7 +134,7 @@ pub(crate) fn invalid_jwt() -> Answer {
 }
 
 /// A page.
-pub(crate) fn html(status: StatusCode, body: String) -> Answer {
+pub(crate) fn html(status: StatusCode, body: String) -> HttpAnswer {
     let content_type = HeaderValue::from_static("text/html;charset=UTF-8");
     let mut answer = with_body(status, content_type, body);
     // Pages carry authorization requests, and redirects carry codes.
@@ -145,24 +145,24 @@ pub(crate) fn html(status: StatusCode, body: String) -> Answer {
 }
 
 /// A word, in the way of the identity URL.
-pub(crate) fn text(status: StatusCode, body: &str) -> Answer {
+pub(crate) fn text(status: StatusCode, body: &str) -> HttpAnswer {
     let content_type = HeaderValue::from_static("text/html;charset=UTF-8");
     with_body(status, content_type, body.to_owned())
 }
 
 /// A success that has nothing to say.
-pub(crate) fn empty() -> Answer {
+pub(crate) fn empty() -> HttpAnswer {
     Response::new(Full::default())
 }
 
 /// Parameters in the form of a form.
-pub(crate) fn form(status: StatusCode, body: String) -> Answer {
+pub(crate) fn form(status: StatusCode, body: String) -> HttpAnswer {
     let content_type = HeaderValue::from_static("application/x-www-form-urlencoded");
     with_body(status, content_type, body)
 }
 
 /// The page shown while an instance is being maintained.
-pub(crate) fn maintenance() -> Answer {
+pub(crate) fn maintenance() -> HttpAnswer {
     with_body(
         StatusCode::SERVICE_UNAVAILABLE,
         HeaderValue::from_static("text/html;charset=UTF-8"),
@@ -173,7 +173,7 @@ pub(crate) fn maintenance() -> Answer {
 }
 
 /// An answer of any content type.
-pub(crate) fn with_body(status: StatusCode, content_type: HeaderValue, body: String) -> Answer {
+pub(crate) fn with_body(status: StatusCode, content_type: HeaderValue, body: String) -> HttpAnswer {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, content_type);

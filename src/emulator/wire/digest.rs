@@ -6,12 +6,12 @@ use sha2::{Digest as _, Sha256};
 
 /// The length and the SHA-256 digest of bytes that come in pieces.
 #[derive(Default)]
-pub(crate) struct Digest {
+pub(crate) struct BodyDigest {
     length: u64,
     hasher: Sha256,
 }
 
-impl Digest {
+impl BodyDigest {
     pub(crate) fn update(&mut self, piece: &[u8]) {
         self.length += piece.len() as u64;
         self.hasher.update(piece);

@@ -5,21 +5,21 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 
 use super::error_page::ErrorPage;
-use super::request::{AuthorizationRequest, Next};
+use super::request::{ConsentRequest, NextStep};
 use crate::emulator::state::backend::Backend;
-use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::page;
 
 /// Answers a request to the authorization endpoint: with a page, or by sending the browser back.
-pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> Answer {
+pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> HttpAnswer {
     org.state().counters.authorize_requests += 1;
     if parts.method != Method::GET && parts.method != Method::POST {
         return answer::method_not_allowed(&parts.method, "GET,POST");
     }
     let form = Form::read(parts, body).map_err(ErrorPage::from);
     let next = form.and_then(|form| {
-        let request = AuthorizationRequest::read(org, &form)?;
+        let request = ConsentRequest::read(org, &form)?;
         // What the pages post comes in the body: a link can neither log in nor allow.
         if parts.method == Method::POST {
             Ok(request.go_on(org, &form))
@@ -28,8 +28,8 @@ pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> Answer {
         }
     });
     match next {
-        Ok(Next::Page(html)) => answer::html(StatusCode::OK, html),
-        Ok(Next::Redirect(url)) => redirect(&url),
+        Ok(NextStep::Page(html)) => answer::html(StatusCode::OK, html),
+        Ok(NextStep::Redirect(url)) => redirect(&url),
         Err(error) => answer::html(StatusCode::BAD_REQUEST, error_page(&error)),
     }
 }
@@ -38,7 +38,7 @@ fn error_page(error: &ErrorPage) -> String {
     page::error(error.error(), error.description())
 }
 
-fn redirect(url: &str) -> Answer {
+fn redirect(url: &str) -> HttpAnswer {
     match HeaderValue::try_from(url) {
         Ok(url) => {
             let mut answer = answer::html(StatusCode::FOUND, String::new());

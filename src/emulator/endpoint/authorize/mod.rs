@@ -6,4 +6,4 @@ mod request;
 
 pub(crate) use endpoint::answer;
 pub use error_page::ErrorPage;
-pub(crate) use request::AuthorizationRequest;
+pub(crate) use request::ConsentRequest;

@@ -3,18 +3,18 @@
 use form_urlencoded::Serializer;
 
 use super::error_page::ErrorPage;
-use crate::emulator::endpoint::token::{Flow, fields};
+use crate::emulator::endpoint::token::{GrantKind, fields};
 use crate::emulator::state::app::CLIENT_ID;
 use crate::emulator::state::backend::Backend;
 use crate::emulator::state::codes::CodeGrant;
-use crate::emulator::state::decision::Decision;
+use crate::emulator::state::decision::UserDecision;
 use crate::emulator::state::user::User;
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::page;
 use crate::emulator::wire::scope;
 
 /// An authorization request whose app and callback are in order.
-pub(crate) struct AuthorizationRequest {
+pub(crate) struct ConsentRequest {
     redirect_uri: String,
     state: Option<String>,
     nonce: Option<String>,
@@ -41,12 +41,12 @@ struct Denial {
 }
 
 /// What the browser gets.
-pub(super) enum Next {
+pub(super) enum NextStep {
     Page(String),
     Redirect(String),
 }
 
-impl AuthorizationRequest {
+impl ConsentRequest {
     pub(crate) fn read(org: &Backend, form: &Form) -> Result<Self, ErrorPage> {
         if form.get("client_id") != Some(CLIENT_ID) {
             return Err(ErrorPage::new(
@@ -91,7 +91,7 @@ impl AuthorizationRequest {
     }
 
     /// The first request: the login page, unless the answer is known without it.
-    pub(super) fn begin(&self, form: &Form) -> Next {
+    pub(super) fn begin(&self, form: &Form) -> NextStep {
         let denial = match self.wanted {
             Err(denial) => denial,
             // Nobody is ever logged in beforehand: the org keeps no browser sessions.
@@ -99,23 +99,23 @@ impl AuthorizationRequest {
                 error: "immediate_unsuccessful",
                 description: "the user must log in",
             },
-            Ok(_) => return Next::Page(page::login(form, None)),
+            Ok(_) => return NextStep::Page(page::login(form, None)),
         };
-        Next::Redirect(self.deny(denial))
+        NextStep::Redirect(self.deny(denial))
     }
 
     /// What follows the login page and the consent page.
-    pub(super) fn go_on(&self, org: &Backend, form: &Form) -> Next {
+    pub(super) fn go_on(&self, org: &Backend, form: &Form) -> NextStep {
         let (response_type, scope) = match &self.wanted {
             Ok((response_type, scope)) => (*response_type, scope),
-            Err(denial) => return Next::Redirect(self.deny(*denial)),
+            Err(denial) => return NextStep::Redirect(self.deny(*denial)),
         };
         if let Some(login) = form.get("login") {
             if !org.state().codes.end_login(login) {
-                return Next::Page(page::login(form, Some("Your login has ended.")));
+                return NextStep::Page(page::login(form, Some("Your login has ended.")));
             }
-            let decision = Decision::read(form);
-            return Next::Redirect(self.decide(org, response_type, scope, decision));
+            let decision = UserDecision::read(form);
+            return NextStep::Redirect(self.decide(org, response_type, scope, decision));
         }
         let (Some(username), Some(password)) = (form.get("username"), form.get("password")) else {
             return self.begin(form);
@@ -126,14 +126,14 @@ impl AuthorizationRequest {
             // One text for every reason, as on the real page.
             let message = "Please check your username and password. \
                            If you still can't log in, contact your Salesforce administrator.";
-            return Next::Page(page::login(form, Some(message)));
+            return NextStep::Page(page::login(form, Some(message)));
         }
         let login = state.codes.begin_login();
-        Next::Page(page::consent(form, &login, scope))
+        NextStep::Page(page::consent(form, &login, scope))
     }
 
     /// Where the browser is sent once the user has decided, or at once if there is nothing to decide.
-    pub(crate) fn settle(&self, org: &Backend, decision: Decision) -> String {
+    pub(crate) fn settle(&self, org: &Backend, decision: UserDecision) -> String {
         match &self.wanted {
             Ok((response_type, scope)) => self.decide(org, *response_type, scope, decision),
             Err(denial) => self.deny(*denial),
@@ -145,9 +145,9 @@ impl AuthorizationRequest {
         org: &Backend,
         response_type: ResponseType,
         scope: &str,
-        decision: Decision,
+        decision: UserDecision,
     ) -> String {
-        if decision == Decision::Deny {
+        if decision == UserDecision::Deny {
             return self.deny(Denial {
                 error: "access_denied",
                 description: "end-user denied authorization",
@@ -169,7 +169,7 @@ impl AuthorizationRequest {
         let mint = state.mint(now);
         let tokens = state.sessions.authorize(scope, &mint);
         let nonce = self.nonce.as_deref();
-        let body = fields(&state, Flow::Consent, tokens, nonce, now);
+        let body = fields(&state, GrantKind::Consent, tokens, nonce, now);
         let members = body.as_object().into_iter().flatten();
         self.send_back(members.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?))))
     }

@@ -6,13 +6,13 @@ use http::{HeaderValue, StatusCode};
 use quick_xml::escape::escape;
 use sha2::{Digest, Sha256};
 
-use super::endpoint::Endpoint;
-use crate::emulator::wire::answer::{Answer, with_body};
+use super::endpoint::SoapEndpoint;
+use crate::emulator::wire::answer::{HttpAnswer, with_body};
 
 const XML: HeaderValue = HeaderValue::from_static("text/xml;charset=UTF-8");
 
 /// The result of an operation. `result` is XML.
-pub(super) fn success(endpoint: &Endpoint<'_>, operation: &str, result: &str) -> Answer {
+pub(super) fn success(endpoint: &SoapEndpoint<'_>, operation: &str, result: &str) -> HttpAnswer {
     let namespace = endpoint.namespace();
     let response = if result.is_empty() {
         format!("<{operation}Response/>")
@@ -30,23 +30,27 @@ pub(super) fn success(endpoint: &Endpoint<'_>, operation: &str, result: &str) ->
 
 /// A refused login.
 pub(super) fn login_fault(
-    endpoint: &Endpoint<'_>,
+    endpoint: &SoapEndpoint<'_>,
     status: StatusCode,
     code: &str,
     message: &str,
-) -> Answer {
+) -> HttpAnswer {
     let string = format!("{code}: {message}");
     api_fault(endpoint, status, "LoginFault", code, &string, message)
 }
 
 /// A call that cannot be carried out, whatever it asks for.
-pub(super) fn unexpected_error(endpoint: &Endpoint<'_>, code: &str, message: &str) -> Answer {
+pub(super) fn unexpected_error(
+    endpoint: &SoapEndpoint<'_>,
+    code: &str,
+    message: &str,
+) -> HttpAnswer {
     let string = format!("{code}: {message}");
     unexpected_error_fault(endpoint, code, &string, message)
 }
 
 /// A session that is not good.
-pub(super) fn invalid_session_id(endpoint: &Endpoint<'_>, session_id: &str) -> Answer {
+pub(super) fn invalid_session_id(endpoint: &SoapEndpoint<'_>, session_id: &str) -> HttpAnswer {
     let hash = STANDARD.encode(Sha256::digest(session_id));
     let code = "INVALID_SESSION_ID";
     let message = format!(
@@ -60,7 +64,7 @@ pub(super) fn invalid_session_id(endpoint: &Endpoint<'_>, session_id: &str) -> A
 }
 
 /// A request that never reaches an operation. Such a fault has no detail.
-pub(super) fn client_fault(message: &str) -> Answer {
+pub(super) fn client_fault(message: &str) -> HttpAnswer {
     let message = escape(message);
     let body = format!(
         "<soapenv:Envelope xmlns:soapenv=\"http://schemas.xmlsoap.org/soap/envelope/\">\
@@ -71,7 +75,7 @@ pub(super) fn client_fault(message: &str) -> Answer {
 }
 
 /// What a redirected login comes to, when the client turned it into a GET.
-pub(super) fn only_post_allowed() -> Answer {
+pub(super) fn only_post_allowed() -> HttpAnswer {
     let html = HeaderValue::from_static("text/html;charset=UTF-8");
     let body = "Only POST allowed".to_owned();
     let mut answer = with_body(StatusCode::METHOD_NOT_ALLOWED, html, body);
@@ -82,11 +86,11 @@ pub(super) fn only_post_allowed() -> Answer {
 }
 
 fn unexpected_error_fault(
-    endpoint: &Endpoint<'_>,
+    endpoint: &SoapEndpoint<'_>,
     code: &str,
     string: &str,
     message: &str,
-) -> Answer {
+) -> HttpAnswer {
     let status = StatusCode::INTERNAL_SERVER_ERROR;
     api_fault(
         endpoint,
@@ -99,13 +103,13 @@ fn unexpected_error_fault(
 }
 
 fn api_fault(
-    endpoint: &Endpoint<'_>,
+    endpoint: &SoapEndpoint<'_>,
     status: StatusCode,
     fault: &str,
     code: &str,
     string: &str,
     message: &str,
-) -> Answer {
+) -> HttpAnswer {
     let namespace = endpoint.fault_namespace();
     let (code, string, message) = (escape(code), escape(string), escape(message));
     let body = format!(

@@ -7,7 +7,7 @@ use quick_xml::name::ResolveResult;
 
 /// The one call in an envelope.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Call {
+pub(super) struct SoapCall {
     /// Tells the operations of one API from those of another.
     pub(super) namespace: String,
     pub(super) operation: String,
@@ -17,7 +17,7 @@ pub(super) struct Call {
     pub(super) session_id: Option<String>,
 }
 
-impl Call {
+impl SoapCall {
     /// Reads an envelope (SOAP 1.1 §4); `Err` says why it cannot be read.
     ///
     /// Elements are known by their local names, except the operation, which Salesforce tells apart
@@ -27,7 +27,7 @@ impl Call {
         let text = str::from_utf8(body).map_err(|error| error.to_string())?;
         let mut reader = NsReader::from_str(text);
         reader.config_mut().expand_empty_elements = true;
-        let mut reading = Reading::default();
+        let mut reading = EnvelopeReader::default();
         loop {
             let event = reader.read_event().map_err(|error| error.to_string())?;
             match event {
@@ -59,7 +59,7 @@ impl Call {
 
 /// An envelope of which a part was read.
 #[derive(Default)]
-struct Reading {
+struct EnvelopeReader {
     /// The local names of the elements that are open.
     path: Vec<String>,
     /// What came since the last tag.
@@ -70,7 +70,7 @@ struct Reading {
     session_id: Option<String>,
 }
 
-impl Reading {
+impl EnvelopeReader {
     fn open(&mut self, start: &BytesStart<'_>, namespace: &ResolveResult<'_>) {
         let name = start.local_name();
         let name: &str = name.as_ref();
@@ -96,14 +96,14 @@ impl Reading {
         self.path.pop();
     }
 
-    fn finish(self) -> Result<Call, String> {
+    fn finish(self) -> Result<SoapCall, String> {
         if let Some(name) = self.path.last() {
             return Err(format!("The element \"{name}\" is not closed."));
         }
         let Some((namespace, operation)) = self.operation else {
             return Err("There is no operation in the body of the envelope.".to_owned());
         };
-        Ok(Call {
+        Ok(SoapCall {
             namespace,
             operation,
             arguments: self.arguments,
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn reads_operation_arguments_and_session_whatever_the_prefixes() {
-        let call = Call::read(
+        let call = SoapCall::read(
             br#"<?xml version="1.0" encoding="utf-8"?>
             <e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/" xmlns:u="urn:u">
               <e:Header>
@@ -169,8 +169,8 @@ mod tests {
             "<!DOCTYPE e [<!ENTITY a 'b'>]><Envelope><Body><login/></Body></Envelope>",
             "<!DOCTYPE e SYSTEM 'http://example.com/e.dtd'><Envelope><Body><login/></Body></Envelope>",
         ] {
-            assert!(Call::read(text.as_bytes()).is_err(), "{text}");
+            assert!(SoapCall::read(text.as_bytes()).is_err(), "{text}");
         }
-        assert!(Call::read(b"<Envelope><Body><login>\xff</login></Body></Envelope>").is_err());
+        assert!(SoapCall::read(b"<Envelope><Body><login>\xff</login></Body></Envelope>").is_err());
     }
 }

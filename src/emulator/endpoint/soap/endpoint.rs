@@ -6,30 +6,30 @@ use crate::emulator::state::ids::{ORG_ID, short_org_id};
 const FIRST_VERSION: u16 = 31;
 
 /// A SOAP API at one of its versions.
-pub(crate) struct Endpoint<'a> {
-    api: &'static Api,
+pub(crate) struct SoapEndpoint<'a> {
+    api: &'static SoapApi,
     version: &'a str,
 }
 
-struct Api {
+struct SoapApi {
     /// How paths name it.
     letter: &'static str,
     /// How namespaces name it.
     name: &'static str,
 }
 
-static APIS: [Api; 2] = [
-    Api {
+static APIS: [SoapApi; 2] = [
+    SoapApi {
         letter: "u",
         name: "partner",
     },
-    Api {
+    SoapApi {
         letter: "c",
         name: "enterprise",
     },
 ];
 
-impl<'a> Endpoint<'a> {
+impl<'a> SoapEndpoint<'a> {
     /// The endpoint that `path`, which begins after `/services/Soap/`, leads to.
     pub(crate) fn of(path: &'a str) -> Option<Self> {
         let (letter, rest) = path.split_once('/')?;

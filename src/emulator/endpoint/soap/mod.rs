@@ -5,5 +5,5 @@ mod call;
 mod endpoint;
 mod operation;
 
-pub(crate) use endpoint::Endpoint;
+pub(crate) use endpoint::SoapEndpoint;
 pub(crate) use operation::answer;

@@ -6,13 +6,13 @@ use http_body::Body;
 use quick_xml::escape::escape;
 
 use super::answer as soap;
-use super::call::Call;
-use super::endpoint::Endpoint;
+use super::call::SoapCall;
+use super::endpoint::SoapEndpoint;
 use crate::emulator::fault::MetFault;
 use crate::emulator::state::backend::Backend;
 use crate::emulator::state::ids::{ORG_ID, USER_ID};
 use crate::emulator::state::user::{LoginRefusal, USERNAME};
-use crate::emulator::wire::answer::Answer;
+use crate::emulator::wire::answer::HttpAnswer;
 use crate::emulator::wire::receive::collect;
 use crate::error::BoxError;
 
@@ -26,9 +26,9 @@ const SESSION_SECONDS_VALID: u32 = 7_200;
 pub(crate) async fn answer<B>(
     org: &Backend,
     parts: &Parts,
-    endpoint: &Endpoint<'_>,
+    endpoint: &SoapEndpoint<'_>,
     body: B,
-) -> Result<Answer, BoxError>
+) -> Result<HttpAnswer, BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -48,14 +48,14 @@ where
         let code = "UNSUPPORTED_API_VERSION";
         return Ok(soap::unexpected_error(endpoint, code, message));
     };
-    let call = match Call::read(&body) {
+    let call = match SoapCall::read(&body) {
         Ok(call) => call,
         Err(problem) => {
             let code = "UNKNOWN_EXCEPTION";
             return Ok(soap::unexpected_error(endpoint, code, &problem));
         }
     };
-    let Call {
+    let SoapCall {
         namespace,
         operation,
         ..
@@ -70,14 +70,14 @@ where
     }
 }
 
-fn no_such_operation(namespace: &str, operation: &str) -> Answer {
+fn no_such_operation(namespace: &str, operation: &str) -> HttpAnswer {
     soap::client_fault(&format!(
         "No operation available for request {{{namespace}}}{operation}, \
          please check the WSDL for the service."
     ))
 }
 
-fn no_login_any_more(endpoint: &Endpoint<'_>) -> Answer {
+fn no_login_any_more(endpoint: &SoapEndpoint<'_>) -> HttpAnswer {
     let version = endpoint.version();
     let message = format!(
         "The SOAP Login operation is not available in the API version specified ({version}). \
@@ -88,10 +88,10 @@ fn no_login_any_more(endpoint: &Endpoint<'_>) -> Answer {
 
 async fn log_in(
     org: &Backend,
-    endpoint: &Endpoint<'_>,
-    call: &Call,
+    endpoint: &SoapEndpoint<'_>,
+    call: &SoapCall,
     fault: MetFault,
-) -> Result<Answer, BoxError> {
+) -> Result<HttpAnswer, BoxError> {
     let write =
         |status, code: &str, message: &str| soap::login_fault(endpoint, status, code, message);
     let answer = match fault.refusal(write) {
@@ -110,7 +110,7 @@ async fn log_in(
     fault.deliver(answer)
 }
 
-fn begin_session(org: &Backend, endpoint: &Endpoint<'_>) -> Answer {
+fn begin_session(org: &Backend, endpoint: &SoapEndpoint<'_>) -> HttpAnswer {
     let now = org.now();
     let mut state = org.state();
     let mint = state.mint(now);
@@ -138,7 +138,7 @@ fn begin_session(org: &Backend, endpoint: &Endpoint<'_>) -> Answer {
     soap::success(endpoint, "login", &result)
 }
 
-fn refuse_login(endpoint: &Endpoint<'_>, refusal: LoginRefusal) -> Answer {
+fn refuse_login(endpoint: &SoapEndpoint<'_>, refusal: LoginRefusal) -> HttpAnswer {
     let (code, message) = match refusal {
         LoginRefusal::Invalid | LoginRefusal::Inactive => (
             "INVALID_LOGIN",
@@ -150,7 +150,7 @@ fn refuse_login(endpoint: &Endpoint<'_>, refusal: LoginRefusal) -> Answer {
     soap::login_fault(endpoint, status, code, message)
 }
 
-fn log_out(org: &Backend, endpoint: &Endpoint<'_>, call: &Call) -> Answer {
+fn log_out(org: &Backend, endpoint: &SoapEndpoint<'_>, call: &SoapCall) -> HttpAnswer {
     let now = org.now();
     let mut state = org.state();
     if session_id(call).is_some_and(|id| state.sessions.end_session(id, now)) {
@@ -162,7 +162,7 @@ fn log_out(org: &Backend, endpoint: &Endpoint<'_>, call: &Call) -> Answer {
     reject(endpoint, call)
 }
 
-fn get_user_info(org: &Backend, endpoint: &Endpoint<'_>, call: &Call) -> Answer {
+fn get_user_info(org: &Backend, endpoint: &SoapEndpoint<'_>, call: &SoapCall) -> HttpAnswer {
     let now = org.now();
     let mut state = org.state();
     if state.refusal_of_sessions.is_none()
@@ -179,12 +179,12 @@ fn get_user_info(org: &Backend, endpoint: &Endpoint<'_>, call: &Call) -> Answer 
 }
 
 /// The session to go by. A JWT is none, be it ever so good for the REST API.
-fn session_id(call: &Call) -> Option<&str> {
+fn session_id(call: &SoapCall) -> Option<&str> {
     let id = call.session_id.as_deref();
     id.filter(|id| !id.starts_with("eyJ"))
 }
 
-fn reject(endpoint: &Endpoint<'_>, call: &Call) -> Answer {
+fn reject(endpoint: &SoapEndpoint<'_>, call: &SoapCall) -> HttpAnswer {
     let session_id = call.session_id.as_deref().unwrap_or_default();
     soap::invalid_session_id(endpoint, session_id)
 }

@@ -4,10 +4,10 @@ use http::request::Parts;
 use serde_json::Value;
 
 use super::approved::{Approved, PATH};
-use super::client::{Secret, authenticate};
-use super::refusal::Refusal;
-use super::success::Flow;
-use crate::emulator::state::State;
+use super::client::{SecretRule, authenticate};
+use super::refusal::TokenRefusal;
+use super::success::GrantKind;
+use crate::emulator::state::OrgState;
 use crate::emulator::state::app::CLIENT_ID;
 use crate::emulator::state::backend::Backend;
 use crate::emulator::state::keys::Key;
@@ -19,15 +19,19 @@ use crate::emulator::wire::scope;
 const LONGEST_VALIDITY: u64 = 5 * 60;
 
 /// The JWT bearer flow (RFC 7523 §2.1).
-pub(super) fn jwt_bearer(org: &Backend, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
+pub(super) fn jwt_bearer(
+    org: &Backend,
+    parts: &Parts,
+    form: &Form,
+) -> Result<Approved, TokenRefusal> {
     let assertion = form
         .get("assertion")
-        .ok_or_else(|| Refusal::missing("assertion"))?;
-    let invalid = || Refusal::invalid_grant("invalid assertion");
+        .ok_or_else(|| TokenRefusal::missing("assertion"))?;
+    let invalid = || TokenRefusal::invalid_grant("invalid assertion");
     let claims = Key::of_app().verify(assertion).ok_or_else(invalid)?;
     let claim = |name: &str| claims.get(name).and_then(Value::as_str);
     if claim("iss") != Some(CLIENT_ID) {
-        return Err(Refusal::unknown_client());
+        return Err(TokenRefusal::unknown_client());
     }
     let now = org.now();
     let seconds = |name: &str| match claims.get(name)? {
@@ -42,21 +46,21 @@ pub(super) fn jwt_bearer(org: &Backend, parts: &Parts, form: &Form) -> Result<Ap
     }
     let mut state = org.state();
     if !claim("aud").is_some_and(|audience| is_audience(&state, parts, audience)) {
-        return Err(Refusal::invalid_grant("audience is invalid"));
+        return Err(TokenRefusal::invalid_grant("audience is invalid"));
     }
     // `prn` is the older name of `sub`, and wins.
     let subject = claim("prn").or_else(|| claim("sub"));
     if let Some(jti) = claim("jti")
         && !state.sessions.take_jti(jti)
     {
-        return Err(Refusal::new("bad_jti_claim", "jti was used before"));
+        return Err(TokenRefusal::new("bad_jti_claim", "jti was used before"));
     }
     admit(&mut state, subject)?;
-    Ok(Approved::new(Flow::Assertion, "web openid api id"))
+    Ok(Approved::new(GrantKind::Assertion, "web openid api id"))
 }
 
 /// The login hosts of this org, and the URL of the site that was called, if one was.
-fn is_audience(state: &State, parts: &Parts, audience: &str) -> bool {
+fn is_audience(state: &OrgState, parts: &Parts, audience: &str) -> bool {
     let site = parts.uri.path().strip_suffix(PATH).unwrap_or_default();
     audience == "https://login.salesforce.com"
         || [&state.login_url, &state.instance_url]
@@ -68,16 +72,16 @@ fn is_audience(state: &State, parts: &Parts, audience: &str) -> bool {
 }
 
 /// Lets the user in whom an assertion names, if that user has approved the app.
-pub(super) fn admit(state: &mut State, subject: Option<&str>) -> Result<(), Refusal> {
+pub(super) fn admit(state: &mut OrgState, subject: Option<&str>) -> Result<(), TokenRefusal> {
     let approved = state.app.preauthorized || state.sessions.has_approval();
     if !subject.is_some_and(User::is_named) || !approved {
-        return Err(Refusal::not_approved());
+        return Err(TokenRefusal::not_approved());
     }
     state
         .log_in(User::login_by_assertion)
         .map_err(|refusal| match refusal {
             // From outside, the user is only not the right one.
-            LoginRefusal::Inactive => Refusal::not_approved(),
+            LoginRefusal::Inactive => TokenRefusal::not_approved(),
             refusal => refusal.into(),
         })
 }
@@ -88,31 +92,34 @@ pub(super) fn token_exchange(
     org: &Backend,
     parts: &Parts,
     form: &Form,
-) -> Result<Approved, Refusal> {
-    authenticate(org, parts, form, Secret::AsSetUp)?;
-    let required = |name: &str| form.get(name).ok_or_else(|| Refusal::missing(name));
+) -> Result<Approved, TokenRefusal> {
+    authenticate(org, parts, form, SecretRule::AsSetUp)?;
+    let required = |name: &str| form.get(name).ok_or_else(|| TokenRefusal::missing(name));
     let subject_token = required("subject_token")?;
     let kind = required("subject_token_type")?;
     let mut state = org.state();
     if state.app.on_shared_host {
-        return Err(Refusal::wrong_host());
+        return Err(TokenRefusal::wrong_host());
     }
     let known = ["access_token", "refresh_token", "id_token", "saml2", "jwt"];
     let kind = kind.strip_prefix("urn:ietf:params:oauth:token-type:");
     if !kind.is_some_and(|kind| known.contains(&kind)) {
-        return Err(Refusal::new(
+        return Err(TokenRefusal::new(
             "unsupported_token_type",
             "subject_token_type not supported",
         ));
     }
     if subject_token.chars().count() > 10_000 {
-        return Err(Refusal::new("invalid_request", "subject_token is too long"));
+        return Err(TokenRefusal::new(
+            "invalid_request",
+            "subject_token is too long",
+        ));
     }
-    let scope = scope::granted(form.get("scope")).ok_or_else(Refusal::unknown_scope)?;
+    let scope = scope::granted(form.get("scope")).ok_or_else(TokenRefusal::unknown_scope)?;
     let mut trusted = state.app.subject_tokens.iter();
     if !trusted.any(|trusted| trusted == subject_token) {
-        return Err(Refusal::not_approved());
+        return Err(TokenRefusal::not_approved());
     }
     admit(&mut state, Some(USERNAME))?;
-    Ok(Approved::new(Flow::Consent, scope))
+    Ok(Approved::new(GrantKind::Consent, scope))
 }

@@ -6,7 +6,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use serde_json::Value;
 
-use super::refusal::Refusal;
+use super::refusal::TokenRefusal;
 use crate::emulator::state::app::{CLIENT_ID, CLIENT_SECRET};
 use crate::emulator::state::backend::Backend;
 use crate::emulator::state::keys::Key;
@@ -14,7 +14,7 @@ use crate::emulator::wire::form::Form;
 
 /// Whether the client id is enough.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Secret {
+pub(crate) enum SecretRule {
     /// Never: the flow has nothing else to go by.
     Required,
     /// If the app is set up so.
@@ -26,8 +26,8 @@ pub(crate) fn authenticate(
     org: &Backend,
     parts: &Parts,
     form: &Form,
-    secret_rule: Secret,
-) -> Result<(), Refusal> {
+    secret_rule: SecretRule,
+) -> Result<(), TokenRefusal> {
     let from_form = (form.get("client_id"), form.get("client_secret"));
     // Salesforce ignores the header when the form repeats the pair.
     let basic = match from_form {
@@ -39,22 +39,25 @@ pub(crate) fn authenticate(
         None => from_form,
     };
     if id != Some(CLIENT_ID) {
-        return Err(Refusal::unknown_client());
+        return Err(TokenRefusal::unknown_client());
     }
     let authentic = match (secret, form.get("client_assertion")) {
         (Some(secret), _) => secret == CLIENT_SECRET,
         (None, Some(assertion)) => check_assertion(org, parts, form, assertion)?,
-        (None, None) => secret_rule == Secret::AsSetUp && !org.state().app.requires_secret,
+        (None, None) => secret_rule == SecretRule::AsSetUp && !org.state().app.requires_secret,
     };
     if authentic {
         Ok(())
     } else {
-        Err(Refusal::new("invalid_client", "invalid client credentials"))
+        Err(TokenRefusal::new(
+            "invalid_client",
+            "invalid client credentials",
+        ))
     }
 }
 
 /// What HTTP Basic says (RFC 7617 §2); `None` without an `Authorization` header.
-fn basic_credentials(headers: &HeaderMap) -> Result<Option<(String, String)>, Refusal> {
+fn basic_credentials(headers: &HeaderMap) -> Result<Option<(String, String)>, TokenRefusal> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -70,7 +73,7 @@ fn basic_credentials(headers: &HeaderMap) -> Result<Option<(String, String)>, Re
     };
     match (credentials(), values.next()) {
         (Some(credentials), None) => Ok(Some(credentials)),
-        _ => Err(Refusal::new(
+        _ => Err(TokenRefusal::new(
             "invalid_basic_auth_header",
             "invalid basic authorization header",
         )),
@@ -83,10 +86,10 @@ fn check_assertion(
     parts: &Parts,
     form: &Form,
     assertion: &str,
-) -> Result<bool, Refusal> {
+) -> Result<bool, TokenRefusal> {
     let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
     if form.get("client_assertion_type") != Some(kind) {
-        return Err(Refusal::new(
+        return Err(TokenRefusal::new(
             "invalid_assertion_type",
             "client_assertion_type must be jwt-bearer",
         ));

@@ -4,29 +4,33 @@ use http::request::Parts;
 use sha2::{Digest, Sha256};
 
 use super::approved::Approved;
-use super::client::{Secret, authenticate};
-use super::refusal::Refusal;
-use super::success::Flow;
+use super::client::{SecretRule, authenticate};
+use super::refusal::TokenRefusal;
+use super::success::GrantKind;
 use crate::emulator::state::backend::Backend;
 use crate::emulator::state::codes::CodeRefusal;
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::jwt;
 
-pub(super) fn exchange(org: &Backend, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
-    authenticate(org, parts, form, Secret::AsSetUp)?;
-    let required = |name: &str| form.get(name).ok_or_else(|| Refusal::missing(name));
+pub(super) fn exchange(
+    org: &Backend,
+    parts: &Parts,
+    form: &Form,
+) -> Result<Approved, TokenRefusal> {
+    authenticate(org, parts, form, SecretRule::AsSetUp)?;
+    let required = |name: &str| form.get(name).ok_or_else(|| TokenRefusal::missing(name));
     let (code, redirect_uri) = (required("code")?, required("redirect_uri")?);
     let now = org.now();
     let mut state = org.state();
     state.user.check_active()?;
     let grant = state.codes.take(code, now).map_err(|refusal| {
-        Refusal::invalid_grant(match refusal {
+        TokenRefusal::invalid_grant(match refusal {
             CodeRefusal::Unknown => "invalid authorization code",
             CodeRefusal::Expired => "expired authorization code",
         })
     })?;
     if grant.redirect_uri != redirect_uri {
-        return Err(Refusal::new(
+        return Err(TokenRefusal::new(
             "redirect_uri_mismatch",
             "redirect_uri must match configuration",
         ));
@@ -38,11 +42,11 @@ pub(super) fn exchange(org: &Backend, parts: &Parts, form: &Form) -> Result<Appr
         _ => false,
     };
     if !verified {
-        return Err(Refusal::invalid_grant("invalid code verifier"));
+        return Err(TokenRefusal::invalid_grant("invalid code verifier"));
     }
     Ok(Approved {
         nonce: grant.nonce,
-        ..Approved::new(Flow::Consent, grant.scope)
+        ..Approved::new(GrantKind::Consent, grant.scope)
     })
 }
 

@@ -4,9 +4,9 @@ use http::request::Parts;
 use serde_json::{Value, json};
 
 use super::approved::Approved;
-use super::client::{Secret, authenticate};
-use super::refusal::Refusal;
-use super::success::Flow;
+use super::client::{SecretRule, authenticate};
+use super::refusal::TokenRefusal;
+use super::success::GrantKind;
 use crate::emulator::state::app::CLIENT_ID;
 use crate::emulator::state::backend::Backend;
 use crate::emulator::state::devices::{INTERVAL, PollRefusal};
@@ -14,11 +14,11 @@ use crate::emulator::wire::form::Form;
 use crate::emulator::wire::scope;
 
 /// The codes that a device begins with.
-pub(super) fn begin(org: &Backend, form: &Form) -> Result<Value, Refusal> {
+pub(super) fn begin(org: &Backend, form: &Form) -> Result<Value, TokenRefusal> {
     if form.get("client_id") != Some(CLIENT_ID) {
-        return Err(Refusal::unknown_client());
+        return Err(TokenRefusal::unknown_client());
     }
-    let scope = scope::granted(form.get("scope")).ok_or_else(Refusal::unknown_scope)?;
+    let scope = scope::granted(form.get("scope")).ok_or_else(TokenRefusal::unknown_scope)?;
     let now = org.now();
     let mut state = org.state();
     let codes = state.devices.begin(scope, now);
@@ -31,19 +31,21 @@ pub(super) fn begin(org: &Backend, form: &Form) -> Result<Value, Refusal> {
     }))
 }
 
-pub(super) fn poll(org: &Backend, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
-    authenticate(org, parts, form, Secret::AsSetUp)?;
-    let code = form.get("code").ok_or_else(|| Refusal::missing("code"))?;
+pub(super) fn poll(org: &Backend, parts: &Parts, form: &Form) -> Result<Approved, TokenRefusal> {
+    authenticate(org, parts, form, SecretRule::AsSetUp)?;
+    let code = form
+        .get("code")
+        .ok_or_else(|| TokenRefusal::missing("code"))?;
     let now = org.now();
     let mut state = org.state();
     state.user.check_active()?;
     let (error, description) = match state.devices.poll(code, now) {
-        Ok(scope) => return Ok(Approved::new(Flow::Consent, scope)),
+        Ok(scope) => return Ok(Approved::new(GrantKind::Consent, scope)),
         Err(PollRefusal::Pending) => ("authorization_pending", "waiting for the user to authorize"),
         Err(PollRefusal::TooFast) => ("slow_down", "polling too frequently"),
         Err(PollRefusal::Denied) => ("access_denied", "end-user denied authorization"),
         Err(PollRefusal::Expired) => ("invalid_grant", "expired authorization code"),
         Err(PollRefusal::Unknown) => ("invalid_grant", "invalid authorization code"),
     };
-    Err(Refusal::new(error, description))
+    Err(TokenRefusal::new(error, description))
 }

@@ -6,19 +6,19 @@ use http_body::Body;
 use serde_json::Value;
 
 use super::approved::Approved;
-use super::client::{Secret, authenticate};
+use super::client::{SecretRule, authenticate};
 use super::refresh::RefreshInProcess;
-use super::refusal::Refusal;
-use super::success::{Flow, fields};
+use super::refusal::TokenRefusal;
+use super::success::{GrantKind, fields};
 use crate::emulator::endpoint::token::{assertion, code, device, saml};
 use crate::emulator::state::backend::Backend;
-use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::receive::collect;
 use crate::error::BoxError;
 
 /// Answers a request to the token endpoint.
-pub(crate) async fn answer<B>(org: &Backend, parts: &Parts, body: B) -> Result<Answer, BoxError>
+pub(crate) async fn answer<B>(org: &Backend, parts: &Parts, body: B) -> Result<HttpAnswer, BoxError>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -62,16 +62,20 @@ fn decide<'a>(
     org: &'a Backend,
     parts: &Parts,
     body: &[u8],
-) -> Result<(Grantable<'a>, Option<String>), Refusal> {
+) -> Result<(Grantable<'a>, Option<String>), TokenRefusal> {
     if parts.method != Method::POST {
-        return Err(Refusal::new("invalid_request", "must use HTTP POST"));
+        return Err(TokenRefusal::new("invalid_request", "must use HTTP POST"));
     }
     let form = Form::read(parts, body)?;
     let state = form.get("state").map(str::to_owned);
     Ok((examine(org, parts, &form)?, state))
 }
 
-fn examine<'a>(org: &'a Backend, parts: &Parts, form: &Form) -> Result<Grantable<'a>, Refusal> {
+fn examine<'a>(
+    org: &'a Backend,
+    parts: &Parts,
+    form: &Form,
+) -> Result<Grantable<'a>, TokenRefusal> {
     let approved = match form.get("grant_type") {
         None if form.get("response_type") == Some("device_code") => {
             return device::begin(org, form).map(Grantable::Device);
@@ -91,7 +95,7 @@ fn examine<'a>(org: &'a Backend, parts: &Parts, form: &Form) -> Result<Grantable
         }
         Some("urn:ietf:params:oauth:grant-type:saml2-bearer") => saml::bearer(org, form),
         Some("assertion") => saml::web_single_sign_on(org, form),
-        _ => Err(Refusal::new(
+        _ => Err(TokenRefusal::new(
             "unsupported_grant_type",
             "grant type not supported",
         )),
@@ -100,16 +104,16 @@ fn examine<'a>(org: &'a Backend, parts: &Parts, form: &Form) -> Result<Grantable
 }
 
 impl Grantable<'_> {
-    fn grant(self, org: &Backend) -> Result<Value, Refusal> {
+    fn grant(self, org: &Backend) -> Result<Value, TokenRefusal> {
         let now = org.now();
         let (flow, tokens, nonce) = match self {
-            Self::Refresh(refresh) => (Flow::Consent, refresh.finish(now)?, None),
+            Self::Refresh(refresh) => (GrantKind::Consent, refresh.finish(now)?, None),
             Self::Session(Approved { flow, scope, nonce }) => {
                 let mut state = org.state();
                 let mint = state.mint(now);
                 let sessions = &mut state.sessions;
                 let tokens = match (flow, &scope) {
-                    (Flow::Consent, Some(scope)) => sessions.authorize(scope, &mint),
+                    (GrantKind::Consent, Some(scope)) => sessions.authorize(scope, &mint),
                     _ => sessions.begin_lone_session(scope.as_deref(), &mint),
                 };
                 (flow, tokens, nonce)
@@ -122,22 +126,22 @@ impl Grantable<'_> {
     }
 }
 
-fn client_credentials(org: &Backend, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
-    authenticate(org, parts, form, Secret::Required)?;
+fn client_credentials(org: &Backend, parts: &Parts, form: &Form) -> Result<Approved, TokenRefusal> {
+    authenticate(org, parts, form, SecretRule::Required)?;
     if org.state().app.on_shared_host {
-        return Err(Refusal::wrong_host());
+        return Err(TokenRefusal::wrong_host());
     }
     org.state().user.check_active()?;
-    Ok(Approved::new(Flow::ClientCredentials, "api"))
+    Ok(Approved::new(GrantKind::ClientCredentials, "api"))
 }
 
 /// The username-password flow (RFC 6749 §4.3).
-fn password(org: &Backend, parts: &Parts, form: &Form) -> Result<Approved, Refusal> {
-    authenticate(org, parts, form, Secret::Required)?;
-    let required = |name: &str| form.get(name).ok_or_else(|| Refusal::missing(name));
+fn password(org: &Backend, parts: &Parts, form: &Form) -> Result<Approved, TokenRefusal> {
+    authenticate(org, parts, form, SecretRule::Required)?;
+    let required = |name: &str| form.get(name).ok_or_else(|| TokenRefusal::missing(name));
     let (username, password) = (required("username")?, required("password")?);
     let mut state = org.state();
-    let failure = || Refusal::invalid_grant("authentication failure");
+    let failure = || TokenRefusal::invalid_grant("authentication failure");
     if state.app.password_flow_blocked {
         return Err(failure());
     }
@@ -146,7 +150,7 @@ fn password(org: &Backend, parts: &Parts, form: &Form) -> Result<Approved, Refus
         return Err(failure());
     }
     Ok(Approved {
-        flow: Flow::Password,
+        flow: GrantKind::Password,
         scope: None,
         nonce: None,
     })

@@ -11,7 +11,7 @@ mod refusal;
 mod saml;
 mod success;
 
-pub(crate) use client::{Secret, authenticate};
+pub(crate) use client::{SecretRule, authenticate};
 pub(crate) use endpoint::answer;
-pub(crate) use refusal::Refusal;
-pub(crate) use success::{Flow, fields};
+pub(crate) use refusal::TokenRefusal;
+pub(crate) use success::{GrantKind, fields};

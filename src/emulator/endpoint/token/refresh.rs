@@ -2,8 +2,8 @@
 
 use http::request::Parts;
 
-use super::client::{Secret, authenticate};
-use super::refusal::Refusal;
+use super::client::{SecretRule, authenticate};
+use super::refusal::TokenRefusal;
 use crate::emulator::state::backend::Backend;
 use crate::emulator::state::sessions::{NewTokens, RefreshRefusal};
 use crate::emulator::wire::form::Form;
@@ -16,11 +16,15 @@ pub(super) struct RefreshInProcess<'a> {
 }
 
 impl<'a> RefreshInProcess<'a> {
-    pub(super) fn begin(org: &'a Backend, parts: &Parts, form: &Form) -> Result<Self, Refusal> {
-        authenticate(org, parts, form, Secret::AsSetUp)?;
+    pub(super) fn begin(
+        org: &'a Backend,
+        parts: &Parts,
+        form: &Form,
+    ) -> Result<Self, TokenRefusal> {
+        authenticate(org, parts, form, SecretRule::AsSetUp)?;
         let token = form
             .get("refresh_token")
-            .ok_or_else(|| Refusal::missing("refresh_token"))?;
+            .ok_or_else(|| TokenRefusal::missing("refresh_token"))?;
         let mut state = org.state();
         state.user.check_active()?;
         let description = match state.sessions.begin_refresh(token) {
@@ -38,17 +42,17 @@ impl<'a> RefreshInProcess<'a> {
                 "token request is already being processed"
             }
         };
-        Err(Refusal::invalid_grant(description))
+        Err(TokenRefusal::invalid_grant(description))
     }
 
-    pub(super) fn finish(self, now: u64) -> Result<NewTokens, Refusal> {
+    pub(super) fn finish(self, now: u64) -> Result<NewTokens, TokenRefusal> {
         let mut state = self.org.state();
         let rotate = state.rotate_refresh_tokens;
         let mint = state.mint(now);
         let tokens = state.sessions.finish_refresh(&self.token, rotate, &mint);
         // The guard is let go before `self` is dropped, which locks again.
         drop(state);
-        tokens.ok_or_else(|| Refusal::invalid_grant("expired access/refresh token"))
+        tokens.ok_or_else(|| TokenRefusal::invalid_grant("expired access/refresh token"))
     }
 }
 

@@ -5,16 +5,16 @@ use std::borrow::Cow;
 use http::StatusCode;
 
 use crate::emulator::state::user::LoginRefusal;
-use crate::emulator::wire::answer::{self, Answer};
+use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::form::Duplicate;
 
 /// `error` and `error_description` (RFC 6749 §5.2).
-pub(crate) struct Refusal {
+pub(crate) struct TokenRefusal {
     pub(crate) error: &'static str,
     pub(crate) description: Cow<'static, str>,
 }
 
-impl Refusal {
+impl TokenRefusal {
     pub(crate) fn new(error: &'static str, description: impl Into<Cow<'static, str>>) -> Self {
         Self {
             error,
@@ -47,18 +47,18 @@ impl Refusal {
         Self::invalid_grant("request not supported on this domain")
     }
 
-    pub(crate) fn answer(&self) -> Answer {
+    pub(crate) fn answer(&self) -> HttpAnswer {
         answer::token_error(StatusCode::BAD_REQUEST, self.error, &self.description)
     }
 }
 
-impl From<Duplicate> for Refusal {
+impl From<Duplicate> for TokenRefusal {
     fn from(Duplicate(name): Duplicate) -> Self {
         Self::new("invalid_request", format!("duplicate parameter: {name}"))
     }
 }
 
-impl From<LoginRefusal> for Refusal {
+impl From<LoginRefusal> for TokenRefusal {
     fn from(refusal: LoginRefusal) -> Self {
         match refusal {
             LoginRefusal::Invalid => Self::invalid_grant("authentication failure"),

@@ -7,8 +7,8 @@ use quick_xml::events::Event;
 
 use super::approved::Approved;
 use super::assertion::admit;
-use super::refusal::Refusal;
-use super::success::Flow;
+use super::refusal::TokenRefusal;
+use super::success::GrantKind;
 use crate::emulator::state::backend::Backend;
 use crate::emulator::wire::form::Form;
 
@@ -16,15 +16,15 @@ use crate::emulator::wire::form::Form;
 const ENTITY_ID: &str = "https://saml.salesforce.com";
 
 /// The SAML bearer assertion flow (RFC 7522 §2.1).
-pub(super) fn bearer(org: &Backend, form: &Form) -> Result<Approved, Refusal> {
+pub(super) fn bearer(org: &Backend, form: &Form) -> Result<Approved, TokenRefusal> {
     approve(org, form)
 }
 
 /// The SAML assertion flow, which knows no app.
-pub(super) fn web_single_sign_on(org: &Backend, form: &Form) -> Result<Approved, Refusal> {
+pub(super) fn web_single_sign_on(org: &Backend, form: &Form) -> Result<Approved, TokenRefusal> {
     let kind = "urn:oasis:names:tc:SAML:2.0:profiles:SSO:browser";
     if form.get("assertion_type") != Some(kind) {
-        return Err(Refusal::new(
+        return Err(TokenRefusal::new(
             "invalid_assertion_type",
             "assertion_type not supported",
         ));
@@ -32,22 +32,22 @@ pub(super) fn web_single_sign_on(org: &Backend, form: &Form) -> Result<Approved,
     approve(org, form)
 }
 
-fn approve(org: &Backend, form: &Form) -> Result<Approved, Refusal> {
+fn approve(org: &Backend, form: &Form) -> Result<Approved, TokenRefusal> {
     let encoded = form
         .get("assertion")
-        .ok_or_else(|| Refusal::missing("assertion"))?;
-    let invalid = || Refusal::invalid_grant("invalid assertion");
+        .ok_or_else(|| TokenRefusal::missing("assertion"))?;
+    let invalid = || TokenRefusal::invalid_grant("invalid assertion");
     let document = decode(encoded).ok_or_else(invalid)?;
-    let assertion = Assertion::read(&document).ok_or_else(invalid)?;
+    let assertion = SamlAssertion::read(&document).ok_or_else(invalid)?;
     let mut state = org.state();
     if let Some(audience) = &assertion.audience
         && audience != ENTITY_ID
         && *audience != state.login_url
     {
-        return Err(Refusal::invalid_grant("Audience validation failed"));
+        return Err(TokenRefusal::invalid_grant("Audience validation failed"));
     }
     admit(&mut state, Some(&assertion.name_id))?;
-    Ok(Approved::new(Flow::Assertion, "web openid api id"))
+    Ok(Approved::new(GrantKind::Assertion, "web openid api id"))
 }
 
 /// Base64 of either alphabet, padded or not: the two flows differ in it.
@@ -61,12 +61,12 @@ fn decode(encoded: &str) -> Option<String> {
 
 /// What an assertion says about its subject.
 #[derive(Debug, PartialEq, Eq)]
-struct Assertion {
+struct SamlAssertion {
     name_id: String,
     audience: Option<String>,
 }
 
-impl Assertion {
+impl SamlAssertion {
     /// The first `NameID` and `Audience` within an `Assertion` element.
     fn read(document: &str) -> Option<Self> {
         let mut reader = Reader::from_str(document);
@@ -106,11 +106,11 @@ mod tests {
              <saml:NameID>user@example.com</saml:NameID></saml:Subject><saml:Conditions>\
              <saml:AudienceRestriction><saml:Audience>https://saml.salesforce.com</saml:Audience>\
              </saml:AudienceRestriction></saml:Conditions></saml:Assertion>";
-        let assertion = Assertion {
+        let assertion = SamlAssertion {
             name_id: "user@example.com".to_owned(),
             audience: Some(ENTITY_ID.to_owned()),
         };
-        assert_eq!(Assertion::read(document), Some(assertion));
+        assert_eq!(SamlAssertion::read(document), Some(assertion));
         for broken in [
             "",
             "user@example.com",
@@ -119,7 +119,7 @@ mod tests {
             "<Assertion><NameID>user@example.com</NameID>",
             "<Assertion><NameID>user@example.com</Assertion>",
         ] {
-            assert_eq!(Assertion::read(broken), None, "{broken}");
+            assert_eq!(SamlAssertion::read(broken), None, "{broken}");
         }
     }
 }

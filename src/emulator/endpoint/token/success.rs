@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::emulator::state::State;
+use crate::emulator::state::OrgState;
 use crate::emulator::state::app::{CLIENT_ID, CLIENT_SECRET};
 use crate::emulator::state::keys::{KID, Key};
 use crate::emulator::state::sessions::NewTokens;
@@ -16,7 +16,7 @@ const ID_TOKEN_LIFETIME: u64 = 120;
 
 /// What a token answer goes back to: it decides about the fields.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flow {
+pub(crate) enum GrantKind {
     /// A user's consent, or a refresh of it.
     Consent,
     /// A signed statement about the user: neither `signature` nor `issued_at`.
@@ -28,8 +28,8 @@ pub(crate) enum Flow {
 
 /// The fields of the answer that brings `tokens`.
 pub(crate) fn fields(
-    state: &State,
-    flow: Flow,
+    state: &OrgState,
+    flow: GrantKind,
     tokens: NewTokens,
     nonce: Option<&str>,
     now: u64,
@@ -41,7 +41,7 @@ pub(crate) fn fields(
         "id": id,
         "token_type": "Bearer",
     });
-    if flow != Flow::Assertion {
+    if flow != GrantKind::Assertion {
         let issued_at = tokens.issued_at.to_string();
         body["signature"] = signature::sign(CLIENT_SECRET, &id, &issued_at).into();
         body["issued_at"] = issued_at.into();
@@ -53,7 +53,7 @@ pub(crate) fn fields(
         body["refresh_token"] = refresh_token.into();
     }
     if let Some(scope) = tokens.scope {
-        if flow == Flow::Consent && scope::has(&scope, "openid") {
+        if flow == GrantKind::Consent && scope::has(&scope, "openid") {
             let issuer = &state.login_url;
             body["id_token"] = id_token(issuer, &id, &tokens.access_token, nonce, now).into();
         }
