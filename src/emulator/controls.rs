@@ -1,4 +1,4 @@
-//! The levers of the org, for programs that can only reach it over HTTP.
+//! The controls of the org over HTTP, for programs that do not link the crate.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use super::wire::answer::{self, HttpAnswer};
 use super::wire::receive::collect;
 use crate::error::BoxError;
 
-/// The control that `path` names, if the org has controls.
+/// The name of the control that `path` leads to. `None` if the org exposes no controls.
 pub(super) fn named<'a>(org: &Org, path: &'a str) -> Option<&'a str> {
     let name = path.strip_prefix("/emulator/")?;
     org.backend().state().controls_exposed.then_some(name)
 }
 
-/// Answers a request to the control of this name.
+/// Answers a request to the control `name`.
 pub(super) async fn answer<B>(
     org: &Org,
     parts: &Parts,
@@ -37,11 +37,11 @@ where
         (&Method::GET, "stats") => {
             serde_json::to_value(org.counters()).map_err(|error| error.to_string())
         }
-        (&Method::POST, _) => Lever::read(name, &body).and_then(|lever| lever.pull(org)),
+        (&Method::POST, _) => Control::read(name, &body).and_then(|control| control.apply(org)),
         (method, _) => return Ok(answer::method_not_allowed(method, "GET,POST")),
     };
     Ok(match used {
-        Ok(told) => answer::json(StatusCode::OK, &told),
+        Ok(result) => answer::json(StatusCode::OK, &result),
         Err(problem) => {
             let message = json!({ "message": problem });
             answer::json(StatusCode::BAD_REQUEST, &message)
@@ -49,10 +49,10 @@ where
     })
 }
 
-/// One method of the org each, with its parameters.
+/// One method of the org per variant, with its parameters.
 #[derive(Deserialize)]
-#[serde(tag = "lever", rename_all = "kebab-case", deny_unknown_fields)]
-enum Lever {
+#[serde(tag = "control", rename_all = "kebab-case", deny_unknown_fields)]
+enum Control {
     ActAsSharedLoginHost { shared: bool },
     AddRedirectUri { uri: String },
     AnswerEarly { bytes: Option<usize> },
@@ -85,20 +85,20 @@ enum Lever {
     UnlockUser {},
 }
 
-impl Lever {
+impl Control {
     fn read(name: &str, body: &[u8]) -> Result<Self, String> {
-        // No body at all is as good as an empty object.
+        // An empty body counts as an empty object.
         let body = if body.is_empty() { b"{}" } else { body };
         let read = || {
             let mut order: Map<String, Value> = serde_json::from_slice(body)?;
-            order.insert("lever".to_owned(), name.into());
+            order.insert("control".to_owned(), name.into());
             serde_json::from_value(order.into())
         };
         read().map_err(|error: serde_json::Error| error.to_string())
     }
 
-    /// Pulls the lever and says what came of it.
-    fn pull(self, org: &Org) -> Result<Value, String> {
+    /// Calls the method and returns the answer.
+    fn apply(self, org: &Org) -> Result<Value, String> {
         match self {
             Self::Approve { authorize_url } => return redirect(org.approve(&authorize_url)),
             Self::Deny { authorize_url } => return redirect(org.deny(&authorize_url)),
@@ -151,7 +151,7 @@ fn known(known: bool) -> Result<Value, String> {
     }
 }
 
-/// The side of the org that a fault is on.
+/// The part of the org that gets a fault.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum FaultTarget {
@@ -172,7 +172,7 @@ impl FaultTarget {
     }
 }
 
-/// A [`Fault`], as JSON says it.
+/// The JSON form of a [`Fault`].
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum FaultOrder {

@@ -1,4 +1,4 @@
-//! Faults an org can be told to have.
+//! Faults that a test can give an org.
 
 use std::io;
 use std::time::Duration;
@@ -9,27 +9,28 @@ use tokio::sync::watch;
 use super::wire::answer::{self, HttpAnswer};
 use crate::error::BoxError;
 
-/// What goes wrong with calls to one part of an [`Org`](super::Org).
+/// The fault of one part of an [`Org`](super::Org).
 ///
 /// Set with [`Org::on_token`](super::Org::on_token), [`Org::on_revoke`](super::Org::on_revoke),
-/// [`Org::on_data`](super::Org::on_data) and [`Org::on_soap_login`](super::Org::on_soap_login). The
-/// fault in force when a call arrives is that call's fault, however long it takes. What the org
-/// decides on arrival (is this session good, is this refresh token already in use, is this the
-/// password) is decided before the fault makes the call wait: an authorization code is spent by
-/// then, a refresh token is not.
+/// [`Org::on_data`](super::Org::on_data) and [`Org::on_soap_login`](super::Org::on_soap_login).
+///
+/// A call keeps the fault that was set when it arrived, however long it takes. The org checks
+/// sessions, refresh tokens and passwords on arrival, before the fault makes the call wait. By then
+/// an authorization code is spent, and a refresh token is not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Nothing goes wrong: the default. Setting it also releases the calls that [hang](Fault::Hang).
+    /// Nothing goes wrong. This is the default. Setting it also releases the calls that
+    /// [hang](Fault::Hang).
     #[default]
     None,
-    /// Every answer takes this long, a refusal too, on tokio's clock. A refresh token is being
-    /// processed from the arrival on, and is spent at the end of the delay.
+    /// Every answer takes this long, refusals included, on tokio's clock. The org processes a
+    /// refresh token from the arrival of the call and spends it after the delay.
     Delay(Duration),
-    /// The call is not answered until the fault is set to [`Fault::None`]; then it goes on as if
-    /// nothing had been wrong. A caller that gives up leaves its refresh token unspent.
+    /// The call gets no answer until the fault is set to [`Fault::None`]. Then it continues as
+    /// usual. A caller that gives up leaves its refresh token unspent.
     Hang,
-    /// The call is refused, and neither spends a refresh token nor uses a session.
+    /// The org refuses the call. It spends no refresh token and uses no session.
     #[non_exhaustive]
     Refuse {
         /// The status of the answer.
@@ -40,17 +41,17 @@ pub enum Fault {
         /// SOAP fault.
         description: String,
     },
-    /// The call is refused with the maintenance page: status 503 and an HTML body. It neither spends
-    /// a refresh token nor uses a session.
+    /// The org answers with the maintenance page: status 503 and an HTML body. It spends no refresh
+    /// token and uses no session.
     Maintenance,
-    /// The call is carried out and its answer is lost: the refresh token is spent, the record is
-    /// created, and the caller gets an error. Over a connection that is the end of the connection
-    /// (HTTP/1.1) or of the stream (HTTP/2).
+    /// The org carries out the call and loses the answer. The refresh token is spent, or the record
+    /// created, and the caller gets an error. That error ends the connection (HTTP/1.1) or the
+    /// stream (HTTP/2).
     LoseAnswer,
 }
 
 impl Fault {
-    /// A [`Fault::Refuse`].
+    /// Makes a [`Fault::Refuse`].
     ///
     /// ```
     /// use http::StatusCode;
@@ -76,15 +77,15 @@ impl Fault {
     }
 }
 
-/// Holds the fault of one part of the org.
+/// The fault of one part of the org.
 pub(super) struct FaultSwitch {
     setting: watch::Sender<FaultSetting>,
 }
 
 struct FaultSetting {
     fault: Fault,
-    /// How often hanging calls were released. Counted, because a watch keeps only the newest value:
-    /// `None` followed at once by `Hang` must still release the calls that hang.
+    /// How often hanging calls were released. A counter, because a watch keeps only its newest
+    /// value: `None` followed at once by `Hang` must still release the hanging calls.
     releases: u64,
 }
 
@@ -107,7 +108,7 @@ impl FaultSwitch {
         });
     }
 
-    /// The fault that a call arriving now meets.
+    /// The fault for a call that arrives now.
     pub(super) fn meet(&self) -> MetFault {
         let setting = self.setting.borrow();
         MetFault {
@@ -117,16 +118,16 @@ impl FaultSwitch {
     }
 }
 
-/// The fault one call has met.
+/// The fault of one call.
 pub(super) struct MetFault {
     pub(super) fault: Fault,
-    /// The count at the arrival.
+    /// `FaultSetting::releases` when the call arrived.
     releases: u64,
 }
 
 impl MetFault {
-    /// The answer to a call that the fault refuses without looking at it. `write` gives a refusal the form that the
-    /// endpoint has for them.
+    /// The answer to a call that the fault refuses without looking at it. `write` gives the refusal
+    /// the form of the endpoint.
     pub(super) fn refusal(
         &self,
         write: impl FnOnce(StatusCode, &str, &str) -> HttpAnswer,
@@ -142,21 +143,21 @@ impl MetFault {
         }
     }
 
-    /// Waits as long as the fault asks for.
+    /// Waits as long as the fault demands.
     pub(super) async fn wait(&self, switch: &FaultSwitch) {
         match self.fault {
             Fault::Delay(delay) => tokio::time::sleep(delay).await,
             Fault::Hang => {
                 let mut setting = switch.setting.subscribe();
                 let released = setting.wait_for(|setting| setting.releases != self.releases);
-                // It fails only when the switch is gone, and the caller keeps the org alive.
+                // An error would mean that the switch is gone, but the caller keeps the org alive.
                 let _ = released.await;
             }
             _ => {}
         }
     }
 
-    /// `answer`, unless it gets lost on its way back.
+    /// Returns `answer`, or an error if the fault loses it.
     pub(super) fn deliver(&self, answer: HttpAnswer) -> Result<HttpAnswer, BoxError> {
         if self.fault == Fault::LoseAnswer {
             let lost = io::Error::new(io::ErrorKind::ConnectionReset, "the answer was lost");

@@ -1,10 +1,10 @@
-//! What a user's consent yields.
+//! The result of a user's consent.
 
 use std::fmt;
 
-/// What a user's consent yields: a session, and the refresh token to begin the next one with.
+/// A session and the refresh token to start the next one with.
 ///
-/// Made by [`Org::authorize`](super::Org::authorize). `Debug` prints neither token.
+/// [`Org::authorize`](super::Org::authorize) makes it. `Debug` prints neither token.
 ///
 /// ```
 /// use tower_salesforce_auth::{Session, emulator::Org};
@@ -26,12 +26,12 @@ impl Grant {
         &self.access_token
     }
 
-    /// The first refresh token of the family.
+    /// The first refresh token of the lineage.
     pub fn refresh_token(&self) -> &str {
         &self.refresh_token
     }
 
-    /// Where to send data calls: the org's instance URL at the time of the consent.
+    /// The base URL of data calls: the instance URL of the org at the time of the consent.
     pub fn instance_url(&self) -> &str {
         &self.instance_url
     }

@@ -1,4 +1,4 @@
-//! A server on loopback. Knows no org.
+//! An HTTP server on loopback for any service.
 
 use std::io;
 use std::mem;
@@ -21,13 +21,13 @@ use tower_service::Service;
 
 use crate::error::BoxError;
 
-/// Connections that may wait to be accepted: thousands of clients may connect at the same moment.
+/// The length of the accept queue. Thousands of clients may connect at the same moment.
 const BACKLOG: u32 = 16_384;
 
 /// The largest flow-control window there is (RFC 9113 §6.9.1).
 const LARGEST_WINDOW: u32 = (1 << 31) - 1;
 
-/// How long to leave the listener alone after it failed, for want of file descriptors as a rule.
+/// The pause after a failed `accept`, most often for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -40,15 +40,15 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     } else {
         TcpSocket::new_v6()?
     };
-    // A port of choice is to be had again at once. On Windows it always is, and the option would
-    // let others take it as well.
+    // A fixed port must be free again at once. Windows does that anyway, and there the option would
+    // let other processes share the port.
     #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Serves `service`, and calls `accepted` for each connection.
+/// Serves `service`, and calls `accepted` once for each connection.
 pub(super) fn serve<S>(
     listener: TcpListener,
     url: String,
@@ -69,24 +69,24 @@ where
     }
 }
 
-/// An org being served on loopback. Dropping it ends that, as [`shutdown`](Self::shutdown) does.
+/// An org served on loopback. Dropping it ends the server, as [`shutdown`](Self::shutdown) does.
 #[derive(Debug)]
 #[must_use = "the org is no longer served when this is dropped"]
 pub struct Served {
     url: String,
-    /// Never sent on: dropping it is the signal.
+    /// Dropping the sender is the stop signal. It never sends.
     _stop: oneshot::Sender<()>,
     accepting: JoinHandle<()>,
 }
 
 impl Served {
-    /// `http://127.0.0.1:PORT`, or what else it was served on, without a slash at the end.
+    /// The URL of the server, for example `http://127.0.0.1:PORT`, without a slash at the end.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Stops accepting, ends all connections at once, and returns when they are closed. Calls that
-    /// are not answered by then never will be.
+    /// Stops accepting, ends all connections at once, and returns when they are closed. Calls
+    /// without an answer by then never get one.
     pub async fn shutdown(self) {
         let Self {
             _stop: stop,
@@ -94,7 +94,7 @@ impl Served {
             ..
         } = self;
         drop(stop);
-        // An error would be a panic of the task, and there is nobody to tell.
+        // An error means that the task panicked. `shutdown` has no way to report that.
         let _ = accepting.await;
     }
 }
@@ -132,13 +132,12 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
-    // Small answers on a warm connection would otherwise wait for the peer's delayed ACK.
+    // Without it, small answers on a warm connection wait for the peer's delayed ACK.
     let _ = stream.set_nodelay(true);
     let mut builder = auto::Builder::new(tasks);
-    // The defaults protect a server from its clients. Here the client is the one under test: on one
-    // connection it may open and abandon as many streams as it likes, and send on all of them at
-    // once. (With a small window, thousands of bodies arrive in scraps, which h2 takes for an
-    // attack.)
+    // The defaults protect a server from its clients, but here the client is under test. It may
+    // open, abandon and use any number of streams at once on one connection. (With a small window,
+    // thousands of bodies arrive in scraps, and h2 takes that for an attack.)
     builder
         .http2()
         .initial_connection_window_size(LARGEST_WINDOW)
@@ -146,23 +145,23 @@ where
         .max_pending_accept_reset_streams(usize::MAX)
         .max_local_error_reset_streams(None);
     let service = TowerToHyperService::new(service);
-    // A connection that ends in an error is the client's to notice.
+    // The client sees an error of its connection itself.
     let _ = builder
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }
 
-/// Everything that runs for one served org: its connections, and the streams of its HTTP/2
-/// connections, which would outlive them for a moment if they were only spawned.
+/// The running tasks of one server: its connections and their HTTP/2 streams. A stream that was
+/// only spawned would outlive its connection for a moment.
 #[derive(Clone, Default)]
 struct Tasks {
     running: Arc<Mutex<JoinSet<()>>>,
 }
 
 impl Tasks {
-    /// Ends all tasks and waits until they are gone.
+    /// Aborts all tasks and waits until they have ended.
     async fn end(&self) {
-        // A connection that is being polled right now can still begin a stream: look again.
+        // A connection that is polled right now can still begin a stream, so look again.
         loop {
             let mut running = mem::take(&mut *self.running());
             if running.is_empty() {
@@ -184,7 +183,7 @@ where
 {
     fn execute(&self, task: F) {
         let mut running = self.running();
-        // Forgets those that have ended, which is cheap when done every time.
+        // Forgetting ended tasks is cheap when done every time.
         while running.try_join_next().is_some() {}
         running.spawn(task);
     }

@@ -1,4 +1,4 @@
-//! The org as a service.
+//! `Org` as a tower service: routes each request to its endpoint.
 
 use std::fmt;
 use std::pin::Pin;
@@ -44,8 +44,9 @@ where
 
 /// The answer of an [`Org`] to one request.
 ///
-/// The request arrives when the future is first polled. Dropping it is what a broken connection is
-/// to a real org, except that a refresh token whose request was not answered yet stays good.
+/// The request arrives when the future is first polled. Dropping the future acts like a broken
+/// connection to a real org, with one exception: an unanswered refresh request leaves its refresh
+/// token valid.
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture {
     answer: Pin<Box<dyn Future<Output = Result<HttpAnswer, BoxError>> + Send>>,
@@ -71,7 +72,7 @@ where
     B::Error: Into<BoxError>,
 {
     let (parts, body) = request.into_parts();
-    // What is done to the org is not among the things that it sees.
+    // Controls come first, because the counters leave out requests to them.
     if let Some(name) = controls::named(&org, parts.uri.path()) {
         return controls::answer(&org, &parts, name, body).await;
     }
@@ -100,7 +101,7 @@ where
     }
 }
 
-/// Where a path leads.
+/// The endpoint that a path leads to.
 enum OrgRoute<'a> {
     Authorize,
     Token,
@@ -111,12 +112,12 @@ enum OrgRoute<'a> {
     Connect,
     Keys,
     Discovery,
-    /// What follows `/id/`.
+    /// The rest of the path after `/id/`.
     Identity(&'a str),
     Versions,
-    /// A data call, and what follows `/services/data/` in its path.
+    /// A data call, with the rest of the path after `/services/data/`.
     Data(&'a str),
-    /// What follows `/services/async/`.
+    /// The rest of the path after `/services/async/`.
     Bulk(&'a str),
     Soap(soap::SoapEndpoint<'a>),
     Nowhere,
@@ -134,7 +135,7 @@ impl<'a> OrgRoute<'a> {
         if let Some(path) = path.strip_prefix("/services/data/") {
             Self::Data(path)
         } else if path.starts_with("/services/apexrest/") {
-            // No class is there: once the session was looked at, it is found to be nothing.
+            // The org has no Apex class. The endpoint checks the session and then answers 404.
             Self::Data("")
         } else if let Some(path) = path.strip_prefix("/services/async/") {
             Self::Bulk(path)
@@ -147,7 +148,7 @@ impl<'a> OrgRoute<'a> {
         }
     }
 
-    /// The endpoints that sites have too, below the path of the site.
+    /// The endpoints that exist at the org and below the path of each site.
     fn of_oauth(path: &str) -> Option<Self> {
         let (site, endpoint) = path.split_once("/services/oauth2/")?;
         if site.rfind('/').is_some_and(|slash| slash != 0) {

@@ -1,4 +1,4 @@
-//! Bulk API 1.0: as much of it as it takes to see a session end there.
+//! Bulk API 1.0: enough of it to see a session end there.
 
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::request::Parts;
@@ -19,10 +19,10 @@ use crate::error::BoxError;
 
 const NAMESPACE: &str = "http://www.force.com/2009/06/asyncapi/dataload";
 
-/// The id of every job: nothing is ever added to one.
+/// The id of every job. One is enough, because jobs get no content.
 const JOB_ID: &str = "750xx0000000001AAA";
 
-/// Answers a call whose path goes on with `path` after `/services/async/`.
+/// Answers a call to the path that continues with `path` after `/services/async/`.
 pub(crate) async fn answer<B>(
     org: &Backend,
     parts: &Parts,
@@ -35,7 +35,7 @@ where
 {
     let fault = org.data_fault.meet();
     let form = BulkFormat::of(&parts.headers);
-    let refusal = turn_away(org, &parts.headers, form, &fault);
+    let refusal = reject(org, &parts.headers, form, &fault);
     let body = collect(body).await?;
     fault.wait(&org.data_fault).await;
     let answer = match refusal {
@@ -54,7 +54,7 @@ where
     fault.deliver(answer)
 }
 
-fn turn_away(
+fn reject(
     org: &Backend,
     headers: &HeaderMap,
     form: BulkFormat,
@@ -72,9 +72,9 @@ fn turn_away(
     }
     let session = headers.get("x-sfdc-session");
     let session = session.and_then(|session| session.to_str().ok());
-    let is_good = state.refusal_of_sessions.is_none()
+    let is_valid = state.refusal_of_sessions.is_none()
         && session.is_some_and(|session| state.sessions.spend_call(session, now));
-    if is_good {
+    if is_valid {
         counters.data_accepted += 1;
         return None;
     }
@@ -143,7 +143,7 @@ impl BulkJob {
     }
 }
 
-/// What the caller speaks, and is answered in.
+/// The format of the request and its answer.
 #[derive(Clone, Copy)]
 enum BulkFormat {
     Xml,
@@ -151,7 +151,7 @@ enum BulkFormat {
 }
 
 impl BulkFormat {
-    /// By the content type, or, where there is no content, by what is accepted. XML if it is not said.
+    /// Decides by `Content-Type`, then by `Accept`. Default: XML.
     fn of(headers: &HeaderMap) -> Self {
         let wanted = headers.get(CONTENT_TYPE).or_else(|| headers.get(ACCEPT));
         let wanted = wanted.and_then(|wanted| wanted.to_str().ok());

@@ -1,4 +1,4 @@
-//! Data calls: whether the session is good, and only then what is asked for.
+//! Data calls: checks the session first, and then answers the request.
 
 use http::HeaderMap;
 use http::header::{ACCEPT, AUTHORIZATION};
@@ -15,7 +15,7 @@ use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::receive::{collect, discard};
 use crate::error::BoxError;
 
-/// Answers a call whose path goes on with `path` after `/services/data/`.
+/// Answers a call to the path that continues with `path` after `/services/data/`.
 pub(crate) async fn answer<B>(
     org: &Backend,
     parts: &Parts,
@@ -27,7 +27,7 @@ where
     B::Error: Into<BoxError>,
 {
     let fault = org.data_fault.meet();
-    if let Some(refusal) = turn_away(org, &parts.headers, &fault) {
+    if let Some(refusal) = reject(org, &parts.headers, &fault) {
         discard(body, refusal.read_at_most).await?;
         fault.wait(&org.data_fault).await;
         return fault.deliver(refusal.answer);
@@ -48,19 +48,19 @@ where
             carry_out(org, parts, version, resource, &body)
         }
     };
-    rest::tell_usage(answer.headers_mut(), org.state().counters.data_accepted);
+    rest::report_usage(answer.headers_mut(), org.state().counters.data_accepted);
     fault.deliver(answer)
 }
 
-/// An answer given without looking at what was asked for.
+/// An answer that does not depend on the resource.
 struct EarlyAnswer {
     answer: HttpAnswer,
-    /// How much of the body to read before answering; `None` for all of it.
+    /// How much of the body to read before the answer. `None` for all of it.
     read_at_most: Option<usize>,
 }
 
-/// Decides, on arrival, whether the call is turned away.
-fn turn_away(org: &Backend, headers: &HeaderMap, fault: &MetFault) -> Option<EarlyAnswer> {
+/// Decides on arrival whether to reject the call.
+fn reject(org: &Backend, headers: &HeaderMap, fault: &MetFault) -> Option<EarlyAnswer> {
     let now = org.now();
     let mut state = org.state();
     let state = &mut *state;
@@ -95,8 +95,8 @@ fn turn_away(org: &Backend, headers: &HeaderMap, fault: &MetFault) -> Option<Ear
     })
 }
 
-/// The token of the one `Authorization` header there may be. Both schemes are Salesforce's:
-/// `OAuth` is the older one.
+/// The token of the `Authorization` header. `None` if there are two of them. Salesforce accepts two
+/// schemes; `OAuth` is the older one.
 pub(crate) fn access_token(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;
@@ -108,7 +108,7 @@ pub(crate) fn access_token(headers: &HeaderMap) -> Option<&str> {
     known.then_some(token)
 }
 
-/// Whether a token looks like a JWT and is none of the org's.
+/// Whether a token looks like a JWT that the org did not sign.
 fn is_bad_jwt(token: &str) -> bool {
     token.starts_with("eyJ") && Key::of_org().verify(token).is_none()
 }

@@ -1,4 +1,4 @@
-//! The `OpenID` Connect discovery document, and the keys it leads to (RFC 7517).
+//! The `OpenID` Connect discovery document, and the keys of the org (RFC 7517).
 
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -9,7 +9,7 @@ use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::jwt;
 use crate::emulator::wire::scope;
 
-/// `OpenID` Connect Discovery 1.0 §3. Names the endpoints that there are.
+/// The document (`OpenID` Connect Discovery 1.0 §3), with the endpoints that the org has.
 pub(crate) fn document(org: &Backend, method: &Method) -> HttpAnswer {
     if method != Method::GET {
         return answer::method_not_allowed(method, "GET");

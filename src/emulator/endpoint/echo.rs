@@ -1,4 +1,4 @@
-//! The echo: tells a client what the org received from it.
+//! The echo: reports to a client what the org received from it.
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -11,14 +11,14 @@ use crate::emulator::wire::digest::BodyDigest;
 use crate::emulator::wire::receive::receive;
 use crate::error::BoxError;
 
-/// What is told of a body.
+/// The reported facts about a body.
 pub(super) struct ReceivedBody {
     length: u64,
     sha256: String,
     trailers: HeaderMap,
 }
 
-/// Receives `body` without keeping it, so that its size does not matter.
+/// Receives `body` without keeping it, so its size does not matter.
 pub(super) async fn digest<B>(body: B) -> Result<ReceivedBody, BoxError>
 where
     B: Body,

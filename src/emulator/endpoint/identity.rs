@@ -1,4 +1,4 @@
-//! Who the user is: userinfo (`OpenID` Connect Core 1.0 §5.3) and the identity URL.
+//! The user's identity: userinfo (`OpenID` Connect Core 1.0 §5.3) and the identity URL.
 
 use http::request::Parts;
 use http::{Method, StatusCode};
@@ -45,7 +45,7 @@ pub(crate) fn userinfo(org: &Backend, parts: &Parts) -> HttpAnswer {
     answer::json(StatusCode::OK, &body)
 }
 
-/// Answers a request whose path goes on with `path` after `/id/`.
+/// Answers a request to the path that continues with `path` after `/id/`.
 pub(crate) fn identity(org: &Backend, parts: &Parts, path: &str) -> HttpAnswer {
     if let Some(refusal) = refuse(org, parts) {
         return refusal;
@@ -92,7 +92,7 @@ pub(crate) fn identity(org: &Backend, parts: &Parts, path: &str) -> HttpAnswer {
     answer::json(StatusCode::OK, &body)
 }
 
-/// Turns away who does not bring a good access token, in the way of these resources: 403, and a word.
+/// Rejects a request without a valid access token: 403 with one word, as these resources do.
 fn refuse(org: &Backend, parts: &Parts) -> Option<HttpAnswer> {
     let now = org.now();
     let mut state = org.state();
@@ -101,7 +101,7 @@ fn refuse(org: &Backend, parts: &Parts) -> Option<HttpAnswer> {
         return Some(answer::method_not_allowed(&parts.method, "GET,POST"));
     }
     let word = match access_token(&parts.headers) {
-        Some(token) if state.sessions.is_good(token, now) => return None,
+        Some(token) if state.sessions.is_valid(token, now) => return None,
         Some(_) => "Bad_OAuth_Token",
         None => "Missing_OAuth_Token",
     };
@@ -115,7 +115,7 @@ fn photos(instance: &str) -> Value {
     })
 }
 
-/// `{version}` stays as it is: the caller replaces it. SOAP URLs carry the 15-character id.
+/// The `urls` member. Callers replace `{version}` in it. SOAP URLs carry the 15-character id.
 fn urls(instance: &str) -> Value {
     let short_id = short_org_id();
     let soap = |api: &str| format!("{instance}/services/Soap/{api}/{{version}}/{short_id}");

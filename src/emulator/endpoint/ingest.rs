@@ -17,7 +17,8 @@ use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::receive::{collect, discard};
 use crate::error::BoxError;
 
-/// Answers a request whose path goes on with `path` after `jobs/ingest`, at this version of the API.
+/// Answers a request to the path that continues with `path` after `jobs/ingest`, at this API
+/// version.
 pub(super) async fn answer<B>(
     org: &Backend,
     parts: &Parts,
@@ -34,7 +35,7 @@ where
     Ok(carry_out(org, version, request))
 }
 
-/// What is asked for, once all of it has arrived.
+/// The parsed request, after all of it has arrived.
 enum IngestRequest {
     Create(JobOrder),
     Fill { id: String, content: Upload },

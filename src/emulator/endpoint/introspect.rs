@@ -12,10 +12,10 @@ use crate::emulator::state::user::USERNAME;
 use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::form::Form;
 
-/// How much longer an opaque session lasts if nobody uses it, in seconds: the default of an org.
+/// The lifetime of an unused opaque session in seconds: the default of an org.
 const INACTIVITY_TIMEOUT: u64 = 2 * 60 * 60;
 
-/// How far `nbf` lies before `iat`, in seconds.
+/// The distance from `nbf` to `iat` in seconds.
 const CLOCK_SKEW: u64 = 5;
 
 pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> HttpAnswer {

@@ -1,4 +1,4 @@
-//! The endpoints of the org: each answers the requests to one group of paths.
+//! The endpoints of the org. Each answers the requests to one group of paths.
 
 pub(super) mod authorize;
 pub(super) mod bulk;

@@ -1,4 +1,4 @@
-//! The REST resources, apart from the question whether the caller may ask.
+//! The REST resources. The session check is in `data.rs`.
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use serde_json::{Map, Value, json};
@@ -17,7 +17,7 @@ const VERSIONS: [(&str, &str); 4] = [
     ("Summer '26", "67.0"),
 ];
 
-/// What a path below `/services/data/` leads to.
+/// The resource of a path below `/services/data/`.
 #[derive(Clone, Copy)]
 pub(crate) enum Resource<'a> {
     Limits,
@@ -29,7 +29,7 @@ pub(crate) enum Resource<'a> {
         object: &'a str,
         id: &'a str,
     },
-    /// What follows `jobs/ingest`.
+    /// The rest of the path after `jobs/ingest`.
     Ingest {
         path: &'a str,
     },
@@ -37,7 +37,7 @@ pub(crate) enum Resource<'a> {
     Unknown,
 }
 
-/// The version and the resource that `path`, which begins after `/services/data/`, leads to.
+/// The version and the resource of `path`, which begins after `/services/data/`.
 pub(crate) fn resource(path: &str) -> (&str, Resource<'_>) {
     let (version, rest) = path.split_once('/').unwrap_or((path, ""));
     if !is_version(version) {
@@ -64,7 +64,7 @@ pub(crate) fn resource(path: &str) -> (&str, Resource<'_>) {
     (version, resource)
 }
 
-/// `v66.0` and the like: every version is served alike.
+/// Whether the segment is a version such as `v66.0`. The org treats all versions alike.
 fn is_version(segment: &str) -> bool {
     segment
         .strip_prefix('v')
@@ -74,7 +74,7 @@ fn is_version(segment: &str) -> bool {
         })
 }
 
-/// The list of API versions, the one resource that asks for no session.
+/// The list of API versions. It needs no session.
 pub(crate) fn versions(method: &Method) -> HttpAnswer {
     if !reads(method) {
         return answer::method_not_allowed(method, "GET,HEAD");
@@ -89,7 +89,7 @@ pub(crate) fn versions(method: &Method) -> HttpAnswer {
     answer::json(StatusCode::OK, &versions)
 }
 
-/// `DailyApiRequests`, after `used` calls.
+/// The `limits` resource: `DailyApiRequests`, after `used` calls.
 pub(crate) fn limits(method: &Method, used: u64) -> HttpAnswer {
     if !reads(method) {
         return answer::method_not_allowed(method, "GET,HEAD");
@@ -101,14 +101,14 @@ pub(crate) fn limits(method: &Method, used: u64) -> HttpAnswer {
     answer::json(StatusCode::OK, &json!({ "DailyApiRequests": requests }))
 }
 
-/// Tells the caller how many calls were used up; the REST API does so with every answer.
-pub(crate) fn tell_usage(headers: &mut HeaderMap, used: u64) {
+/// Reports the number of calls used, as the REST API does with every answer.
+pub(crate) fn report_usage(headers: &mut HeaderMap, used: u64) {
     if let Ok(usage) = HeaderValue::try_from(format!("api-usage={used}/{DAILY_API_REQUESTS}")) {
         headers.insert("sforce-limit-info", usage);
     }
 }
 
-/// Runs the query in `q`.
+/// Runs the query in the parameter `q`.
 pub(crate) fn query(method: &Method, uri: &Uri, version: &str, records: &Records) -> HttpAnswer {
     if !reads(method) {
         return answer::method_not_allowed(method, "GET,HEAD");
@@ -182,7 +182,7 @@ pub(crate) fn create(
     answer::json(StatusCode::CREATED, &body)
 }
 
-/// One record with all its fields.
+/// Returns one record with all its fields.
 pub(crate) fn record(
     method: &Method,
     version: &str,

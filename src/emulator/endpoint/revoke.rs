@@ -1,4 +1,4 @@
-//! The revocation endpoint (RFC 7009, in Salesforce's dialect).
+//! The revocation endpoint (RFC 7009, with the differences of Salesforce).
 
 use form_urlencoded::Serializer;
 use http::header::ACCEPT;
@@ -51,7 +51,8 @@ fn revoke(org: &Backend, parts: &Parts, body: &[u8]) -> HttpAnswer {
     )
 }
 
-/// Clients have been seen to read a form and to read JSON. Those that want JSON say so.
+/// Writes an error as JSON to clients that accept it, and as a form to the others. Both kinds of
+/// client exist.
 fn refuse(parts: &Parts, status: StatusCode, error: &str, description: &str) -> HttpAnswer {
     let accept = parts.headers.get(ACCEPT);
     let json = accept

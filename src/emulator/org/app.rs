@@ -1,18 +1,18 @@
-//! How the connected app is set up.
+//! The settings of the connected app.
 
 use super::Org;
 
-/// The connected app.
+/// Settings of the connected app.
 impl Org {
-    /// The callback of the connected app: the first, if it has several. The default is
+    /// The callback of the connected app: the first, if it has several. Default:
     /// `http://localhost:1717/OauthRedirect`.
     pub fn redirect_uri(&self) -> String {
         let state = self.state();
         state.app.redirect_uris.first().cloned().unwrap_or_default()
     }
 
-    /// Makes `uri` the one callback of the connected app. Authorization requests must name it
-    /// character for character.
+    /// Makes `uri` the only callback of the connected app. Authorization requests must repeat it
+    /// exactly.
     pub fn set_redirect_uri(&self, uri: impl Into<String>) {
         self.state().app.redirect_uris = vec![uri.into()];
     }
@@ -22,50 +22,50 @@ impl Org {
         self.state().app.redirect_uris.push(uri.into());
     }
 
-    /// Whether the app must authenticate itself for the web server flow, the device flow, token
-    /// exchange and a refresh. The default is `true`.
+    /// Whether the app must authenticate for the web server flow, the device flow, token exchange
+    /// and a refresh. Default: `true`.
     ///
-    /// With `false` the client id is enough. A secret that is sent all the same must be right.
+    /// With `false`, the client id is enough. A secret in the request must still be correct.
     pub fn require_secret(&self, required: bool) {
         self.state().app.requires_secret = required;
     }
 
-    /// Whether an authorization request must carry a `code_challenge` (RFC 7636). The default is
-    /// `false`: one that comes is checked, and none need come.
+    /// Whether an authorization request must carry a `code_challenge` (RFC 7636). Default: `false`.
+    /// A challenge in the request is checked either way.
     pub fn require_pkce(&self, required: bool) {
         self.state().app.requires_pkce = required;
     }
 
-    /// Whether an administrator has approved the app for the user. The default is `true`.
+    /// Whether an administrator has approved the app for the user. Default: `true`.
     ///
-    /// With `false`, the flows without a user present (JWT bearer, SAML bearer, token exchange) are
-    /// refused with `user hasn't approved this consumer` while there is no refresh token by which
-    /// the user has approved the app before.
+    /// With `false`, the flows without a user (JWT bearer, SAML bearer, token exchange) need a
+    /// valid refresh token by which the user approved the app. Otherwise, the org refuses them with
+    /// `user hasn't approved this consumer`.
     pub fn preauthorize(&self, preauthorize: bool) {
         self.state().app.preauthorized = preauthorize;
     }
 
-    /// Whether the org blocks the username-password flow, as new orgs do. The default is `false`.
+    /// Whether the org blocks the username-password flow, as new orgs do. Default: `false`.
     pub fn block_password_flow(&self, block: bool) {
         self.state().app.password_flow_blocked = block;
     }
 
-    /// Whether access tokens issued from now on are JWTs. The default is `false`: they are opaque.
+    /// Whether new access tokens are JWTs. Default: `false`, which makes them opaque.
     ///
-    /// A JWT-based access token ends 30 minutes after it was issued, by the org's
+    /// A JWT-based access token ends 30 minutes after its issue, by the org's
     /// [clock](Self::set_clock). The sessions of the password flow stay opaque.
     pub fn issue_jwt_access_tokens(&self, issue: bool) {
         self.state().app.issues_jwts = issue;
     }
 
     /// Whether the org refuses what `login.salesforce.com` refuses: the client credentials flow and
-    /// token exchange, which need the org's own host. The default is `false`.
+    /// token exchange, which need the org's own host. Default: `false`.
     pub fn act_as_shared_login_host(&self, shared: bool) {
         self.state().app.on_shared_host = shared;
     }
 
-    /// Lets `subject_token` stand for the user in a token exchange, as a token exchange handler
-    /// (an Apex class of the org) would decide. There is none by default.
+    /// Accepts `subject_token` for the user in a token exchange. It takes the place of the org's
+    /// token exchange handler, an Apex class. By default the org accepts no token.
     pub fn trust_subject_token(&self, subject_token: impl Into<String>) {
         self.state().app.subject_tokens.push(subject_token.into());
     }

@@ -1,4 +1,4 @@
-//! The clock that the org lives by.
+//! The clock of the org.
 
 use std::time::SystemTime;
 
@@ -6,11 +6,11 @@ use super::Org;
 use crate::emulator::state::clock::OrgClock;
 
 impl Org {
-    /// Makes the org live by another clock. The default is the clock of the machine.
+    /// Sets the clock of the org. Default: the clock of the machine.
     ///
-    /// The org looks at it where time is part of the protocol: the lifetimes of authorization codes,
-    /// device codes, assertions and JWT-based access tokens, and the times in ID tokens and
-    /// introspection answers.
+    /// The org reads it where time is part of the protocol. These are the lifetimes of
+    /// authorization codes, device codes, assertions and JWT-based access tokens, and the times in
+    /// ID tokens and introspection answers.
     ///
     /// ```
     /// use std::time::{Duration, UNIX_EPOCH};

@@ -1,21 +1,21 @@
-//! The key that the connected app signs with.
+//! The key of the connected app.
 
 use super::Org;
 use crate::emulator::state::keys::Key;
 
-/// The keys of the connected app.
+/// The key of the connected app.
 impl Org {
-    /// The private key that belongs to the certificate of the connected app: RSA, 2048 bits, as
-    /// PKCS#8 PEM (`BEGIN PRIVATE KEY`).
+    /// The private key for the certificate of the connected app: RSA, 2048 bits, as PKCS#8 PEM
+    /// (`BEGIN PRIVATE KEY`).
     ///
-    /// Signs the assertions of the JWT bearer flow and of `private_key_jwt` client authentication.
-    /// Made on first use, different in every process, the same for all orgs of one.
+    /// It signs the assertions of the JWT bearer flow and of `private_key_jwt` client
+    /// authentication. Each process makes a new key on first use; all its orgs share it.
     pub fn jwt_private_key(&self) -> String {
         Key::of_app().pkcs8_pem()
     }
 
-    /// The [private key](Self::jwt_private_key) in the older form that `openssl genrsa` used to
-    /// write: PKCS#1 PEM (`BEGIN RSA PRIVATE KEY`).
+    /// The [private key](Self::jwt_private_key) in the older form of `openssl genrsa`: PKCS#1 PEM
+    /// (`BEGIN RSA PRIVATE KEY`).
     pub fn jwt_private_key_pkcs1(&self) -> String {
         Key::of_app().pkcs1_pem()
     }

@@ -1,4 +1,4 @@
-//! The org: a handle to its state, and the levers on it.
+//! The public handle to an org, and its settings.
 
 mod app;
 mod clock;
@@ -23,11 +23,11 @@ const URL: &str = "https://emulator.my.salesforce.com";
 
 /// An in-process Salesforce org with one connected app and one user.
 ///
-/// A [`tower_service::Service`] for requests with any body, always ready. Every clone is the same
-/// org. Orgs share nothing: a token of one is unknown to the other. `Debug` prints no token and no
-/// secret. The [module](super) says which requests are answered, and how.
+/// `Org` is a [`tower_service::Service`] for requests with any body, and always ready. All clones
+/// are the same org. Different orgs share nothing: one does not accept the tokens of another.
+/// `Debug` prints no token and no secret. The [module](super) lists the requests and their answers.
 ///
-/// Everything that changes the org takes effect on the calls that arrive after it.
+/// A change of the org affects the calls that arrive after it.
 ///
 /// ```
 /// use http::{Request, StatusCode};
@@ -53,9 +53,9 @@ pub struct Org {
 }
 
 impl Org {
-    /// A new org at `https://emulator.my.salesforce.com`, with refresh token rotation on, no
-    /// faults, sessions without end, and a few records. Its user is active, and an administrator has
-    /// approved its connected app.
+    /// Makes an org at `https://emulator.my.salesforce.com`. Refresh tokens rotate, sessions never
+    /// end, and there are no faults and a few records. The user is active, and an administrator has
+    /// approved the connected app.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -73,14 +73,15 @@ impl Org {
         CLIENT_SECRET
     }
 
-    /// Where token answers send data calls. Starts as `https://emulator.my.salesforce.com`, and
-    /// changes with [`serve`](Self::serve) and [`move_instance`](Self::move_instance).
+    /// The base URL of data calls, as token answers report it. Default:
+    /// `https://emulator.my.salesforce.com`. [`serve`](Self::serve) and
+    /// [`move_instance`](Self::move_instance) change it.
     pub fn instance_url(&self) -> String {
         self.state().instance_url.clone()
     }
 
-    /// Where to log in. The same as the instance URL until the instance is
-    /// [moved](Self::move_instance) away from it.
+    /// The base URL of the login. It equals the instance URL until
+    /// [`move_instance`](Self::move_instance).
     pub fn login_url(&self) -> String {
         self.state().login_url.clone()
     }
@@ -90,16 +91,16 @@ impl Org {
         format!("{}/services/oauth2/token", self.state().login_url)
     }
 
-    /// Moves the org to another instance: token answers from now on carry `url` as their
-    /// `instance_url`. The login URL stays, and so do all tokens.
+    /// Moves the org to another instance: token answers from now on report `url` as their
+    /// `instance_url`. The login URL and all tokens stay.
     ///
-    /// The org still answers whatever reaches it. To have a client really arrive somewhere else,
+    /// The org still answers every request that reaches it. To send a client to another address,
     /// [`serve`](Self::serve) the org twice and move it between the two.
     pub fn move_instance(&self, url: impl Into<String>) {
         self.state().instance_url = url.into();
     }
 
-    /// A user's consent: begins a session, and a family of refresh tokens that descends from it.
+    /// Gives the user's consent: starts a session and a lineage of refresh tokens.
     #[must_use]
     pub fn authorize(&self) -> Grant {
         let now = self.backend.now();
@@ -108,60 +109,60 @@ impl Org {
         let tokens = state.sessions.authorize("refresh_token api", &mint);
         Grant {
             access_token: tokens.access_token,
-            // There is one, because the scope asks for it.
+            // The scope includes a refresh token, so there is one.
             refresh_token: tokens.refresh_token.unwrap_or_default(),
             instance_url: state.instance_url.clone(),
         }
     }
 
-    /// Whether a refresh yields a new refresh token and ends the one presented. The default is
-    /// `true`; with `false` the answer has no `refresh_token` and the old one stays good.
+    /// Whether a refresh returns a new refresh token and ends the presented one. Default: `true`.
+    /// With `false`, the answer has no `refresh_token` and the old one stays valid.
     pub fn rotate_refresh_tokens(&self, rotate: bool) {
         self.state().rotate_refresh_tokens = rotate;
     }
 
-    /// Ends every session begun until now. Refresh tokens stay good.
+    /// Ends all current sessions. Refresh tokens stay valid.
     pub fn expire_sessions(&self) {
         self.state().sessions.expire_sessions();
     }
 
-    /// Makes every session begun from now on good for this many data calls, a session of
-    /// [`authorize`](Self::authorize) included. The default is `None`: no end.
+    /// Limits every new session to this many data calls, sessions of [`authorize`](Self::authorize)
+    /// included. Default: `None`, no limit.
     pub fn expire_after(&self, calls: impl Into<Option<u64>>) {
         self.state().sessions.calls_per_session = calls.into();
     }
 
-    /// Ends every refresh token issued until now, as a token policy of the org does. Sessions go
-    /// on: add [`expire_sessions`](Self::expire_sessions) for what a user's revocation does.
+    /// Ends all current refresh tokens, as a token policy of the org does. Sessions stay valid. Add
+    /// [`expire_sessions`](Self::expire_sessions) to imitate a revocation by the user.
     pub fn revoke_grants(&self) {
         self.state().sessions.revoke_grants();
     }
 
-    /// How many approvals of the app the user may have at a time. The default is `None`: any number.
+    /// How many approvals of the app the user may have at a time. Default: `None`, any number.
     ///
-    /// Salesforce allows five per user and app: a sixth authorization revokes the oldest refresh
-    /// token and the sessions that came of it.
+    /// Salesforce allows five per user and app. A sixth authorization revokes the oldest refresh
+    /// token and its sessions.
     pub fn limit_approvals(&self, approvals: impl Into<Option<usize>>) {
         self.state().sessions.approval_limit = approvals.into();
     }
 
-    /// What goes wrong at the token endpoint from now on. The default is [`Fault::None`].
+    /// Sets the fault of the token endpoint. Default: [`Fault::None`].
     pub fn on_token(&self, fault: Fault) {
         self.backend.token_fault.set(fault);
     }
 
-    /// What goes wrong with data calls from now on. The default is [`Fault::None`].
+    /// Sets the fault of data calls. Default: [`Fault::None`].
     pub fn on_data(&self, fault: Fault) {
         self.backend.data_fault.set(fault);
     }
 
-    /// What goes wrong when tokens are revoked from now on. The default is [`Fault::None`].
+    /// Sets the fault of token revocation. Default: [`Fault::None`].
     pub fn on_revoke(&self, fault: Fault) {
         self.backend.revoke_fault.set(fault);
     }
 
-    /// What goes wrong with SOAP `login()` from now on. The default is [`Fault::None`]. Other SOAP
-    /// calls go on as they are.
+    /// Sets the fault of SOAP `login()`. Default: [`Fault::None`]. Other SOAP calls are not
+    /// affected.
     ///
     /// ```
     /// use http::StatusCode;
@@ -178,25 +179,26 @@ impl Org {
         self.backend.soap_login_fault.set(fault);
     }
 
-    /// How much of its body a data call must have sent before it is turned away with a 401 (or by a
-    /// [`Fault`]). The default is `None`: all of it.
+    /// How many bytes of its body a data call sends before the org rejects it with a 401 or a
+    /// [`Fault`]. Default: `None`, all of them.
     ///
-    /// With `n`, the answer comes as soon as `n` bytes have arrived, and whatever follows is not
-    /// read; the piece that brings the `n`th byte is read as a whole. With 0 nothing is read.
+    /// With `n`, the answer comes as soon as `n` bytes have arrived. The org reads the piece with
+    /// the `n`th byte as a whole, and nothing after it. With 0, it reads nothing.
     pub fn answer_early(&self, bytes: impl Into<Option<usize>>) {
         self.state().answer_early = bytes.into();
     }
 
-    /// Makes the body of every 401 at least this many bytes long, with white space after its end.
-    /// The default is `None`: 75 bytes, and nothing added.
+    /// Pads the body of every 401 with white space to at least this many bytes. Default: `None`,
+    /// which leaves the 75 bytes of the body.
     pub fn error_body_size(&self, bytes: impl Into<Option<usize>>) {
         self.state().error_body_size = bytes.into().unwrap_or(0);
     }
 
-    /// Refuses every session, however fresh, with this message: 401 `INVALID_SESSION_ID` of a data call, the same as a
-    /// SOAP fault, and `InvalidSessionId` of Bulk API 1.0. The default is `None`: sessions are good until they end.
+    /// Refuses every session with this message. Default: `None`.
     ///
-    /// Salesforce does so to a user whom a policy keeps from the API, and a refresh does not help:
+    /// A data call gets 401 `INVALID_SESSION_ID`, a SOAP call the same as a fault, and Bulk API 1.0
+    /// `InvalidSessionId`. Salesforce does so to a user whom a policy excludes from the API. A
+    /// refresh does not help:
     ///
     /// ```
     /// use tower_salesforce_auth::emulator::Org;
@@ -209,11 +211,11 @@ impl Org {
         self.state().refusal_of_sessions = message.into().map(str::to_owned);
     }
 
-    /// Whether the [controls](super#controls) are there: levers and counters of this org, as JSON
-    /// below `/emulator/`. The default is `false`: those paths lead nowhere.
+    /// Whether the org has [controls](super#controls): its methods and counters as JSON below
+    /// `/emulator/`. Default: `false`, and those paths answer 404.
     ///
-    /// They are for clients in other languages. Whoever reaches the org can then pull the levers,
-    /// and needs no session for it.
+    /// The controls are for clients in other languages. Any client that reaches the org can use
+    /// them without a session.
     ///
     /// ```
     /// use http::{Request, StatusCode};
@@ -234,7 +236,7 @@ impl Org {
         self.state().controls_exposed = expose;
     }
 
-    /// What the org has seen until now.
+    /// The counters of what the org has seen.
     pub fn counters(&self) -> Counters {
         self.state().counters
     }

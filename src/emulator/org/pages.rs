@@ -1,4 +1,4 @@
-//! The levers that stand in for a user in front of a browser.
+//! The user's decisions without a browser.
 
 use http::Uri;
 
@@ -7,17 +7,17 @@ use crate::emulator::endpoint::authorize::{ConsentRequest, ErrorPage};
 use crate::emulator::state::decision::UserDecision;
 use crate::emulator::wire::form::Form;
 
-/// A user in front of a browser.
+/// The user at a browser.
 impl Org {
-    /// What a user does who opens `authorize_url`, logs in and presses Allow: yields the URL that
-    /// the browser is sent back to. The pages are skipped, and no login is counted.
+    /// Opens `authorize_url`, logs in and allows access, as the user does. Returns the URL of the
+    /// redirect back to the app. No page is shown and no login is counted.
     ///
-    /// The URL holds the code, or the error of a request that the org refuses towards the app.
+    /// The URL contains the code, or the error of a request that the org refuses by redirect.
     ///
     /// # Errors
     ///
-    /// The page that the browser is shown where it is not sent back: an unknown client id, a
-    /// callback that is not the app's, a missing `code_challenge`.
+    /// The page that the browser shows instead of a redirect. Reasons are an unknown client id, a
+    /// callback that is not the app's, and a missing `code_challenge`.
     ///
     /// ```
     /// use tower_salesforce_auth::emulator::Org;
@@ -41,11 +41,11 @@ impl Org {
         self.settle(authorize_url, UserDecision::Allow)
     }
 
-    /// What a user does who opens `authorize_url`, logs in and presses Deny.
+    /// Opens `authorize_url`, logs in and denies access, as the user does.
     ///
     /// # Errors
     ///
-    /// Those of [`approve`](Self::approve).
+    /// The same as those of [`approve`](Self::approve).
     pub fn deny(&self, authorize_url: &str) -> Result<String, ErrorPage> {
         self.settle(authorize_url, UserDecision::Deny)
     }

@@ -1,4 +1,4 @@
-//! The org on loopback.
+//! The org on loopback. The requests go to the `Service` implementation in `service.rs`.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,19 +7,19 @@ use super::Org;
 use crate::emulator::server::{self, Served};
 
 impl Org {
-    /// Serves the org on a free port of 127.0.0.1, HTTP/1.1 and HTTP/2 (with prior knowledge) on
-    /// the same one.
+    /// Serves the org on a free port of 127.0.0.1. The port speaks HTTP/1.1 and HTTP/2 (with prior
+    /// knowledge).
     ///
-    /// From then on the instance URL and the login URL are `http://127.0.0.1:PORT`. Tokens issued
-    /// earlier stay good. An org can be served more than once; the newest URL is then the org's.
+    /// The instance URL and the login URL change to `http://127.0.0.1:PORT`. Earlier tokens stay
+    /// valid. If an org is served more than once, it has the newest URL.
     ///
     /// # Errors
     ///
-    /// Whatever binding the socket yields.
+    /// Those of binding the socket.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime that has I/O enabled.
+    /// If called outside of a tokio runtime with I/O enabled.
     ///
     /// ```
     /// use http::Request;
@@ -46,17 +46,17 @@ impl Org {
         self.serve_on((Ipv4Addr::LOCALHOST, 0)).await
     }
 
-    /// Serves the org on an address of choice; otherwise as [`serve`](Self::serve) does.
+    /// Serves the org on the given address. Otherwise, it works like [`serve`](Self::serve).
     ///
     /// # Errors
     ///
-    /// Whatever binding the socket yields; [`io::ErrorKind::AddrInUse`] if somebody else has the
-    /// port. [`io::ErrorKind::InvalidInput`] if the address is not a loopback address: the org's
-    /// secrets are no secrets, and there is no TLS.
+    /// Those of binding the socket, for example [`io::ErrorKind::AddrInUse`] if the port is taken.
+    /// [`io::ErrorKind::InvalidInput`] if the address is not a loopback address, because the org
+    /// has no TLS and no real secrets.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime that has I/O enabled.
+    /// If called outside of a tokio runtime with I/O enabled.
     ///
     /// ```
     /// use std::net::Ipv6Addr;

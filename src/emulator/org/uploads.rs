@@ -1,10 +1,11 @@
-//! What was sent to ingest jobs.
+//! The content of ingest jobs.
 
 use super::Org;
 use crate::emulator::state::upload::Upload;
 
 impl Org {
-    /// The content that the ingest job with this id was sent. None if there is no such job, or nothing has arrived in full.
+    /// The content that the ingest job with this id received. `None` if there is no such job, or no
+    /// upload has finished.
     ///
     /// ```
     /// use bytes::Bytes;

@@ -1,17 +1,17 @@
-//! The one user of the org, and what an administrator can do to it.
+//! The user of the org, and what an administrator can change.
 
 use super::Org;
 use crate::emulator::state::user::{PASSWORD, SECURITY_TOKEN, USERNAME};
 
-/// The user.
+/// The user of the org.
 impl Org {
-    /// The name the org's user logs in with. Its case does not matter.
+    /// The user name. Its case does not matter.
     pub fn username(&self) -> &str {
         USERNAME
     }
 
-    /// The user's password. The login page asks for it alone; the password grant and SOAP `login()`
-    /// want the [security token](Self::security_token) appended to it.
+    /// The user's password. The login page asks for the password alone. The password grant and SOAP
+    /// `login()` need the [security token](Self::security_token) appended to it.
     ///
     /// ```
     /// # let org = tower_salesforce_auth::emulator::Org::new();
@@ -26,44 +26,44 @@ impl Org {
         SECURITY_TOKEN
     }
 
-    /// Whether a login through an API needs the security token after the password. The default is
-    /// `true`; `false` is what a trusted IP range does, and the token may then still be appended.
+    /// Whether a login through an API needs the security token after the password. Default: `true`.
+    /// With `false`, as from a trusted IP range, the token is optional.
     pub fn require_security_token(&self, required: bool) {
         self.state().user.security_token_required = required;
     }
 
-    /// How many wrong passwords in a row lock the user out. The default is 10; with `None` nothing
-    /// does.
+    /// How many wrong passwords in a row lock the user out. Default: 10. With `None`, the user is
+    /// never locked out.
     ///
-    /// A locked-out user is refused like a wrong password, whatever the password, until
-    /// [`unlock_user`](Self::unlock_user). A login before the limit begins the count anew.
+    /// The org refuses every login of a locked-out user like a wrong password, until
+    /// [`unlock_user`](Self::unlock_user). A successful login resets the count.
     pub fn lock_out_after(&self, wrong_passwords: impl Into<Option<u32>>) {
         self.state().user.lock_out_after = wrong_passwords.into();
     }
 
-    /// Lets a locked-out user try again, as an administrator does.
+    /// Unlocks a locked-out user, as an administrator does.
     pub fn unlock_user(&self) {
         self.state().user.wrong_passwords = 0;
     }
 
-    /// How many more logins there may be: by password, SOAP `login()`, the login page and signed
-    /// assertions together. The default is `None`: any number.
+    /// How many more logins the org allows: by password, SOAP `login()`, the login page and signed
+    /// assertions together. Default: `None`, any number.
     ///
-    /// Salesforce allows 3,600 an hour. Logins beyond the limit are refused with
-    /// `rate_limit_exceeded` (OAuth) or `LOGIN_RATE_EXCEEDED` (SOAP) until the limit is set anew.
+    /// Salesforce allows 3,600 an hour. The org refuses further logins with `rate_limit_exceeded`
+    /// (OAuth) or `LOGIN_RATE_EXCEEDED` (SOAP), until the limit is set again.
     pub fn limit_logins(&self, logins: impl Into<Option<u64>>) {
         self.state().user.logins_left = logins.into();
     }
 
-    /// Deactivates the user, or takes that back. The default is `false`. A deactivated user can
-    /// neither log in nor refresh; sessions go on.
+    /// Deactivates or reactivates the user. Default: `false`. A deactivated user can neither log in
+    /// nor refresh. Sessions stay valid.
     pub fn deactivate_user(&self, deactivate: bool) {
         self.state().user.active = !deactivate;
     }
 
-    /// Makes the user's password expire, or takes that back. The default is `false`.
+    /// Whether the user's password is expired. Default: `false`.
     ///
-    /// SOAP `login()` then says `passwordExpired`, and the password grant and the login page refuse
+    /// SOAP `login()` then reports `passwordExpired`. The password grant and the login page refuse
     /// the user.
     pub fn expire_password(&self, expire: bool) {
         self.state().user.password_expired = expire;

@@ -1,10 +1,10 @@
-//! The connected app, as an administrator has set it up.
+//! The settings of the connected app.
 
 pub(crate) const CLIENT_ID: &str = "3MVG9emulator.connected.app";
 pub(crate) const CLIENT_SECRET: &str =
     "7E1C5A0D93B24F6886E0D5C4B3A291F07E1C5A0D93B24F6886E0D5C4B3A291F0";
 
-/// Where the app lets browsers be sent back to, unless it is told otherwise.
+/// The default callback of the app.
 const REDIRECT_URI: &str = "http://localhost:1717/OauthRedirect";
 
 /// The settings of the connected app, and those of the org that concern apps.
@@ -19,9 +19,9 @@ pub(crate) struct ConnectedApp {
     pub(crate) preauthorized: bool,
     pub(crate) password_flow_blocked: bool,
     pub(crate) issues_jwts: bool,
-    /// Whether the login URL stands for a shared login host.
+    /// Whether the login URL acts as a shared login host.
     pub(crate) on_shared_host: bool,
-    /// What the org's token exchange handler maps to the user.
+    /// The subject tokens that the org's token exchange handler accepts for the user.
     pub(crate) subject_tokens: Vec<String>,
 }
 

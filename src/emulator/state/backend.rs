@@ -1,11 +1,11 @@
-//! What all clones of an org share.
+//! The part of an org that all its clones share.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::OrgState;
 use crate::emulator::fault::FaultSwitch;
 
-/// The state of an org behind its one mutex, and its faults.
+/// The state of an org behind a mutex, and its faults.
 pub(crate) struct Backend {
     state: Mutex<OrgState>,
     pub(crate) token_fault: FaultSwitch,
@@ -25,13 +25,13 @@ impl Backend {
         }
     }
 
-    /// The state, locked. A panic elsewhere does not matter: every change is made in one step.
+    /// Locks the state. A panic elsewhere leaves it intact, because every change is one step.
     pub(crate) fn state(&self) -> MutexGuard<'_, OrgState> {
         let state = self.state.lock();
         state.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Seconds since the Unix epoch. The clock is the caller's code: it runs while nothing is locked.
+    /// Seconds since the Unix epoch. The clock is user code, so it runs without the lock.
     pub(crate) fn now(&self) -> u64 {
         let clock = self.state().clock.clone();
         clock.unix_seconds()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Tells the time. A clone is the same clock.
+/// A source of time. Clones share it.
 #[derive(Clone)]
 pub(crate) struct OrgClock {
     read: Arc<dyn Fn() -> SystemTime + Send + Sync>,
@@ -25,7 +25,7 @@ impl OrgClock {
         }
     }
 
-    /// Seconds since the Unix epoch, as JWTs count them (RFC 7519 §2).
+    /// Seconds since the Unix epoch, the unit of JWTs (RFC 7519 §2).
     pub(crate) fn unix_seconds(&self) -> u64 {
         (self.read)()
             .duration_since(UNIX_EPOCH)

@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-/// How long a code may be exchanged, in seconds.
+/// The lifetime of a code in seconds.
 const LIFETIME: u64 = 15 * 60;
 
-/// Every authorization code of one org, and the logins that have not led to one yet.
+/// The authorization codes of one org, and the logins that wait for a decision.
 pub(crate) struct Codes {
-    /// Written into every code, so that one org's code is unknown to the other.
+    /// The number of the org. Codes contain it, so that other orgs do not accept them.
     org: u64,
     issued: u64,
     codes: HashMap<String, CodeStatus>,
@@ -15,11 +15,11 @@ pub(crate) struct Codes {
 }
 
 enum CodeStatus {
-    Good { grant: CodeGrant, until: u64 },
+    Valid { grant: CodeGrant, until: u64 },
     Spent,
 }
 
-/// What the user has allowed, and what the app must show to get it.
+/// The user's consent behind a code, and the values that the app must present.
 pub(crate) struct CodeGrant {
     pub(crate) scope: String,
     pub(crate) redirect_uri: String,
@@ -27,11 +27,11 @@ pub(crate) struct CodeGrant {
     pub(crate) nonce: Option<String>,
 }
 
-/// Why a code cannot be exchanged.
+/// The reason why a code cannot be exchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CodeRefusal {
     Unknown,
-    /// Exchanged before, or too old.
+    /// The code was exchanged before, or is too old.
     Expired,
 }
 
@@ -47,24 +47,24 @@ impl Codes {
 
     pub(crate) fn issue(&mut self, grant: CodeGrant, now: u64) -> String {
         self.issued += 1;
-        // As real ones do, it ends in what a query must escape.
+        // Real codes end like this too, with characters that a query must escape.
         let code = format!("aPrx{:0>11}.{:0>74}==", self.org, self.issued);
         let until = now + LIFETIME;
-        let status = CodeStatus::Good { grant, until };
+        let status = CodeStatus::Valid { grant, until };
         self.codes.insert(code.clone(), status);
         code
     }
 
-    /// Takes what the code stands for. A code works once, whatever becomes of it.
+    /// Takes the consent behind a code. A code works once, even if the exchange then fails.
     pub(crate) fn take(&mut self, code: &str, now: u64) -> Result<CodeGrant, CodeRefusal> {
         let status = self.codes.get_mut(code).ok_or(CodeRefusal::Unknown)?;
         match std::mem::replace(status, CodeStatus::Spent) {
-            CodeStatus::Good { grant, until } if now < until => Ok(grant),
+            CodeStatus::Valid { grant, until } if now < until => Ok(grant),
             _ => Err(CodeRefusal::Expired),
         }
     }
 
-    /// Remembers that the user has logged in on the login page, for the consent page.
+    /// Records a login on the login page, for the consent page that follows.
     pub(crate) fn begin_login(&mut self) -> String {
         self.issued += 1;
         let login = format!("login-{}-{}", self.org, self.issued);
@@ -72,7 +72,7 @@ impl Codes {
         login
     }
 
-    /// Ends what [`begin_login`](Self::begin_login) began; `false` if nobody has logged in so.
+    /// Ends a login of [`begin_login`](Self::begin_login). `false` if there is none with this id.
     pub(crate) fn end_login(&mut self, login: &str) -> bool {
         self.logins.remove(login)
     }
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_works_once_and_for_fifteen_minutes() {
+    fn a_code_works_once_within_fifteen_minutes() {
         let mut codes = Codes::new(1);
         assert_eq!(codes.take("aPrx", 0).err(), Some(CodeRefusal::Unknown));
         let code = codes.issue(grant(), 1_000);

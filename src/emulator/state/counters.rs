@@ -1,12 +1,12 @@
-//! What an org has seen so far.
+//! Counters of what an org has seen.
 
 use serde::Serialize;
 
-/// A snapshot of what an [`Org`](crate::emulator::Org) has seen since it was made.
+/// A snapshot of what an [`Org`](crate::emulator::Org) has seen since its creation.
 ///
-/// A request is counted when it arrives, and so is what is decided about it on arrival; of the fields
-/// below, only `tokens_issued`, `token_refusals` and `tokens_revoked` wait for the answer. All clones
-/// of an org count together. Serialized, it is an object with the names of the fields.
+/// The org counts a request, and the decisions about it, on arrival. Only `tokens_issued`,
+/// `token_refusals` and `tokens_revoked` change with the answer. All clones of an org share the
+/// counters. The serialized form is an object with the names of the fields.
 ///
 /// ```
 /// use tower_salesforce_auth::emulator::{Counters, Org};
@@ -26,14 +26,15 @@ pub struct Counters {
 
     /// Requests to the token endpoint, refused ones included.
     pub token_requests: u64,
-    /// Token requests that were granted, also when the answer was then lost to
-    /// [`Fault::LoseAnswer`](crate::emulator::Fault::LoseAnswer). [`Org::authorize`](crate::emulator::Org::authorize) is not counted.
+    /// Granted token requests. They include those whose answer
+    /// [`Fault::LoseAnswer`](crate::emulator::Fault::LoseAnswer) lost.
+    /// [`Org::authorize`](crate::emulator::Org::authorize) does not count.
     pub tokens_issued: u64,
-    /// Token requests that were answered with an error, for whatever reason.
+    /// Token requests answered with an error.
     pub token_refusals: u64,
-    /// Refresh tokens presented after they were rotated out. Each one revoked its whole family.
+    /// Refresh tokens presented after rotation. Each one revoked its whole lineage.
     pub refresh_token_reuses: u64,
-    /// Refresh tokens presented while another request with the same token was being answered.
+    /// Refresh tokens presented while another request with the same token had no answer yet.
     pub concurrent_refreshes: u64,
 
     /// Requests to the authorization endpoint, pages included.
@@ -60,17 +61,17 @@ pub struct Counters {
 
     /// Requests below `/services/data/vNN.0/`, `/services/apexrest/` and `/services/async/`, rejected ones included.
     pub data_requests: u64,
-    /// Data requests whose session was good. What the resource answered does not matter: a 404 counts.
+    /// Data requests with a valid session. The answer of the resource does not matter: a 404 counts.
     pub data_accepted: u64,
-    /// Data requests that were answered with the 401, or 400, of a session or a token that is not good.
+    /// Data requests answered with the 401 or 400 of an invalid session or token.
     pub data_rejected: u64,
-    /// Data requests that a fault refused before the session was looked at.
+    /// Data requests refused by a fault before the session check.
     pub data_refused: u64,
 
     /// Requests to a SOAP endpoint, of any operation.
     pub soap_requests: u64,
-    /// SOAP calls that were answered `INVALID_SESSION_ID`.
+    /// SOAP calls answered with `INVALID_SESSION_ID`.
     pub soap_rejected: u64,
-    /// Sessions that SOAP `logout()` ended.
+    /// Sessions ended by SOAP `logout()`.
     pub soap_logouts: u64,
 }

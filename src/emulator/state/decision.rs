@@ -1,4 +1,4 @@
-//! What the user makes of a page that asks for access.
+//! The user's decision on a page that asks for access.
 
 use crate::emulator::wire::form::Form;
 
@@ -9,7 +9,7 @@ pub(crate) enum UserDecision {
 }
 
 impl UserDecision {
-    /// The button that was pressed. Whatever is not Allow does not allow.
+    /// Reads the button that was pressed. Anything but Allow denies.
     pub(crate) fn read(form: &Form) -> Self {
         match form.get("decision") {
             Some("allow") => Self::Allow,

@@ -1,22 +1,22 @@
-//! Devices that wait for their user (RFC 8628, in Salesforce's older words): the bookkeeping.
+//! Devices that wait for their user (RFC 8628 with older parameter names): the bookkeeping.
 
 use std::collections::HashMap;
 
 use super::decision::UserDecision;
 
-/// How long a device and its user have, in seconds.
+/// The lifetime of the codes in seconds.
 const LIFETIME: u64 = 10 * 60;
 
-/// How long a device waits between polls at first, in seconds.
+/// The first interval between polls in seconds.
 pub(crate) const INTERVAL: u64 = 5;
 
-/// Every device code of one org.
+/// The device codes of one org.
 pub(crate) struct Devices {
-    /// Written into every device code, so that one org's code is unknown to the other.
+    /// The number of the org. Device codes contain it, so that other orgs do not accept them.
     org: u64,
     pub(crate) enforces_interval: bool,
     issued: u64,
-    /// By device code.
+    /// The devices by device code.
     waiting: HashMap<String, Device>,
 }
 
@@ -29,7 +29,7 @@ struct Device {
     polled: Option<u64>,
 }
 
-/// Why a poll brings no token.
+/// The reason why a poll returns no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PollRefusal {
     Unknown,
@@ -74,7 +74,7 @@ impl Devices {
         }
     }
 
-    /// Records what the user decided; `false` if no device waits with this code.
+    /// Records the user's decision. `false` if no device waits with this code.
     pub(crate) fn decide(&mut self, user_code: &str, decision: UserDecision, now: u64) -> bool {
         let device = self.waiting.values_mut().find(|device| {
             device.user_code == user_code && device.decision.is_none() && now < device.until
@@ -88,7 +88,7 @@ impl Devices {
         }
     }
 
-    /// The scope that the user allowed. A device code works once.
+    /// Returns the scope that the user allowed. A device code works once.
     pub(crate) fn poll(&mut self, device_code: &str, now: u64) -> Result<String, PollRefusal> {
         let device = self
             .waiting
@@ -102,7 +102,7 @@ impl Devices {
             .replace(now)
             .map(|last| last + device.interval);
         if self.enforces_interval && earliest.is_some_and(|earliest| now < earliest) {
-            // RFC 8628 §3.5: from now on it is five seconds more.
+            // RFC 8628 §3.5: `slow_down` adds five seconds to the interval.
             device.interval += 5;
             return Err(PollRefusal::TooFast);
         }
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_waits_for_its_user_and_no_longer_than_ten_minutes() {
+    fn a_device_code_expires_after_ten_minutes() {
         let mut devices = Devices::new(1);
         assert_eq!(devices.poll("unknown", 0), Err(PollRefusal::Unknown));
         let codes = devices.begin("api", 1_000);

@@ -3,7 +3,7 @@
 pub(crate) const ORG_ID: &str = "00Dxx0000001gEFEAY";
 pub(crate) const USER_ID: &str = "005xx000001SwiUAAS";
 
-/// The 15 characters of the org id that the other three only make safe against loss of case.
+/// The first 15 characters of the org id. The other three only guard against loss of case.
 pub(crate) fn short_org_id() -> &'static str {
     ORG_ID.get(..15).unwrap_or(ORG_ID)
 }

@@ -1,4 +1,4 @@
-//! Jobs, and what becomes of them. Knows no requests.
+//! Ingest jobs and their states, without HTTP.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::ids::USER_ID;
 use super::upload::Upload;
 
-/// When every job was created, and last changed.
+/// The time of creation and of the last change of every job.
 const CREATED_DATE: &str = "2025-06-15T15:06:40.000+0000";
 
-/// What a job is to do, in the words of whoever creates it.
+/// The properties of a job that its creator sets.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct JobOrder {
@@ -64,7 +64,7 @@ enum ColumnDelimiter {
     Tab,
 }
 
-/// How far a job has come.
+/// The state of a job.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) enum JobState {
     Open,
@@ -75,16 +75,16 @@ pub(crate) enum JobState {
     Failed,
 }
 
-/// Why something cannot be done to a job.
+/// The reason why a request for a job fails.
 pub(crate) enum JobRefusal {
     NoSuchJob,
-    /// Not in the state that it is in.
+    /// The request does not fit the state of the job.
     InvalidState(JobState),
-    /// It has its content.
+    /// The job has its content already.
     HasContent,
 }
 
-/// Every job there is, by id.
+/// The jobs of one org, by id.
 #[derive(Default)]
 pub(crate) struct Jobs {
     by_id: BTreeMap<String, Job>,
@@ -93,7 +93,7 @@ pub(crate) struct Jobs {
 
 struct Job {
     id: String,
-    /// Of the API, `66.0` for one.
+    /// The API version, for example `66.0`.
     version: f64,
     order: JobOrder,
     state: JobState,
@@ -101,10 +101,10 @@ struct Job {
 }
 
 impl Jobs {
-    /// Creates a job, and says what there is to say of it.
+    /// Creates a job and returns its summary.
     pub(crate) fn create(&mut self, version: f64, order: JobOrder) -> Value {
         self.created += 1;
-        // `AAA` as in the ids of records.
+        // Record ids end with `AAA` too.
         let id = format!("750xx{:0>10}AAA", self.created);
         let job = Job {
             id: id.clone(),
@@ -128,15 +128,15 @@ impl Jobs {
         }
     }
 
-    /// Takes the content of the job.
+    /// Stores the content of the job.
     pub(crate) fn fill(&mut self, id: &str, content: Upload) -> Result<(), JobRefusal> {
-        // Another upload may have been faster.
+        // Another upload may have ended first.
         self.expects_content(id)?;
         self.get_mut(id)?.content = Some(content);
         Ok(())
     }
 
-    /// Closes the job, or gives it up.
+    /// Closes or aborts the job.
     pub(crate) fn change(&mut self, id: &str, to: JobState) -> Result<Value, JobRefusal> {
         let job = self.get_mut(id)?;
         let is_possible = match to {
@@ -151,7 +151,7 @@ impl Jobs {
         Ok(job.summary())
     }
 
-    /// Looks at the job, which comes a step further by it.
+    /// Returns the details of the job, and moves the job one state further.
     pub(crate) fn look_at(&mut self, id: &str) -> Result<Value, JobRefusal> {
         let job = self.get_mut(id)?;
         job.state = match job.state {
@@ -195,7 +195,7 @@ impl Job {
         ends_with_crlf.is_some_and(|ends_with_crlf| ends_with_crlf != expected)
     }
 
-    /// What is told when the job is created or changed.
+    /// The answer to the creation or change of a job.
     fn summary(&self) -> Value {
         let mut summary = json!({
             "id": self.id,
@@ -219,7 +219,7 @@ impl Job {
         summary
     }
 
-    /// What is told to whoever looks at the job.
+    /// The answer to a request for the job.
     fn details(&self) -> Value {
         let mut details = self.summary();
         let processed = match (self.state, &self.content) {

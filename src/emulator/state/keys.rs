@@ -1,4 +1,4 @@
-//! RSA keys: the one the connected app signs with, and the one the org signs with.
+//! The RSA keys of the connected app and of the org.
 
 use std::sync::LazyLock;
 
@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::emulator::wire::jwt;
 
-/// The `kid` of the org's one key.
+/// The `kid` of the org's key.
 pub(crate) const KID: &str = "248";
 
-/// Made on first use and shared by all orgs of the process, because making one takes a while.
+/// All orgs of the process share the keys. Making one takes a while, so it happens on first use.
 static APP: LazyLock<Key> = LazyLock::new(Key::generate);
 static ORG: LazyLock<Key> = LazyLock::new(Key::generate);
 
@@ -27,12 +27,12 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// The key whose public half is the certificate of the connected app.
+    /// The key of the connected app. Its public half is the app's certificate.
     pub(crate) fn of_app() -> &'static Self {
         &APP
     }
 
-    /// The key behind `/id/keys`.
+    /// The key of the org, published at `/id/keys`.
     pub(crate) fn of_org() -> &'static Self {
         &ORG
     }
@@ -48,12 +48,12 @@ impl Key {
         made().expect("a machine with memory and entropy can make an RSA key")
     }
 
-    /// A JWT of these claims. `header` must say `"alg": "RS256"`.
+    /// Signs `claims` as a JWT. `header` must contain `"alg": "RS256"`.
     pub(crate) fn sign(&self, header: &Value, claims: &Value) -> String {
         jwt::sign(&self.pair, header, claims)
     }
 
-    /// The claims of a JWT, if this key signed it with RS256.
+    /// The claims of `token`. `None` if this key did not sign it with RS256.
     pub(crate) fn verify(&self, token: &str) -> Option<Value> {
         jwt::verify(&self.pair, token)
     }
@@ -94,7 +94,7 @@ impl Key {
     }
 }
 
-/// The content of the first DER element, and what follows the element.
+/// The content of the first DER element, and the bytes after the element.
 fn der_content(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let [_tag, length, rest @ ..] = input else {
         return None;
@@ -111,7 +111,7 @@ fn der_content(input: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(length)
 }
 
-/// Textual encoding (RFC 7468 §2).
+/// Encodes DER as PEM (RFC 7468 §2).
 fn pem(label: &str, der: &[u8]) -> String {
     let encoded = STANDARD.encode(der);
     let mut text = format!("-----BEGIN {label}-----\n");
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parts_taken_out_of_der_are_the_key() {
+    fn the_parts_of_a_der_key_are_the_key() {
         let key = Key::of_app();
         assert!(KeyPair::from_pkcs8(&key.pkcs8).is_ok());
         assert!(KeyPair::from_der(key.pkcs1().unwrap()).is_ok());
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn der_that_ends_early_is_no_element() {
+    fn truncated_der_has_no_element() {
         for broken in [
             &[][..],
             &[0x30],

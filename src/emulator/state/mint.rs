@@ -1,4 +1,4 @@
-//! How access tokens are made.
+//! Access tokens.
 
 use serde_json::json;
 
@@ -6,37 +6,37 @@ use super::app::CLIENT_ID;
 use super::ids::{ORG_ID, USER_ID};
 use super::keys::{KID, Key};
 
-/// How long a JWT-based access token lasts, in seconds.
+/// The lifetime of a JWT-based access token in seconds.
 const JWT_LIFETIME: u64 = 30 * 60;
 
-/// How access tokens are made at the moment.
+/// The settings for new access tokens.
 pub(crate) struct Mint {
     /// Seconds since the Unix epoch.
     pub(crate) now: u64,
-    /// Who issues JWTs; `None` for opaque tokens.
+    /// The issuer of JWTs. `None` for opaque tokens.
     pub(crate) jwt_issuer: Option<String>,
 }
 
-/// What tells an access token apart from all others.
+/// The number that makes an access token unique.
 #[derive(Clone, Copy)]
 pub(crate) struct TokenSerial {
     pub(crate) org: u64,
     pub(crate) token: u64,
 }
 
-/// A new access token, and when it ends, if it says so itself.
+/// A new access token.
 pub(crate) struct Minted {
     pub(crate) access_token: String,
-    /// Seconds since the Unix epoch.
+    /// The end of a JWT in seconds since the Unix epoch. `None` for an opaque token.
     pub(crate) ends: Option<u64>,
 }
 
 impl Mint {
-    /// A token for an app with this scope; without a scope, a plain session id.
+    /// Makes a token with this scope. Without a scope, it is a plain session id.
     pub(crate) fn access_token(&self, serial: TokenSerial, scope: Option<&str>) -> Minted {
         match (&self.jwt_issuer, scope) {
             (Some(issuer), Some(scope)) => self.jwt(serial, issuer, scope),
-            // As long as the real ones, so that a measurement with them means something.
+            // Real tokens have this length, which makes measurements meaningful.
             _ => Minted {
                 access_token: format!(
                     "00Dxx0000001gEF!AQEAQ{:0>11}.{:0>79}",
@@ -67,7 +67,7 @@ impl Mint {
             "nbf": self.now,
             "iat": self.now,
             "mty": "oauth",
-            // Tells tokens of the same second apart.
+            // Distinguishes tokens of the same second.
             "sfi": format!("{:0>11}.{:0>11}", serial.org, serial.token),
             "roles": [],
             "hsc": false,

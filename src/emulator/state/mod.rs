@@ -1,4 +1,4 @@
-//! Everything an org remembers.
+//! The state of an org.
 
 pub(super) mod app;
 pub(super) mod backend;
@@ -28,18 +28,18 @@ use self::records::Records;
 use self::sessions::SessionTable;
 use self::user::{LoginRefusal, User};
 
-/// The state behind an org's one mutex. It is never locked across an await.
+/// The state of an org. No lock on it lives across an await.
 pub(crate) struct OrgState {
-    /// Where data calls go, as told in token answers.
+    /// The base URL of data calls, reported in token answers.
     pub(crate) instance_url: String,
-    /// Where tokens come from.
+    /// The base URL of the OAuth endpoints.
     pub(crate) login_url: String,
     pub(crate) rotate_refresh_tokens: bool,
-    /// How much of a rejected request's body is read; `None` for all of it.
+    /// How much of the body of a rejected request the org reads. `None` for all of it.
     pub(crate) answer_early: Option<usize>,
-    /// The least number of bytes in the body of a 401.
+    /// The minimum length of the body of a 401.
     pub(crate) error_body_size: usize,
-    /// What every session is refused with, if it is refused.
+    /// The message for every session. `None` unless the org refuses all sessions.
     pub(crate) refusal_of_sessions: Option<String>,
     pub(crate) controls_exposed: bool,
     pub(crate) clock: OrgClock,
@@ -76,7 +76,7 @@ impl OrgState {
         }
     }
 
-    /// How access tokens issued `now` are made.
+    /// The settings for access tokens issued `now`.
     pub(crate) fn mint(&self, now: u64) -> Mint {
         Mint {
             now,
@@ -84,12 +84,12 @@ impl OrgState {
         }
     }
 
-    /// The identity URL of the org's one user.
+    /// The identity URL of the user.
     pub(crate) fn identity_url(&self) -> String {
         format!("{}/id/{ORG_ID}/{USER_ID}", self.login_url)
     }
 
-    /// Takes the user through the login gate, and counts how that ended.
+    /// Runs `login` on the user and counts the result.
     pub(crate) fn log_in(
         &mut self,
         login: impl FnOnce(&mut User) -> Result<(), LoginRefusal>,

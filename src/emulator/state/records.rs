@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// A kind of record.
+/// A type of record.
 pub(crate) struct RecordType {
     pub(crate) name: &'static str,
-    /// The first three characters of every id.
+    /// The first three characters of the ids.
     prefix: &'static str,
     pub(crate) fields: &'static [&'static str],
     pub(crate) required: &'static str,
@@ -29,29 +29,29 @@ static OBJECTS: [RecordType; 2] = [
 ];
 
 impl RecordType {
-    /// The object of this name, in any case, as Salesforce has it.
+    /// The type of this name. Case does not matter, as in Salesforce.
     pub(crate) fn named(name: &str) -> Option<&'static Self> {
         OBJECTS
             .iter()
             .find(|object| object.name.eq_ignore_ascii_case(name))
     }
 
-    /// The field of this name, in any case.
+    /// The field of this name. Case does not matter.
     pub(crate) fn field(&self, name: &str) -> Option<&'static str> {
         let mut fields = self.fields.iter().copied();
         fields.find(|field| field.eq_ignore_ascii_case(name))
     }
 }
 
-/// Every record there is, by id.
+/// The records of one org, by id.
 pub(crate) struct Records {
-    /// Ids of one object share a prefix and are numbered, so this is also the order of creation.
+    /// Ids of one type share a prefix and are numbered, so their order is that of creation.
     by_id: BTreeMap<String, Map<String, Value>>,
     created: u64,
 }
 
 impl Records {
-    /// The records every org begins with: three accounts and two contacts.
+    /// The records of a new org: three accounts and two contacts.
     pub(crate) fn new() -> Self {
         let mut records = Self {
             by_id: BTreeMap::new(),
@@ -89,11 +89,11 @@ impl Records {
         records
     }
 
-    /// Creates a record with these values, all of them fields of `object`, and returns its id.
+    /// Creates a record and returns its id. All `values` are fields of `object`.
     pub(crate) fn create(&mut self, object: &RecordType, values: Map<String, Value>) -> String {
         self.created += 1;
-        // The last three characters restore the case of the first fifteen where case was lost.
-        // `AAA` is right, not a stand-in: none of the fifteen is an upper-case letter.
+        // The last three characters encode the case of the first fifteen. `AAA` is the correct
+        // encoding, because none of the fifteen is an upper-case letter.
         let id = format!("{}xx{:0>10}AAA", object.prefix, self.created);
         let mut record: Map<String, Value> = object
             .fields
@@ -106,13 +106,13 @@ impl Records {
         id
     }
 
-    /// The record of this object with this id.
+    /// The record with this type and id.
     pub(crate) fn get(&self, object: &RecordType, id: &str) -> Option<&Map<String, Value>> {
         let record = self.by_id.get(id)?;
         id.starts_with(object.prefix).then_some(record)
     }
 
-    /// All records of this object, with their ids.
+    /// All records of this type, with their ids.
     pub(crate) fn all(
         &self,
         object: &RecordType,

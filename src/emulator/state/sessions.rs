@@ -1,4 +1,4 @@
-//! Which tokens are good: the bookkeeping of grants and sessions, without I/O.
+//! Sessions and refresh tokens: the bookkeeping, without I/O.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -10,40 +10,41 @@ use crate::emulator::wire::scope;
 /// `issued_at` of the first token, in milliseconds since the Unix epoch.
 const FIRST_ISSUED_AT: u64 = 1_750_000_000_000;
 
-/// Tokens are numbered, so two orgs of one process would issue the same ones. A client that sends
-/// one org's token to the other must be caught: each org writes its own number into its tokens.
+/// The number of the next org. Tokens contain the number of their org: they are numbered, and
+/// without it two orgs of one process would issue the same ones.
 static ORGS: AtomicU64 = AtomicU64::new(1);
 
-/// Every token of one org.
+/// The tokens of one org.
 pub(crate) struct SessionTable {
     pub(crate) org: u64,
     access_tokens: u64,
     refresh_tokens: u64,
     lineages: u64,
-    /// The ids of the assertions that were used.
+    /// The ids of used assertions.
     jtis: HashSet<String>,
-    /// How many refresh tokens the user may have approved at a time.
+    /// How many approvals of the app the user may have. `None` for any number.
     pub(crate) approval_limit: Option<usize>,
-    /// How many calls each access token issued from now on is good for.
+    /// How many calls a new access token allows. `None` for any number.
     pub(crate) calls_per_session: Option<u64>,
     live: HashMap<String, SessionEntry>,
     grants: HashMap<String, RefreshTokenEntry>,
 }
 
 struct SessionEntry {
-    /// `None` for a session that no refresh token can outlive: client credentials.
+    /// The lineage of refresh tokens. `None` for a session without one, as after client
+    /// credentials.
     lineage: Option<u64>,
     calls_left: Option<u64>,
-    /// `None` for a plain session id, which no app was granted.
+    /// `None` for a plain session id, which was granted to no app.
     scope: Option<Arc<str>>,
     /// Seconds since the Unix epoch.
     began: u64,
-    /// When a JWT-based access token ends. Opaque ones have no such moment.
+    /// The end of a JWT-based access token. `None` for an opaque one.
     ends: Option<u64>,
 }
 
 impl SessionEntry {
-    fn is_good(&self, now: u64) -> bool {
+    fn is_valid(&self, now: u64) -> bool {
         self.calls_left != Some(0) && self.ends.is_none_or(|end| now < end)
     }
 }
@@ -56,10 +57,10 @@ struct RefreshTokenEntry {
     status: RefreshTokenStatus,
 }
 
-/// Where a refresh token stands.
+/// The status of a refresh token.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RefreshTokenStatus {
-    Good,
+    Valid,
     InProcess,
     RotatedOut,
     Revoked,
@@ -75,7 +76,7 @@ pub(crate) struct NewTokens {
     pub(crate) issued_at: u64,
 }
 
-/// What is known of a token that is good.
+/// Public facts about a valid token.
 pub(crate) struct TokenFacts<'a> {
     pub(crate) kind: TokenKind,
     pub(crate) scope: &'a str,
@@ -90,14 +91,14 @@ pub(crate) enum TokenKind {
     Refresh,
 }
 
-/// Why a refresh token was refused.
+/// The reason why a refresh token was refused.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RefreshRefusal {
     /// Unknown or revoked.
     Dead,
-    /// Rotated out earlier. Its lineage is revoked by now.
+    /// Rotated out earlier. Its lineage is revoked now.
     Reused,
-    /// Another request with this token has not been answered yet.
+    /// Another request with this token has no answer yet.
     InProcess,
 }
 
@@ -116,7 +117,7 @@ impl SessionTable {
         }
     }
 
-    /// A new lineage: a session and, if the scope says so, the refresh token to go on with.
+    /// Starts a lineage: a session and, if the scope includes it, a refresh token.
     pub(crate) fn authorize(&mut self, scope: &str, mint: &Mint) -> NewTokens {
         self.lineages += 1;
         let lineage = self.lineages;
@@ -129,28 +130,28 @@ impl SessionTable {
         tokens
     }
 
-    /// A session of its own, without a refresh token. Without a scope it is a plain session id.
+    /// Starts a session without a refresh token. Without a scope, its token is a plain session id.
     pub(crate) fn begin_lone_session(&mut self, scope: Option<&str>, mint: &Mint) -> NewTokens {
         self.begin_session(None, scope.map(Arc::from), mint)
     }
 
-    /// Remembers the id of an assertion; `false` if it has been used before.
+    /// Records the id of an assertion. `false` if it was used before.
     pub(crate) fn take_jti(&mut self, jti: &str) -> bool {
         self.jtis.insert(jti.to_owned())
     }
 
-    /// Whether the user has approved the app: by a refresh token that is still good.
+    /// Whether the user has approved the app, that is, whether a refresh token is valid.
     pub(crate) fn has_approval(&self) -> bool {
-        self.grants.values().any(RefreshTokenEntry::is_good)
+        self.grants.values().any(RefreshTokenEntry::is_valid)
     }
 
-    /// Takes a refresh token in for processing.
+    /// Starts to process a refresh token.
     pub(crate) fn begin_refresh(&mut self, token: &str) -> Result<(), RefreshRefusal> {
         let Some(grant) = self.grants.get_mut(token) else {
             return Err(RefreshRefusal::Dead);
         };
         match grant.status {
-            RefreshTokenStatus::Good => {
+            RefreshTokenStatus::Valid => {
                 grant.status = RefreshTokenStatus::InProcess;
                 Ok(())
             }
@@ -164,7 +165,7 @@ impl SessionTable {
         }
     }
 
-    /// Ends the processing that [`begin_refresh`](Self::begin_refresh) began with a new session.
+    /// Ends the processing of [`begin_refresh`](Self::begin_refresh) with a new session.
     ///
     /// `None` if the token was revoked in between.
     pub(crate) fn finish_refresh(
@@ -180,7 +181,7 @@ impl SessionTable {
         grant.status = if rotate {
             RefreshTokenStatus::RotatedOut
         } else {
-            RefreshTokenStatus::Good
+            RefreshTokenStatus::Valid
         };
         let lineage = grant.lineage;
         let scope = Arc::clone(&grant.scope);
@@ -189,44 +190,45 @@ impl SessionTable {
         Some(tokens)
     }
 
-    /// Undoes [`begin_refresh`](Self::begin_refresh): the caller went away.
+    /// Cancels [`begin_refresh`](Self::begin_refresh) after the caller gave up.
     pub(crate) fn abandon_refresh(&mut self, token: &str) {
         if let Some(grant) = self.grants.get_mut(token)
             && grant.status == RefreshTokenStatus::InProcess
         {
-            grant.status = RefreshTokenStatus::Good;
+            grant.status = RefreshTokenStatus::Valid;
         }
     }
 
-    /// Uses a session for one call; `false` if the token is not good.
+    /// Counts one call of a session. `false` if the token is invalid.
     pub(crate) fn spend_call(&mut self, access_token: &str, now: u64) -> bool {
         let Some(session) = self.live.get_mut(access_token) else {
             return false;
         };
-        let good = session.is_good(now);
-        if good {
+        let valid = session.is_valid(now);
+        if valid {
             session.calls_left = session.calls_left.map(|left| left.saturating_sub(1));
         }
-        good
+        valid
     }
 
-    /// Whether an access token is good for a request that is not counted as a data call.
-    pub(crate) fn is_good(&self, access_token: &str, now: u64) -> bool {
+    /// Whether an access token is valid, for requests that do not count as data calls.
+    pub(crate) fn is_valid(&self, access_token: &str, now: u64) -> bool {
         let session = self.live.get(access_token);
-        session.is_some_and(|session| session.is_good(now))
+        session.is_some_and(|session| session.is_valid(now))
     }
 
-    /// What an app may learn about `token`: nothing unless it was granted to the app and is good.
+    /// The facts that an app may learn about `token`. `None` if it is invalid, or was granted to no
+    /// app.
     pub(crate) fn look_up(&self, token: &str, now: u64) -> Option<TokenFacts<'_>> {
         if let Some(session) = self.live.get(token) {
-            return session.is_good(now).then_some(TokenFacts {
+            return session.is_valid(now).then_some(TokenFacts {
                 kind: TokenKind::Access,
                 scope: session.scope.as_deref()?,
                 issued: session.began,
                 ends: session.ends,
             });
         }
-        let grant = self.grants.get(token).filter(|grant| grant.is_good())?;
+        let grant = self.grants.get(token).filter(|grant| grant.is_valid())?;
         Some(TokenFacts {
             kind: TokenKind::Refresh,
             scope: &grant.scope,
@@ -235,13 +237,13 @@ impl SessionTable {
         })
     }
 
-    /// Ends a refresh token with all that came of it, or an access token alone; `false` if `token`
-    /// is neither.
+    /// Ends a refresh token with its lineage, or an access token alone. `false` if `token` is
+    /// neither.
     pub(crate) fn revoke(&mut self, token: &str) -> bool {
         if self.live.remove(token).is_some() {
             return true;
         }
-        let grant = self.grants.get(token).filter(|grant| grant.is_good());
+        let grant = self.grants.get(token).filter(|grant| grant.is_valid());
         let Some(lineage) = grant.map(|grant| grant.lineage) else {
             return false;
         };
@@ -249,18 +251,18 @@ impl SessionTable {
         true
     }
 
-    /// Ends one session; `false` if the token is not good.
+    /// Ends one session. `false` if the token is invalid.
     pub(crate) fn end_session(&mut self, access_token: &str, now: u64) -> bool {
         let session = self.live.remove(access_token);
-        session.is_some_and(|session| session.is_good(now))
+        session.is_some_and(|session| session.is_valid(now))
     }
 
-    /// Ends every session. Refresh tokens stay good.
+    /// Ends every session. Refresh tokens stay valid.
     pub(crate) fn expire_sessions(&mut self) {
         self.live.clear();
     }
 
-    /// Revokes every refresh token. Sessions stay good.
+    /// Revokes every refresh token. Sessions stay valid.
     pub(crate) fn revoke_grants(&mut self) {
         for grant in self.grants.values_mut() {
             grant.status = RefreshTokenStatus::Revoked;
@@ -271,8 +273,8 @@ impl SessionTable {
         let Some(limit) = self.approval_limit else {
             return;
         };
-        let good = self.grants.values().filter(|grant| grant.is_good());
-        let approved: BTreeSet<u64> = good.map(|grant| grant.lineage).collect();
+        let valid = self.grants.values().filter(|grant| grant.is_valid());
+        let approved: BTreeSet<u64> = valid.map(|grant| grant.lineage).collect();
         let excess = approved.len().saturating_sub(limit);
         for lineage in approved.into_iter().take(excess) {
             self.revoke_lineage(lineage);
@@ -326,7 +328,7 @@ impl SessionTable {
             lineage,
             scope,
             issued: now,
-            status: RefreshTokenStatus::Good,
+            status: RefreshTokenStatus::Valid,
         };
         self.grants.insert(token.clone(), grant);
         token
@@ -334,10 +336,10 @@ impl SessionTable {
 }
 
 impl RefreshTokenEntry {
-    fn is_good(&self) -> bool {
+    fn is_valid(&self) -> bool {
         matches!(
             self.status,
-            RefreshTokenStatus::Good | RefreshTokenStatus::InProcess
+            RefreshTokenStatus::Valid | RefreshTokenStatus::InProcess
         )
     }
 }

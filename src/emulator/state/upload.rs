@@ -1,4 +1,4 @@
-//! The content of a job, as it streams by.
+//! The content of an ingest job.
 
 use http_body::Body;
 use serde::Serialize;
@@ -7,29 +7,30 @@ use crate::emulator::wire::digest::BodyDigest;
 use crate::emulator::wire::receive::receive;
 use crate::error::BoxError;
 
-/// How many bytes the content may have in Base64, as the Bulk API 2.0 guide has it ("Upload Job Data").
+/// The maximum length of the content in Base64 (Bulk API 2.0 guide, "Upload Job Data").
 pub(crate) const MAX_BASE64_LENGTH: u64 = 150_000_000;
 
-/// The same before it is put into Base64: three bytes become four.
+/// The same limit before Base64, which makes four bytes of three.
 const MAX_LENGTH: usize = 112_500_000;
 
-/// What an [`Org`](crate::emulator::Org) was sent as the content of an ingest job.
+/// The content that an [`Org`](crate::emulator::Org) received for an ingest job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Upload {
-    /// How many bytes it had.
+    /// The length in bytes.
     pub length: u64,
-    /// The SHA-256 digest of them, in lower-case hexadecimal digits.
+    /// The SHA-256 digest in lower-case hexadecimal digits.
     pub sha256: String,
-    /// Its rows, without the first, which names the columns, and without blank ones.
+    /// The number of rows, without the header and blank rows.
     pub records: u64,
-    /// Whether its first row ended with a carriage return and a line feed. None: it has no end.
+    /// Whether the first row ends with a carriage return and a line feed. `None` if it has no end.
     #[serde(skip)]
     pub(crate) ends_with_crlf: Option<bool>,
 }
 
 impl Upload {
-    /// Receives the content without keeping it. None if it is too large; whatever is left of it then is not read.
+    /// Receives the content without keeping it. `None` if it is too large; the rest is then not
+    /// read.
     pub(crate) async fn receive<B>(body: B, declared: Option<u64>) -> Result<Option<Self>, BoxError>
     where
         B: Body,
@@ -55,17 +56,17 @@ impl Upload {
     }
 }
 
-/// Counts the rows of a CSV file (RFC 4180 §2) that comes in pieces.
+/// Counts the rows of a CSV file (RFC 4180 §2) that arrives in pieces.
 #[derive(Default)]
 struct Rows {
     ended: u64,
-    /// Whether there is anything in the row that has not ended.
+    /// Whether the current row has content.
     has_begun: bool,
-    /// Within quotes a line break is part of a value. A quote that stands for itself is doubled, and so ends and begins
-    /// them at once.
+    /// Whether the current byte is within quotes, where a line break belongs to the value. A
+    /// doubled quote ends and begins the quotes at once.
     is_quoted: bool,
     after_carriage_return: bool,
-    /// Whether the first row did.
+    /// `Upload::ends_with_crlf`.
     end_with_crlf: Option<bool>,
 }
 
@@ -89,7 +90,7 @@ impl Rows {
         }
     }
 
-    /// The last row need not have an end.
+    /// The number of rows. The last one may have no line break.
     fn count(&self) -> u64 {
         self.ended + u64::from(self.has_begun)
     }

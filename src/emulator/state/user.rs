@@ -1,14 +1,14 @@
-//! The org's one user, and the gate that user names and passwords go through.
+//! The user of the org, and the checks of a login.
 
 pub(crate) const USERNAME: &str = "user@example.com";
-/// Holds what a form and an XML document must escape: a client that forgets to is found out.
+/// Contains characters that forms and XML documents must escape, to expose clients that do not.
 pub(crate) const PASSWORD: &str = "correct & horse+<staple>";
 pub(crate) const SECURITY_TOKEN: &str = "wqU8TzZx1dPbK7mYcVh3RfNa";
 
-/// How many wrong passwords lock a user out, unless the org says otherwise.
+/// The default number of wrong passwords that lock the user out.
 const LOCK_OUT_AFTER: u32 = 10;
 
-/// Who may log in, and how often. Knows no wire format.
+/// The user's account, without wire formats.
 pub(crate) struct User {
     pub(crate) active: bool,
     pub(crate) password_expired: bool,
@@ -18,15 +18,15 @@ pub(crate) struct User {
     pub(crate) logins_left: Option<u64>,
 }
 
-/// Why a login was refused.
+/// The reason why a login was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LoginRefusal {
-    /// Wrong user name, password or security token; or the user is locked out, which must look the
-    /// same from outside.
+    /// Wrong user name, password or security token, or a locked-out user. Callers must not see the
+    /// difference.
     Invalid,
-    /// The user was deactivated.
+    /// The user is deactivated.
     Inactive,
-    /// More logins than the org allows.
+    /// The logins exceed the limit of the org.
     RateExceeded,
 }
 
@@ -42,9 +42,9 @@ impl User {
         }
     }
 
-    /// A login through an API, where the security token is appended to the password.
+    /// A login through an API. The security token follows the password.
     ///
-    /// An expired password opens this gate: what may be done with the session is another question.
+    /// An expired password is accepted here. The caller decides what its session may do.
     pub(crate) fn login(&mut self, username: &str, password: &str) -> Result<(), LoginRefusal> {
         let without_token = match password.strip_suffix(SECURITY_TOKEN) {
             Some(password) => Some(password),
@@ -54,7 +54,7 @@ impl User {
         self.check(username, without_token)
     }
 
-    /// A login on the login page, which asks for the password alone.
+    /// A login on the login page, with the password alone.
     pub(crate) fn login_on_page(
         &mut self,
         username: &str,
@@ -63,7 +63,7 @@ impl User {
         self.check(username, Some(password))
     }
 
-    /// A login without a password: a signed assertion has said who it is.
+    /// A login by a signed assertion, without a password.
     pub(crate) fn login_by_assertion(&mut self) -> Result<(), LoginRefusal> {
         self.check_rate()?;
         self.check_active()?;
@@ -79,7 +79,7 @@ impl User {
         }
     }
 
-    /// User names are compared without regard to case, as Salesforce does.
+    /// Compares user names without regard to case, as Salesforce does.
     pub(crate) fn is_named(username: &str) -> bool {
         username.eq_ignore_ascii_case(USERNAME)
     }
@@ -130,7 +130,7 @@ mod tests {
         let invalid = Err(LoginRefusal::Invalid);
         assert_eq!(user.login(USERNAME, PASSWORD), invalid);
         assert_eq!(user.login(USERNAME, SECURITY_TOKEN), invalid);
-        assert_eq!(user.login("nobody@example.com", WITH_TOKEN), invalid);
+        assert_eq!(user.login("other@example.com", WITH_TOKEN), invalid);
         assert_eq!(user.login_on_page(USERNAME, PASSWORD), Ok(()));
         assert_eq!(user.login_on_page(USERNAME, WITH_TOKEN), invalid);
 
@@ -150,8 +150,8 @@ mod tests {
             assert_eq!(user.login(USERNAME, WITH_TOKEN), Ok(()));
         }
         for _ in 0..3 {
-            // A name that nobody has locks nobody out.
-            assert_eq!(user.login("nobody@example.com", "wrong"), invalid);
+            // An unknown user name does not count.
+            assert_eq!(user.login("other@example.com", "wrong"), invalid);
         }
         assert_eq!(user.login(USERNAME, WITH_TOKEN), Ok(()));
         for _ in 0..3 {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn logins_beyond_the_limit_are_refused_even_with_the_right_password() {
+    fn logins_beyond_the_limit_are_refused() {
         let mut user = User::new();
         user.logins_left = Some(2);
         assert_eq!(user.login(USERNAME, "wrong"), Err(LoginRefusal::Invalid));
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_right_password_learns_that_the_user_is_inactive() {
+    fn the_right_password_reveals_that_the_user_is_inactive() {
         let mut user = User::new();
         user.active = false;
         assert_eq!(user.login(USERNAME, "wrong"), Err(LoginRefusal::Invalid));

@@ -1,4 +1,4 @@
-//! The forms that answers take.
+//! HTTP answers.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
@@ -20,7 +20,7 @@ pub(crate) fn error(status: StatusCode, code: &str, message: &str) -> HttpAnswer
     json(status, &json!([{ "message": message, "errorCode": code }]))
 }
 
-/// A path that leads nowhere, or a record nobody created.
+/// The answer for an unknown path or record.
 pub(crate) fn not_found() -> HttpAnswer {
     error(
         StatusCode::NOT_FOUND,
@@ -29,7 +29,7 @@ pub(crate) fn not_found() -> HttpAnswer {
     )
 }
 
-/// A resource that exists, asked with the wrong method.
+/// The answer for a known resource and a wrong method.
 pub(crate) fn method_not_allowed(method: &http::Method, allowed: &'static str) -> HttpAnswer {
     let message = format!("HTTP Method '{method}' not allowed. Allowed are {allowed}");
     let mut answer = error(
@@ -52,7 +52,7 @@ pub(crate) fn token(body: &Value) -> HttpAnswer {
     answer
 }
 
-/// The error of the token endpoint (RFC 6749 §5.2).
+/// An error of the token endpoint (RFC 6749 §5.2).
 pub(crate) fn token_error(status: StatusCode, error: &str, description: &str) -> HttpAnswer {
     let body = json!({ "error": error, "error_description": description });
     let json = HeaderValue::from_static("application/json");
@@ -63,10 +63,10 @@ pub(crate) fn token_error(status: StatusCode, error: &str, description: &str) ->
     answer
 }
 
-/// The 401 of a session that is not good, and why, for the request numbered `request`.
+/// The 401 of an invalid session, with `message`, for the request numbered `request`.
 ///
-/// The headers are those of a recorded answer, `WWW-Authenticate: Token` included; what belongs to
-/// the transport (`Date`, `Connection`, `Transfer-Encoding`) is left to it.
+/// The headers are those of a recorded answer, `WWW-Authenticate: Token` included. The transport
+/// adds its own (`Date`, `Connection`, `Transfer-Encoding`).
 pub(crate) fn invalid_session(
     request: u64,
     xml: bool,
@@ -98,7 +98,7 @@ pub(crate) fn invalid_session(
             ),
         )
     } else {
-        // Written out, because the order of the members is part of what was recorded.
+        // Written by hand to keep the recorded order of the members.
         (
             JSON_UTF8,
             format!(
@@ -107,7 +107,7 @@ pub(crate) fn invalid_session(
             ),
         )
     };
-    // White space after the value is part of a JSON text (RFC 8259 §2) and of an XML document.
+    // White space after the value is allowed in JSON (RFC 8259 §2) and in XML.
     let padding = least_body_size.saturating_sub(body.len());
     body.extend(std::iter::repeat_n(' ', padding));
 
@@ -123,7 +123,7 @@ pub(crate) fn invalid_session(
     answer
 }
 
-/// The 401 of an access token that looks like a JWT of another issuer, or of none.
+/// The 401 of an access token that looks like a JWT and is not one of the org's.
 pub(crate) fn invalid_jwt() -> HttpAnswer {
     let status = StatusCode::UNAUTHORIZED;
     let mut answer = error(status, "INVALID_AUTH_HEADER", "INVALID_JWT_FORMAT");
@@ -133,7 +133,7 @@ pub(crate) fn invalid_jwt() -> HttpAnswer {
     answer
 }
 
-/// A page.
+/// An HTML page.
 pub(crate) fn html(status: StatusCode, body: String) -> HttpAnswer {
     let content_type = HeaderValue::from_static("text/html;charset=UTF-8");
     let mut answer = with_body(status, content_type, body);
@@ -144,24 +144,24 @@ pub(crate) fn html(status: StatusCode, body: String) -> HttpAnswer {
     answer
 }
 
-/// A word, in the way of the identity URL.
+/// A single word, as the identity URL answers.
 pub(crate) fn text(status: StatusCode, body: &str) -> HttpAnswer {
     let content_type = HeaderValue::from_static("text/html;charset=UTF-8");
     with_body(status, content_type, body.to_owned())
 }
 
-/// A success that has nothing to say.
+/// A success without a body.
 pub(crate) fn empty() -> HttpAnswer {
     Response::new(Full::default())
 }
 
-/// Parameters in the form of a form.
+/// A form-encoded body.
 pub(crate) fn form(status: StatusCode, body: String) -> HttpAnswer {
     let content_type = HeaderValue::from_static("application/x-www-form-urlencoded");
     with_body(status, content_type, body)
 }
 
-/// The page shown while an instance is being maintained.
+/// The page of an instance under maintenance.
 pub(crate) fn maintenance() -> HttpAnswer {
     with_body(
         StatusCode::SERVICE_UNAVAILABLE,

@@ -1,10 +1,10 @@
-//! What is left of a body that was not kept.
+//! Length and digest of a body.
 
 use std::fmt::Write;
 
 use sha2::{Digest as _, Sha256};
 
-/// The length and the SHA-256 digest of bytes that come in pieces.
+/// The length and the SHA-256 digest of bytes that arrive in pieces.
 #[derive(Default)]
 pub(crate) struct BodyDigest {
     length: u64,
@@ -21,7 +21,7 @@ impl BodyDigest {
         self.length
     }
 
-    /// In lower-case hexadecimal digits.
+    /// The digest in lower-case hexadecimal digits.
     pub(crate) fn sha256(self) -> String {
         let mut sha256 = String::with_capacity(64);
         for byte in self.hasher.finalize() {

@@ -3,10 +3,10 @@
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 
-/// The parameters of a request: those of its query, then those of its form.
+/// The parameters of a request: those of the query, then those of the form.
 pub(crate) struct Form(Vec<(String, String)>);
 
-/// A parameter that came twice. RFC 6749 §3.1 and §3.2: none may.
+/// The name of a repeated parameter, which RFC 6749 §3.1 and §3.2 forbid.
 pub(crate) struct Duplicate(pub(crate) String);
 
 impl Form {
@@ -18,7 +18,7 @@ impl Form {
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
         let media_type = content_type.split(';').next().unwrap_or_default().trim();
-        // Anything but a form brings no parameters: the one that is needed is then found missing.
+        // Another content type yields no parameters. The endpoint then reports a missing one.
         let is_form = media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded");
         let body = if is_form { body } else { &[] };
         Self::parse(query)?.and(Self::parse(body)?)

@@ -8,13 +8,13 @@ use aws_lc_rs::signature::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
-/// Signs `claims`. `header` must say `"alg": "RS256"`.
+/// Signs `claims`. `header` must contain `"alg": "RS256"`.
 pub(crate) fn sign(key: &KeyPair, header: &Value, claims: &Value) -> String {
     let mut token = encode(header.to_string());
     token.push('.');
     token.push_str(&encode(claims.to_string()));
     let mut signature = vec![0; key.public_modulus_len()];
-    // It fails when the buffer is of another length than the modulus, and this one is not. PKCS #1
+    // Signing fails only if the buffer and the modulus differ in length, and these do not. PKCS #1
     // v1.5 signatures use no randomness.
     let _ = key.sign(
         &RSA_PKCS1_SHA256,
@@ -27,7 +27,7 @@ pub(crate) fn sign(key: &KeyPair, header: &Value, claims: &Value) -> String {
     token
 }
 
-/// The claims of `token`, if `key` signed it with RS256.
+/// The claims of `token`. `None` if `key` did not sign it with RS256.
 pub(crate) fn verify(key: &KeyPair, token: &str) -> Option<Value> {
     let (signed, signature) = token.rsplit_once('.')?;
     let (header, claims) = signed.split_once('.')?;
@@ -40,7 +40,7 @@ pub(crate) fn verify(key: &KeyPair, token: &str) -> Option<Value> {
     json(claims)
 }
 
-/// base64url without padding (RFC 7515 §2).
+/// Encodes base64url without padding (RFC 7515 §2).
 pub(crate) fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_the_key_signed_with_rs256_verifies() {
+    fn only_a_token_signed_by_the_key_with_rs256_verifies() {
         let pair = || KeyPair::generate(KeySize::Rsa2048).unwrap();
         let (key, other) = (&pair(), &pair());
         let header = json!({ "alg": "RS256" });

@@ -1,4 +1,4 @@
-//! Formats of what the org sends and receives. No file here knows the state of an org.
+//! The formats of requests and answers. No file here depends on the state of an org.
 
 pub(super) mod answer;
 pub(super) mod digest;

@@ -1,15 +1,15 @@
-//! The pages of the org: plain forms that work without scripts.
+//! The HTML pages of the org: plain forms that need no scripts.
 
 use std::fmt::{self, Write};
 
 use super::form::Form;
 
-/// What the pages post besides the request they carry along.
+/// The fields of the pages. All other fields belong to the authorization request.
 const OWN_FIELDS: [&str; 4] = ["username", "password", "login", "decision"];
 
-/// Asks who is there, and carries the authorization request along.
+/// The login page. It carries the authorization request along.
 pub(crate) fn login(request: &Form, message: Option<&str>) -> String {
-    // What was typed before, else what the app knows.
+    // The name typed before, or else the hint of the app.
     let hint = request.get("username").or(request.get("login_hint"));
     let body = format!(
         "<h1>Log in</h1>{}<form method=\"post\" action=\"authorize\">{}{}\
@@ -21,7 +21,7 @@ pub(crate) fn login(request: &Form, message: Option<&str>) -> String {
     document("Login | Salesforce", &body)
 }
 
-/// Asks the user who has logged in whether the app may have what it asks for.
+/// The consent page, which lists the scopes that the app asks for.
 pub(crate) fn consent(request: &Form, login: &str, scope: &str) -> String {
     let mut scopes = String::new();
     for scope in scope.split_whitespace() {
@@ -38,7 +38,7 @@ pub(crate) fn consent(request: &Form, login: &str, scope: &str) -> String {
     document("Allow Access? | Salesforce", &body)
 }
 
-/// Asks for the code that a device shows, and lets the device in or turns it away.
+/// The page for the code of a device.
 pub(crate) fn device(user_code: &str, message: Option<&str>) -> String {
     let body = format!(
         "<h1>Connect a device</h1>{}<form method=\"post\" action=\"connect\">\
@@ -51,12 +51,12 @@ pub(crate) fn device(user_code: &str, message: Option<&str>) -> String {
     document("Connect | Salesforce", &body)
 }
 
-/// Says that something is done.
+/// The page that reports success.
 pub(crate) fn done(message: &str) -> String {
     document("Salesforce", &notice(Some(message)))
 }
 
-/// Says why the browser is not sent back, in the form that clients have been seen to look for.
+/// The error page, in the form that known clients search for.
 pub(crate) fn error(error: &str, description: &str) -> String {
     let description = description.replace(' ', "%20");
     let body = format!(
@@ -79,7 +79,7 @@ fn credentials(username: Option<&str>) -> String {
     )
 }
 
-/// The parameters of the authorization request, hidden.
+/// The parameters of the authorization request as hidden fields.
 fn carried(request: &Form) -> String {
     let mut fields = String::new();
     for (name, value) in request.iter() {
@@ -113,7 +113,7 @@ fn document(title: &str, body: &str) -> String {
     )
 }
 
-/// Text that may stand in HTML, attribute values included.
+/// Text escaped for HTML, attribute values included.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {

@@ -9,10 +9,9 @@ use http_body_util::BodyExt;
 
 use crate::error::BoxError;
 
-/// Receives `body`, hands its pieces to `keep` and returns the trailers.
+/// Receives `body`, passes its pieces to `keep` and returns the trailers.
 ///
-/// Stops as soon as `limit` bytes have come, if there is one; with a limit of 0 the body is not
-/// polled at all.
+/// Stops after `limit` bytes. `None` for no limit. With a limit of 0, the body is never polled.
 pub(crate) async fn receive<B>(
     body: B,
     limit: Option<usize>,
@@ -45,7 +44,7 @@ where
     Ok(trailers)
 }
 
-/// Receives `body`, or as much of it as `limit` says, and forgets it.
+/// Receives and drops `body`, up to `limit` bytes. `None` for no limit.
 pub(crate) async fn discard<B>(body: B, limit: Option<usize>) -> Result<(), BoxError>
 where
     B: Body,
@@ -54,7 +53,7 @@ where
     receive(body, limit, |_| {}).await.map(drop)
 }
 
-/// Receives the whole body and keeps it.
+/// Receives and returns the whole body.
 pub(crate) async fn collect<B>(body: B) -> Result<Bytes, BoxError>
 where
     B: Body,

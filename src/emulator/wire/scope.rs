@@ -1,9 +1,9 @@
 //! OAuth scopes.
 
-/// What the connected app gets when it does not ask for scopes.
+/// The scopes for an app that asks for none.
 pub(crate) const DEFAULT: &str = "refresh_token web openid api id";
 
-/// The scopes the connected app may ask for. A session can do the same with any of them.
+/// The scopes that the connected app may ask for. They do not limit a session.
 pub(crate) const KNOWN: [&str; 28] = [
     "address",
     "api",
@@ -35,17 +35,17 @@ pub(crate) const KNOWN: [&str; 28] = [
     "web",
 ];
 
-/// Whether `scope` names `wanted` among others.
+/// Whether `scope` contains `wanted`.
 pub(crate) fn has(scope: &str, wanted: &str) -> bool {
     scope.split_whitespace().any(|scope| scope == wanted)
 }
 
-/// Whether a refresh token comes with `scope`. The two names mean the same; `full` means neither.
+/// Whether `scope` includes a refresh token. Both names mean the same; `full` means neither.
 pub(crate) fn refreshes(scope: &str) -> bool {
     has(scope, "refresh_token") || has(scope, "offline_access")
 }
 
-/// What is granted to an app that asks for `scope`; `None` if one of the scopes does not exist.
+/// The scopes granted to an app that asks for `scope`. `None` if one of them does not exist.
 pub(crate) fn granted(scope: Option<&str>) -> Option<&str> {
     let Some(scope) = scope.map(str::trim).filter(|scope| !scope.is_empty()) else {
         return Some(DEFAULT);
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_granted_by_default_may_be_asked_for() {
+    fn the_default_scopes_may_be_requested() {
         assert_eq!(granted(None), Some(DEFAULT));
         assert_eq!(granted(Some(DEFAULT)), Some(DEFAULT));
         assert_eq!(granted(Some("api nothing")), None);

@@ -1,4 +1,4 @@
-//! The part of SOQL the org understands: `SELECT` fields `FROM` object, with or without `LIMIT`.
+//! The supported part of SOQL: `SELECT` fields `FROM` object, with an optional `LIMIT`.
 
 /// A parsed query.
 #[derive(Debug, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub(crate) struct Query<'a> {
     pub(crate) limit: Option<usize>,
 }
 
-/// Parses `text`; `None` if it is malformed, or SOQL that is not understood here.
+/// Parses `text`. `None` if it is malformed or not supported.
 pub(crate) fn parse(text: &str) -> Option<Query<'_>> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let from = words.iter().position(|word| is_keyword(word, "FROM"))?;
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn understands_fields_object_and_limit() {
+    fn a_query_has_fields_an_object_and_a_limit() {
         let query = Query {
             fields: vec!["Id".to_owned(), "Name".to_owned()],
             object: "Account",
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_everything_else() {
+    fn other_soql_is_refused() {
         for text in [
             "",
             "SELECT",

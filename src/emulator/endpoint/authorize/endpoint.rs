@@ -1,4 +1,4 @@
-//! The endpoint: pages and redirects.
+//! Answers with pages and redirects.
 
 use http::header::LOCATION;
 use http::request::Parts;
@@ -11,7 +11,7 @@ use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::page;
 
-/// Answers a request to the authorization endpoint: with a page, or by sending the browser back.
+/// Answers a request to the authorization endpoint with a page or a redirect.
 pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> HttpAnswer {
     org.state().counters.authorize_requests += 1;
     if parts.method != Method::GET && parts.method != Method::POST {
@@ -20,7 +20,7 @@ pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> HttpAnswer {
     let form = Form::read(parts, body).map_err(ErrorPage::from);
     let next = form.and_then(|form| {
         let request = ConsentRequest::read(org, &form)?;
-        // What the pages post comes in the body: a link can neither log in nor allow.
+        // The pages post to the body. A link must neither log in nor allow.
         if parts.method == Method::POST {
             Ok(request.go_on(org, &form))
         } else {
@@ -45,7 +45,7 @@ fn redirect(url: &str) -> HttpAnswer {
             answer.headers_mut().insert(LOCATION, url);
             answer
         }
-        // A callback that is no header value cannot have been meant.
+        // A callback that is not a header value was never a usable one.
         Err(_) => answer::html(
             StatusCode::BAD_REQUEST,
             error_page(&ErrorPage::redirect_mismatch()),

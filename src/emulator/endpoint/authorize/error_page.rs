@@ -1,13 +1,13 @@
-//! Errors that a browser is shown, because the app must not be told.
+//! Errors for the browser, where a redirect to the app is not allowed.
 
 use std::fmt;
 
 use crate::emulator::wire::form::Duplicate;
 
-/// What a browser is shown instead of being sent back to the app.
+/// The error page that a browser gets instead of a redirect to the app.
 ///
-/// From [`Org::approve`] and [`Org::deny`]: the authorization request is of the kind that must not
-/// be answered with a redirect (RFC 6749 §4.1.2.1), or the org does not let the app have it.
+/// [`Org::approve`] and [`Org::deny`] return it. Either RFC 6749 §4.1.2.1 forbids a redirect for
+/// the request, or the org refuses the app.
 ///
 /// [`Org::approve`]: crate::emulator::Org::approve
 /// [`Org::deny`]: crate::emulator::Org::deny
@@ -37,7 +37,7 @@ impl ErrorPage {
         self.error
     }
 
-    /// What the page says about it.
+    /// The explanation on the page.
     pub fn description(&self) -> &str {
         &self.description
     }

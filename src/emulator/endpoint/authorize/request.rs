@@ -1,4 +1,4 @@
-//! Authorization requests: whether they are in order, and where they lead (RFC 7636 §4.3).
+//! Authorization requests: checks them and decides the next step (RFC 7636 §4.3).
 
 use form_urlencoded::Serializer;
 
@@ -13,34 +13,35 @@ use crate::emulator::wire::form::Form;
 use crate::emulator::wire::page;
 use crate::emulator::wire::scope;
 
-/// An authorization request whose app and callback are in order.
+/// An authorization request with a valid client id and callback.
 pub(crate) struct ConsentRequest {
     redirect_uri: String,
     state: Option<String>,
     nonce: Option<String>,
     immediate: bool,
     code_challenge: Option<String>,
-    /// Whether tokens were asked for: everything is then sent back in the fragment.
+    /// Whether the request asked for tokens. The parameters of the redirect are then in the
+    /// fragment.
     in_fragment: bool,
-    /// The answer and the scope asked for, or why they cannot be had.
+    /// The kind of answer and the scope, or the error to send back.
     wanted: Result<(ResponseType, String), Denial>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ResponseType {
     Code,
-    /// The user-agent flow (RFC 6749 §4.2): tokens in the fragment.
+    /// Tokens in the fragment: the user-agent flow (RFC 6749 §4.2).
     Token,
 }
 
-/// An error that is sent back to the app.
+/// An error for the app, sent with the redirect.
 #[derive(Clone, Copy)]
 struct Denial {
     error: &'static str,
     description: &'static str,
 }
 
-/// What the browser gets.
+/// The next thing for the browser.
 pub(super) enum NextStep {
     Page(String),
     Redirect(String),
@@ -90,11 +91,11 @@ impl ConsentRequest {
         })
     }
 
-    /// The first request: the login page, unless the answer is known without it.
+    /// The first request: shows the login page, unless the answer is known without it.
     pub(super) fn begin(&self, form: &Form) -> NextStep {
         let denial = match self.wanted {
             Err(denial) => denial,
-            // Nobody is ever logged in beforehand: the org keeps no browser sessions.
+            // The org keeps no browser sessions, so the user is never logged in beforehand.
             Ok(_) if self.immediate => Denial {
                 error: "immediate_unsuccessful",
                 description: "the user must log in",
@@ -104,7 +105,7 @@ impl ConsentRequest {
         NextStep::Redirect(self.deny(denial))
     }
 
-    /// What follows the login page and the consent page.
+    /// The requests after the login page and the consent page.
     pub(super) fn go_on(&self, org: &Backend, form: &Form) -> NextStep {
         let (response_type, scope) = match &self.wanted {
             Ok((response_type, scope)) => (*response_type, scope),
@@ -123,7 +124,7 @@ impl ConsentRequest {
         let mut state = org.state();
         let entered = state.log_in(|user: &mut User| user.login_on_page(username, password));
         if entered.is_err() || state.user.password_expired {
-            // One text for every reason, as on the real page.
+            // The real page shows the same text for every reason.
             let message = "Please check your username and password. \
                            If you still can't log in, contact your Salesforce administrator.";
             return NextStep::Page(page::login(form, Some(message)));
@@ -132,7 +133,8 @@ impl ConsentRequest {
         NextStep::Page(page::consent(form, &login, scope))
     }
 
-    /// Where the browser is sent once the user has decided, or at once if there is nothing to decide.
+    /// The URL for the browser after the decision of the user, or at once for a request with an
+    /// error.
     pub(crate) fn settle(&self, org: &Backend, decision: UserDecision) -> String {
         match &self.wanted {
             Ok((response_type, scope)) => self.decide(org, *response_type, scope, decision),
@@ -181,7 +183,7 @@ impl ConsentRequest {
         ])
     }
 
-    /// The callback with `parameters` and the state.
+    /// The callback with `parameters` and the `state` of the request.
     fn send_back<'a>(&self, parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
         let state = self.state.iter().map(|state| ("state", state.as_str()));
         let encoded = Serializer::new(String::new())
@@ -209,7 +211,7 @@ fn wanted(form: &Form) -> Result<(ResponseType, String), Denial> {
             ));
         }
     };
-    // Absent means S256 here, where RFC 7636 §4.3 means `plain`.
+    // Without a method, Salesforce assumes S256. RFC 7636 §4.3 assumes `plain`.
     let method = form.get("code_challenge_method");
     if method.is_some_and(|method| method != "S256") {
         return Err(denial(

@@ -1,4 +1,4 @@
-//! SOAP answers, and the faults among them.
+//! SOAP answers and faults.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::header::ALLOW;
@@ -28,7 +28,7 @@ pub(super) fn success(endpoint: &SoapEndpoint<'_>, operation: &str, result: &str
     with_body(StatusCode::OK, XML, body)
 }
 
-/// A refused login.
+/// The fault of a refused login.
 pub(super) fn login_fault(
     endpoint: &SoapEndpoint<'_>,
     status: StatusCode,
@@ -39,7 +39,7 @@ pub(super) fn login_fault(
     api_fault(endpoint, status, "LoginFault", code, &string, message)
 }
 
-/// A call that cannot be carried out, whatever it asks for.
+/// The fault of a call that the org cannot carry out.
 pub(super) fn unexpected_error(
     endpoint: &SoapEndpoint<'_>,
     code: &str,
@@ -49,7 +49,7 @@ pub(super) fn unexpected_error(
     unexpected_error_fault(endpoint, code, &string, message)
 }
 
-/// A session that is not good.
+/// The fault of an invalid session.
 pub(super) fn invalid_session_id(endpoint: &SoapEndpoint<'_>, session_id: &str) -> HttpAnswer {
     let hash = STANDARD.encode(Sha256::digest(session_id));
     let code = "INVALID_SESSION_ID";
@@ -63,7 +63,7 @@ pub(super) fn invalid_session_id(endpoint: &SoapEndpoint<'_>, session_id: &str) 
     unexpected_error_fault(endpoint, code, &string, &message)
 }
 
-/// A request that never reaches an operation. Such a fault has no detail.
+/// The fault of a request that reaches no operation. It has no detail.
 pub(super) fn client_fault(message: &str) -> HttpAnswer {
     let message = escape(message);
     let body = format!(
@@ -74,7 +74,7 @@ pub(super) fn client_fault(message: &str) -> HttpAnswer {
     with_body(StatusCode::INTERNAL_SERVER_ERROR, XML, body)
 }
 
-/// What a redirected login comes to, when the client turned it into a GET.
+/// The answer to a redirected login that the client turned into a GET.
 pub(super) fn only_post_allowed() -> HttpAnswer {
     let html = HeaderValue::from_static("text/html;charset=UTF-8");
     let body = "Only POST allowed".to_owned();

@@ -1,28 +1,28 @@
-//! What a SOAP request asks for.
+//! The content of a SOAP request.
 
 use quick_xml::NsReader;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::name::ResolveResult;
 
-/// The one call in an envelope.
+/// The call in an envelope.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SoapCall {
-    /// Tells the operations of one API from those of another.
+    /// The namespace of the operation, which belongs to one API.
     pub(super) namespace: String,
     pub(super) operation: String,
-    /// The text of the operation's children, by their local names.
+    /// The children of the operation: local name and text.
     arguments: Vec<(String, String)>,
-    /// What the `SessionHeader` carries.
+    /// The content of `sessionId` in the `SessionHeader`. `None` without one.
     pub(super) session_id: Option<String>,
 }
 
 impl SoapCall {
-    /// Reads an envelope (SOAP 1.1 §4); `Err` says why it cannot be read.
+    /// Reads an envelope (SOAP 1.1 §4). `Err` holds the reason why it cannot be read.
     ///
-    /// Elements are known by their local names, except the operation, which Salesforce tells apart
-    /// by its namespace. There is no DTD in a SOAP message (SOAP 1.1 §3), and so there are no
-    /// entities but the five of XML.
+    /// Local names identify all elements except the operation, which Salesforce identifies by its
+    /// namespace too. A SOAP message has no DTD (SOAP 1.1 §3), and so no entities but the five of
+    /// XML.
     pub(super) fn read(body: &[u8]) -> Result<Self, String> {
         let text = str::from_utf8(body).map_err(|error| error.to_string())?;
         let mut reader = NsReader::from_str(text);
@@ -41,7 +41,7 @@ impl SoapCall {
                 Event::GeneralRef(reference) => reading.text.push_str(&resolve(&reference)?),
                 Event::DocType(_) => return Err("A DTD is not allowed.".to_owned()),
                 Event::Eof => break,
-                // `Empty` is expanded; the others say nothing here.
+                // `expand_empty_elements` leaves no `Empty`. The other events carry no content.
                 Event::Empty(_) | Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
             }
         }
@@ -57,12 +57,12 @@ impl SoapCall {
     }
 }
 
-/// An envelope of which a part was read.
+/// The state of reading an envelope.
 #[derive(Default)]
 struct EnvelopeReader {
-    /// The local names of the elements that are open.
+    /// The local names of the open elements.
     path: Vec<String>,
-    /// What came since the last tag.
+    /// The text since the last tag.
     text: String,
     /// Namespace and local name.
     operation: Option<(String, String)>,
@@ -112,7 +112,7 @@ impl EnvelopeReader {
     }
 }
 
-/// The text that a reference stands for.
+/// The text of an entity or character reference.
 fn resolve(reference: &BytesRef<'_>) -> Result<String, String> {
     if let Some(character) = reference
         .resolve_char_ref()
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_operation_arguments_and_session_whatever_the_prefixes() {
+    fn an_envelope_is_read_with_any_prefixes() {
         let call = SoapCall::read(
             br#"<?xml version="1.0" encoding="utf-8"?>
             <e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/" xmlns:u="urn:u">
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_an_envelope_with_a_call() {
+    fn text_without_a_call_in_an_envelope_is_refused() {
         for text in [
             "",
             "login",

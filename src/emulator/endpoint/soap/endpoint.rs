@@ -1,20 +1,20 @@
-//! Which API a path leads to.
+//! The SOAP APIs and their paths.
 
 use crate::emulator::state::ids::{ORG_ID, short_org_id};
 
-/// Versions before this one were retired.
+/// The oldest supported version. Salesforce has retired the ones before it.
 const FIRST_VERSION: u16 = 31;
 
-/// A SOAP API at one of its versions.
+/// A SOAP API at one version.
 pub(crate) struct SoapEndpoint<'a> {
     api: &'static SoapApi,
     version: &'a str,
 }
 
 struct SoapApi {
-    /// How paths name it.
+    /// The name in paths.
     letter: &'static str,
-    /// How namespaces name it.
+    /// The name in namespaces.
     name: &'static str,
 }
 
@@ -30,11 +30,11 @@ static APIS: [SoapApi; 2] = [
 ];
 
 impl<'a> SoapEndpoint<'a> {
-    /// The endpoint that `path`, which begins after `/services/Soap/`, leads to.
+    /// The endpoint of `path`, which begins after `/services/Soap/`.
     pub(crate) fn of(path: &'a str) -> Option<Self> {
         let (letter, rest) = path.split_once('/')?;
         let api = APIS.iter().find(|api| api.letter == letter)?;
-        // The `serverUrl` of a login ends with the org id; clients may leave it out.
+        // The `serverUrl` of a login ends with the org id. Clients may leave it out.
         let version = match rest.split_once('/') {
             None => rest,
             Some((version, id)) => {
@@ -44,33 +44,33 @@ impl<'a> SoapEndpoint<'a> {
         Some(Self { api, version })
     }
 
-    /// Where the operations come from.
+    /// The namespace of the operations.
     pub(super) fn namespace(&self) -> String {
         format!("urn:{}.soap.sforce.com", self.api.name)
     }
 
-    /// Where the faults come from.
+    /// The namespace of the faults.
     pub(super) fn fault_namespace(&self) -> String {
         format!("urn:fault.{}.soap.sforce.com", self.api.name)
     }
 
-    /// `None` for a version there never was, or is no more.
+    /// The number of the version. `None` for a version that never existed or is retired.
     pub(super) fn version_number(&self) -> Option<u16> {
         let number = self.version.strip_suffix(".0")?.parse().ok()?;
         (number >= FIRST_VERSION).then_some(number)
     }
 
-    /// As it stands in the path.
+    /// The version as the path has it.
     pub(super) fn version(&self) -> &str {
         self.version
     }
 
-    /// This endpoint on another instance.
+    /// The URL of this endpoint on another instance.
     pub(super) fn server_url(&self, instance_url: &str) -> String {
         url(instance_url, self.api.letter, self.version)
     }
 
-    /// The metadata API of the same version.
+    /// The URL of the metadata API of the same version.
     pub(super) fn metadata_server_url(&self, instance_url: &str) -> String {
         url(instance_url, "m", self.version)
     }

@@ -1,4 +1,4 @@
-//! The SOAP API: `login()`, and what a session from it is good for here.
+//! The SOAP API: `login()`, and the calls that need its session.
 
 mod answer;
 mod call;

@@ -1,4 +1,4 @@
-//! What the operations do.
+//! The SOAP operations.
 
 use http::request::Parts;
 use http::{Method, StatusCode};
@@ -19,7 +19,7 @@ use crate::error::BoxError;
 /// The last version that has `login()`.
 const LAST_VERSION_WITH_LOGIN: u16 = 64;
 
-/// What Salesforce says unless an administrator chose otherwise. No session ends by the clock here.
+/// The default of an org for a session's lifetime. The emulator never ends a session by it.
 const SESSION_SECONDS_VALID: u32 = 7_200;
 
 /// Answers a request to `endpoint`.
@@ -39,7 +39,7 @@ where
     if parts.method != Method::POST {
         return Ok(soap::only_post_allowed());
     }
-    // SOAP 1.1 §6.1.1. What it says is ignored.
+    // SOAP 1.1 §6.1.1 demands the header. The org ignores its value.
     if !parts.headers.contains_key("soapaction") {
         return Ok(soap::client_fault("SOAPAction HTTP header missing"));
     }
@@ -62,7 +62,7 @@ where
     } = &call;
     match operation.as_str() {
         _ if *namespace != endpoint.namespace() => Ok(no_such_operation(namespace, operation)),
-        "login" if version > LAST_VERSION_WITH_LOGIN => Ok(no_login_any_more(endpoint)),
+        "login" if version > LAST_VERSION_WITH_LOGIN => Ok(no_login_in_this_version(endpoint)),
         "login" => log_in(org, endpoint, &call, login_fault).await,
         "logout" => Ok(log_out(org, endpoint, &call)),
         "getUserInfo" => Ok(get_user_info(org, endpoint, &call)),
@@ -77,7 +77,7 @@ fn no_such_operation(namespace: &str, operation: &str) -> HttpAnswer {
     ))
 }
 
-fn no_login_any_more(endpoint: &SoapEndpoint<'_>) -> HttpAnswer {
+fn no_login_in_this_version(endpoint: &SoapEndpoint<'_>) -> HttpAnswer {
     let version = endpoint.version();
     let message = format!(
         "The SOAP Login operation is not available in the API version specified ({version}). \
@@ -117,7 +117,8 @@ fn begin_session(org: &Backend, endpoint: &SoapEndpoint<'_>) -> HttpAnswer {
     let session_id = state.sessions.begin_lone_session(None, &mint).access_token;
     let password_expired = state.user.password_expired;
     if password_expired {
-        // Such a session is good for a new password alone, which nobody can set here.
+        // A real session of this kind only permits a password change, which the emulator does not
+        // offer.
         state.sessions.end_session(&session_id, now);
     }
     let server_url = endpoint.server_url(&state.instance_url);
@@ -178,7 +179,7 @@ fn get_user_info(org: &Backend, endpoint: &SoapEndpoint<'_>, call: &SoapCall) ->
     reject(endpoint, call)
 }
 
-/// The session to go by. A JWT is none, be it ever so good for the REST API.
+/// The session id of the call. `None` for a JWT, which SOAP does not accept.
 fn session_id(call: &SoapCall) -> Option<&str> {
     let id = call.session_id.as_deref();
     id.filter(|id| !id.starts_with("eyJ"))
@@ -189,7 +190,7 @@ fn reject(endpoint: &SoapEndpoint<'_>, call: &SoapCall) -> HttpAnswer {
     soap::invalid_session_id(endpoint, session_id)
 }
 
-/// Every element of a `GetUserInfoResult` that Salesforce sends, in its order.
+/// All elements of a `GetUserInfoResult` that Salesforce sends, in its order.
 fn user_info() -> String {
     let username = escape(USERNAME);
     format!(

@@ -1,11 +1,11 @@
-//! What the grants have in common.
+//! The result of checking a grant.
 
 use super::success::GrantKind;
 
-/// Where the endpoint is, below the login URL or the URL of a site.
+/// The path of the endpoint, below the login URL or the URL of a site.
 pub(super) const PATH: &str = "/services/oauth2/token";
 
-/// A session that may begin.
+/// Permission to start a session.
 pub(super) struct Approved {
     pub(super) flow: GrantKind,
     /// `None` for a plain session id.

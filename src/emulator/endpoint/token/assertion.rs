@@ -1,4 +1,4 @@
-//! Grants that a token of someone else's making asks for: JWT bearer and token exchange.
+//! Grants for a token of another issuer: JWT bearer and token exchange.
 
 use http::request::Parts;
 use serde_json::Value;
@@ -15,7 +15,7 @@ use crate::emulator::state::user::{LoginRefusal, USERNAME, User};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::scope;
 
-/// How far ahead `exp` may lie, in seconds: three minutes, and as much again as clocks may differ.
+/// The longest lifetime of an assertion in seconds: three minutes and two for clock skew.
 const LONGEST_VALIDITY: u64 = 5 * 60;
 
 /// The JWT bearer flow (RFC 7523 §2.1).
@@ -48,7 +48,7 @@ pub(super) fn jwt_bearer(
     if !claim("aud").is_some_and(|audience| is_audience(&state, parts, audience)) {
         return Err(TokenRefusal::invalid_grant("audience is invalid"));
     }
-    // `prn` is the older name of `sub`, and wins.
+    // `prn` is the older name of `sub` and takes precedence.
     let subject = claim("prn").or_else(|| claim("sub"));
     if let Some(jti) = claim("jti")
         && !state.sessions.take_jti(jti)
@@ -59,7 +59,7 @@ pub(super) fn jwt_bearer(
     Ok(Approved::new(GrantKind::Assertion, "web openid api id"))
 }
 
-/// The login hosts of this org, and the URL of the site that was called, if one was.
+/// Whether the audience is a login host of this org, or the URL of the called site.
 fn is_audience(state: &OrgState, parts: &Parts, audience: &str) -> bool {
     let site = parts.uri.path().strip_suffix(PATH).unwrap_or_default();
     audience == "https://login.salesforce.com"
@@ -80,14 +80,13 @@ pub(super) fn admit(state: &mut OrgState, subject: Option<&str>) -> Result<(), T
     state
         .log_in(User::login_by_assertion)
         .map_err(|refusal| match refusal {
-            // From outside, the user is only not the right one.
+            // The answer must not reveal that the user is inactive.
             LoginRefusal::Inactive => TokenRefusal::not_approved(),
             refusal => refusal.into(),
         })
 }
 
-/// Token exchange (RFC 8693 §2.1), with the part of the Apex handler played by
-/// [`Org::trust_subject_token`].
+/// Token exchange (RFC 8693 §2.1). [`Org::trust_subject_token`] stands for the Apex handler.
 pub(super) fn token_exchange(
     org: &Backend,
     parts: &Parts,

@@ -1,4 +1,4 @@
-//! Whether the connected app is the one that asks.
+//! Client authentication.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderMap;
@@ -12,12 +12,12 @@ use crate::emulator::state::backend::Backend;
 use crate::emulator::state::keys::Key;
 use crate::emulator::wire::form::Form;
 
-/// Whether the client id is enough.
+/// Whether the client must authenticate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SecretRule {
-    /// Never: the flow has nothing else to go by.
+    /// Always. The flow has no other proof.
     Required,
-    /// If the app is set up so.
+    /// Only if the app is set up so.
     AsSetUp,
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn authenticate(
     secret_rule: SecretRule,
 ) -> Result<(), TokenRefusal> {
     let from_form = (form.get("client_id"), form.get("client_secret"));
-    // Salesforce ignores the header when the form repeats the pair.
+    // Salesforce ignores the header when the form has both values.
     let basic = match from_form {
         (Some(_), Some(_)) => None,
         _ => basic_credentials(&parts.headers)?,
@@ -56,7 +56,7 @@ pub(crate) fn authenticate(
     }
 }
 
-/// What HTTP Basic says (RFC 7617 §2); `None` without an `Authorization` header.
+/// The credentials of HTTP Basic (RFC 7617 §2). `None` without an `Authorization` header.
 fn basic_credentials(headers: &HeaderMap) -> Result<Option<(String, String)>, TokenRefusal> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else {
@@ -80,7 +80,7 @@ fn basic_credentials(headers: &HeaderMap) -> Result<Option<(String, String)>, To
     }
 }
 
-/// `private_key_jwt` (RFC 7523 §2.2), for whom the audience is the URL that was called.
+/// Checks `private_key_jwt` (RFC 7523 §2.2). Its audience is the URL of the called endpoint.
 fn check_assertion(
     org: &Backend,
     parts: &Parts,

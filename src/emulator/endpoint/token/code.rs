@@ -50,8 +50,8 @@ pub(super) fn exchange(
     })
 }
 
-/// Whether `verifier` is what `challenge` was made of. Salesforce refuses the `~` that RFC 7636 §4.1
-/// allows, and takes verifiers of 171 characters where it ends at 128.
+/// Whether `verifier` matches `challenge`. Salesforce refuses the `~` that RFC 7636 §4.1 allows,
+/// and accepts up to 171 characters instead of 128.
 fn verifies(challenge: &str, verifier: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     (43..=171).contains(&verifier.len())
@@ -74,8 +74,8 @@ mod tests {
     }
 
     #[test]
-    fn verifiers_end_where_salesforce_ends() {
-        for (verifier, good) in [
+    fn a_verifier_has_43_to_171_characters() {
+        for (verifier, valid) in [
             ("v".repeat(42), false),
             ("v".repeat(43), true),
             ("v".repeat(171), true),
@@ -83,7 +83,7 @@ mod tests {
             (format!("{}~", "v".repeat(43)), false),
         ] {
             let challenge = jwt::encode(Sha256::digest(&verifier));
-            assert_eq!(verifies(&challenge, &verifier), good, "{verifier}");
+            assert_eq!(verifies(&challenge, &verifier), valid, "{verifier}");
         }
     }
 }

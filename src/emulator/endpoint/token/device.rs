@@ -1,4 +1,4 @@
-//! The device flow: RFC 8628, in Salesforce's older words.
+//! The device flow: RFC 8628 with older parameter names.
 
 use http::request::Parts;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::emulator::state::devices::{INTERVAL, PollRefusal};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::scope;
 
-/// The codes that a device begins with.
+/// Starts the flow: returns the codes of a device.
 pub(super) fn begin(org: &Backend, form: &Form) -> Result<Value, TokenRefusal> {
     if form.get("client_id") != Some(CLIENT_ID) {
         return Err(TokenRefusal::unknown_client());

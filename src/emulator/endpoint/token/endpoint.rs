@@ -1,4 +1,4 @@
-//! The token endpoint: which grant is asked for, and what comes of it.
+//! The token endpoint: finds the grant and issues its tokens.
 
 use http::Method;
 use http::request::Parts;
@@ -49,15 +49,15 @@ where
     fault.deliver(answer)
 }
 
-/// What was found to be in order on arrival.
+/// A request that passed its checks on arrival.
 enum Grantable<'a> {
     Refresh(RefreshInProcess<'a>),
     Session(Approved),
-    /// No token yet: the codes of a device.
+    /// The codes of a device, instead of a token.
     Device(Value),
 }
 
-/// What may be granted, and the `state` to echo with it.
+/// The checked request, and the `state` to echo in the answer.
 fn decide<'a>(
     org: &'a Backend,
     parts: &Parts,

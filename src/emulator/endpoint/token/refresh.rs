@@ -8,8 +8,7 @@ use crate::emulator::state::backend::Backend;
 use crate::emulator::state::sessions::{NewTokens, RefreshRefusal};
 use crate::emulator::wire::form::Form;
 
-/// A refresh that has begun and is not answered yet. Dropped when its caller goes away, and then
-/// the refresh token is as good as before.
+/// A refresh without an answer so far. Dropping it leaves the refresh token as it was before.
 pub(super) struct RefreshInProcess<'a> {
     org: &'a Backend,
     token: String,
@@ -58,7 +57,7 @@ impl<'a> RefreshInProcess<'a> {
 
 impl Drop for RefreshInProcess<'_> {
     fn drop(&mut self) {
-        // After `finish` there is nothing in process, and this changes nothing.
+        // Nothing is in process after `finish`, so this changes nothing then.
         self.org.state().sessions.abandon_refresh(&self.token);
     }
 }

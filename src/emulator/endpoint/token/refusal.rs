@@ -1,4 +1,4 @@
-//! Why a token request is refused, in the words of the protocol.
+//! Refused token requests.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use crate::emulator::state::user::LoginRefusal;
 use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::form::Duplicate;
 
-/// `error` and `error_description` (RFC 6749 §5.2).
+/// An error of the token endpoint: `error` and `error_description` (RFC 6749 §5.2).
 pub(crate) struct TokenRefusal {
     pub(crate) error: &'static str,
     pub(crate) description: Cow<'static, str>,

@@ -1,4 +1,4 @@
-//! The two SAML grants. What an assertion says is read; who signed it is not checked.
+//! The two SAML grants. They read an assertion and do not verify its signature.
 
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::{Engine as _, alphabet};
@@ -12,7 +12,7 @@ use super::success::GrantKind;
 use crate::emulator::state::backend::Backend;
 use crate::emulator::wire::form::Form;
 
-/// The entity id of Salesforce where an org has none of its own.
+/// The entity id that Salesforce has for orgs without one.
 const ENTITY_ID: &str = "https://saml.salesforce.com";
 
 /// The SAML bearer assertion flow (RFC 7522 §2.1).
@@ -50,7 +50,7 @@ fn approve(org: &Backend, form: &Form) -> Result<Approved, TokenRefusal> {
     Ok(Approved::new(GrantKind::Assertion, "web openid api id"))
 }
 
-/// Base64 of either alphabet, padded or not: the two flows differ in it.
+/// Decodes Base64 of either alphabet, padded or not, because the two flows differ in it.
 fn decode(encoded: &str) -> Option<String> {
     let config =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -59,7 +59,7 @@ fn decode(encoded: &str) -> Option<String> {
     String::from_utf8(url_safe.decode(encoded).ok()?).ok()
 }
 
-/// What an assertion says about its subject.
+/// The subject and the audience of an assertion.
 #[derive(Debug, PartialEq, Eq)]
 struct SamlAssertion {
     name_id: String,
@@ -67,7 +67,7 @@ struct SamlAssertion {
 }
 
 impl SamlAssertion {
-    /// The first `NameID` and `Audience` within an `Assertion` element.
+    /// Reads the first `NameID` and `Audience` within an `Assertion` element.
     fn read(document: &str) -> Option<Self> {
         let mut reader = Reader::from_str(document);
         let mut path: Vec<String> = Vec::new();

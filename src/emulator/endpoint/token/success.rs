@@ -1,4 +1,4 @@
-//! The token answer.
+//! Successful token answers.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -11,22 +11,22 @@ use crate::emulator::wire::jwt;
 use crate::emulator::wire::scope;
 use crate::emulator::wire::signature;
 
-/// How long an ID token is good, in seconds.
+/// The lifetime of an ID token in seconds.
 const ID_TOKEN_LIFETIME: u64 = 120;
 
-/// What a token answer goes back to: it decides about the fields.
+/// The kind of grant. It decides about the fields of the answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GrantKind {
     /// A user's consent, or a refresh of it.
     Consent,
-    /// A signed statement about the user: neither `signature` nor `issued_at`.
+    /// A signed assertion about the user. The answer has neither `signature` nor `issued_at`.
     Assertion,
     ClientCredentials,
-    /// A plain session id: no `scope`.
+    /// A plain session id. The answer has no `scope`.
     Password,
 }
 
-/// The fields of the answer that brings `tokens`.
+/// The fields of the answer with `tokens`.
 pub(crate) fn fields(
     state: &OrgState,
     flow: GrantKind,
@@ -65,7 +65,7 @@ pub(crate) fn fields(
     body
 }
 
-/// `OpenID` Connect Core 1.0 §2.
+/// Makes an ID token (`OpenID` Connect Core 1.0 §2).
 fn id_token(
     issuer: &str,
     subject: &str,
@@ -74,7 +74,7 @@ fn id_token(
     now: u64,
 ) -> String {
     let header = json!({ "alg": "RS256", "typ": "JWT", "kid": KID });
-    // §3.1.3.6: the left half of the hash.
+    // §3.1.3.6: `at_hash` is the left half of the hash.
     let hash = Sha256::digest(access_token);
     let (at_hash, _) = hash.split_at(hash.len() / 2);
     let mut claims = json!({
