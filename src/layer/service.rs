@@ -15,8 +15,9 @@ use crate::{
     handle::handle::SessionHandle,
     layer::future::ResponseFuture,
     request::{
-        head::{self, Target},
+        authorize,
         pending::{self, ReplayPolicy},
+        target::{self, Target},
     },
     verdict::Api,
 };
@@ -151,10 +152,10 @@ impl<S: Clone> SalesforceAuth<S> {
     {
         // Where the instance is, a session that was rejected tells as well as any.
         let latest = handle.latest();
-        if head::is_left_alone(&head, Api::of(&head)) {
-            if head::is_relative(&head.uri) {
+        if authorize::is_left_alone(&head, Api::of(&head)) {
+            if target::is_relative(&head.uri) {
                 let sent = match &latest {
-                    Some(latest) => head::send_to_instance(&mut head, &latest.0),
+                    Some(latest) => target::send_to_instance(&mut head, &latest.0),
                     None => Err(Error::new(
                         ErrorKind::NoSession,
                         "a relative URI needs an instance to go to, and there is no session yet to tell it: give the \

@@ -1,195 +1,28 @@
-//! The head of a request: where it goes, the session in it, and what is kept of it to send it again.
+//! What is kept of the head of a request, to send it again.
 //!
 //! Names and values are kept packed, one after the other in one buffer. That is less than half of the work of cloning a
 //! header map, and it is done for every request; taking them apart again is more, and is done for the rejected ones.
 
 use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
-    header::{AUTHORIZATION, CONTENT_LENGTH, Entry, HOST},
+    Extensions, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    header::{AUTHORIZATION, HOST},
     request::Parts,
     uri::PathAndQuery,
 };
 
 use crate::{
-    error::{BoxError, Error, ErrorKind},
-    handle::handle::SessionHandle,
-    request::extensions::SkipAuth,
-    session::{
-        live::{Metadata, Published},
-        url::{self, Origin},
+    error::Error,
+    request::{
+        authorize::{authorize, correct_length},
+        target::{Target, join, unsendable},
     },
+    session::live::Published,
     verdict::Api,
 };
 
 /// Enough for most paths, and for most headers with their frames, so that the buffer is hardly ever moved.
 const PATH_ROOM: usize = 96;
 const HEADER_ROOM: usize = 48;
-
-/// Where Bulk API 1.0 wants the session (Bulk API Developer Guide, "Set a Session Header").
-const SESSION: HeaderName = HeaderName::from_static("x-sfdc-session");
-
-/// Where the Pub/Sub API wants it, the instance and the org (Pub/Sub API, "Authentication").
-const ACCESS_TOKEN: HeaderName = HeaderName::from_static("accesstoken");
-const INSTANCE_URL: HeaderName = HeaderName::from_static("instanceurl");
-const TENANT_ID: HeaderName = HeaderName::from_static("tenantid");
-
-/// Whether the layer has no business with this request: its caller authenticates it, or wants it sent without.
-pub(crate) fn is_left_alone(request: &Parts, api: Api) -> bool {
-    let headers = &request.headers;
-    let is_authenticated = headers.contains_key(AUTHORIZATION)
-        || match api {
-            Api::Bulk => headers.contains_key(SESSION),
-            Api::Grpc => headers.contains_key(ACCESS_TOKEN),
-            Api::Rest | Api::Soap | Api::Identity => false,
-        };
-    is_authenticated || request.extensions.get::<SkipAuth>().is_some()
-}
-
-/// Whether a URI says nothing about where it goes.
-pub(crate) fn is_relative(uri: &Uri) -> bool {
-    uri.authority().is_none()
-}
-
-/// Whose host a request goes to, if the token may go there at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// The session's instance, wherever that is by the time of sending.
-    Instance,
-    /// An origin that the user allowed.
-    Allowed,
-}
-
-impl Target {
-    /// None for a foreign host, which never sees the token.
-    pub(crate) fn of(uri: &Uri, published: &Published, handle: &SessionHandle) -> Option<Self> {
-        if is_relative(uri) || published.has_instance(uri) {
-            Some(Self::Instance)
-        } else if handle.allows(uri) {
-            Some(Self::Allowed)
-        } else {
-            None
-        }
-    }
-
-    /// What may turn out to be the target, while nothing is known of the instance.
-    pub(crate) fn before_login(uri: &Uri, handle: &SessionHandle) -> Option<Self> {
-        if is_relative(uri) || url::may_be_an_instance(uri) {
-            Some(Self::Instance)
-        } else if handle.allows(uri) {
-            Some(Self::Allowed)
-        } else {
-            None
-        }
-    }
-}
-
-/// Sends a request to the instance, with the path that it has.
-pub(crate) fn send_to_instance(request: &mut Parts, published: &Published) -> Result<(), Error> {
-    let origin = published.session.instance_url().origin();
-    if !origin.is_of(&request.uri) {
-        let path = std::mem::take(&mut request.uri)
-            .into_parts()
-            .path_and_query
-            .unwrap_or_else(|| PathAndQuery::from_static("/"));
-        request.uri = join(origin, path)?;
-    }
-    Ok(())
-}
-
-/// Whether the layer has business with this request. If so, the session is in it where most APIs want it.
-///
-/// That is looked up once, to see whether the caller's own is there and to put ours there.
-pub(crate) fn claim(request: &mut Parts, api: Api, published: &Published) -> Result<bool, Error> {
-    match api {
-        Api::Bulk | Api::Grpc => Ok(!is_left_alone(request, api)),
-        Api::Rest | Api::Soap | Api::Identity => {
-            if request.extensions.get::<SkipAuth>().is_some() {
-                return Ok(false);
-            }
-            let Ok(entry) = request.headers.try_entry(AUTHORIZATION) else {
-                // There is no room for what may be there already.
-                return if request.headers.contains_key(AUTHORIZATION) {
-                    Ok(false)
-                } else {
-                    Err(Error::new(
-                        ErrorKind::InvalidRequest,
-                        "the request cannot be sent: it has as many headers as there can be, and no room for the session's",
-                    ))
-                };
-            };
-            let Entry::Vacant(authorization) = entry else {
-                return Ok(false);
-            };
-            authorization.insert(published.authorization.get());
-            Ok(true)
-        }
-    }
-}
-
-/// Adds the session to a request that was claimed, where its API wants it elsewhere.
-pub(crate) fn authorize_elsewhere(request: &mut Parts, api: Api, published: &Published) {
-    if matches!(api, Api::Bulk | Api::Grpc) {
-        authorize(&mut request.headers, api, published);
-    }
-}
-
-/// Adds the session. It is in the headers once afterwards.
-fn authorize(headers: &mut HeaderMap, api: Api, published: &Published) {
-    match api {
-        Api::Bulk => {
-            headers.insert(SESSION, published.session.bare_token().clone());
-        }
-        Api::Grpc => {
-            headers.insert(ACCESS_TOKEN, published.session.bare_token().clone());
-            let Metadata {
-                instance_url,
-                tenant_id,
-            } = published.metadata().clone();
-            for (name, value) in [(INSTANCE_URL, instance_url), (TENANT_ID, tenant_id)] {
-                if let Some(value) = value {
-                    headers.insert(name, value);
-                }
-            }
-        }
-        Api::Rest | Api::Soap | Api::Identity => {
-            headers.insert(AUTHORIZATION, published.authorization.get());
-        }
-    }
-}
-
-/// Corrects the length that the caller said the body has, if it was said, by how much longer the body became.
-pub(crate) fn correct_length(headers: &mut HeaderMap, growth: i64) {
-    let length = headers.get(CONTENT_LENGTH);
-    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if growth != 0
-        && let Some(length) = length.and_then(|length| length.checked_add_signed(growth))
-    {
-        headers.insert(CONTENT_LENGTH, length.into());
-    }
-}
-
-fn join(origin: &Origin, path: PathAndQuery) -> Result<Uri, Error> {
-    // Anything else, written after the host, would read as a part of it. The http crate lets `*` through, by design.
-    if !path.as_str().starts_with(['/', '?']) {
-        return Err(Error::new(
-            ErrorKind::InvalidRequest,
-            "the request cannot be sent: a relative URI has to be a path that begins with a slash",
-        ));
-    }
-    origin
-        .join(path)
-        .map_err(|error| unsendable("its URI does not resolve against the instance", error))
-}
-
-fn unsendable(why: &str, error: impl Into<BoxError>) -> Error {
-    Error::new(
-        ErrorKind::InvalidRequest,
-        format!("the request cannot be sent: {why}"),
-    )
-    .with_source(error)
-}
-
-// === Head ===
 
 /// What is kept of the head of a request.
 pub(crate) struct Head {

@@ -16,9 +16,11 @@ use crate::{
         outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
     },
     request::{
+        authorize,
         extensions::{NoRefresh, NoReplay},
-        head::{self, Head, Target},
+        head::Head,
         redirect,
+        target::{self, Target},
     },
     session::live::{Generation, LiveSession, Published, Trial},
     soap::session_header::{self, HeaderRewrite},
@@ -110,15 +112,15 @@ where
             None => return Ok((ReplayBody::once(body), None)),
         },
     };
-    let is_ours = head::claim(head, api, published)?;
-    if target == Target::Instance && !is_there && (is_ours || head::is_relative(&head.uri)) {
-        head::send_to_instance(head, published)?;
+    let is_ours = authorize::claim(head, api, published)?;
+    if target == Target::Instance && !is_there && (is_ours || target::is_relative(&head.uri)) {
+        target::send_to_instance(head, published)?;
     }
     if !is_ours {
         return Ok((ReplayBody::once(body), None));
     }
     if policy.max_refreshes == 0 || head.extensions.get::<NoRefresh>().is_some() {
-        head::authorize_elsewhere(head, api, published);
+        authorize::authorize_elsewhere(head, api, published);
         return Ok((send_once(head, body, api, published), None));
     }
     let (body, kept) = if !handle.is_renewable() {
@@ -139,7 +141,7 @@ where
         };
         (body, kept)
     };
-    head::authorize_elsewhere(head, api, published);
+    authorize::authorize_elsewhere(head, api, published);
     let exchange = Exchange {
         handle: handle.clone(),
         generation: published.generation,
@@ -196,7 +198,7 @@ where
         && let Some(KeptBody::InMemory(memory)) = &mut kept
         && let HeaderRewrite::Envelope(envelope) = write_session(memory.data(), published)
     {
-        head::correct_length(&mut head.headers, growth(memory.data(), &envelope));
+        authorize::correct_length(&mut head.headers, growth(memory.data(), &envelope));
         memory.replace_data(Bytes::from(envelope));
         sent = ReplayBody::in_memory(memory.clone());
     }
@@ -259,7 +261,7 @@ impl<S, B> Exchange<S, B> {
     pub(crate) fn judge<R>(&self, response: &mut Response<R>) -> Judged {
         let verdict = match self.classifier.head(&self.head_of(response)) {
             Some(Verdict::Pass) => Some(Verdict::Pass),
-            _ if redirect::led_astray(response, &self.handle) => Some(Verdict::Pass),
+            _ if redirect::answered_by_foreign_host(response, &self.handle) => Some(Verdict::Pass),
             None if !self.may_refresh() => self.known_by(response.status()),
             suspected => suspected,
         };
