@@ -21,7 +21,8 @@ use crate::{
     report::outcome::{OnRefreshFailure, ReplaySkipped},
     request::{
         head::Head,
-        pending::{Exchange, Judged, Kept, Rejected, Replay, ReplayPolicy, prepare},
+        pending::{Judged, PendingRequest, ReplayParts, ReplayPolicy, prepare},
+        replay::{Rejected, Replay},
     },
     session::live::{Generation, LiveSession},
     verdict::{Extent, Verdict},
@@ -83,7 +84,7 @@ pin_project! {
         Calling {
             #[pin]
             future: S::Future,
-            exchange: Option<Exchange<S, ReqBody>>,
+            pending: Option<PendingRequest<S, ReqBody>>,
         },
         /// For the body of a rejection, or of what may be one.
         Peeking {
@@ -143,14 +144,14 @@ where
             request,
         } = self;
         let clone_inner = || ready_inner.clone();
-        let (request, exchange) = match request {
+        let (request, pending) = match request {
             OutgoingRequest::First {
                 request,
                 meant_for,
                 policy,
             } => {
                 let (mut head, body) = request.into_parts();
-                let (body, exchange) = prepare(
+                let (body, pending) = prepare(
                     &mut head,
                     body,
                     meant_for,
@@ -159,23 +160,26 @@ where
                     &policy,
                     clone_inner,
                 )?;
-                (Request::from_parts(head, body), exchange)
+                (Request::from_parts(head, body), pending)
             }
             // The session may be another than the one that the rejection was held against.
             OutgoingRequest::Again(mut replay) => {
-                let exchange = &replay.rejected.exchange;
-                let reason = exchange.reason_to_stop(live);
+                let pending = &replay.rejected.pending;
+                let reason = pending.reason_to_stop(live);
                 match reason.or_else(|| replay.write_session(&live.0)) {
                     Some(reason) => {
                         return Ok(Step::Respond(replay.rejected.into_response(reason)));
                     }
-                    None => replay.attempt(&live.0, clone_inner)?,
+                    None => {
+                        let (request, pending) = replay.attempt(&live.0, clone_inner)?;
+                        (request, Some(pending))
+                    }
                 }
             }
         };
         Ok(Step::Wait(State::Calling {
             future: ready_inner.call(request),
-            exchange,
+            pending,
         }))
     }
 }
@@ -187,9 +191,9 @@ where
 {
     /// Waits for the response to a request that was sent.
     #[inline]
-    pub(crate) fn calling(future: S::Future, exchange: Option<Exchange<S, ReqBody>>) -> Self {
+    pub(crate) fn calling(future: S::Future, pending: Option<PendingRequest<S, ReqBody>>) -> Self {
         Self {
-            state: State::Calling { future, exchange },
+            state: State::Calling { future, pending },
         }
     }
 
@@ -235,14 +239,14 @@ where
     ReqBody: Body,
     ResBody: Body,
 {
-    if let Some(reason) = rejected.exchange.reason_to_stop(live) {
+    if let Some(reason) = rejected.pending.reason_to_stop(live) {
         return Step::Respond(rejected.into_response(reason));
     }
     // Until a stream is back, it cannot be replayed.
     let not_back = Err(ReplaySkipped::BodyNotReplayable);
-    match std::mem::replace(&mut rejected.exchange.kept, not_back) {
+    match std::mem::replace(&mut rejected.pending.kept, not_back) {
         Err(skipped) => Step::Respond(rejected.into_response(skipped)),
-        Ok(Kept {
+        Ok(ReplayParts {
             not_ready_inner,
             head,
             body: KeptBody::Streaming(reclaim),
@@ -251,12 +255,12 @@ where
             rejected: Some(rejected),
             to: Some((not_ready_inner, head)),
         }),
-        Ok(Kept {
+        Ok(ReplayParts {
             not_ready_inner,
             head,
             body: KeptBody::InMemory(memory),
         }) => Step::Wait(replay(rejected, not_ready_inner, head, memory.into())),
-        Ok(Kept {
+        Ok(ReplayParts {
             not_ready_inner,
             head,
             body: KeptBody::Made(remake),
@@ -276,7 +280,7 @@ where
     S: Service<Request<ReplayBody<ReqBody>>>,
     ResBody: Body,
 {
-    match rejected.exchange.on_refresh_failure {
+    match rejected.pending.on_refresh_failure {
         OnRefreshFailure::Fail => Err(error),
         OnRefreshFailure::Respond => Ok(Step::Respond(
             rejected.into_response(ReplaySkipped::RefreshFailed),
@@ -298,7 +302,7 @@ where
     State::Readying {
         outgoing: Some(Box::new(Outgoing {
             inner: not_ready_inner,
-            handle: rejected.exchange.handle.clone(),
+            handle: rejected.pending.handle.clone(),
             request: OutgoingRequest::Again(Replay {
                 rejected,
                 head,
@@ -374,21 +378,19 @@ where
                     }
                 }
 
-                StateProj::Calling { future, exchange } => {
+                StateProj::Calling { future, pending } => {
                     let mut response = ready!(future.poll(cx)).map_err(Into::into)?;
-                    let verdict = exchange
-                        .as_ref()
-                        .map(|exchange| exchange.judge(&mut response));
+                    let verdict = pending.as_ref().map(|pending| pending.judge(&mut response));
                     match verdict {
                         None | Some(Judged::Answer) => {
                             // What was kept for a replay is not held any longer than the answer took.
-                            *exchange = None;
+                            *pending = None;
                             return Poll::Ready(Ok(response.map(ResponseBody::new)));
                         }
                         Some(Judged::Suspect(verdict)) => Step::Wait(State::Peeking {
                             rejected: Some(Box::new(Rejected {
                                 response: response.map(Peeked::new),
-                                exchange: taken(exchange),
+                                pending: taken(pending),
                             })),
                             verdict,
                             deadline: handle::runtime().is_ok().then(|| sleep(PEEK_TIMEOUT)),
@@ -444,13 +446,13 @@ fn peek<S, ReqBody, ResBody: Body>(
     verdict: &mut Option<Verdict>,
     deadline: Pin<&mut Option<Sleep>>,
 ) -> Poll<Verdict> {
-    let Rejected { response, exchange } = rejected;
+    let Rejected { response, pending } = rejected;
     let is_read = response.body_mut().poll_read(cx, PEEK_LIMIT).is_ready();
     let classify = |extent| {
         let seen = response.body().seen();
-        exchange
+        pending
             .classifier
-            .body(&exchange.head_of(response), seen, extent)
+            .body(&pending.head_of(response), seen, extent)
     };
     if is_read {
         let extent = if response.body().is_whole() {
@@ -489,15 +491,15 @@ where
     ReqBody: Body,
     ResBody: Body,
 {
-    let Rejected { response, exchange } = &mut *rejected;
-    if verdict == Verdict::Expired && exchange.may_refresh() {
+    let Rejected { response, pending } = &mut *rejected;
+    if verdict == Verdict::Expired && pending.may_refresh() {
         // The session stays for those who can renew it.
         handle::runtime()?;
-        let is_first = !exchange.is_refreshed();
-        return match exchange.handle.reject(exchange.generation, is_first) {
+        let is_first = !pending.is_refreshed();
+        return match pending.handle.reject(pending.generation, is_first) {
             Ok(Acquired::Ready(live)) => Ok(recover(rejected, &live)),
             Ok(Acquired::Wait(waiting)) => {
-                if let Ok(kept) = &mut rejected.exchange.kept {
+                if let Ok(kept) = &mut rejected.pending.kept {
                     kept.head.shrink_to_fit();
                 }
                 Ok(Step::Wait(State::Refreshing {
@@ -508,7 +510,7 @@ where
             Err(error) => give_up(*rejected, error),
         };
     }
-    exchange.conclude(response, verdict);
+    pending.conclude(response, verdict);
     Ok(Step::Respond(rejected.response.map(ResponseBody::from)))
 }
 

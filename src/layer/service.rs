@@ -126,9 +126,9 @@ where
                     let request = Request::from_parts(head, body);
                     ResponseFuture::calling(self.inner.call(request), None)
                 }
-                Ok((body, exchange)) => {
+                Ok((body, pending)) => {
                     let request = Request::from_parts(head, body);
-                    ResponseFuture::calling(self.inner.call(request), exchange)
+                    ResponseFuture::calling(self.inner.call(request), pending)
                 }
                 Err(error) => self.fail(error),
             };

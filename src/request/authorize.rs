@@ -10,6 +10,7 @@ use crate::{
     error::{Error, ErrorKind},
     request::extensions::SkipAuth,
     session::live::{Metadata, Published},
+    soap::session_header::{self, HeaderRewrite},
     verdict::Api,
 };
 
@@ -103,4 +104,13 @@ pub(crate) fn correct_length(headers: &mut HeaderMap, growth: i64) {
     {
         headers.insert(CONTENT_LENGTH, length.into());
     }
+}
+
+pub(super) fn write_session(envelope: &[u8], published: &Published) -> HeaderRewrite {
+    session_header::write(envelope, published.session.access_token().expose())
+}
+
+pub(super) fn growth(before: &[u8], after: &[u8]) -> i64 {
+    let len = |bytes: &[u8]| i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+    len(after) - len(before)
 }

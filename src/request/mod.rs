@@ -5,4 +5,5 @@ pub(crate) mod extensions;
 pub(crate) mod head;
 pub(crate) mod pending;
 pub(crate) mod redirect;
+pub(crate) mod replay;
 pub(crate) mod target;

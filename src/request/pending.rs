@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, request::Parts};
+use http::{Response, StatusCode, request::Parts};
 use http_body::Body;
 
 use crate::{
-    body::{BodyFactory, KeptBody, Peeked, ReplayBody, Replayable, ResponseBody},
+    body::{BodyFactory, KeptBody, ReplayBody},
     error::{BoxError, Error, ErrorKind},
     handle::handle::SessionHandle,
     report::{
-        event::Replayed,
         observer::News,
         outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
     },
@@ -23,7 +22,7 @@ use crate::{
         target::{self, Target},
     },
     session::live::{Generation, LiveSession, Published, Trial},
-    soap::session_header::{self, HeaderRewrite},
+    soap::session_header::HeaderRewrite,
     verdict::{Api, Classifier, ResponseHead, Verdict},
 };
 
@@ -37,7 +36,7 @@ pub(crate) struct ReplayPolicy {
 }
 
 /// What is remembered of a request while its answer is awaited.
-pub(crate) struct Exchange<S, B> {
+pub(crate) struct PendingRequest<S, B> {
     pub(crate) handle: SessionHandle,
     /// The session that it was sent with last.
     pub(crate) generation: Generation,
@@ -56,7 +55,7 @@ pub(crate) struct Exchange<S, B> {
     pub(crate) classifier: Classifier,
     /// Where it is noted that the session was accepted, if anybody wants to know.
     pub(crate) trial: Option<Arc<Trial>>,
-    pub(crate) kept: Result<Kept<S, B>, ReplaySkipped>,
+    pub(crate) kept: Result<ReplayParts<S, B>, ReplaySkipped>,
 }
 
 /// What the head of an answer tells.
@@ -68,20 +67,16 @@ pub(crate) enum Judged {
 }
 
 /// What it takes to send a request again.
-pub(crate) struct Kept<S, B> {
+pub(crate) struct ReplayParts<S, B> {
     /// The service to send it with. It was not polled to readiness yet.
     pub(crate) not_ready_inner: S,
     pub(crate) head: Head,
     pub(crate) body: KeptBody<B>,
 }
 
-/// A request with a session, ready to be sent, and what is remembered of it. None: its answer is passed on, whatever it
-/// is.
-pub(crate) type Attempt<S, B> = (Request<ReplayBody<B>>, Option<Exchange<S, B>>);
-
 /// The body to send with a head that was prepared, and what is remembered of the request. None: its answer is passed on,
 /// whatever it is.
-pub(crate) type Prepared<S, B> = (ReplayBody<B>, Option<Exchange<S, B>>);
+pub(crate) type Prepared<S, B> = (ReplayBody<B>, Option<PendingRequest<S, B>>);
 
 /// Prepares the first attempt. The head is changed where it is.
 ///
@@ -132,7 +127,7 @@ where
     } else {
         let (body, kept_body) = keep_body(head, body, api, published, policy.replay_limit);
         let kept = match kept_body {
-            Some(body) => Ok(Kept {
+            Some(body) => Ok(ReplayParts {
                 not_ready_inner: clone_inner(),
                 head: Head::keep(head, target, published),
                 body,
@@ -142,7 +137,7 @@ where
         (body, kept)
     };
     authorize::authorize_elsewhere(head, api, published);
-    let exchange = Exchange {
+    let pending = PendingRequest {
         handle: handle.clone(),
         generation: published.generation,
         attempts: 1,
@@ -155,7 +150,7 @@ where
         trial: published.trial.clone(),
         kept,
     };
-    Ok((body, Some(exchange)))
+    Ok((body, Some(pending)))
 }
 
 /// Keeps nothing of the body.
@@ -196,22 +191,17 @@ where
     let (mut sent, mut kept) = ReplayBody::keeping(body, limit);
     if api == Api::Soap
         && let Some(KeptBody::InMemory(memory)) = &mut kept
-        && let HeaderRewrite::Envelope(envelope) = write_session(memory.data(), published)
+        && let HeaderRewrite::Envelope(envelope) =
+            authorize::write_session(memory.data(), published)
     {
-        authorize::correct_length(&mut head.headers, growth(memory.data(), &envelope));
+        authorize::correct_length(
+            &mut head.headers,
+            authorize::growth(memory.data(), &envelope),
+        );
         memory.replace_data(Bytes::from(envelope));
         sent = ReplayBody::in_memory(memory.clone());
     }
     (sent, kept)
-}
-
-fn write_session(envelope: &[u8], published: &Published) -> HeaderRewrite {
-    session_header::write(envelope, published.session.access_token().expose())
-}
-
-fn growth(before: &[u8], after: &[u8]) -> i64 {
-    let len = |bytes: &[u8]| i64::try_from(bytes.len()).unwrap_or(i64::MAX);
-    len(after) - len(before)
 }
 
 fn other_org() -> Error {
@@ -222,7 +212,7 @@ fn other_org() -> Error {
     )
 }
 
-impl<S, B> Exchange<S, B> {
+impl<S, B> PendingRequest<S, B> {
     /// Why it would be of no use, or do harm, to send the request again with this session.
     pub(crate) fn reason_to_stop(&self, live: &LiveSession) -> Option<ReplaySkipped> {
         if live.generation() == self.generation {
@@ -301,7 +291,7 @@ impl<S, B> Exchange<S, B> {
     }
 
     /// Notes on a response what was done for it.
-    fn note<R>(
+    pub(super) fn note<R>(
         &self,
         response: &mut Response<R>,
         refreshed: bool,
@@ -320,105 +310,8 @@ impl<S, B> Exchange<S, B> {
         response.extensions_mut().insert(outcome);
     }
 
-    /// Whether the session was renewed since the first attempt, for all that this exchange has seen.
+    /// Whether the session was renewed since the first attempt, for all that this pending has seen.
     pub(crate) fn is_refreshed(&self) -> bool {
         self.attempts > 1
-    }
-}
-
-/// A request that was answered with a rejection, or with what may be one, and the answer.
-pub(crate) struct Rejected<S, B, ResBody: Body> {
-    pub(crate) response: Response<Peeked<ResBody>>,
-    pub(crate) exchange: Exchange<S, B>,
-}
-
-impl<S, B, ResBody: Body> Rejected<S, B, ResBody> {
-    /// Returns the rejection after all.
-    pub(crate) fn into_response(
-        mut self,
-        replay_skipped: ReplaySkipped,
-    ) -> Response<ResponseBody<ResBody>> {
-        let is_refreshed = match replay_skipped {
-            ReplaySkipped::RefreshFailed | ReplaySkipped::Fruitless => self.exchange.is_refreshed(),
-            _ => true,
-        };
-        self.exchange
-            .note(&mut self.response, is_refreshed, Some(replay_skipped));
-        self.response.map(ResponseBody::from)
-    }
-}
-
-/// A request that is to be sent again, and the rejection that it replaces, unless it cannot be sent after all.
-pub(crate) struct Replay<S, B, ResBody: Body> {
-    pub(crate) rejected: Box<Rejected<S, B, ResBody>>,
-    pub(crate) head: Head,
-    pub(crate) body: Replayable<B>,
-}
-
-impl<S, B, ResBody> Replay<S, B, ResBody>
-where
-    B: Body + Unpin,
-    B::Error: Into<BoxError>,
-    ResBody: Body,
-{
-    /// Writes the session into an envelope. If it cannot be told where in it, says why the request is not sent again.
-    pub(crate) fn write_session(&mut self, published: &Published) -> Option<ReplaySkipped> {
-        if self.rejected.exchange.api != Api::Soap {
-            return None;
-        }
-        match write_session(self.body.data(), published) {
-            HeaderRewrite::Envelope(envelope) => {
-                self.head.grow_body(growth(self.body.data(), &envelope));
-                self.body.replace_data(Bytes::from(envelope));
-                None
-            }
-            // Not well-formed: let the server say so.
-            HeaderRewrite::Incomplete if self.body.is_whole() => None,
-            HeaderRewrite::Incomplete => Some(ReplaySkipped::BodyNotReplayable),
-            HeaderRewrite::Unchanged => None,
-        }
-    }
-
-    /// Drops the rejection, and prepares the next attempt.
-    pub(crate) fn attempt(
-        self,
-        published: &Published,
-        clone_inner: impl FnOnce() -> S,
-    ) -> Result<Attempt<S, B>, Error> {
-        let Self {
-            rejected,
-            head,
-            body,
-        } = self;
-        let mut exchange = rejected.exchange;
-        exchange.generation = published.generation;
-        exchange.attempts = exchange.attempts.saturating_add(1);
-        if !published.is_adopted || std::mem::replace(&mut exchange.has_adopted, true) {
-            exchange.refreshes_left = exchange.refreshes_left.saturating_sub(1);
-        }
-        exchange.has_jwt = published.has_jwt;
-        exchange.trial.clone_from(&published.trial);
-        let is_last = exchange.refreshes_left == 0;
-        let (body, kept) = if is_last {
-            (
-                ReplayBody::resend(body),
-                Err(ReplaySkipped::RefreshesExhausted),
-            )
-        } else {
-            let (body, kept) = ReplayBody::resend_keeping(body);
-            (body, kept.ok_or(ReplaySkipped::BodyNotReplayable))
-        };
-        let request = head.rebuild(exchange.api, published, body)?;
-        exchange.kept = kept.map(|body| Kept {
-            not_ready_inner: clone_inner(),
-            head,
-            body,
-        });
-        let news = News::Replayed(Replayed {
-            attempt: exchange.attempts,
-            generation: exchange.generation,
-        });
-        exchange.handle.shared.announce(&[news]);
-        Ok((request, Some(exchange)))
     }
 }
