@@ -21,7 +21,7 @@ use crate::{
     report::outcome::{OnRefreshFailure, ReplaySkipped},
     request::{
         head::Head,
-        pending::{Judged, PendingRequest, ReplayParts, ReplayPolicy, prepare},
+        pending::{HeadVerdict, PendingRequest, ReplayParts, ReplayPolicy, prepare},
         replay::{Rejected, Replay},
     },
     session::live::{Generation, LiveSession},
@@ -164,17 +164,11 @@ where
             }
             // The session may be another than the one that the rejection was held against.
             OutgoingRequest::Again(mut replay) => {
-                let pending = &replay.rejected.pending;
-                let reason = pending.reason_to_stop(live);
-                match reason.or_else(|| replay.write_session(&live.0)) {
-                    Some(reason) => {
-                        return Ok(Step::Respond(replay.rejected.into_response(reason)));
-                    }
-                    None => {
-                        let (request, pending) = replay.attempt(&live.0, clone_inner)?;
-                        (request, Some(pending))
-                    }
+                if let Err(reason) = replay.write_session(live) {
+                    return Ok(Step::Respond(replay.rejected.into_response(reason)));
                 }
+                let (request, pending) = replay.into_request(&live.0, clone_inner)?;
+                (request, Some(pending))
             }
         };
         Ok(Step::Wait(State::Calling {
@@ -239,12 +233,12 @@ where
     ReqBody: Body,
     ResBody: Body,
 {
-    if let Some(reason) = rejected.pending.reason_to_stop(live) {
+    if let Some(reason) = rejected.pending.skip_reason(live) {
         return Step::Respond(rejected.into_response(reason));
     }
     // Until a stream is back, it cannot be replayed.
     let not_back = Err(ReplaySkipped::BodyNotReplayable);
-    match std::mem::replace(&mut rejected.pending.kept, not_back) {
+    match std::mem::replace(&mut rejected.pending.replay, not_back) {
         Err(skipped) => Step::Respond(rejected.into_response(skipped)),
         Ok(ReplayParts {
             not_ready_inner,
@@ -380,14 +374,21 @@ where
 
                 StateProj::Calling { future, pending } => {
                     let mut response = ready!(future.poll(cx)).map_err(Into::into)?;
-                    let verdict = pending.as_ref().map(|pending| pending.judge(&mut response));
+                    let verdict = pending
+                        .as_ref()
+                        .map(|pending| pending.classify_head(&response));
                     match verdict {
-                        None | Some(Judged::Answer) => {
+                        None | Some(HeadVerdict::Final(_)) => {
+                            if let (Some(pending), Some(HeadVerdict::Final(verdict))) =
+                                (&pending, verdict)
+                            {
+                                pending.conclude(&mut response, verdict);
+                            }
                             // What was kept for a replay is not held any longer than the answer took.
                             *pending = None;
                             return Poll::Ready(Ok(response.map(ResponseBody::new)));
                         }
-                        Some(Judged::Suspect(verdict)) => Step::Wait(State::Peeking {
+                        Some(HeadVerdict::ReadBody(verdict)) => Step::Wait(State::Peeking {
                             rejected: Some(Box::new(Rejected {
                                 response: response.map(Peeked::new),
                                 pending: taken(pending),
@@ -448,12 +449,7 @@ fn peek<S, ReqBody, ResBody: Body>(
 ) -> Poll<Verdict> {
     let Rejected { response, pending } = rejected;
     let is_read = response.body_mut().poll_read(cx, PEEK_LIMIT).is_ready();
-    let classify = |extent| {
-        let seen = response.body().seen();
-        pending
-            .classifier
-            .body(&pending.head_of(response), seen, extent)
-    };
+    let classify = |extent| pending.classify_body(response, extent);
     if is_read {
         let extent = if response.body().is_whole() {
             Extent::Whole
@@ -499,8 +495,8 @@ where
         return match pending.handle.reject(pending.generation, is_first) {
             Ok(Acquired::Ready(live)) => Ok(recover(rejected, &live)),
             Ok(Acquired::Wait(waiting)) => {
-                if let Ok(kept) = &mut rejected.pending.kept {
-                    kept.head.shrink_to_fit();
+                if let Ok(parts) = &mut rejected.pending.replay {
+                    parts.head.shrink_to_fit();
                 }
                 Ok(Step::Wait(State::Refreshing {
                     waiting,

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use crate::{
     body::{ReplayBody, ResponseBody},
-    error::{BoxError, Error, ErrorKind},
+    error::{BoxError, Error},
     handle::handle::SessionHandle,
     layer::future::ResponseFuture,
     request::{
@@ -152,21 +152,12 @@ impl<S: Clone> SalesforceAuth<S> {
     {
         // Where the instance is, a session that was rejected tells as well as any.
         let latest = handle.latest();
-        if authorize::is_left_alone(&head, Api::of(&head)) {
-            if target::is_relative(&head.uri) {
-                let sent = match &latest {
-                    Some(latest) => target::send_to_instance(&mut head, &latest.0),
-                    None => Err(Error::new(
-                        ErrorKind::NoSession,
-                        "a relative URI needs an instance to go to, and there is no session yet to tell it: give the \
-                         request an absolute URI, or the layer a session",
-                    )),
-                };
-                if let Err(error) = sent {
-                    return self.fail(error);
-                }
-            }
-            return self.pass(head, body);
+        if authorize::is_passed_through(&head, Api::of(&head)) {
+            let latest = latest.as_ref().map(|latest| &*latest.0);
+            return match target::resolve_relative(&mut head, latest) {
+                Ok(()) => self.pass(head, body),
+                Err(error) => self.fail(error),
+            };
         }
         let target = match &latest {
             Some(latest) => Target::of(&head.uri, &latest.0, &handle),

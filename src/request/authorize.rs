@@ -1,4 +1,4 @@
-//! The session in a request: whether the layer puts it there, and where each API wants it.
+//! Writing the session into a request: whether the layer does so, and where each API expects the session.
 
 use http::{
     HeaderMap, HeaderName,
@@ -14,16 +14,18 @@ use crate::{
     verdict::Api,
 };
 
-/// Where Bulk API 1.0 wants the session (Bulk API Developer Guide, "Set a Session Header").
+/// The session header of Bulk API 1.0 (Bulk API Developer Guide, "Set a Session Header").
 const SESSION: HeaderName = HeaderName::from_static("x-sfdc-session");
 
-/// Where the Pub/Sub API wants it, the instance and the org (Pub/Sub API, "Authentication").
+/// The metadata of the Pub/Sub API: token, instance and org (Pub/Sub API, "Authentication").
 const ACCESS_TOKEN: HeaderName = HeaderName::from_static("accesstoken");
 const INSTANCE_URL: HeaderName = HeaderName::from_static("instanceurl");
 const TENANT_ID: HeaderName = HeaderName::from_static("tenantid");
 
-/// Whether the layer has no business with this request: its caller authenticates it, or wants it sent without.
-pub(crate) fn is_left_alone(request: &Parts, api: Api) -> bool {
+// === Headers ===
+
+/// Whether the layer passes a request through: the request is authenticated already, or marked with [`SkipAuth`].
+pub(crate) fn is_passed_through(request: &Parts, api: Api) -> bool {
     let headers = &request.headers;
     let is_authenticated = headers.contains_key(AUTHORIZATION)
         || match api {
@@ -34,18 +36,19 @@ pub(crate) fn is_left_alone(request: &Parts, api: Api) -> bool {
     is_authenticated || request.extensions.get::<SkipAuth>().is_some()
 }
 
-/// Whether the layer has business with this request. If so, the session is in it where most APIs want it.
+/// Claims a request for the layer. `false` if the request is [passed through](is_passed_through).
 ///
-/// That is looked up once, to see whether the caller's own is there and to put ours there.
-pub(crate) fn claim(request: &mut Parts, api: Api, published: &Published) -> Result<bool, Error> {
+/// Writes `Authorization` for the APIs that expect the session there: a single lookup detects the caller's own header and
+/// inserts the session's.
+pub(super) fn claim(request: &mut Parts, api: Api, published: &Published) -> Result<bool, Error> {
     match api {
-        Api::Bulk | Api::Grpc => Ok(!is_left_alone(request, api)),
+        Api::Bulk | Api::Grpc => Ok(!is_passed_through(request, api)),
         Api::Rest | Api::Soap | Api::Identity => {
             if request.extensions.get::<SkipAuth>().is_some() {
                 return Ok(false);
             }
             let Ok(entry) = request.headers.try_entry(AUTHORIZATION) else {
-                // There is no room for what may be there already.
+                // The map is full, with or without the caller's own header.
                 return if request.headers.contains_key(AUTHORIZATION) {
                     Ok(false)
                 } else {
@@ -64,14 +67,16 @@ pub(crate) fn claim(request: &mut Parts, api: Api, published: &Published) -> Res
     }
 }
 
-/// Adds the session to a request that was claimed, where its API wants it elsewhere.
-pub(crate) fn authorize_elsewhere(request: &mut Parts, api: Api, published: &Published) {
+/// Writes the session into a claimed request whose API expects other headers than `Authorization`.
+///
+/// Runs after [`Head::pack`](super::head::Head::pack), which then finds no session in these headers.
+pub(super) fn authorize_claimed(request: &mut Parts, api: Api, published: &Published) {
     if matches!(api, Api::Bulk | Api::Grpc) {
         authorize(&mut request.headers, api, published);
     }
 }
 
-/// Adds the session. It is in the headers once afterwards.
+/// Writes the session into the headers. Replaces the headers of an earlier session.
 pub(super) fn authorize(headers: &mut HeaderMap, api: Api, published: &Published) {
     match api {
         Api::Bulk => {
@@ -95,8 +100,8 @@ pub(super) fn authorize(headers: &mut HeaderMap, api: Api, published: &Published
     }
 }
 
-/// Corrects the length that the caller said the body has, if it was said, by how much longer the body became.
-pub(crate) fn correct_length(headers: &mut HeaderMap, growth: i64) {
+/// Adds `growth` to `Content-Length`, if the caller set that header.
+pub(super) fn correct_length(headers: &mut HeaderMap, growth: i64) {
     let length = headers.get(CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if growth != 0
@@ -106,10 +111,14 @@ pub(crate) fn correct_length(headers: &mut HeaderMap, growth: i64) {
     }
 }
 
+// === Envelopes ===
+
+/// Writes the session into a SOAP envelope.
 pub(super) fn write_session(envelope: &[u8], published: &Published) -> HeaderRewrite {
     session_header::write(envelope, published.session.access_token().expose())
 }
 
+/// By how many bytes `after` is longer than `before`.
 pub(super) fn growth(before: &[u8], after: &[u8]) -> i64 {
     let len = |bytes: &[u8]| i64::try_from(bytes.len()).unwrap_or(i64::MAX);
     len(after) - len(before)

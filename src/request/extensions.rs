@@ -1,8 +1,8 @@
-//! Request extensions that keep the layer from doing for one request what it does for all.
+//! Request extensions that limit what the layer does for a request.
 
-/// The layer passes a request with this extension on as it is: no session, no refresh, no replay.
+/// The layer passes a request with this extension through: no session, no refresh, no replay.
 ///
-/// A relative URI is still resolved, if there is a session to resolve it against.
+/// The layer still resolves a relative URI, if there is a session whose instance it can use.
 ///
 /// ```
 /// use tower_salesforce_auth::SkipAuth;
@@ -16,7 +16,7 @@
 #[expect(clippy::exhaustive_structs, reason = "a marker has nothing to grow")]
 pub struct SkipAuth;
 
-/// A request with this extension is not sent again. Its rejection still renews the session for those that follow.
+/// The layer never replays a request with this extension. A rejection still refreshes the session for later requests.
 ///
 /// ```
 /// use tower_salesforce_auth::NoReplay;
@@ -28,7 +28,7 @@ pub struct SkipAuth;
 #[expect(clippy::exhaustive_structs, reason = "a marker has nothing to grow")]
 pub struct NoReplay;
 
-/// A request with this extension is sent with the session, and its rejection is returned: no refresh, no replay.
+/// The layer sends a request with this extension with the session, and returns a rejection: no refresh, no replay.
 ///
 /// ```
 /// use tower_salesforce_auth::NoRefresh;

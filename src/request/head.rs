@@ -1,10 +1,10 @@
-//! What is kept of the head of a request, to send it again.
+//! What is kept of the head of a request for a replay.
 //!
-//! Names and values are kept packed, one after the other in one buffer. That is less than half of the work of cloning a
-//! header map, and it is done for every request; taking them apart again is more, and is done for the rejected ones.
+//! Header names and values are packed into one buffer. Packing costs less than half of cloning a header map, and happens
+//! for every request. Unpacking costs more, and happens for rejected requests only.
 
 use http::{
-    Extensions, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
     header::{AUTHORIZATION, HOST},
     request::Parts,
     uri::PathAndQuery,
@@ -20,59 +20,36 @@ use crate::{
     verdict::Api,
 };
 
-/// Enough for most paths, and for most headers with their frames, so that the buffer is hardly ever moved.
+/// Bytes reserved for the path, and for each header with its frame. Most fit, so the buffer rarely grows.
 const PATH_ROOM: usize = 96;
 const HEADER_ROOM: usize = 48;
 
-/// What is kept of the head of a request.
+// === Head ===
+
+/// The head of a request, packed for a replay. The session is not in it.
 pub(crate) struct Head {
     method: Method,
     version: Version,
     extensions: Extensions,
-    /// None: the URI is in the instance, and its path begins the packed bytes. Hardly any other is, and so it is boxed.
+    /// The URI of a request to an allowed origin, boxed because such requests are rare. `None` for a request to the
+    /// instance: its path begins the packed bytes.
     uri: Option<Box<Uri>>,
-    /// Whether the caller named the instance in a `Host` header, which then follows the instance.
+    /// Whether the caller named the instance in a `Host` header. A replay writes the current instance there.
     names_instance: bool,
-    /// How much longer the body is by now than when the length was packed.
+    /// By how many bytes the body has grown since `Content-Length` was packed.
     body_growth: i64,
+    /// Length of the packed path.
     path_len: usize,
-    /// How many headers there are in all.
+    /// Number of headers in the original request.
     headers: usize,
-    /// The path, and then for each header its [frame](HeaderFrame), its name and its value.
+    /// The path, then the [frame](HeaderFrame), the name and the value of each header.
     packed: Vec<u8>,
 }
 
-/// The lengths of a packed header, and whether its value is sensitive, in one word.
-#[derive(Clone, Copy)]
-struct HeaderFrame(u64);
-
-impl HeaderFrame {
-    /// The http crate has no names longer than 64 KiB.
-    const NAME_BITS: u32 = 16;
-
-    fn of(name: &str, value: &HeaderValue) -> Self {
-        let lens = (value.len() as u64) << Self::NAME_BITS | name.len() as u64;
-        Self(lens << 1 | u64::from(value.is_sensitive()))
-    }
-
-    fn is_sensitive(self) -> bool {
-        self.0 & 1 == 1
-    }
-
-    fn name_len(self) -> usize {
-        let name_len = (self.0 >> 1) & ((1 << Self::NAME_BITS) - 1);
-        name_len.try_into().unwrap_or(usize::MAX)
-    }
-
-    fn value_len(self) -> usize {
-        let value_len = self.0 >> 1 >> Self::NAME_BITS;
-        value_len.try_into().unwrap_or(usize::MAX)
-    }
-}
-
 impl Head {
-    /// Keeps the head of a request that was claimed. Nothing is in it by then of what is added elsewhere.
-    pub(crate) fn keep(request: &Parts, target: Target, published: &Published) -> Self {
+    /// Packs the head of a claimed request, before [`authorize_claimed`](super::authorize::authorize_claimed) adds the
+    /// session's other headers.
+    pub(super) fn pack(request: &Parts, target: Target, published: &Published) -> Self {
         let mut packed = Vec::with_capacity(PATH_ROOM + HEADER_ROOM * request.headers.len());
         let uri = match target {
             Target::Instance => {
@@ -89,7 +66,7 @@ impl Head {
                 names_instance = true;
                 continue;
             }
-            // It was claimed, and so this one is ours.
+            // A claimed request came without `Authorization`: this one is the session's.
             if value.is_sensitive() && name == AUTHORIZATION {
                 continue;
             }
@@ -112,18 +89,18 @@ impl Head {
         }
     }
 
-    /// Gives back the room that is left: many may wait for a refresh.
+    /// Frees unused capacity: many requests may wait for the same refresh.
     pub(crate) fn shrink_to_fit(&mut self) {
         self.packed.shrink_to_fit();
     }
 
-    /// Says that the body became so much longer.
-    pub(crate) fn grow_body(&mut self, growth: i64) {
+    /// Records that the body grew by `growth` bytes.
+    pub(super) fn grow_body(&mut self, growth: i64) {
         self.body_growth = self.body_growth.saturating_add(growth);
     }
 
-    /// The same request again, with this session, sent to its instance.
-    pub(crate) fn rebuild<B>(
+    /// Builds the request again, with this session and for its instance.
+    pub(super) fn rebuild<B>(
         &self,
         api: Api,
         published: &Published,
@@ -134,7 +111,7 @@ impl Head {
         *request.method_mut() = self.method.clone();
         *request.version_mut() = self.version;
         *request.extensions_mut() = self.extensions.clone();
-        let (path, mut headers) = self.packed.split_at(self.path_len);
+        let (path, packed_headers) = self.packed.split_at(self.path_len);
         *request.uri_mut() = match &self.uri {
             Some(uri) => Uri::clone(uri),
             None => {
@@ -143,33 +120,71 @@ impl Head {
                 join(origin, path)?
             }
         };
-        // So many fitted before. Without the room they would be moved as they are put in.
-        let _ = request.headers_mut().try_reserve(self.headers);
-        while let Some((frame, rest)) = headers.split_first_chunk() {
-            let frame = HeaderFrame(u64::from_ne_bytes(*frame));
-            let (name, rest) = rest.split_at(frame.name_len());
-            let (value, rest) = rest.split_at(frame.value_len());
-            let name = HeaderName::from_bytes(name)
-                .map_err(|error| unsendable("a header name was not kept", error))?;
-            let mut value = HeaderValue::from_bytes(value)
-                .map_err(|error| unsendable("a header value was not kept", error))?;
-            value.set_sensitive(frame.is_sensitive());
-            request.headers_mut().append(name, value);
-            headers = rest;
-        }
+        let headers = request.headers_mut();
+        // Room for all at once, so that the map does not grow header by header. The original map had as many.
+        let _ = headers.try_reserve(self.headers);
+        unpack(packed_headers, headers)?;
         if self.names_instance {
             let host = HeaderValue::from_str(origin.authority().as_str())
-                .map_err(|error| unsendable("the instance cannot stand in a header", error))?;
-            request.headers_mut().insert(HOST, host);
+                .map_err(|error| unsendable("the instance is not a valid Host header", error))?;
+            headers.insert(HOST, host);
         }
-        correct_length(request.headers_mut(), self.body_growth);
-        authorize(request.headers_mut(), api, published);
+        correct_length(headers, self.body_growth);
+        authorize(headers, api, published);
         Ok(request)
     }
 }
 
+/// Appends packed headers to a map.
+fn unpack(mut packed: &[u8], headers: &mut HeaderMap) -> Result<(), Error> {
+    while let Some((frame, rest)) = packed.split_first_chunk() {
+        let frame = HeaderFrame(u64::from_ne_bytes(*frame));
+        let (name, rest) = rest.split_at(frame.name_len());
+        let (value, rest) = rest.split_at(frame.value_len());
+        let name = HeaderName::from_bytes(name)
+            .map_err(|error| unsendable("a header name was not kept", error))?;
+        let mut value = HeaderValue::from_bytes(value)
+            .map_err(|error| unsendable("a header value was not kept", error))?;
+        value.set_sensitive(frame.is_sensitive());
+        headers.append(name, value);
+        packed = rest;
+    }
+    Ok(())
+}
+
+/// Whether a `Host` header names the instance.
 fn is_instance_host(host: &HeaderValue, published: &Published) -> bool {
     let authority = published.session.instance_url().origin().authority();
     host.as_bytes()
         .eq_ignore_ascii_case(authority.as_str().as_bytes())
+}
+
+// === HeaderFrame ===
+
+/// The lengths of a packed header's name and value, and whether the value is sensitive, in one word.
+#[derive(Clone, Copy)]
+struct HeaderFrame(u64);
+
+impl HeaderFrame {
+    /// Header names of the http crate are shorter than 64 KiB.
+    const NAME_BITS: u32 = 16;
+
+    fn of(name: &str, value: &HeaderValue) -> Self {
+        let lens = (value.len() as u64) << Self::NAME_BITS | name.len() as u64;
+        Self(lens << 1 | u64::from(value.is_sensitive()))
+    }
+
+    fn is_sensitive(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    fn name_len(self) -> usize {
+        let name_len = (self.0 >> 1) & ((1 << Self::NAME_BITS) - 1);
+        name_len.try_into().unwrap_or(usize::MAX)
+    }
+
+    fn value_len(self) -> usize {
+        let value_len = self.0 >> 1 >> Self::NAME_BITS;
+        value_len.try_into().unwrap_or(usize::MAX)
+    }
 }

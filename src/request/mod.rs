@@ -1,4 +1,4 @@
-//! One request over all its attempts: where it goes, what it carries, what is kept to replay it.
+//! One request from its first send to its last replay: where it goes, what it carries, what is kept for a replay.
 
 pub(crate) mod authorize;
 pub(crate) mod extensions;

@@ -1,4 +1,4 @@
-//! One request and its answer, over all attempts: how the first is sent, and what is remembered for the next.
+//! A request that waits for its response: how it is first sent, what is remembered of it, what its response means.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use http::{Response, StatusCode, request::Parts};
 use http_body::Body;
 
 use crate::{
-    body::{BodyFactory, KeptBody, ReplayBody},
+    body::{BodyFactory, KeptBody, Peeked, ReplayBody},
     error::{BoxError, Error, ErrorKind},
     handle::handle::SessionHandle,
     report::{
@@ -23,65 +23,38 @@ use crate::{
     },
     session::live::{Generation, LiveSession, Published, Trial},
     soap::session_header::HeaderRewrite,
-    verdict::{Api, Classifier, ResponseHead, Verdict},
+    verdict::{Api, Classifier, Extent, ResponseHead, Verdict},
 };
 
-/// When a request is sent again, and how much may be done for that.
+/// The layer's settings for replays.
 #[derive(Clone, Debug)]
 pub(crate) struct ReplayPolicy {
+    /// How many refreshes one request may use up. With 0 the layer only adds the session.
     pub(crate) max_refreshes: u32,
+    /// How many bytes of a streaming body are kept.
     pub(crate) replay_limit: usize,
     pub(crate) on_refresh_failure: OnRefreshFailure,
     pub(crate) classifier: Classifier,
 }
 
-/// What is remembered of a request while its answer is awaited.
-pub(crate) struct PendingRequest<S, B> {
-    pub(crate) handle: SessionHandle,
-    /// The session that it was sent with last.
-    pub(crate) generation: Generation,
-    /// How often it was sent.
-    pub(crate) attempts: u32,
-    /// How often it may still be rejected, wait and be sent again.
-    pub(crate) refreshes_left: u32,
-    /// Whether it was sent with a session that another process had stored. The first of those is no refresh: it may be as
-    /// dead as the one before it, and nobody would have been asked for another.
-    pub(crate) has_adopted: bool,
-    pub(crate) on_refresh_failure: OnRefreshFailure,
-    /// Whose request it is.
-    pub(crate) api: Api,
-    /// Whether the token that it was sent with last is a JWT.
-    pub(crate) has_jwt: bool,
-    pub(crate) classifier: Classifier,
-    /// Where it is noted that the session was accepted, if anybody wants to know.
-    pub(crate) trial: Option<Arc<Trial>>,
-    pub(crate) kept: Result<ReplayParts<S, B>, ReplaySkipped>,
-}
-
-/// What the head of an answer tells.
-pub(crate) enum Judged {
-    /// It is returned.
-    Answer,
-    /// Its body has to be read, to know the verdict, or to give its connection back.
-    Suspect(Option<Verdict>),
-}
-
-/// What it takes to send a request again.
+/// What a replay needs.
 pub(crate) struct ReplayParts<S, B> {
-    /// The service to send it with. It was not polled to readiness yet.
+    /// The service to send the replay with. It has not been polled to readiness yet.
     pub(crate) not_ready_inner: S,
     pub(crate) head: Head,
     pub(crate) body: KeptBody<B>,
 }
 
-/// The body to send with a head that was prepared, and what is remembered of the request. None: its answer is passed on,
-/// whatever it is.
+// === The first send ===
+
+/// The body to send with a prepared head, and the pending request. The latter is `None` if the layer passes any response
+/// on.
 pub(crate) type Prepared<S, B> = (ReplayBody<B>, Option<PendingRequest<S, B>>);
 
-/// Prepares the first attempt. The head is changed where it is.
+/// Prepares a request for its first send. Changes the head in place.
 ///
-/// `meant_for` is the session whose instance the request was found to be meant for, if it had to wait for another.
-/// `clone_inner` gets the service that a second attempt would be sent with.
+/// `meant_for` is the generation whose instance the request targets, if the request had to wait for a session.
+/// `clone_inner` makes the service for a replay.
 #[inline]
 pub(crate) fn prepare<S, B>(
     head: &mut Parts,
@@ -109,16 +82,16 @@ where
     };
     let is_ours = authorize::claim(head, api, published)?;
     if target == Target::Instance && !is_there && (is_ours || target::is_relative(&head.uri)) {
-        target::send_to_instance(head, published)?;
+        target::point_at_instance(head, published)?;
     }
     if !is_ours {
         return Ok((ReplayBody::once(body), None));
     }
     if policy.max_refreshes == 0 || head.extensions.get::<NoRefresh>().is_some() {
-        authorize::authorize_elsewhere(head, api, published);
+        authorize::authorize_claimed(head, api, published);
         return Ok((send_once(head, body, api, published), None));
     }
-    let (body, kept) = if !handle.is_renewable() {
+    let (body, replay) = if !handle.is_renewable() {
         let body = send_once(head, body, api, published);
         (body, Err(ReplaySkipped::NotConfigured))
     } else if head.extensions.get::<NoReplay>().is_some() {
@@ -126,34 +99,22 @@ where
         (body, Err(ReplaySkipped::NotWanted))
     } else {
         let (body, kept_body) = keep_body(head, body, api, published, policy.replay_limit);
-        let kept = match kept_body {
+        let replay = match kept_body {
             Some(body) => Ok(ReplayParts {
                 not_ready_inner: clone_inner(),
-                head: Head::keep(head, target, published),
+                head: Head::pack(head, target, published),
                 body,
             }),
             None => Err(ReplaySkipped::BodyNotReplayable),
         };
-        (body, kept)
+        (body, replay)
     };
-    authorize::authorize_elsewhere(head, api, published);
-    let pending = PendingRequest {
-        handle: handle.clone(),
-        generation: published.generation,
-        attempts: 1,
-        refreshes_left: policy.max_refreshes,
-        has_adopted: false,
-        on_refresh_failure: policy.on_refresh_failure,
-        api,
-        has_jwt: published.has_jwt,
-        classifier: policy.classifier.clone(),
-        trial: published.trial.clone(),
-        kept,
-    };
+    authorize::authorize_claimed(head, api, published);
+    let pending = PendingRequest::first(handle, published, policy, api, replay);
     Ok((body, Some(pending)))
 }
 
-/// Keeps nothing of the body.
+/// Keeps nothing of the body. Writes the session into a SOAP envelope.
 fn send_once<B>(head: &mut Parts, body: B, api: Api, published: &Published) -> ReplayBody<B>
 where
     B: Body + Unpin + 'static,
@@ -166,10 +127,10 @@ where
     }
 }
 
-/// Keeps the body, or what makes it, and writes the session into an envelope that is in memory.
+/// Keeps the body, or its factory, for a replay. Writes the session into a SOAP envelope that is in memory.
 ///
-/// Envelopes are made before anybody knows which session they are going to be sent with. A stale one, sent as it is,
-/// would be held against a session that is not in it.
+/// Callers build an envelope before the layer chooses the session. An envelope with a stale session would be rejected,
+/// and the rejection counted against the current session.
 fn keep_body<B>(
     head: &mut Parts,
     body: B,
@@ -183,7 +144,7 @@ where
 {
     if let Some(factory) = head.extensions.remove::<BodyFactory<B>>()
         && api != Api::Soap
-        // Whoever took the body out, a redirect for one, may have left what made it.
+        // A redirect, for example, may have removed the body and left its factory.
         && !body.is_end_stream()
     {
         return ReplayBody::made(body, factory);
@@ -194,10 +155,8 @@ where
         && let HeaderRewrite::Envelope(envelope) =
             authorize::write_session(memory.data(), published)
     {
-        authorize::correct_length(
-            &mut head.headers,
-            authorize::growth(memory.data(), &envelope),
-        );
+        let growth = authorize::growth(memory.data(), &envelope);
+        authorize::correct_length(&mut head.headers, growth);
         memory.replace_data(Bytes::from(envelope));
         sent = ReplayBody::in_memory(memory.clone());
     }
@@ -207,14 +166,106 @@ where
 fn other_org() -> Error {
     Error::new(
         ErrorKind::OtherOrg,
-        "a session of another org was set while the request waited for one of the org that it is meant for: send it \
-         again if it is for this org too",
+        "a session of another org was set while the request waited for its own: send it again if it is for this org \
+         too",
     )
 }
 
+// === PendingRequest ===
+
+/// What the layer remembers of a request until it returns the response.
+pub(crate) struct PendingRequest<S, B> {
+    pub(crate) handle: SessionHandle,
+    /// Generation of the session that the request was last sent with.
+    pub(crate) generation: Generation,
+    /// How many times the request was sent.
+    attempts: u32,
+    /// How many more refreshes the request may use up.
+    refreshes_left: u32,
+    /// Whether the request was sent with an adopted session, one that another process stored. The first adopted session
+    /// does not use up a refresh: it may already be expired.
+    has_adopted: bool,
+    pub(crate) on_refresh_failure: OnRefreshFailure,
+    /// The API that the request calls.
+    api: Api,
+    /// Whether the token that the request was last sent with is a JWT.
+    has_jwt: bool,
+    classifier: Classifier,
+    /// Where to record that the session was accepted. `None` if the session is not on probation.
+    trial: Option<Arc<Trial>>,
+    /// What a replay needs, or why there is no replay.
+    pub(crate) replay: Result<ReplayParts<S, B>, ReplaySkipped>,
+}
+
+/// What the head of a response decides.
+pub(crate) enum HeadVerdict {
+    /// The response is returned, with this verdict.
+    Final(Verdict),
+    /// The body is read first: to get a verdict if there is `None`, else to free the connection for the replay.
+    ReadBody(Option<Verdict>),
+}
+
 impl<S, B> PendingRequest<S, B> {
-    /// Why it would be of no use, or do harm, to send the request again with this session.
-    pub(crate) fn reason_to_stop(&self, live: &LiveSession) -> Option<ReplaySkipped> {
+    #[inline]
+    fn first(
+        handle: &SessionHandle,
+        published: &Published,
+        policy: &ReplayPolicy,
+        api: Api,
+        replay: Result<ReplayParts<S, B>, ReplaySkipped>,
+    ) -> Self {
+        Self {
+            handle: handle.clone(),
+            generation: published.generation,
+            attempts: 1,
+            refreshes_left: policy.max_refreshes,
+            has_adopted: false,
+            on_refresh_failure: policy.on_refresh_failure,
+            api,
+            has_jwt: published.has_jwt,
+            classifier: policy.classifier.clone(),
+            trial: published.trial.clone(),
+            replay,
+        }
+    }
+
+    /// Counts a replay with this session.
+    pub(super) fn count_replay(&mut self, published: &Published) {
+        self.generation = published.generation;
+        self.attempts = self.attempts.saturating_add(1);
+        if !published.is_adopted || std::mem::replace(&mut self.has_adopted, true) {
+            self.refreshes_left = self.refreshes_left.saturating_sub(1);
+        }
+        self.has_jwt = published.has_jwt;
+        self.trial.clone_from(&published.trial);
+    }
+
+    pub(super) fn api(&self) -> Api {
+        self.api
+    }
+
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Whether the session was refreshed since the first send, as far as this request knows.
+    pub(crate) fn is_refreshed(&self) -> bool {
+        self.attempts > 1
+    }
+
+    /// Whether the request has used up its refreshes.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.refreshes_left == 0
+    }
+
+    /// Whether a refresh would follow a rejection.
+    pub(crate) fn may_refresh(&self) -> bool {
+        let is_renewable = !matches!(self.replay, Err(ReplaySkipped::NotConfigured));
+        is_renewable && !self.is_exhausted()
+    }
+
+    /// Why a replay with this session would be useless or harmful. `None` if the session is fine.
+    pub(crate) fn skip_reason(&self, live: &LiveSession) -> Option<ReplaySkipped> {
         if live.generation() == self.generation {
             Some(ReplaySkipped::Fruitless)
         } else if !live.cures(self.generation) {
@@ -226,47 +277,53 @@ impl<S, B> PendingRequest<S, B> {
         }
     }
 
-    /// What there is to be classified of an answer.
-    pub(crate) fn head_of<'a, R>(&self, response: &'a Response<R>) -> ResponseHead<'a> {
+    // === The response ===
+
+    /// Classifies a response by its head.
+    pub(crate) fn classify_head<R>(&self, response: &Response<R>) -> HeadVerdict {
+        let verdict = match self.classifier.head(&self.response_head(response)) {
+            Some(Verdict::Pass) => Some(Verdict::Pass),
+            _ if redirect::answered_by_foreign_host(response, &self.handle) => Some(Verdict::Pass),
+            None if !self.may_refresh() => self.verdict_without_body(response.status()),
+            verdict => verdict,
+        };
+        match verdict {
+            Some(verdict) if verdict != Verdict::Expired || !self.may_refresh() => {
+                HeadVerdict::Final(verdict)
+            }
+            verdict => HeadVerdict::ReadBody(verdict),
+        }
+    }
+
+    /// Classifies a response by what was read of its body.
+    pub(crate) fn classify_body<R: Body>(
+        &self,
+        response: &Response<Peeked<R>>,
+        extent: Extent,
+    ) -> Option<Verdict> {
+        let head = self.response_head(response);
+        self.classifier.body(&head, response.body().seen(), extent)
+    }
+
+    fn response_head<'a, R>(&self, response: &'a Response<R>) -> ResponseHead<'a> {
         let head = ResponseHead::new(self.api, response);
         if self.has_jwt { head.with_jwt() } else { head }
     }
 
-    /// Whether a rejection would be followed by a refresh.
-    pub(crate) fn may_refresh(&self) -> bool {
-        let is_renewable = !matches!(self.kept, Err(ReplaySkipped::NotConfigured));
-        is_renewable && self.refreshes_left > 0
-    }
-
-    /// The verdict on an answer that nothing can be done about, as far as it is to be had without its body.
-    fn known_by(&self, status: StatusCode) -> Option<Verdict> {
-        match &self.kept {
+    /// The verdict on a response that no refresh can follow, if the status decides it.
+    fn verdict_without_body(&self, status: StatusCode) -> Option<Verdict> {
+        match &self.replay {
             _ if status == StatusCode::UNAUTHORIZED => Some(Verdict::Expired),
+            // A layer without a way to refresh reads no bodies.
             Err(ReplaySkipped::NotConfigured) => Some(Verdict::Pass),
             _ => None,
         }
     }
 
-    /// Judges an answer by its head. One that is returned as it is has what was done for it noted on it.
-    pub(crate) fn judge<R>(&self, response: &mut Response<R>) -> Judged {
-        let verdict = match self.classifier.head(&self.head_of(response)) {
-            Some(Verdict::Pass) => Some(Verdict::Pass),
-            _ if redirect::answered_by_foreign_host(response, &self.handle) => Some(Verdict::Pass),
-            None if !self.may_refresh() => self.known_by(response.status()),
-            suspected => suspected,
-        };
-        match verdict {
-            Some(verdict) if verdict != Verdict::Expired || !self.may_refresh() => {
-                self.conclude(response, verdict);
-                Judged::Answer
-            }
-            suspected => Judged::Suspect(suspected),
-        }
-    }
-
-    /// Notes on a response that is returned what was done for it, if it was rejected, at first or for good.
+    /// Ends the request with a verdict on its last response: reports to the session whether it was accepted, and attaches
+    /// the outcome if the request was ever rejected.
     pub(crate) fn conclude<R>(&self, response: &mut Response<R>, verdict: Verdict) {
-        let replay_skipped = match (verdict, &self.kept) {
+        let replay_skipped = match (verdict, &self.replay) {
             (Verdict::Pass, _) => None,
             (Verdict::Incurable, _) => Some(ReplaySkipped::Incurable),
             (Verdict::Expired, Err(ReplaySkipped::NotConfigured)) => {
@@ -281,17 +338,17 @@ impl<S, B> PendingRequest<S, B> {
             match verdict {
                 Verdict::Pass => self.handle.prove(self.generation),
                 Verdict::Expired => self.handle.judge(self.generation),
-                // The session is not to blame.
+                // The session is not the cause.
                 Verdict::Incurable => {}
             }
         }
         if replay_skipped.is_some() || self.is_refreshed() {
-            self.note(response, self.is_refreshed(), replay_skipped);
+            self.attach_outcome(response, self.is_refreshed(), replay_skipped);
         }
     }
 
-    /// Notes on a response what was done for it.
-    pub(super) fn note<R>(
+    /// Attaches the outcome to a response. Reports a replay that was skipped.
+    pub(super) fn attach_outcome<R>(
         &self,
         response: &mut Response<R>,
         refreshed: bool,
@@ -308,10 +365,5 @@ impl<S, B> PendingRequest<S, B> {
             self.handle.shared.announce(&[news]);
         }
         response.extensions_mut().insert(outcome);
-    }
-
-    /// Whether the session was renewed since the first attempt, for all that this pending has seen.
-    pub(crate) fn is_refreshed(&self) -> bool {
-        self.attempts > 1
     }
 }

@@ -1,4 +1,4 @@
-//! Where a response came from, if a redirect was followed inside the layer.
+//! Responses to a redirect that was followed inside the layer.
 
 use http::Response;
 
@@ -6,10 +6,10 @@ use crate::handle::handle::SessionHandle;
 #[cfg(feature = "follow-redirect")]
 use crate::request::target::Target;
 
-/// Whether a redirect led to a host that the token was not sent to, so that what it answers is nothing about it.
+/// Whether a redirect led to a host that did not get the token. Its response says nothing about the session.
 ///
-/// `tower_http`'s `FollowRedirect` notes the last URI in the response, and takes the token out of a request that it
-/// sends to another origin.
+/// `tower_http`'s `FollowRedirect` records the last URI in the response. It removes the token from a request that it sends
+/// to another origin.
 #[cfg(feature = "follow-redirect")]
 pub(crate) fn answered_by_foreign_host<B>(response: &Response<B>, handle: &SessionHandle) -> bool {
     response
@@ -19,7 +19,7 @@ pub(crate) fn answered_by_foreign_host<B>(response: &Response<B>, handle: &Sessi
         .is_some_and(|(last, latest)| Target::of(&last.0, &latest.0, handle).is_none())
 }
 
-/// Nothing that could be known without the feature `follow-redirect`.
+/// Always `false`: without the feature `follow-redirect` the last URI is unknown.
 #[cfg(not(feature = "follow-redirect"))]
 pub(crate) fn answered_by_foreign_host<B>(
     _response: &Response<B>,

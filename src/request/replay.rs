@@ -1,4 +1,4 @@
-//! A rejected request, and its replay.
+//! A rejected request and its replay.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -9,46 +9,51 @@ use crate::{
     error::{BoxError, Error},
     report::{event::Replayed, observer::News, outcome::ReplaySkipped},
     request::{
-        authorize::{growth, write_session},
+        authorize,
         head::Head,
         pending::{PendingRequest, ReplayParts},
     },
-    session::live::Published,
+    session::live::{LiveSession, Published},
     soap::session_header::HeaderRewrite,
     verdict::Api,
 };
 
-/// A request that was answered with a rejection, or with what may be one, and the answer.
+// === Rejected ===
+
+/// A request with a response that rejects it, or may turn out to.
 pub(crate) struct Rejected<S, B, ResBody: Body> {
     pub(crate) response: Response<Peeked<ResBody>>,
     pub(crate) pending: PendingRequest<S, B>,
 }
 
 impl<S, B, ResBody: Body> Rejected<S, B, ResBody> {
-    /// Returns the rejection after all.
+    /// Returns the rejection to the caller, with the reason why there is no replay.
     pub(crate) fn into_response(
         mut self,
-        replay_skipped: ReplaySkipped,
+        reason: ReplaySkipped,
     ) -> Response<ResponseBody<ResBody>> {
-        let is_refreshed = match replay_skipped {
+        let is_refreshed = match reason {
             ReplaySkipped::RefreshFailed | ReplaySkipped::Fruitless => self.pending.is_refreshed(),
+            // The other reasons follow a refresh.
             _ => true,
         };
         self.pending
-            .note(&mut self.response, is_refreshed, Some(replay_skipped));
+            .attach_outcome(&mut self.response, is_refreshed, Some(reason));
         self.response.map(ResponseBody::from)
     }
 }
 
-/// A replay, ready to be sent, and what is remembered of it.
-pub(crate) type ReplayRequest<S, B> = (Request<ReplayBody<B>>, PendingRequest<S, B>);
+// === Replay ===
 
-/// A request that is to be sent again, and the rejection that it replaces, unless it cannot be sent after all.
+/// A request that will be sent again. Keeps the rejection, to return it if the replay is not possible after all.
 pub(crate) struct Replay<S, B, ResBody: Body> {
     pub(crate) rejected: Box<Rejected<S, B, ResBody>>,
     pub(crate) head: Head,
     pub(crate) body: Replayable<B>,
 }
+
+/// The request of a replay, and the pending request to keep while it is sent.
+pub(crate) type ReplayRequest<S, B> = (Request<ReplayBody<B>>, PendingRequest<S, B>);
 
 impl<S, B, ResBody> Replay<S, B, ResBody>
 where
@@ -56,26 +61,33 @@ where
     B::Error: Into<BoxError>,
     ResBody: Body,
 {
-    /// Writes the session into an envelope. If it cannot be told where in it, says why the request is not sent again.
-    pub(crate) fn write_session(&mut self, published: &Published) -> Option<ReplaySkipped> {
-        if self.rejected.pending.api != Api::Soap {
-            return None;
+    /// Writes the session into the body, if that is a SOAP envelope. Fails with the reason not to replay the request with
+    /// this session.
+    pub(crate) fn write_session(&mut self, live: &LiveSession) -> Result<(), ReplaySkipped> {
+        let pending = &self.rejected.pending;
+        if let Some(reason) = pending.skip_reason(live) {
+            return Err(reason);
         }
-        match write_session(self.body.data(), published) {
+        if pending.api() != Api::Soap {
+            return Ok(());
+        }
+        match authorize::write_session(self.body.data(), &live.0) {
             HeaderRewrite::Envelope(envelope) => {
-                self.head.grow_body(growth(self.body.data(), &envelope));
+                let growth = authorize::growth(self.body.data(), &envelope);
+                self.head.grow_body(growth);
                 self.body.replace_data(Bytes::from(envelope));
-                None
+                Ok(())
             }
-            // Not well-formed: let the server say so.
-            HeaderRewrite::Incomplete if self.body.is_whole() => None,
-            HeaderRewrite::Incomplete => Some(ReplaySkipped::BodyNotReplayable),
-            HeaderRewrite::Unchanged => None,
+            // The envelope is malformed: the server reports that.
+            HeaderRewrite::Incomplete if self.body.is_whole() => Ok(()),
+            // The place for the session may be in the rest of the stream.
+            HeaderRewrite::Incomplete => Err(ReplaySkipped::BodyNotReplayable),
+            HeaderRewrite::Unchanged => Ok(()),
         }
     }
 
-    /// Drops the rejection, and prepares the next attempt.
-    pub(crate) fn attempt(
+    /// Drops the rejection and builds the request to send. Reports the replay.
+    pub(crate) fn into_request(
         self,
         published: &Published,
         clone_inner: impl FnOnce() -> S,
@@ -86,15 +98,8 @@ where
             body,
         } = self;
         let mut pending = rejected.pending;
-        pending.generation = published.generation;
-        pending.attempts = pending.attempts.saturating_add(1);
-        if !published.is_adopted || std::mem::replace(&mut pending.has_adopted, true) {
-            pending.refreshes_left = pending.refreshes_left.saturating_sub(1);
-        }
-        pending.has_jwt = published.has_jwt;
-        pending.trial.clone_from(&published.trial);
-        let is_last = pending.refreshes_left == 0;
-        let (body, kept) = if is_last {
+        pending.count_replay(published);
+        let (body, kept_body) = if pending.is_exhausted() {
             (
                 ReplayBody::resend(body),
                 Err(ReplaySkipped::RefreshesExhausted),
@@ -103,14 +108,14 @@ where
             let (body, kept) = ReplayBody::resend_keeping(body);
             (body, kept.ok_or(ReplaySkipped::BodyNotReplayable))
         };
-        let request = head.rebuild(pending.api, published, body)?;
-        pending.kept = kept.map(|body| ReplayParts {
+        let request = head.rebuild(pending.api(), published, body)?;
+        pending.replay = kept_body.map(|body| ReplayParts {
             not_ready_inner: clone_inner(),
             head,
             body,
         });
         let news = News::Replayed(Replayed {
-            attempt: pending.attempts,
+            attempt: pending.attempts(),
             generation: pending.generation,
         });
         pending.handle.shared.announce(&[news]);

@@ -1,4 +1,4 @@
-//! Where a request goes: to the instance, to an origin that the user allowed, or past the layer.
+//! Where a request goes: to the instance, to an origin that the user allowed, or to a host that never gets the token.
 
 use http::{Uri, request::Parts, uri::PathAndQuery};
 
@@ -11,17 +11,17 @@ use crate::{
     },
 };
 
-/// Whose host a request goes to, if the token may go there at all.
+/// The destination of a request that may carry the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// The session's instance, wherever that is by the time of sending.
+    /// The instance of the session that the request is sent with.
     Instance,
     /// An origin that the user allowed.
     Allowed,
 }
 
 impl Target {
-    /// None for a foreign host, which never sees the token.
+    /// Finds the target of a URI. `None` for a foreign host, which never gets the token.
     pub(crate) fn of(uri: &Uri, published: &Published, handle: &SessionHandle) -> Option<Self> {
         if is_relative(uri) || published.has_instance(uri) {
             Some(Self::Instance)
@@ -32,7 +32,7 @@ impl Target {
         }
     }
 
-    /// What may turn out to be the target, while nothing is known of the instance.
+    /// Finds the target of a URI while the instance is unknown: any host that Salesforce serves may be the instance.
     pub(crate) fn before_login(uri: &Uri, handle: &SessionHandle) -> Option<Self> {
         if is_relative(uri) || url::may_be_an_instance(uri) {
             Some(Self::Instance)
@@ -44,13 +44,31 @@ impl Target {
     }
 }
 
-/// Whether a URI says nothing about where it goes.
-pub(crate) fn is_relative(uri: &Uri) -> bool {
+/// Whether a URI names no host.
+pub(super) fn is_relative(uri: &Uri) -> bool {
     uri.authority().is_none()
 }
 
-/// Sends a request to the instance, with the path that it has.
-pub(crate) fn send_to_instance(request: &mut Parts, published: &Published) -> Result<(), Error> {
+/// Resolves a relative URI against the instance of the latest session. Leaves an absolute URI as it is.
+pub(crate) fn resolve_relative(
+    request: &mut Parts,
+    latest: Option<&Published>,
+) -> Result<(), Error> {
+    if !is_relative(&request.uri) {
+        return Ok(());
+    }
+    let Some(latest) = latest else {
+        return Err(Error::new(
+            ErrorKind::NoSession,
+            "a relative URI needs an instance to go to, and there is no session yet to tell it: give the request an \
+             absolute URI, or the layer a session",
+        ));
+    };
+    point_at_instance(request, latest)
+}
+
+/// Replaces scheme and host of the request's URI by the instance's. The path stays.
+pub(super) fn point_at_instance(request: &mut Parts, published: &Published) -> Result<(), Error> {
     let origin = published.session.instance_url().origin();
     if !origin.is_of(&request.uri) {
         let path = std::mem::take(&mut request.uri)
@@ -62,8 +80,9 @@ pub(crate) fn send_to_instance(request: &mut Parts, published: &Published) -> Re
     Ok(())
 }
 
+/// Appends a path to an origin.
 pub(super) fn join(origin: &Origin, path: PathAndQuery) -> Result<Uri, Error> {
-    // Anything else, written after the host, would read as a part of it. The http crate lets `*` through, by design.
+    // The http crate accepts `*` as a path. Appended to the host, it would become part of the host name.
     if !path.as_str().starts_with(['/', '?']) {
         return Err(Error::new(
             ErrorKind::InvalidRequest,
@@ -75,6 +94,7 @@ pub(super) fn join(origin: &Origin, path: PathAndQuery) -> Result<Uri, Error> {
         .map_err(|error| unsendable("its URI does not resolve against the instance", error))
 }
 
+/// The error for a request that the http crate cannot build.
 pub(super) fn unsendable(why: &str, error: impl Into<BoxError>) -> Error {
     Error::new(
         ErrorKind::InvalidRequest,
