@@ -1,4 +1,4 @@
-//! The response future: what happens to a request until its answer is returned.
+//! The response future: from a request to its response, with a refresh and a replay if the session is rejected.
 
 use std::{
     fmt,
@@ -28,18 +28,20 @@ use crate::{
     verdict::{Extent, Verdict},
 };
 
-/// How much of the body of what may be a rejection is read: enough to tell, and to give the connection back.
+/// How many bytes of a possible rejection are read: enough to classify it and to free its connection.
 const PEEK_LIMIT: usize = 64 * 1024;
 
-/// How long that may take. What is not there by then stays unread.
+/// How long reading a possible rejection may take. The rest stays unread.
 const PEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a transport may take to let go of the body of a request that was answered. It does at once, unless the
-/// server neither reads on nor closes.
+/// How long a transport may take to give back the body of an answered request. Transports do so at once, unless the
+/// server neither reads on nor closes the connection.
 const RECLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 
+// === ResponseFuture ===
+
 pin_project! {
-    /// The future of a response to a request that carries a session.
+    /// The future of the response to a request sent through [`SalesforceAuth`](crate::SalesforceAuth).
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, ReqBody, ResBody>
     where
@@ -52,129 +54,65 @@ pin_project! {
 }
 
 pin_project! {
-    /// What the future waits for. Each `Option` is Some until it is taken.
+    /// What the future waits for. Each `Option` is `Some` until the value is taken, unless its comment says otherwise.
     ///
-    /// What only a request needs that waits or was rejected is boxed: every future is as large as its largest state, and
-    /// is moved about as a whole.
+    /// What only waiting and rejected requests need is boxed: a future is as large as its largest state, and is moved as a
+    /// whole.
     #[project = StateProj]
     enum State<S, ReqBody, ResBody>
     where
         S: Service<Request<ReplayBody<ReqBody>>>,
         ResBody: Body,
     {
-        /// For nothing.
-        Failed {
-            error: Option<Error>,
-        },
-        /// For a session to send with.
+        /// Waits for a session to send the request with.
         Acquiring {
-            // None: not asked for yet.
+            // `None` until a refresh is joined.
             #[pin]
-            waiting: Option<Waiting>,
+            waiter: Option<Waiting>,
             outgoing: Option<Box<Outgoing<S, ReqBody, ResBody>>>,
         },
-        /// For the inner service to become ready.
+        /// Waits for the inner service to become ready.
         ///
-        /// NOTE: it is not ready when this state is entered. The one that was ready was called, or given up, in
-        /// service.rs, and this is a clone.
+        /// NOTE: this state is entered with an inner service that is not ready, a clone. The ready one was called, or gave
+        /// up its readiness, in service.rs.
         Readying {
             outgoing: Option<Box<Outgoing<S, ReqBody, ResBody>>>,
         },
-        /// For the inner service's response.
+        /// Waits for the response of the inner service.
         Calling {
             #[pin]
             future: S::Future,
+            // `None` if any response is returned as it is.
             pending: Option<PendingRequest<S, ReqBody>>,
         },
-        /// For the body of a rejection, or of what may be one.
+        /// Waits for the body of a possible rejection.
         Peeking {
             rejected: Option<Box<Rejected<S, ReqBody, ResBody>>>,
-            // None: the body decides.
+            // `None` until the body decides.
             verdict: Option<Verdict>,
-            // None: there is no runtime to wait on, and what is not there at once stays unread.
+            // `None` outside of a runtime: only what arrives at once is read.
             #[pin]
             deadline: Option<Sleep>,
         },
-        /// For a new session, in place of the one that was rejected.
+        /// Waits for a session that replaces the rejected one.
         Refreshing {
             #[pin]
-            waiting: Waiting,
+            waiter: Waiting,
             rejected: Option<Box<Rejected<S, ReqBody, ResBody>>>,
         },
-        /// For the request body that the rejected attempt was sending.
+        /// Waits for the transport to give back the stream that it was sending.
         Reclaiming {
             #[pin]
             reclaim: Timeout<Reclaim<ReqBody>>,
             rejected: Option<Box<Rejected<S, ReqBody, ResBody>>>,
-            to: Option<(S, Head)>,
+            // The service and the head of the replay.
+            not_ready_inner: Option<S>,
+            head: Option<Head>,
         },
-    }
-}
-
-/// A request that is going to be sent.
-struct Outgoing<S, B, ResBody: Body> {
-    inner: S,
-    handle: SessionHandle,
-    request: OutgoingRequest<S, B, ResBody>,
-}
-
-enum OutgoingRequest<S, B, ResBody: Body> {
-    First {
-        request: Request<B>,
-        /// The session whose instance it goes to, as far as that is known.
-        meant_for: Option<Generation>,
-        policy: ReplayPolicy,
-    },
-    Again(Replay<S, B, ResBody>),
-}
-
-impl<S, B, ResBody> Outgoing<S, B, ResBody>
-where
-    S: Service<Request<ReplayBody<B>>> + Clone,
-    B: Body + Unpin + 'static,
-    B::Error: Into<BoxError>,
-    ResBody: Body,
-{
-    /// Sends the request with this session, or what came back of it before if that must not be. The inner service is
-    /// ready.
-    fn send(self, live: &LiveSession) -> Result<Step<S, B, ResBody>, Error> {
-        let Self {
-            inner: mut ready_inner,
-            handle,
-            request,
-        } = self;
-        let clone_inner = || ready_inner.clone();
-        let (request, pending) = match request {
-            OutgoingRequest::First {
-                request,
-                meant_for,
-                policy,
-            } => {
-                let (mut head, body) = request.into_parts();
-                let (body, pending) = prepare(
-                    &mut head,
-                    body,
-                    meant_for,
-                    &live.0,
-                    &handle,
-                    &policy,
-                    clone_inner,
-                )?;
-                (Request::from_parts(head, body), pending)
-            }
-            // The session may be another than the one that the rejection was held against.
-            OutgoingRequest::Again(mut replay) => {
-                if let Err(reason) = replay.write_session(live) {
-                    return Ok(Step::Respond(replay.rejected.into_response(reason)));
-                }
-                let (request, pending) = replay.into_request(&live.0, clone_inner)?;
-                (request, Some(pending))
-            }
-        };
-        Ok(Step::Wait(State::Calling {
-            future: ready_inner.call(request),
-            pending,
-        }))
+        /// Waits for nothing: an error, or a response that was looked into.
+        Done {
+            result: Option<Result<Box<Response<ResponseBody<ResBody>>>, Error>>,
+        },
     }
 }
 
@@ -201,7 +139,7 @@ where
     ) -> Self {
         Self {
             state: State::Acquiring {
-                waiting: None,
+                waiter: None,
                 outgoing: Some(Box::new(Outgoing {
                     inner: not_ready_inner,
                     handle,
@@ -218,102 +156,11 @@ where
     /// Fails with an error.
     pub(crate) fn failed(error: Error) -> Self {
         Self {
-            state: State::Failed { error: Some(error) },
+            state: State::Done {
+                result: Some(Err(error)),
+            },
         }
     }
-}
-
-/// What to do with a rejection, once the session that replaces the rejected one is known.
-fn recover<S, ReqBody, ResBody>(
-    mut rejected: Box<Rejected<S, ReqBody, ResBody>>,
-    live: &LiveSession,
-) -> Step<S, ReqBody, ResBody>
-where
-    S: Service<Request<ReplayBody<ReqBody>>>,
-    ReqBody: Body,
-    ResBody: Body,
-{
-    if let Some(reason) = rejected.pending.skip_reason(live) {
-        return Step::Respond(rejected.into_response(reason));
-    }
-    // Until a stream is back, it cannot be replayed.
-    let not_back = Err(ReplaySkipped::BodyNotReplayable);
-    match std::mem::replace(&mut rejected.pending.replay, not_back) {
-        Err(skipped) => Step::Respond(rejected.into_response(skipped)),
-        Ok(ReplayParts {
-            not_ready_inner,
-            head,
-            body: KeptBody::Streaming(reclaim),
-        }) => Step::Wait(State::Reclaiming {
-            reclaim: timeout(RECLAIM_TIMEOUT, reclaim),
-            rejected: Some(rejected),
-            to: Some((not_ready_inner, head)),
-        }),
-        Ok(ReplayParts {
-            not_ready_inner,
-            head,
-            body: KeptBody::InMemory(memory),
-        }) => Step::Wait(replay(rejected, not_ready_inner, head, memory.into())),
-        Ok(ReplayParts {
-            not_ready_inner,
-            head,
-            body: KeptBody::Made(remake),
-        }) => match remake.make() {
-            Some(body) => Step::Wait(replay(rejected, not_ready_inner, head, body)),
-            None => Step::Respond(rejected.into_response(ReplaySkipped::BodyNotReplayable)),
-        },
-    }
-}
-
-/// What a rejected request gets whose session cannot be renewed.
-fn give_up<S, ReqBody, ResBody>(
-    rejected: Rejected<S, ReqBody, ResBody>,
-    error: Error,
-) -> Result<Step<S, ReqBody, ResBody>, Error>
-where
-    S: Service<Request<ReplayBody<ReqBody>>>,
-    ResBody: Body,
-{
-    match rejected.pending.on_refresh_failure {
-        OnRefreshFailure::Fail => Err(error),
-        OnRefreshFailure::Respond => Ok(Step::Respond(
-            rejected.into_response(ReplaySkipped::RefreshFailed),
-        )),
-    }
-}
-
-/// Sends the request of a rejection again.
-fn replay<S, ReqBody, ResBody>(
-    rejected: Box<Rejected<S, ReqBody, ResBody>>,
-    not_ready_inner: S,
-    head: Head,
-    body: Replayable<ReqBody>,
-) -> State<S, ReqBody, ResBody>
-where
-    S: Service<Request<ReplayBody<ReqBody>>>,
-    ResBody: Body,
-{
-    State::Readying {
-        outgoing: Some(Box::new(Outgoing {
-            inner: not_ready_inner,
-            handle: rejected.pending.handle.clone(),
-            request: OutgoingRequest::Again(Replay {
-                rejected,
-                head,
-                body,
-            }),
-        })),
-    }
-}
-
-/// What comes of a state.
-enum Step<S, ReqBody, ResBody>
-where
-    S: Service<Request<ReplayBody<ReqBody>>>,
-    ResBody: Body,
-{
-    Wait(State<S, ReqBody, ResBody>),
-    Respond(Response<ResponseBody<ResBody>>),
 }
 
 impl<S, ReqBody, ResBody> Future for ResponseFuture<S, ReqBody, ResBody>
@@ -329,203 +176,55 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
-            let step = match state.as_mut().project() {
-                StateProj::Failed { error } => return Poll::Ready(Err(taken(error).into())),
-
-                StateProj::Acquiring {
-                    mut waiting,
-                    outgoing,
-                } => {
-                    if let Some(waiting) = waiting.as_mut().as_pin_mut() {
-                        // Which session it is, is looked up again once the request can leave.
-                        ready!(waiting.poll(cx))?;
-                        Step::Wait(State::Readying {
-                            outgoing: outgoing.take(),
-                        })
-                    } else {
-                        match taken_mut(outgoing).handle.acquire()? {
-                            Acquired::Ready(_) => Step::Wait(State::Readying {
-                                outgoing: outgoing.take(),
-                            }),
-                            Acquired::Wait(landing) => {
-                                waiting.set(Some(landing));
-                                continue;
-                            }
-                        }
-                    }
+            let next = match state.as_mut().project() {
+                StateProj::Acquiring { waiter, outgoing } => {
+                    ready!(State::poll_acquire(cx, waiter, outgoing))?
                 }
-
-                StateProj::Readying { outgoing } => {
-                    ready!(taken_mut(outgoing).inner.poll_ready(cx)).map_err(Into::into)?;
-                    let mut outgoing = taken(outgoing);
-                    match outgoing.handle.acquire()? {
-                        Acquired::Ready(live) => outgoing.send(&live)?,
-                        // The session was rejected while the service got ready. The permit that readiness may hold is
-                        // given back for as long as the next one takes.
-                        Acquired::Wait(waiting) => {
-                            outgoing.inner = outgoing.inner.clone();
-                            Step::Wait(State::Acquiring {
-                                waiting: Some(waiting),
-                                outgoing: Some(outgoing),
-                            })
-                        }
-                    }
-                }
-
+                StateProj::Readying { outgoing } => ready!(State::poll_send(cx, outgoing))?,
+                // Inline: every request passes here.
                 StateProj::Calling { future, pending } => {
                     let mut response = ready!(future.poll(cx)).map_err(Into::into)?;
-                    let verdict = pending
-                        .as_ref()
-                        .map(|pending| pending.classify_head(&response));
-                    match verdict {
-                        None | Some(HeadVerdict::Final(_)) => {
-                            if let (Some(pending), Some(HeadVerdict::Final(verdict))) =
-                                (&pending, verdict)
-                            {
-                                pending.conclude(&mut response, verdict);
-                            }
-                            // What was kept for a replay is not held any longer than the answer took.
+                    let Some(sent) = pending else {
+                        return Poll::Ready(Ok(response.map(ResponseBody::new)));
+                    };
+                    match sent.classify_head(&response) {
+                        HeadVerdict::Final(verdict) => {
+                            sent.conclude(&mut response, verdict);
+                            // Frees what was kept for a replay, before the caller reads the body.
                             *pending = None;
                             return Poll::Ready(Ok(response.map(ResponseBody::new)));
                         }
-                        Some(HeadVerdict::ReadBody(verdict)) => Step::Wait(State::Peeking {
-                            rejected: Some(Box::new(Rejected {
-                                response: response.map(Peeked::new),
-                                pending: taken(pending),
-                            })),
-                            verdict,
-                            deadline: handle::runtime().is_ok().then(|| sleep(PEEK_TIMEOUT)),
-                        }),
+                        HeadVerdict::ReadBody(verdict) => {
+                            State::peek(response, taken(pending), verdict)
+                        }
                     }
                 }
-
                 StateProj::Peeking {
                     rejected,
                     verdict,
                     deadline,
-                } => {
-                    let verdict = ready!(peek(cx, &mut *taken_mut(rejected), verdict, deadline));
-                    judged(taken(rejected), verdict)?
+                } => ready!(State::poll_peek(cx, rejected, verdict, deadline))?,
+                StateProj::Refreshing { waiter, rejected } => {
+                    let result = ready!(waiter.poll(cx));
+                    State::recover(taken(rejected), result)
                 }
-
-                StateProj::Refreshing { waiting, rejected } => match ready!(waiting.poll(cx)) {
-                    Ok(live) => recover(taken(rejected), &live),
-                    Err(error) => give_up(*taken(rejected), error)?,
-                },
-
                 StateProj::Reclaiming {
                     reclaim,
                     rejected,
-                    to,
+                    not_ready_inner,
+                    head,
                 } => {
-                    let reclaimed = ready!(reclaim.poll(cx));
-                    let rejected = taken(rejected);
-                    match reclaimed {
-                        Ok(Some(body)) => {
-                            let (not_ready_inner, head) = taken(to);
-                            Step::Wait(replay(rejected, not_ready_inner, head, body))
-                        }
-                        Ok(None) | Err(_) => {
-                            Step::Respond(rejected.into_response(ReplaySkipped::BodyNotReplayable))
-                        }
-                    }
+                    let body = ready!(reclaim.poll(cx)).ok().flatten();
+                    State::replay(taken(rejected), taken(not_ready_inner), taken(head), body)
+                }
+                StateProj::Done { result } => {
+                    let response = taken(result)?;
+                    return Poll::Ready(Ok(*response));
                 }
             };
-            match step {
-                Step::Wait(next) => state.set(next),
-                Step::Respond(response) => return Poll::Ready(Ok(response)),
-            }
+            state.set(next);
         }
     }
-}
-
-/// Reads the body of what may be a rejection, no further than it takes to know that it is none, and to its end if it is
-/// one.
-fn peek<S, ReqBody, ResBody: Body>(
-    cx: &mut Context<'_>,
-    rejected: &mut Rejected<S, ReqBody, ResBody>,
-    verdict: &mut Option<Verdict>,
-    deadline: Pin<&mut Option<Sleep>>,
-) -> Poll<Verdict> {
-    let Rejected { response, pending } = rejected;
-    let is_read = response.body_mut().poll_read(cx, PEEK_LIMIT).is_ready();
-    let classify = |extent| pending.classify_body(response, extent);
-    if is_read {
-        let extent = if response.body().is_whole() {
-            Extent::Whole
-        } else {
-            Extent::CutOff
-        };
-        return Poll::Ready(
-            verdict
-                .or_else(|| classify(extent))
-                .unwrap_or(Verdict::Pass),
-        );
-    }
-    if verdict.is_none() {
-        *verdict = classify(Extent::Beginning);
-    }
-    match *verdict {
-        Some(verdict) if verdict != Verdict::Expired => Poll::Ready(verdict),
-        undecided => {
-            if let Some(deadline) = deadline.as_pin_mut() {
-                ready!(deadline.poll(cx));
-            }
-            let verdict = undecided.or_else(|| classify(Extent::CutOff));
-            Poll::Ready(verdict.unwrap_or(Verdict::Pass))
-        }
-    }
-}
-
-/// What to do with an answer whose body was looked into.
-fn judged<S, ReqBody, ResBody>(
-    mut rejected: Box<Rejected<S, ReqBody, ResBody>>,
-    verdict: Verdict,
-) -> Result<Step<S, ReqBody, ResBody>, Error>
-where
-    S: Service<Request<ReplayBody<ReqBody>>>,
-    ReqBody: Body,
-    ResBody: Body,
-{
-    let Rejected { response, pending } = &mut *rejected;
-    if verdict == Verdict::Expired && pending.may_refresh() {
-        // The session stays for those who can renew it.
-        handle::runtime()?;
-        let is_first = !pending.is_refreshed();
-        return match pending.handle.reject(pending.generation, is_first) {
-            Ok(Acquired::Ready(live)) => Ok(recover(rejected, &live)),
-            Ok(Acquired::Wait(waiting)) => {
-                if let Ok(parts) = &mut rejected.pending.replay {
-                    parts.head.shrink_to_fit();
-                }
-                Ok(Step::Wait(State::Refreshing {
-                    waiting,
-                    rejected: Some(rejected),
-                }))
-            }
-            Err(error) => give_up(*rejected, error),
-        };
-    }
-    pending.conclude(response, verdict);
-    Ok(Step::Respond(rejected.response.map(ResponseBody::from)))
-}
-
-const COMPLETED: &str = "`ResponseFuture` polled after completion";
-
-#[expect(
-    clippy::expect_used,
-    reason = "polling a completed future is a bug of the caller's"
-)]
-fn taken<T>(slot: &mut Option<T>) -> T {
-    slot.take().expect(COMPLETED)
-}
-
-#[expect(
-    clippy::expect_used,
-    reason = "polling a completed future is a bug of the caller's"
-)]
-fn taken_mut<T>(slot: &mut Option<T>) -> &mut T {
-    slot.as_mut().expect(COMPLETED)
 }
 
 impl<S, ReqBody, ResBody> fmt::Debug for ResponseFuture<S, ReqBody, ResBody>
@@ -536,4 +235,297 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
+}
+
+// === State ===
+
+impl<S, ReqBody, ResBody> State<S, ReqBody, ResBody>
+where
+    S: Service<Request<ReplayBody<ReqBody>>> + Clone,
+    S::Error: Into<BoxError>,
+    ReqBody: Body + Unpin + 'static,
+    ReqBody::Error: Into<BoxError>,
+    ResBody: Body,
+{
+    /// Waits for a session. Joins a refresh at the first poll, if there is no session.
+    fn poll_acquire(
+        cx: &mut Context<'_>,
+        mut waiter: Pin<&mut Option<Waiting>>,
+        outgoing: &mut Option<Box<Outgoing<S, ReqBody, ResBody>>>,
+    ) -> Poll<Result<Self, Error>> {
+        if waiter.is_none()
+            && let Acquired::Wait(joined) = taken_mut(outgoing).handle.acquire()?
+        {
+            waiter.set(Some(joined));
+        }
+        if let Some(waiter) = waiter.as_pin_mut() {
+            // The session is looked up again once the inner service is ready.
+            ready!(waiter.poll(cx))?;
+        }
+        let outgoing = outgoing.take();
+        Poll::Ready(Ok(Self::Readying { outgoing }))
+    }
+
+    /// Waits for the inner service, then sends the request.
+    fn poll_send(
+        cx: &mut Context<'_>,
+        outgoing: &mut Option<Box<Outgoing<S, ReqBody, ResBody>>>,
+    ) -> Poll<Result<Self, BoxError>> {
+        ready!(taken_mut(outgoing).inner.poll_ready(cx)).map_err(Into::into)?;
+        let mut outgoing = taken(outgoing);
+        let next = match outgoing.handle.acquire()? {
+            Acquired::Ready(live) => outgoing.send(&live)?,
+            Acquired::Wait(waiter) => {
+                // The session was rejected while the service became ready. Readiness may hold a permit, which the
+                // refresh may need: the ready service is dropped.
+                outgoing.inner = outgoing.inner.clone();
+                Self::Acquiring {
+                    waiter: Some(waiter),
+                    outgoing: Some(outgoing),
+                }
+            }
+        };
+        Poll::Ready(Ok(next))
+    }
+
+    /// Reads the body of a possible rejection. `verdict` is `None` if the body decides.
+    fn peek(
+        response: Response<ResBody>,
+        pending: PendingRequest<S, ReqBody>,
+        verdict: Option<Verdict>,
+    ) -> Self {
+        Self::Peeking {
+            rejected: Some(Box::new(Rejected {
+                response: response.map(Peeked::new),
+                pending,
+            })),
+            verdict,
+            deadline: handle::runtime().is_ok().then(|| sleep(PEEK_TIMEOUT)),
+        }
+    }
+
+    /// Reads the body of a possible rejection: to its end if the response is a rejection, else as far as the verdict
+    /// needs. Then reacts to the verdict.
+    fn poll_peek(
+        cx: &mut Context<'_>,
+        rejected: &mut Option<Box<Rejected<S, ReqBody, ResBody>>>,
+        verdict: &mut Option<Verdict>,
+        deadline: Pin<&mut Option<Sleep>>,
+    ) -> Poll<Result<Self, Error>> {
+        let Rejected { response, pending } = &mut **taken_mut(rejected);
+        let extent = match response.body_mut().poll_read(cx, PEEK_LIMIT) {
+            Poll::Ready(()) if response.body().is_whole() => Extent::Whole,
+            Poll::Ready(()) => Extent::CutOff,
+            Poll::Pending => Extent::Beginning,
+        };
+        *verdict = verdict.or_else(|| pending.classify_body(response, extent));
+        let may_need_rest = matches!(*verdict, None | Some(Verdict::Expired));
+        if extent == Extent::Beginning && may_need_rest {
+            if let Some(deadline) = deadline.as_pin_mut() {
+                ready!(deadline.poll(cx));
+            }
+            *verdict = verdict.or_else(|| pending.classify_body(response, Extent::CutOff));
+        }
+        let verdict = verdict.unwrap_or(Verdict::Pass);
+        Poll::Ready(Self::react(taken(rejected), verdict))
+    }
+
+    /// Starts or joins a refresh after a rejection, if the request may use one. Returns any other response.
+    fn react(
+        mut rejected: Box<Rejected<S, ReqBody, ResBody>>,
+        verdict: Verdict,
+    ) -> Result<Self, Error> {
+        let Rejected { response, pending } = &mut *rejected;
+        if verdict != Verdict::Expired || !pending.may_refresh() {
+            pending.conclude(response, verdict);
+            return Ok(Self::returned(rejected.response.map(ResponseBody::from)));
+        }
+        // Outside of a runtime the session stays in use, for requests that can refresh it.
+        handle::runtime()?;
+        let is_first = !pending.is_refreshed();
+        let result = match pending.handle.reject(pending.generation, is_first) {
+            Ok(Acquired::Ready(live)) => Ok(live),
+            Ok(Acquired::Wait(waiter)) => {
+                if let Ok(parts) = &mut pending.replay {
+                    parts.head.shrink_to_fit();
+                }
+                return Ok(Self::Refreshing {
+                    waiter,
+                    rejected: Some(rejected),
+                });
+            }
+            Err(error) => Err(error),
+        };
+        Ok(Self::recover(rejected, result))
+    }
+
+    /// Replays a rejected request with the session that replaces the rejected one. Without such a session, or if the
+    /// replay is skipped, the request ends.
+    fn recover(
+        mut rejected: Box<Rejected<S, ReqBody, ResBody>>,
+        result: Result<LiveSession, Error>,
+    ) -> Self {
+        let live = match (result, rejected.pending.on_refresh_failure) {
+            (Ok(live), _) => live,
+            (Err(error), OnRefreshFailure::Fail) => return Self::failed(error),
+            (Err(_), OnRefreshFailure::Respond) => {
+                return Self::respond(*rejected, ReplaySkipped::RefreshFailed);
+            }
+        };
+        if let Some(reason) = rejected.pending.skip_reason(&live) {
+            return Self::respond(*rejected, reason);
+        }
+        // Until the transport gives a stream back, there is nothing to replay.
+        let not_back = Err(ReplaySkipped::BodyNotReplayable);
+        let parts = match std::mem::replace(&mut rejected.pending.replay, not_back) {
+            Ok(parts) => parts,
+            Err(reason) => return Self::respond(*rejected, reason),
+        };
+        let ReplayParts {
+            not_ready_inner,
+            head,
+            body,
+        } = parts;
+        let body = match body {
+            KeptBody::InMemory(memory) => Some(memory.into()),
+            KeptBody::Made(remake) => remake.make(),
+            KeptBody::Streaming(reclaim) => {
+                return Self::Reclaiming {
+                    reclaim: timeout(RECLAIM_TIMEOUT, reclaim),
+                    rejected: Some(rejected),
+                    not_ready_inner: Some(not_ready_inner),
+                    head: Some(head),
+                };
+            }
+        };
+        Self::replay(rejected, not_ready_inner, head, body)
+    }
+
+    /// Replays a rejected request. `body` is `None` if the body cannot be sent again.
+    fn replay(
+        rejected: Box<Rejected<S, ReqBody, ResBody>>,
+        not_ready_inner: S,
+        head: Head,
+        body: Option<Replayable<ReqBody>>,
+    ) -> Self {
+        let Some(body) = body else {
+            return Self::respond(*rejected, ReplaySkipped::BodyNotReplayable);
+        };
+        Self::Readying {
+            outgoing: Some(Box::new(Outgoing {
+                inner: not_ready_inner,
+                handle: rejected.pending.handle.clone(),
+                request: OutgoingRequest::Replay(Replay {
+                    rejected,
+                    head,
+                    body,
+                }),
+            })),
+        }
+    }
+
+    /// Returns the rejection, with the reason why there is no replay.
+    fn respond(rejected: Rejected<S, ReqBody, ResBody>, reason: ReplaySkipped) -> Self {
+        Self::returned(rejected.into_response(reason))
+    }
+
+    fn returned(response: Response<ResponseBody<ResBody>>) -> Self {
+        Self::Done {
+            result: Some(Ok(Box::new(response))),
+        }
+    }
+
+    fn failed(error: Error) -> Self {
+        Self::Done {
+            result: Some(Err(error)),
+        }
+    }
+}
+
+// === Outgoing ===
+
+/// A request that will be sent once there is a session and the inner service is ready.
+struct Outgoing<S, B, ResBody: Body> {
+    inner: S,
+    handle: SessionHandle,
+    request: OutgoingRequest<S, B, ResBody>,
+}
+
+enum OutgoingRequest<S, B, ResBody: Body> {
+    First {
+        request: Request<B>,
+        /// Generation whose instance the request targets. `None` if there was no session yet, or if the request goes to
+        /// another origin.
+        meant_for: Option<Generation>,
+        policy: ReplayPolicy,
+    },
+    Replay(Replay<S, B, ResBody>),
+}
+
+impl<S, B, ResBody> Outgoing<S, B, ResBody>
+where
+    S: Service<Request<ReplayBody<B>>> + Clone,
+    S::Error: Into<BoxError>,
+    B: Body + Unpin + 'static,
+    B::Error: Into<BoxError>,
+    ResBody: Body,
+{
+    /// Sends the request with this session. Returns the rejection instead, if a replay with this session is skipped.
+    ///
+    /// The inner service is ready.
+    fn send(self, live: &LiveSession) -> Result<State<S, B, ResBody>, Error> {
+        let mut ready_inner = self.inner;
+        let clone_inner = || ready_inner.clone();
+        let (request, pending) = match self.request {
+            OutgoingRequest::First {
+                request,
+                meant_for,
+                policy,
+            } => {
+                let (mut head, body) = request.into_parts();
+                let (body, pending) = prepare(
+                    &mut head,
+                    body,
+                    meant_for,
+                    &live.0,
+                    &self.handle,
+                    &policy,
+                    clone_inner,
+                )?;
+                (Request::from_parts(head, body), pending)
+            }
+            OutgoingRequest::Replay(mut replay) => {
+                // `live` may be newer than the session that ended the wait: it is checked again.
+                if let Err(reason) = replay.write_session(live) {
+                    return Ok(State::respond(*replay.rejected, reason));
+                }
+                let (request, pending) = replay.into_request(&live.0, clone_inner)?;
+                (request, Some(pending))
+            }
+        };
+        Ok(State::Calling {
+            future: ready_inner.call(request),
+            pending,
+        })
+    }
+}
+
+// === Taking out of a state ===
+
+const COMPLETED: &str = "`ResponseFuture` polled after completion";
+
+#[expect(
+    clippy::expect_used,
+    reason = "polling a completed future is a bug in the caller"
+)]
+fn taken<T>(slot: &mut Option<T>) -> T {
+    slot.take().expect(COMPLETED)
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "polling a completed future is a bug in the caller"
+)]
+fn taken_mut<T>(slot: &mut Option<T>) -> &mut T {
+    slot.as_mut().expect(COMPLETED)
 }

@@ -1,4 +1,4 @@
-//! The service: what happens to a request before it leaves.
+//! The service: from a request to the call of the inner service.
 
 use std::{
     fmt,
@@ -22,10 +22,10 @@ use crate::{
     verdict::Api,
 };
 
-/// An HTTP client service whose requests carry a live Salesforce session; made by
-/// [`SalesforceAuthLayer`](crate::SalesforceAuthLayer).
+/// An HTTP client service that adds a Salesforce session to its requests.
 ///
-/// See the [crate documentation](crate) for what it does. A client that is kept in a struct is named like this:
+/// [`SalesforceAuthLayer`](crate::SalesforceAuthLayer) makes it; the [crate documentation](crate) says what it does. A
+/// struct that owns such a client names its type like this:
 ///
 /// ```
 /// use bytes::Bytes;
@@ -62,22 +62,23 @@ impl<S> SalesforceAuth<S> {
         }
     }
 
-    /// The session of all requests that do not choose [another](SessionHandle#many-orgs-one-client).
+    /// Returns the handle of the session that requests use, unless they carry
+    /// [another handle](SessionHandle#many-orgs-one-client).
     pub fn handle(&self) -> SessionHandle {
         self.handle.clone()
     }
 
-    /// The wrapped service.
+    /// Returns a reference to the wrapped service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The wrapped service.
+    /// Returns a mutable reference to the wrapped service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Takes the wrapped service out.
+    /// Consumes this service and returns the wrapped one.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -100,17 +101,17 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        // In two parts, each of which is changed where it is: as a whole it is larger than all that is done to it.
+        // The parts are changed in place: moving the whole request costs more than all the changes.
         let (mut head, body) = request.into_parts();
-        // Taken out, not looked at: the wrapped service gets a session for one request, and not what renews it.
+        // Removed, not only read: the inner service gets a session, but not the handle that refreshes it.
         let chosen = head.extensions.remove::<SessionHandle>();
         let handle = chosen.as_ref().unwrap_or(&self.handle);
         if let Some(published) = &*handle.load() {
             if published.is_due() {
                 handle.renew(published);
             }
-            // The inner service is called where it is, since it is this one that is ready. A clone, which is not, is
-            // kept for the second attempt: NOTE in future.rs, `State::Readying`.
+            // NOTE: `self.inner` is called in place, since it is the service that is ready. The clone for a replay is not
+            // ready: see `State::Readying` in future.rs.
             let prepared = pending::prepare(
                 &mut head,
                 body,
@@ -121,7 +122,7 @@ where
                 || self.inner.clone(),
             );
             return match prepared {
-                // Apart, since it is not to be moved about where there is none.
+                // Separate arm: avoids moving a large `Option<PendingRequest>` on the pass-through path.
                 Ok((body, None)) => {
                     let request = Request::from_parts(head, body);
                     ResponseFuture::calling(self.inner.call(request), None)
@@ -139,7 +140,7 @@ where
 }
 
 impl<S: Clone> SalesforceAuth<S> {
-    /// The cold path of `call`: there is no session to send with.
+    /// The cold path of `call`: no session is usable.
     fn call_without_session<ReqBody, ResBody>(
         &mut self,
         handle: SessionHandle,
@@ -150,12 +151,12 @@ impl<S: Clone> SalesforceAuth<S> {
         S: Service<Request<ReplayBody<ReqBody>>>,
         ResBody: Body,
     {
-        // Where the instance is, a session that was rejected tells as well as any.
+        // A rejected session still names the instance.
         let latest = handle.latest();
         if authorize::is_passed_through(&head, Api::of(&head)) {
             let latest = latest.as_ref().map(|latest| &*latest.0);
             return match target::resolve_relative(&mut head, latest) {
-                Ok(()) => self.pass(head, body),
+                Ok(()) => self.pass_through(head, body),
                 Err(error) => self.fail(error),
             };
         }
@@ -164,11 +165,11 @@ impl<S: Clone> SalesforceAuth<S> {
             None => Target::before_login(&head.uri, &handle),
         };
         let meant_for = match (target, &latest) {
-            (None, _) => return self.pass(head, body),
+            (None, _) => return self.pass_through(head, body),
             (Some(Target::Instance), Some(latest)) => Some(latest.generation()),
             (Some(_), _) => None,
         };
-        // The login that it waits for may need the permit.
+        // The login may go through the same inner service and need the permit.
         let not_ready_inner = self.give_up_readiness();
         ResponseFuture::acquiring(
             not_ready_inner,
@@ -179,7 +180,8 @@ impl<S: Clone> SalesforceAuth<S> {
         )
     }
 
-    fn pass<ReqBody, ResBody>(
+    /// Sends a request without a session.
+    fn pass_through<ReqBody, ResBody>(
         &mut self,
         head: Parts,
         body: ReqBody,
@@ -201,8 +203,7 @@ impl<S: Clone> SalesforceAuth<S> {
         ResponseFuture::failed(error)
     }
 
-    /// Gives up the readiness of the inner service, and with it any permit that it may hold, and returns another that
-    /// is not ready.
+    /// Drops the ready inner service, and any permit that its readiness holds. Returns a clone that is not ready.
     fn give_up_readiness(&mut self) -> S {
         let not_ready_inner = self.inner.clone();
         drop(std::mem::replace(&mut self.inner, not_ready_inner.clone()));
