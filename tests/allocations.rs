@@ -91,7 +91,7 @@ fn added(layer: &SalesforceAuthLayer, body_len: usize) -> u64 {
 }
 
 #[test]
-fn a_request_that_is_answered_well_costs_two_allocations_at_most() {
+fn a_successful_request_costs_at_most_two_allocations() {
     assert_eq!(added(&layer().max_refreshes(0), 256), 0, "nothing is kept");
     assert_eq!(added(&layer(), 0), 1, "the head is kept");
     assert!(added(&layer(), 256) <= 2, "the head and the body are kept");
@@ -183,7 +183,7 @@ fn upload(uploads: u64, limit: usize, chunk_len: usize, chunks: u64, is_declared
 }
 
 #[test]
-fn r25_large_uploads_hold_no_more_than_the_limit_for_a_replay() {
+fn r25_a_large_upload_holds_at_most_the_replay_limit() {
     const GIB: u64 = 1024 * 1024 * 1024;
     const LIMIT: u64 = 64 * 1024;
     let limit = usize::try_from(LIMIT).unwrap();
@@ -201,7 +201,7 @@ fn r25_large_uploads_hold_no_more_than_the_limit_for_a_replay() {
 }
 
 #[test]
-fn r25_a_stream_of_tiny_frames_holds_no_more_than_its_bytes() {
+fn r25_a_stream_of_tiny_frames_holds_only_its_bytes() {
     let held = upload(10, 4096, 1, 4096, false);
     assert!(
         (10 * 4096..=10 * 4096 + 4096).contains(&held),

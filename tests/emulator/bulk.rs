@@ -28,7 +28,7 @@ async fn send(org: &Org, request: Request<Full<Bytes>>) -> (StatusCode, String) 
 }
 
 #[tokio::test]
-async fn a_job_is_created_in_the_form_of_the_request() {
+async fn a_bulk_job_is_created_in_the_format_of_the_request() {
     let org = Org::new();
     let grant = org.authorize();
     let (status, job) = create(&org, grant.access_token(), XML, XML_JOB).await;
@@ -56,7 +56,7 @@ async fn a_job_is_created_in_the_form_of_the_request() {
 }
 
 #[tokio::test]
-async fn a_session_that_has_ended_is_told_by_400() {
+async fn an_expired_session_meets_the_400_of_bulk() {
     let org = Org::new();
     let grant = org.authorize();
     org.expire_sessions();
@@ -90,7 +90,7 @@ async fn a_session_that_has_ended_is_told_by_400() {
 }
 
 #[tokio::test]
-async fn a_refused_session_is_refused_by_every_api_until_it_is_not() {
+async fn a_refused_session_is_refused_by_every_api_until_reset() {
     let message = "This session is not valid for use with the API \"<&\"";
     let org = Org::new();
     let grant = org.authorize();
@@ -131,7 +131,7 @@ async fn a_refused_session_is_refused_by_every_api_until_it_is_not() {
 }
 
 #[tokio::test]
-async fn apex_rest_looks_at_the_session_first() {
+async fn apex_rest_checks_the_session_first() {
     let org = Org::new();
     let grant = org.authorize();
     for (token, expected) in [

@@ -14,7 +14,7 @@ use super::{bytes_of, encode, get_limits};
 // === controls ===
 
 #[tokio::test]
-async fn an_org_has_no_controls_unless_told_so() {
+async fn an_org_has_no_controls_by_default() {
     let org = Org::new();
     let (status, _) = post(&org, "expire-sessions", "").await;
     assert_eq!(status, StatusCode::NOT_FOUND);
@@ -27,7 +27,7 @@ async fn an_org_has_no_controls_unless_told_so() {
 }
 
 #[tokio::test]
-async fn the_stats_are_the_counters_and_controls_count_nowhere() {
+async fn the_stats_are_the_counters_without_the_controls() {
     let org = controlled_org();
     get_limits(&org, "unknown").await;
     let (status, stats) = send(&org, get("stats")).await;
@@ -38,7 +38,7 @@ async fn the_stats_are_the_counters_and_controls_count_nowhere() {
 }
 
 #[tokio::test]
-async fn levers_are_pulled_from_outside() {
+async fn a_control_changes_the_org_from_outside() {
     let org = controlled_org();
     let token = org.authorize().access_token().to_owned();
     assert_eq!(get_limits(&org, &token).await, StatusCode::OK);
@@ -88,7 +88,7 @@ async fn levers_are_pulled_from_outside() {
 }
 
 #[tokio::test]
-async fn the_user_approves_and_denies_from_outside() {
+async fn a_control_approves_or_denies_for_the_user() {
     let org = controlled_org();
     let query = encode(&[
         ("response_type", "code"),
@@ -116,7 +116,7 @@ async fn the_user_approves_and_denies_from_outside() {
 }
 
 #[tokio::test]
-async fn faults_are_set_from_outside() {
+async fn a_control_sets_faults_from_outside() {
     let org = controlled_org();
     let token = org.authorize().access_token().to_owned();
     let refuse =
@@ -182,7 +182,7 @@ async fn a_control_says_what_is_wrong_with_its_parameters() {
 // === where an org is served ===
 
 #[tokio::test]
-async fn an_org_is_served_on_a_port_of_choice() {
+async fn an_org_is_served_on_a_chosen_port() {
     let org = Org::new();
     let served = org.serve_on((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     assert_eq!(org.login_url(), served.url());

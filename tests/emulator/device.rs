@@ -35,7 +35,7 @@ async fn a_device_gets_its_tokens_once_the_user_approves() {
 }
 
 #[tokio::test]
-async fn a_device_can_be_turned_away() {
+async fn a_device_that_is_denied_gets_access_denied() {
     let org = Org::new();
     let codes = begin(&org).await;
     assert!(org.deny_device(codes["user_code"].as_str().unwrap()));
@@ -57,7 +57,7 @@ async fn device_codes_end_after_ten_minutes() {
 }
 
 #[tokio::test]
-async fn a_device_that_polls_too_fast_is_slowed_down_if_the_org_minds() {
+async fn a_device_that_polls_too_fast_is_slowed_down_if_enforced() {
     let org = Org::new();
     set_time(&org, 1_000);
     let codes = begin(&org).await;
@@ -72,7 +72,7 @@ async fn a_device_that_polls_too_fast_is_slowed_down_if_the_org_minds() {
 }
 
 #[tokio::test]
-async fn the_verification_page_lets_the_device_in() {
+async fn the_verification_page_approves_the_device() {
     let org = Org::new();
     let codes = begin(&org).await;
     let user_code = codes["user_code"].as_str().unwrap();

@@ -66,7 +66,7 @@ async fn every_failed_login_looks_the_same() {
 }
 
 #[tokio::test]
-async fn a_locked_out_user_looks_like_a_wrong_password_until_unlocked() {
+async fn a_locked_out_user_gets_the_wrong_password_answer() {
     let org = Org::new();
     org.lock_out_after(3);
     for _ in 0..3 {
@@ -247,7 +247,7 @@ async fn a_jti_works_once() {
 }
 
 #[tokio::test]
-async fn without_preauthorization_an_earlier_consent_must_stand() {
+async fn an_assertion_without_preauthorization_needs_a_consent() {
     let org = org_at_now();
     org.preauthorize(false);
     let response = bear(&org, &sign(&org, &claims(&org))).await;
@@ -356,7 +356,7 @@ async fn saml_assertions_are_refused_in_the_words_of_salesforce() {
 // === client authentication ===
 
 #[tokio::test]
-async fn a_client_assertion_stands_in_for_the_secret() {
+async fn a_client_assertion_replaces_the_secret() {
     let org = org_at_now();
     let good = json!({
         "iss": org.client_id(),
@@ -382,7 +382,7 @@ async fn a_client_assertion_stands_in_for_the_secret() {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_not_required_is_checked_when_it_comes() {
+async fn an_optional_secret_is_checked_when_it_is_sent() {
     let org = Org::new();
     org.rotate_refresh_tokens(false);
     org.require_secret(false);
@@ -408,7 +408,7 @@ async fn a_secret_that_is_not_required_is_checked_when_it_comes() {
 }
 
 #[tokio::test]
-async fn sites_have_a_token_endpoint_too() {
+async fn a_site_has_its_own_token_endpoint() {
     let org = org_at_now();
     let mut claims = claims(&org);
     claims["aud"] = format!("{}/site", org.login_url()).into();

@@ -201,7 +201,7 @@ async fn rows_are_counted_wherever_the_pieces_are_cut() {
 }
 
 #[tokio::test]
-async fn the_content_comes_once() {
+async fn a_job_takes_its_content_once() {
     let client = Client::new();
     let (uri, id) = client.job().await;
     client.put(&uri, whole("Name\nAcme\n")).await;
@@ -257,7 +257,7 @@ async fn an_upload_that_breaks_off_leaves_the_job_open() {
 }
 
 #[tokio::test]
-async fn more_than_150_megabytes_in_base64_are_too_much() {
+async fn content_beyond_150_megabytes_in_base64_is_refused() {
     static MEGABYTE: [u8; 1_000_000] = [b'x'; 1_000_000];
     let client = Client::new();
     let (uri, id) = client.job().await;
@@ -286,7 +286,7 @@ async fn more_than_150_megabytes_in_base64_are_too_much() {
 }
 
 #[tokio::test]
-async fn other_line_endings_than_the_job_says_make_it_fail() {
+async fn wrong_line_endings_fail_the_job() {
     for (line_ending, content) in [("LF", "Name\r\nAcme\r\n"), ("CRLF", "Name\nAcme\n")] {
         let client = Client::new();
         let job = json!({ "object": "Contact", "operation": "insert", "lineEnding": line_ending });
@@ -305,7 +305,7 @@ async fn other_line_endings_than_the_job_says_make_it_fail() {
 }
 
 #[tokio::test]
-async fn states_change_in_one_direction() {
+async fn job_states_change_in_one_direction() {
     let client = Client::new();
     let (uri, _) = client.job().await;
     let deleted = client.send(Method::DELETE, &uri, whole("")).await;
@@ -328,7 +328,7 @@ async fn states_change_in_one_direction() {
 }
 
 #[tokio::test]
-async fn what_is_no_job_is_refused() {
+async fn an_invalid_job_or_path_is_refused() {
     let client = Client::new();
     let bad_request = StatusCode::BAD_REQUEST;
     for (job, code) in [
@@ -381,7 +381,7 @@ async fn what_is_no_job_is_refused() {
 }
 
 #[tokio::test]
-async fn a_session_that_has_ended_is_told_before_or_after_the_content() {
+async fn an_expired_session_is_rejected_before_or_after_content() {
     let client = Client::new();
     let (uri, id) = client.job().await;
     client.org.expire_sessions();

@@ -216,7 +216,7 @@ async fn revoked_grants_cannot_be_refreshed_and_their_sessions_go_on() {
 }
 
 #[tokio::test]
-async fn a_moved_instance_is_told_in_the_next_token_answer() {
+async fn a_moved_instance_is_named_in_the_next_token_answer() {
     let org = Org::new();
     let grant = org.authorize();
     assert_eq!(grant.instance_url(), "https://emulator.my.salesforce.com");
@@ -232,7 +232,7 @@ async fn a_moved_instance_is_told_in_the_next_token_answer() {
 // === sessions ===
 
 #[tokio::test]
-async fn a_session_that_is_not_good_meets_the_401_of_salesforce() {
+async fn an_invalid_session_meets_the_401_of_salesforce() {
     let org = Org::new();
     let ended = org.authorize();
     org.expire_sessions();
@@ -284,7 +284,7 @@ async fn a_session_that_is_not_good_meets_the_401_of_salesforce() {
 }
 
 #[tokio::test]
-async fn the_401_is_xml_for_those_who_ask_for_it() {
+async fn the_401_is_xml_for_clients_that_accept_xml() {
     let request = Request::get(LIMITS).header("accept", "application/xml");
     let response = send(&Org::new(), request.body(empty()).unwrap()).await;
     let content_type = &response.headers()["content-type"];
@@ -310,7 +310,7 @@ async fn both_authorization_schemes_are_accepted() {
 }
 
 #[tokio::test]
-async fn a_session_ends_after_the_calls_it_was_given() {
+async fn a_session_expires_after_its_number_of_calls() {
     let org = Org::new();
     let endless = org.authorize();
     org.expire_after(2);
@@ -363,7 +363,7 @@ async fn a_401_waits_for_the_end_of_the_request_body() {
 }
 
 #[tokio::test]
-async fn an_early_401_reads_no_more_than_it_must() {
+async fn an_early_401_reads_only_as_much_as_set() {
     let org = Org::new();
     org.answer_early(6);
     let (mut sender, body) = Channel::<Bytes>::new(1);
@@ -391,7 +391,7 @@ async fn an_early_401_reads_no_more_than_it_must() {
 }
 
 #[tokio::test]
-async fn a_body_that_fails_fails_the_call() {
+async fn a_failing_request_body_fails_the_call() {
     let org = Org::new();
     let (sender, body) = Channel::<Bytes, BoxError>::new(1);
     sender.abort("the body broke".into());
@@ -432,7 +432,7 @@ async fn a_refresh_token_is_in_process_until_the_delayed_answer() {
 }
 
 #[tokio::test]
-async fn a_refresh_in_process_is_refused_when_its_grant_is_revoked_meanwhile() {
+async fn a_refresh_in_process_is_refused_if_its_grant_is_revoked() {
     let org = Org::new();
     let grant = org.authorize();
     org.on_token(Fault::Hang);
@@ -468,7 +468,7 @@ async fn hanging_calls_are_released_and_go_on() {
 }
 
 #[tokio::test]
-async fn refusals_hang_like_everything_else() {
+async fn a_hang_also_delays_refusals() {
     let org = Org::new();
     let grant = org.authorize();
     org.on_token(Fault::Hang);
@@ -506,7 +506,7 @@ async fn a_caller_that_gives_up_leaves_its_refresh_token_unspent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_session_is_judged_on_arrival_not_after_the_delay() {
+async fn the_session_is_checked_on_arrival_not_after_the_delay() {
     let org = Org::new();
     let grant = org.authorize();
     org.on_data(Fault::Delay(Duration::from_secs(1)));
@@ -635,7 +635,7 @@ async fn a_query_answers_with_records() {
 }
 
 #[tokio::test]
-async fn a_query_that_is_not_understood_is_a_bad_request() {
+async fn a_malformed_query_is_a_bad_request() {
     let mut client = Caller::new(&Org::new());
     for (query, code) in [
         ("", "MALFORMED_QUERY"),
@@ -702,7 +702,7 @@ async fn a_record_that_cannot_be_created_is_a_bad_request() {
 }
 
 #[tokio::test]
-async fn what_does_not_exist_is_not_found() {
+async fn an_unknown_path_or_record_is_not_found() {
     let org = Org::new();
     let mut client = Caller::new(&org);
     for path in [
@@ -729,7 +729,7 @@ async fn what_does_not_exist_is_not_found() {
 }
 
 #[tokio::test]
-async fn the_echo_tells_what_arrived() {
+async fn the_echo_reports_what_arrived() {
     let org = Org::new();
     let grant = org.authorize();
     let trailers = HeaderMap::from_iter([(
@@ -812,7 +812,7 @@ async fn a_served_org_speaks_both_protocols_on_one_port() {
 }
 
 #[tokio::test]
-async fn shutdown_ends_accepting_and_connections_and_so_does_dropping() {
+async fn shutting_down_or_dropping_ends_every_connection() {
     let org = Org::new();
     org.on_data(Fault::Hang);
     for (http2, dropped) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -840,7 +840,7 @@ async fn shutdown_ends_accepting_and_connections_and_so_does_dropping() {
 }
 
 #[tokio::test]
-async fn a_refresh_cut_off_by_shutdown_leaves_its_refresh_token_unspent() {
+async fn a_refresh_cut_off_by_shutdown_spends_no_refresh_token() {
     let org = Org::new();
     let grant = org.authorize();
     for http2 in [false, true] {
@@ -913,7 +913,7 @@ async fn an_early_401_reaches_the_client_while_it_is_still_sending() {
 }
 
 #[tokio::test]
-async fn the_echo_tells_trailers_that_came_over_a_connection() {
+async fn the_echo_reports_trailers_from_a_connection() {
     let org = Org::new();
     let served = org.serve().await.unwrap();
     let grant = org.authorize();
@@ -937,7 +937,7 @@ async fn the_echo_tells_trailers_that_came_over_a_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_connection_carries_a_thousand_calls_at_the_same_time() {
+async fn one_connection_carries_a_thousand_concurrent_calls() {
     const CALLS: u64 = 1_000;
     let org = Org::new();
     let served = org.serve().await.unwrap();
@@ -981,7 +981,7 @@ async fn one_connection_carries_a_thousand_calls_at_the_same_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_that_comes_with_one_refresh_token_gets_one_session() {
+async fn a_hundred_calls_with_one_refresh_token_get_one_session() {
     const CALLS: u64 = 100;
     let org = Org::new();
     let served = org.serve().await.unwrap();

@@ -15,7 +15,7 @@ const ENTERPRISE: &str = "/services/Soap/c/64.0";
 // === login ===
 
 #[tokio::test]
-async fn a_login_answers_with_every_element_in_the_order_of_salesforce() {
+async fn a_login_answer_has_every_element_in_salesforces_order() {
     let org = Org::new();
     let (status, xml) = send(&org, PARTNER, &login(&org)).await;
     assert_eq!(status, StatusCode::OK, "{xml}");
@@ -84,7 +84,7 @@ async fn a_server_url_is_an_endpoint_too_and_follows_the_instance() {
 }
 
 #[tokio::test]
-async fn a_refused_login_is_the_fault_of_salesforce() {
+async fn a_refused_login_meets_the_soap_fault_of_salesforce() {
     let org = Org::new();
     let (status, xml) = send(&org, PARTNER, &login_as(org.username(), org.password())).await;
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
@@ -115,7 +115,7 @@ async fn lockout_deactivation_and_the_login_limit_hold_for_soap() {
 }
 
 #[tokio::test]
-async fn an_expired_password_is_told_with_200_and_a_session_good_for_nothing() {
+async fn an_expired_password_gives_a_200_and_an_unusable_session() {
     let org = Org::new();
     org.expire_password(true);
     let (status, xml) = send(&org, PARTNER, &login(&org)).await;
@@ -128,7 +128,7 @@ async fn an_expired_password_is_told_with_200_and_a_session_good_for_nothing() {
 }
 
 #[tokio::test]
-async fn login_exists_from_31_to_64() {
+async fn login_exists_in_versions_31_to_64() {
     let org = Org::new();
     for version in ["31.0", "64.0"] {
         let path = format!("/services/Soap/u/{version}");
@@ -189,7 +189,7 @@ async fn logout_ends_the_session() {
 }
 
 #[tokio::test]
-async fn an_oauth_session_is_good_for_soap() {
+async fn an_oauth_session_works_for_soap() {
     let org = Org::new();
     let grant = org.authorize();
     let get_user_info = call("getUserInfo", grant.access_token());
@@ -201,7 +201,7 @@ async fn an_oauth_session_is_good_for_soap() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_not_good_is_the_fault_of_salesforce() {
+async fn an_invalid_session_meets_the_soap_fault_of_salesforce() {
     let org = Org::new();
     let grant = org.authorize();
     org.expire_sessions();
@@ -242,7 +242,7 @@ async fn calls_over_soap_and_rest_use_up_the_same_session() {
 // === requests that reach no operation ===
 
 #[tokio::test]
-async fn what_is_not_a_call_is_refused() {
+async fn an_envelope_without_a_call_is_refused() {
     let org = Org::new();
     let (status, xml) = send(&org, PARTNER, &call("undelete", "x")).await;
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
@@ -262,7 +262,7 @@ async fn what_is_not_a_call_is_refused() {
 }
 
 #[tokio::test]
-async fn post_and_a_soap_action_are_asked_for() {
+async fn a_call_without_post_or_soap_action_is_refused() {
     let org = Org::new();
     let mut get = request(PARTNER, "");
     *get.method_mut() = Method::GET;
@@ -281,7 +281,7 @@ async fn post_and_a_soap_action_are_asked_for() {
 // === faults ===
 
 #[tokio::test]
-async fn a_login_can_be_told_to_go_wrong() {
+async fn a_login_meets_the_fault_that_is_set() {
     let org = Org::new();
     let unavailable = StatusCode::SERVICE_UNAVAILABLE;
     org.on_soap_login(Fault::refuse(unavailable, "SERVER_UNAVAILABLE", "<busy>"));

@@ -15,7 +15,7 @@ const NOW: u64 = 1_750_000_000;
 // === revoke ===
 
 #[tokio::test]
-async fn revoking_a_refresh_token_ends_all_that_came_of_it() {
+async fn revoking_a_refresh_token_ends_its_sessions() {
     let org = Org::new();
     let (consent, bystander) = (org.authorize(), org.authorize());
     let next = json_of(refresh(&org, consent.refresh_token()).await).await;
@@ -35,7 +35,7 @@ async fn revoking_a_refresh_token_ends_all_that_came_of_it() {
 }
 
 #[tokio::test]
-async fn revoking_an_access_token_ends_only_it() {
+async fn revoking_an_access_token_ends_only_that_token() {
     let org = Org::new();
     let consent = org.authorize();
     let uri = format!("{REVOKE}?{}", encode(&[("token", consent.access_token())]));
@@ -63,7 +63,7 @@ async fn an_approval_beyond_the_limit_revokes_the_oldest() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_token_any_more_cannot_be_revoked() {
+async fn a_revoked_or_unknown_token_cannot_be_revoked() {
     let org = Org::new();
     let consent = org.authorize();
     revoke(&org, consent.refresh_token()).await;
@@ -89,7 +89,7 @@ async fn what_is_not_a_token_any_more_cannot_be_revoked() {
 }
 
 #[tokio::test]
-async fn the_revocation_endpoint_has_faults_of_its_own() {
+async fn the_revocation_endpoint_has_its_own_faults() {
     let org = Org::new();
     let consent = org.authorize();
     org.on_revoke(Fault::refuse(
@@ -118,7 +118,7 @@ async fn the_revocation_endpoint_has_faults_of_its_own() {
 // === introspect ===
 
 #[tokio::test]
-async fn tokens_that_are_good_are_active() {
+async fn introspection_reports_valid_tokens_as_active() {
     let org = Org::new();
     set_time(&org, NOW);
     let consent = org.authorize();
@@ -173,7 +173,7 @@ async fn a_session_id_of_the_password_grant_cannot_be_introspected() {
 // === JWT-based access tokens ===
 
 #[tokio::test]
-async fn jwt_access_tokens_tell_their_end_and_keep_to_it() {
+async fn a_jwt_access_token_expires_when_it_says() {
     let org = Org::new();
     org.issue_jwt_access_tokens(true);
     set_time(&org, NOW);
@@ -200,7 +200,7 @@ async fn jwt_access_tokens_tell_their_end_and_keep_to_it() {
 }
 
 #[tokio::test]
-async fn a_jwt_of_another_issuer_is_no_authorization() {
+async fn a_jwt_of_another_issuer_is_rejected() {
     let org = Org::new();
     let unsigned = bearer("eyJhbGciOiJub25lIn0.e30.");
     let request = Request::get(super::LIMITS).header(AUTHORIZATION, unsigned);
@@ -218,7 +218,7 @@ async fn a_jwt_of_another_issuer_is_no_authorization() {
 // === who the user is ===
 
 #[tokio::test]
-async fn userinfo_and_the_identity_url_tell_who_the_user_is() {
+async fn userinfo_and_the_identity_url_name_the_user() {
     let org = Org::new();
     let body = json_of(refresh(&org, org.authorize().refresh_token()).await).await;
     let token = body["access_token"].as_str().unwrap();
@@ -240,7 +240,7 @@ async fn userinfo_and_the_identity_url_tell_who_the_user_is() {
 }
 
 #[tokio::test]
-async fn without_a_good_token_they_answer_403_and_a_word() {
+async fn userinfo_and_identity_refuse_a_bad_token_with_403() {
     let org = Org::new();
     let consent = org.authorize();
     let path = "/id/00Dxx0000001gEFEAY/005xx000001SwiUAAS";

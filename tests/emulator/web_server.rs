@@ -23,7 +23,7 @@ type Pairs<'a> = &'a [(&'a str, &'a str)];
 // === the code and its exchange ===
 
 #[tokio::test]
-async fn a_code_is_exchanged_for_what_was_asked_for() {
+async fn a_code_is_exchanged_for_the_requested_scope() {
     let org = org();
     let scope = ("scope", "api refresh_token openid");
     let url = authorize_url(&org, &[scope, ("state", "x&y=z"), ("nonce", "n")]);
@@ -84,7 +84,7 @@ async fn a_code_works_once_and_for_fifteen_minutes() {
 }
 
 #[tokio::test]
-async fn the_callback_of_the_exchange_is_that_of_the_request() {
+async fn an_exchange_with_another_callback_is_refused() {
     let org = org();
     org.add_redirect_uri("https://app.example.com/other");
     let code = code(&org, &[]);
@@ -99,7 +99,7 @@ async fn the_callback_of_the_exchange_is_that_of_the_request() {
 }
 
 #[tokio::test]
-async fn a_challenge_asks_for_its_verifier() {
+async fn a_code_with_a_challenge_needs_its_verifier() {
     let org = org();
     let challenged = [("code_challenge", CHALLENGE)];
     // Without a method it is S256.
@@ -151,7 +151,7 @@ async fn the_token_answer_echoes_a_state() {
 // === what is sent back, and what is shown ===
 
 #[tokio::test]
-async fn the_app_is_told_why_it_gets_no_code() {
+async fn a_callback_without_a_code_says_why() {
     let org = org();
     let url = authorize_url(&org, &[("state", "xyz")]);
     let denied = query(&org.deny(&url).unwrap());
@@ -189,7 +189,7 @@ async fn the_app_is_told_why_it_gets_no_code() {
 }
 
 #[tokio::test]
-async fn nobody_is_sent_to_a_callback_that_is_not_the_apps() {
+async fn an_unregistered_callback_gets_no_redirect() {
     let org = org();
     let elsewhere = |uri: &str| {
         let query = encode(&[

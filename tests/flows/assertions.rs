@@ -33,7 +33,7 @@ fn verified(org: &Org, jws: &str) -> Value {
 }
 
 #[tokio::test]
-async fn r30_a_jwt_is_signed_for_two_minutes_by_the_clock_that_is_given() {
+async fn r30_clock_a_jwt_expires_after_120_s_by_the_given_clock() {
     let org = Org::new();
     org.set_clock(now);
     for pem in [org.jwt_private_key(), org.jwt_private_key_pkcs1()] {
@@ -58,7 +58,7 @@ async fn r30_a_jwt_is_signed_for_two_minutes_by_the_clock_that_is_given() {
 }
 
 #[tokio::test]
-async fn r30_a_clock_that_jumps_costs_no_refresh() {
+async fn r30_clock_a_jump_of_an_hour_costs_no_refresh() {
     use std::sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -86,7 +86,7 @@ async fn r30_a_clock_that_jumps_costs_no_refresh() {
 }
 
 #[tokio::test]
-async fn the_audience_is_that_of_the_host_unless_it_is_given() {
+async fn a_jwt_audience_follows_the_login_host_unless_set() {
     let org = Org::new();
     let key = PrivateKey::from_pem(org.jwt_private_key()).unwrap();
     for (login_url, audience) in [
@@ -156,7 +156,7 @@ async fn the_audience_is_that_of_the_host_unless_it_is_given() {
 }
 
 #[tokio::test]
-async fn an_assertion_that_was_signed_elsewhere_is_presented_as_it_is() {
+async fn an_assertion_signed_elsewhere_is_sent_unchanged() {
     let org = Org::new();
     org.set_clock(now);
     let key = jsonwebtoken::EncodingKey::from_rsa_pem(org.jwt_private_key().as_bytes()).unwrap();
@@ -172,7 +172,7 @@ async fn an_assertion_that_was_signed_elsewhere_is_presented_as_it_is() {
 }
 
 #[tokio::test]
-async fn an_app_proves_itself_to_the_token_endpoint_with_its_key() {
+async fn an_app_authenticates_with_a_signed_client_assertion() {
     let org = Org::new();
     org.set_clock(now);
     let key = PrivateKey::from_pem(org.jwt_private_key()).unwrap();
@@ -202,7 +202,7 @@ async fn an_app_proves_itself_to_the_token_endpoint_with_its_key() {
 }
 
 #[tokio::test]
-async fn an_assertion_that_is_refused_is_explained() {
+async fn a_refused_assertion_is_an_error_with_a_remedy() {
     let org = Org::new();
     let key = || PrivateKey::from_pem(org.jwt_private_key()).unwrap();
     let flow = |key| JwtBearer::new(org.clone(), public_app(&org), org.username(), key);
@@ -229,7 +229,7 @@ async fn an_assertion_that_is_refused_is_explained() {
 }
 
 #[test]
-fn a_key_that_is_none_is_told_by_what_it_is_instead() {
+fn a_pem_without_an_rsa_key_is_refused_with_what_it_is() {
     let org = Org::new();
     let pem = org.jwt_private_key();
     let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();

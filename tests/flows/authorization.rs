@@ -26,7 +26,7 @@ fn query(url: &str) -> HashMap<String, String> {
 }
 
 #[test]
-fn an_authorization_url_has_every_parameter_that_salesforce_knows() {
+fn an_authorization_url_carries_every_salesforce_parameter() {
     let app = App::new(LoginUrl::sandbox(), "3MVG9 &=?");
     let request = AuthorizationUrl::new(&app, CALLBACK)
         .scope("api refresh_token")
@@ -77,7 +77,7 @@ fn an_authorization_url_has_every_parameter_that_salesforce_knows() {
 }
 
 #[test]
-fn each_authorization_has_a_state_and_a_verifier_of_its_own() {
+fn each_authorization_url_has_a_new_state_and_verifier() {
     let app = App::new(LoginUrl::production(), "3MVG9");
     let requests: Vec<_> = (0..100)
         .map(|_| AuthorizationUrl::new(&app, CALLBACK).build().unwrap())
@@ -103,7 +103,7 @@ fn each_authorization_has_a_state_and_a_verifier_of_its_own() {
 }
 
 #[test]
-fn an_authorization_endpoint_may_have_a_query_of_its_own() {
+fn an_authorization_endpoint_with_a_query_keeps_it() {
     for (endpoint, joint) in [
         (
             "https://sso.example.com/authorize",
@@ -139,7 +139,7 @@ fn an_authorization_endpoint_may_have_a_query_of_its_own() {
 }
 
 #[test]
-fn what_cannot_be_kept_safe_is_refused() {
+fn an_unsafe_parameter_state_or_verifier_is_refused() {
     let app = App::new(LoginUrl::production(), "3MVG9");
     for name in [
         "state",
@@ -177,7 +177,7 @@ fn what_cannot_be_kept_safe_is_refused() {
 }
 
 #[test]
-fn a_callback_is_believed_only_with_the_state_of_the_pending_authorization() {
+fn a_callback_without_the_pending_state_is_refused() {
     let pending = PendingAuthorization::new("xyzzy", VERIFIER).unwrap();
     for url in [
         "https://app.example.com/callback?code=aPrx%3D%3D&state=xyzzy",
@@ -290,7 +290,7 @@ async fn a_code_is_exchanged_for_a_session_with_identity() {
 }
 
 #[tokio::test]
-async fn a_callback_that_is_not_believed_sends_no_code() {
+async fn a_callback_with_a_wrong_state_sends_no_code() {
     let org = Org::new();
     let flow = AuthorizationCode::new(org.clone(), app(&org), org.redirect_uri());
     let ours = flow.authorization_url().build().unwrap();
@@ -305,7 +305,7 @@ async fn a_callback_that_is_not_believed_sends_no_code() {
 }
 
 #[tokio::test]
-async fn offline_access_that_is_asked_for_and_not_granted_is_an_error() {
+async fn offline_access_requested_and_not_granted_is_an_error() {
     let org = Org::new();
     for (asked, sent, is_error) in [
         // The org grants what the URL asks for, and so less than the flow expects.
@@ -330,7 +330,7 @@ async fn offline_access_that_is_asked_for_and_not_granted_is_an_error() {
 }
 
 #[tokio::test]
-async fn an_app_without_a_secret_is_let_in_where_none_is_required() {
+async fn an_app_without_a_secret_logs_in_where_none_is_required() {
     let org = Org::new();
     let flow = AuthorizationCode::new(org.clone(), public_app(&org), org.redirect_uri());
     let exchange = async || {

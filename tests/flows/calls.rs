@@ -48,7 +48,7 @@ async fn a_refresh_token_is_exchanged_by_hand() {
 }
 
 #[tokio::test]
-async fn a_token_response_tells_all_that_salesforce_says() {
+async fn a_token_response_exposes_every_salesforce_field() {
     let body = json!({
         "access_token": "00Dxx!AQ", "instance_url": "https://example.my.salesforce.com", "token_type": "Bearer",
         "id_token": "eyJ.e30.c2ln", "scope": "api openid", "expires_in": 7200, "token_format": "opaque",
@@ -84,7 +84,7 @@ async fn a_token_response_tells_all_that_salesforce_says() {
 
 /// The published example (protocol page §6), in a whole answer.
 #[tokio::test]
-async fn a_signature_is_checked_wherever_there_is_one_and_the_secret_is_known() {
+async fn a_signature_is_verified_if_the_secret_is_known() {
     let body = |signature: &str, issued_at: &str| {
         json!({
             "access_token": "00Dxx!AQ", "instance_url": "https://example.my.salesforce.com",
@@ -132,7 +132,7 @@ async fn a_signature_is_checked_wherever_there_is_one_and_the_secret_is_known() 
 }
 
 #[tokio::test]
-async fn r30_revocation_is_a_post_with_the_token_in_its_body() {
+async fn r30_logout_revocation_posts_the_token_in_its_body() {
     let org = Org::new();
     let session = session_of(&org);
     let login_url: LoginUrl = org.login_url().parse().unwrap();
@@ -170,7 +170,7 @@ async fn r30_revocation_is_a_post_with_the_token_in_its_body() {
 }
 
 #[tokio::test]
-async fn a_revocation_that_fails_is_told() {
+async fn a_failed_revocation_is_an_error_with_its_code() {
     let revoke = async |status, body: &'static str| {
         oauth::revoke(
             answering(status, &[], body),
@@ -215,7 +215,7 @@ async fn a_revocation_that_fails_is_told() {
 }
 
 #[tokio::test]
-async fn a_token_is_introspected() {
+async fn an_introspection_says_whether_a_token_is_active() {
     let org = Org::new();
     let session = session_of(&org);
     let introspection = oauth::introspect(org.clone(), &app(&org), session.access_token())
@@ -241,7 +241,7 @@ async fn a_token_is_introspected() {
 }
 
 #[tokio::test]
-async fn the_user_is_known_by_identity_url_and_userinfo() {
+async fn identity_and_userinfo_name_the_same_user() {
     let org = Org::new();
     let session = session_of(&org);
     let (client, log) = logged(org.clone());
@@ -273,7 +273,7 @@ async fn the_user_is_known_by_identity_url_and_userinfo() {
 
 /// A server must not get to choose where the token is sent.
 #[tokio::test]
-async fn r16_the_identity_url_of_a_foreign_host_is_asked_at_the_instance() {
+async fn r16_a_foreign_identity_url_is_asked_at_the_instance() {
     let org = Org::new();
     let (client, log) = logged(org.clone());
     let session = session_of(&org)
@@ -287,7 +287,7 @@ async fn r16_the_identity_url_of_a_foreign_host_is_asked_at_the_instance() {
 }
 
 #[tokio::test]
-async fn the_endpoints_are_discovered() {
+async fn discovery_returns_a_login_url_that_works() {
     let org = Org::new();
     let login_url: LoginUrl = org.login_url().parse().unwrap();
     let discovery = oauth::discover(org.clone(), &login_url).await.unwrap();
@@ -313,7 +313,7 @@ async fn the_endpoints_are_discovered() {
 }
 
 #[tokio::test]
-async fn a_discovery_document_must_not_lead_to_another_host() {
+async fn a_discovery_document_of_another_host_is_refused() {
     let document = |issuer: &str, token_endpoint: &str| {
         json!({
             "issuer": issuer,
@@ -355,7 +355,7 @@ async fn a_discovery_document_must_not_lead_to_another_host() {
 }
 
 #[tokio::test]
-async fn a_jwt_access_token_tells_when_it_ends() {
+async fn a_jwt_access_token_says_when_it_expires() {
     let org = Org::new();
     org.issue_jwt_access_tokens(true);
     let key = PrivateKey::from_pem(org.jwt_private_key()).unwrap();
@@ -390,7 +390,7 @@ async fn a_jwt_access_token_tells_when_it_ends() {
 }
 
 #[tokio::test]
-async fn a_fault_of_the_token_endpoint_reaches_whoever_calls_by_hand() {
+async fn a_token_endpoint_fault_reaches_a_call_by_hand() {
     let org = Org::new();
     let token = Secret::from(org.authorize().refresh_token());
     org.on_token(Fault::refuse(

@@ -19,7 +19,7 @@ use tower_salesforce_auth::{
 use crate::support::app;
 
 #[tokio::test(start_paused = true)]
-async fn it_asks_at_the_interval_until_the_user_has_decided() {
+async fn a_device_polls_at_the_interval_until_the_user_decides() {
     let org = Org::new();
     let flow = DeviceAuthorization::new(org.clone(), app(&org)).scope("api refresh_token");
     let code = flow.begin().await.unwrap();
@@ -46,7 +46,7 @@ async fn it_asks_at_the_interval_until_the_user_has_decided() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_asks_less_often_when_told_so_or_when_nobody_answers() {
+async fn a_device_polls_slower_after_slow_down_or_no_answer() {
     let org = Org::new();
     let code = DeviceAuthorization::new(org.clone(), app(&org))
         .begin()
@@ -99,7 +99,7 @@ fn asking(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_user_who_says_no_or_nothing_ends_it() {
+async fn a_device_stops_if_the_user_denies_or_never_answers() {
     let org = Org::new();
     let flow = DeviceAuthorization::new(org.clone(), app(&org));
     let code = flow.begin().await.unwrap();
@@ -115,7 +115,7 @@ async fn a_user_who_says_no_or_nothing_ends_it() {
 }
 
 #[tokio::test]
-async fn a_code_that_is_refused_is_an_error_at_once() {
+async fn a_refused_device_code_is_an_error_at_once() {
     let org = Org::new();
     org.on_token(Fault::refuse(
         StatusCode::BAD_REQUEST,

@@ -15,8 +15,8 @@ use tower_salesforce_auth::{
     RefreshFn, ReplayBody, SalesforceAuthLayer, Secret, Session, SessionHandle,
     emulator::{Fault, Org},
     flow::{
-        AuthorizationCode, ClientCredentials, DeviceAuthorization, RefreshToken, SamlBearer, SoapLogin,
-        SubjectTokenType, TokenExchange, UsernamePassword,
+        AuthorizationCode, ClientCredentials, DeviceAuthorization, RefreshToken, SamlBearer,
+        SoapLogin, SubjectTokenType, TokenExchange, UsernamePassword,
     },
     oauth::{self, App, Callback, PendingAuthorization},
 };
@@ -46,7 +46,7 @@ async fn is_good(org: &Org, session: &Session) -> bool {
 // === Generations and users ===
 
 #[tokio::test]
-async fn r16_a_request_from_before_a_logout_is_not_sent_with_the_session_after_it() {
+async fn r16_a_request_before_a_logout_is_not_replayed_after_it() {
     let alice = "005xx0000000001";
     let session = |user: &str, token| {
         let session = Session::new(token, "https://example.my.salesforce.com");
@@ -95,7 +95,7 @@ async fn r16_a_request_from_before_a_logout_is_not_sent_with_the_session_after_i
 }
 
 #[tokio::test]
-async fn r03_a_session_of_another_user_brings_or_has_no_refresh_token() {
+async fn r03_a_session_of_another_user_keeps_no_refresh_token() {
     let org = Org::new();
     let handle = SessionHandle::new(AuthorizationCode::new(
         org.clone(),
@@ -117,7 +117,7 @@ async fn r03_a_session_of_another_user_brings_or_has_no_refresh_token() {
 // === Refresh tokens ===
 
 #[tokio::test]
-async fn r03_a_refresh_token_that_was_rotated_out_is_never_presented_again() {
+async fn r03_a_rotated_out_refresh_token_is_never_presented() {
     let org = Org::new();
     let grant = org.authorize();
     let flow = RefreshToken::new(org.clone(), app(&org), grant.refresh_token());
@@ -169,7 +169,7 @@ impl Observer for Kept {
 }
 
 #[tokio::test]
-async fn r03_a_rotated_token_without_a_session_is_told() {
+async fn r03_a_rotated_token_without_a_session_is_reported() {
     // A first login whose answer cannot be used.
     for body in [
         r#"{"access_token":"A","refresh_token":"R1","instance_url":"https://example.com"}"#,
@@ -217,7 +217,7 @@ async fn r03_a_rotated_token_without_a_session_is_told() {
 // === Logout ===
 
 #[tokio::test]
-async fn r30_logout_and_revoke_ends_a_session_of_another_login_too() {
+async fn r30_logout_and_revoke_ends_another_logins_session_too() {
     let org = Org::new();
     let handle = SessionHandle::new(ClientCredentials::new(org.clone(), app(&org)));
     handle.set(granted(&org));
@@ -229,7 +229,7 @@ async fn r30_logout_and_revoke_ends_a_session_of_another_login_too() {
 }
 
 #[tokio::test]
-async fn r30_a_logout_that_failed_can_be_repeated() {
+async fn r30_logout_can_be_repeated_after_a_failure() {
     for revoke in [false, true] {
         let org = Org::new();
         let handle = SessionHandle::with_session(granted(&org));
@@ -258,7 +258,7 @@ async fn r30_a_logout_that_failed_can_be_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r30_a_server_that_never_answers_is_not_waited_for_forever() {
+async fn r30_logout_at_a_silent_server_times_out() {
     let org = Org::new();
     org.on_revoke(Fault::Hang);
     let session = granted(&org);
@@ -278,7 +278,7 @@ async fn r30_a_server_that_never_answers_is_not_waited_for_forever() {
 }
 
 #[tokio::test]
-async fn r30_a_server_in_trouble_has_not_revoked_anything() {
+async fn r30_logout_revocation_fails_on_a_server_error() {
     let body = r#"{"error":"invalid_token"}"#;
     let revoke = async |status| {
         let token = Secret::from("T");
@@ -294,7 +294,7 @@ async fn r30_a_server_in_trouble_has_not_revoked_anything() {
 }
 
 #[tokio::test]
-async fn r30_nobody_gets_a_session_that_was_logged_out_meanwhile() {
+async fn r30_logout_by_an_observer_discards_the_new_session() {
     #[derive(Clone, Default)]
     struct Leaver(Arc<OnceLock<(SessionHandle, Org)>>);
 
@@ -319,7 +319,7 @@ async fn r30_nobody_gets_a_session_that_was_logged_out_meanwhile() {
 
 /// What a refusal means does not depend on what of it may be shown.
 #[tokio::test]
-async fn a_secret_that_is_part_of_a_refusal_does_not_change_what_it_means() {
+async fn a_refusal_that_contains_a_secret_keeps_its_meaning() {
     let body = r#"{"error":"server_error","error_description":"retry"}"#;
     let flow = UsernamePassword::new(answering(400, &[], body), production(), "user", "error");
     let refused = flow.refresh(first_login()).await.unwrap_err();
@@ -344,7 +344,7 @@ async fn a_secret_that_is_part_of_a_refusal_does_not_change_what_it_means() {
 }
 
 #[tokio::test]
-async fn r17_a_secret_in_another_form_hides_the_whole_description() {
+async fn r17_a_secret_in_another_form_redacts_the_description() {
     let secret = "p@ss/word hush'ed<1>";
     for repeated in [
         "p%40ss%2Fword%20hush%27ed%3C1%3E",
@@ -390,7 +390,7 @@ async fn r17_a_secret_in_another_form_hides_the_whole_description() {
 }
 
 #[tokio::test]
-async fn an_error_with_a_good_status_is_an_error() {
+async fn an_error_body_with_status_200_is_an_error() {
     let body = r#"{"error":"server_error","error_description":"retry"}"#;
     let flow = ClientCredentials::new(answering(200, &[], body), production());
     let refused = flow.refresh(first_login()).await.unwrap_err();
@@ -422,13 +422,18 @@ async fn an_error_with_a_good_status_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r14_no_number_of_a_server_makes_the_device_flow_panic_or_hurry() {
+async fn r14_extreme_server_numbers_do_not_break_the_device_flow() {
     let begin = |numbers: &str| {
         let body = format!(
             r#"{{"device_code":"d","user_code":"U","verification_uri":"https://example.com"{numbers}}}"#
         );
         let client = answering(200, &[], body);
-        async move { DeviceAuthorization::new(client, production()).begin().await.unwrap() }
+        async move {
+            DeviceAuthorization::new(client, production())
+                .begin()
+                .await
+                .unwrap()
+        }
     };
     let five = Duration::from_secs(5);
     assert_eq!(begin(r#","interval":0"#).await.interval(), five);
@@ -454,7 +459,7 @@ async fn r14_no_number_of_a_server_makes_the_device_flow_panic_or_hurry() {
 }
 
 #[test]
-fn login_urls_and_callbacks_that_look_right_and_are_not() {
+fn a_misleading_login_url_or_an_empty_code_is_refused() {
     let login_url: Result<LoginUrl, _> = "https://example.my.salesforce.com/services".parse();
     assert_eq!(login_url.unwrap_err().kind(), ErrorKind::InvalidUrl);
     assert!(
@@ -469,7 +474,7 @@ fn login_urls_and_callbacks_that_look_right_and_are_not() {
 }
 
 #[tokio::test]
-async fn a_discovery_document_is_of_this_very_issuer() {
+async fn a_discovery_document_of_another_issuer_is_refused() {
     let document = |issuer: &str| {
         serde_json::json!({
             "issuer": issuer,

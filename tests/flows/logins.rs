@@ -7,8 +7,8 @@ use tower_salesforce_auth::{
     Error, ErrorKind, RefreshErrorKind, RefreshFn, ReplaySkipped, SalesforceAuthLayer, Session,
     emulator::Org,
     flow::{
-        AuthorizationCode, ClientCredentials, DeviceAuthorization, ExtensionGrant, JwtBearer, RefreshToken,
-        SamlBearer, SoapLogin, SubjectTokenType, TokenExchange, UsernamePassword,
+        AuthorizationCode, ClientCredentials, DeviceAuthorization, ExtensionGrant, JwtBearer,
+        RefreshToken, SamlBearer, SoapLogin, SubjectTokenType, TokenExchange, UsernamePassword,
     },
     from_service,
     oauth::{ClientAuthentication, PrivateKey},
@@ -101,7 +101,7 @@ fn base64(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn r26_every_flow_logs_in_and_renews_its_session_with_one_call() {
+async fn r26_every_flow_logs_in_and_refreshes_with_one_call() {
     let org = Org::new();
     for (name, layer) in layers(&org) {
         // The first login, and two renewals.
@@ -124,7 +124,7 @@ async fn r26_every_flow_logs_in_and_renews_its_session_with_one_call() {
 }
 
 #[tokio::test]
-async fn r26_a_flow_with_a_user_in_front_of_it_renews_the_session_that_it_began() {
+async fn r26_a_user_flow_refreshes_the_session_it_began() {
     let org = Org::new();
     let scope = "api refresh_token";
     let code = AuthorizationCode::new(org.clone(), app(&org), org.redirect_uri()).scope(scope);
@@ -155,7 +155,7 @@ async fn r26_a_flow_with_a_user_in_front_of_it_renews_the_session_that_it_began(
 }
 
 #[tokio::test]
-async fn r26_a_flow_without_a_refresh_token_says_what_to_do_and_asks_nobody() {
+async fn r26_a_flow_without_a_refresh_token_fails_without_a_call() {
     let org = Org::new();
     let code = AuthorizationCode::new(org.clone(), app(&org), org.redirect_uri());
     let error = code.refresh(first_login()).await.unwrap_err();
@@ -165,7 +165,7 @@ async fn r26_a_flow_without_a_refresh_token_says_what_to_do_and_asks_nobody() {
 }
 
 #[tokio::test]
-async fn r26_a_session_that_nothing_renews_is_used_until_it_is_over() {
+async fn r26_a_fixed_session_is_used_until_it_expires() {
     let org = Org::new();
     let grant = org.authorize();
     let server_url = format!(
@@ -194,7 +194,7 @@ async fn r26_a_session_that_nothing_renews_is_used_until_it_is_over() {
 
 /// Each try would count towards a lockout.
 #[tokio::test]
-async fn r26_a_wrong_password_is_tried_once_until_somebody_did_something() {
+async fn r26_a_wrong_password_is_tried_once_until_a_reset() {
     let org = Org::new();
     org.lock_out_after(3);
     let login_url = || org.login_url().parse().unwrap();
@@ -237,7 +237,7 @@ async fn r26_a_wrong_password_is_tried_once_until_somebody_did_something() {
 }
 
 #[tokio::test]
-async fn r26_an_expired_password_is_an_error_and_brings_no_session() {
+async fn r26_an_expired_password_is_an_error_without_a_session() {
     let org = Org::new();
     org.expire_password(true);
     let layer = SalesforceAuthLayer::new(soap(&org).security_token(org.security_token()));
@@ -257,7 +257,7 @@ async fn r26_an_expired_password_is_an_error_and_brings_no_session() {
 }
 
 #[tokio::test]
-async fn the_security_token_goes_at_the_end_of_the_password() {
+async fn a_login_without_a_required_security_token_is_refused() {
     let org = Org::new();
     let refused = password(&org).refresh(first_login()).await.unwrap_err();
     assert_eq!(refused.error_code(), Some("invalid_grant"));
@@ -270,7 +270,7 @@ async fn the_security_token_goes_at_the_end_of_the_password() {
 }
 
 #[tokio::test]
-async fn client_credentials_away_from_the_my_domain_are_told_where_to_go() {
+async fn client_credentials_off_the_my_domain_name_the_remedy() {
     let org = Org::new();
     org.act_as_shared_login_host(true);
     let flow = ClientCredentials::new(org.clone(), app(&org));
@@ -285,7 +285,7 @@ async fn client_credentials_away_from_the_my_domain_are_told_where_to_go() {
 }
 
 #[tokio::test]
-async fn a_blocked_flow_a_user_without_approval_and_an_inactive_one_are_explained() {
+async fn a_blocked_unapproved_or_limited_login_is_explained() {
     let org = Org::new();
     org.block_password_flow(true);
     let flow = password(&org).security_token(org.security_token());
@@ -320,7 +320,7 @@ async fn a_blocked_flow_a_user_without_approval_and_an_inactive_one_are_explaine
 }
 
 #[tokio::test]
-async fn what_is_set_twice_is_sent_once() {
+async fn a_parameter_set_twice_is_sent_once() {
     let org = Org::new();
     org.trust_subject_token("eyJ.subject.token");
     let (client, token) = (org.clone(), "eyJ.subject.token");
@@ -332,7 +332,7 @@ async fn what_is_set_twice_is_sent_once() {
 }
 
 #[tokio::test]
-async fn a_flow_is_shared_and_a_service_cloned_as_it_is() {
+async fn a_flow_works_in_an_arc_and_in_a_cloned_service() {
     let org = Org::new();
     let flow = Arc::new(ClientCredentials::new(org.clone(), app(&org)));
     assert!(flow.describe(&first_login()).is_some());

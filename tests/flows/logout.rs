@@ -81,7 +81,7 @@ async fn r30_logout_ends_the_access_token_and_leaves_the_grant() {
 }
 
 #[tokio::test]
-async fn r30_logout_and_revoke_ends_the_grant_and_all_that_came_of_it() {
+async fn r30_logout_and_revoke_ends_the_grant_and_its_sessions() {
     let org = Org::new();
     let layer = layer(&org);
     let first = (*layer.handle().current().unwrap()).clone();
@@ -101,7 +101,7 @@ async fn r30_logout_and_revoke_ends_the_grant_and_all_that_came_of_it() {
 }
 
 #[tokio::test]
-async fn r30_without_a_refresh_token_the_access_token_is_revoked() {
+async fn r30_logout_without_refresh_token_revokes_the_access_token() {
     let org = Org::new();
     let layer = SalesforceAuthLayer::new(ClientCredentials::new(org.clone(), app(&org)));
     get_limits(&layer, &org).await.unwrap();
@@ -112,7 +112,7 @@ async fn r30_without_a_refresh_token_the_access_token_is_revoked() {
 }
 
 #[tokio::test]
-async fn r30_a_soap_session_is_ended_by_a_soap_logout() {
+async fn r30_logout_of_a_soap_session_is_a_soap_call() {
     let org = Org::new();
     let login_url = org.login_url().parse().unwrap();
     let flow = SoapLogin::new(org.clone(), login_url, org.username(), org.password())
@@ -138,7 +138,7 @@ async fn r30_a_soap_session_is_ended_by_a_soap_logout() {
 }
 
 #[tokio::test]
-async fn r30_here_it_is_over_even_if_the_server_cannot_be_told() {
+async fn r30_logout_clears_local_state_if_revocation_fails() {
     let org = Org::new();
     for (fault, kind) in [
         (
@@ -165,7 +165,7 @@ async fn r30_here_it_is_over_even_if_the_server_cannot_be_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn r30_a_refresh_that_is_under_way_is_discarded_and_what_it_brings_is_revoked() {
+async fn r30_logout_discards_a_running_refresh_and_revokes_it() {
     for revoke in [false, true] {
         let org = Org::new();
         let layer = layer(&org);
@@ -211,7 +211,7 @@ async fn r30_a_refresh_that_is_under_way_is_discarded_and_what_it_brings_is_revo
 
 /// Wherever the caller stops waiting, both ends are reached.
 #[tokio::test]
-async fn r30_a_logout_that_is_dropped_goes_on() {
+async fn r30_logout_goes_on_if_its_caller_is_dropped() {
     for polls in 1..6 {
         let org = Org::new();
         let layer = layer(&org);
@@ -236,7 +236,7 @@ async fn r30_a_logout_that_is_dropped_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r30_a_refresh_that_hangs_is_waited_for_as_long_as_any() {
+async fn r30_logout_waits_for_a_hung_refresh_until_its_timeout() {
     let org = Org::new();
     let layer = layer(&org);
     org.expire_sessions();
@@ -256,7 +256,7 @@ async fn r30_a_refresh_that_hangs_is_waited_for_as_long_as_any() {
 }
 
 #[tokio::test]
-async fn r30_a_session_or_a_reset_begins_again() {
+async fn r30_logout_is_undone_by_a_session_or_a_reset() {
     let org = Org::new();
     let layer = SalesforceAuthLayer::new(ClientCredentials::new(org.clone(), app(&org)));
     get_limits(&layer, &org).await.unwrap();
@@ -280,7 +280,7 @@ async fn r30_a_session_or_a_reset_begins_again() {
 }
 
 #[tokio::test]
-async fn r30_a_session_that_nothing_renews_is_logged_out_too() {
+async fn r30_logout_of_a_fixed_session_revokes_it() {
     let org = Org::new();
     let grant = org.authorize();
     let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
@@ -292,7 +292,7 @@ async fn r30_a_session_that_nothing_renews_is_logged_out_too() {
 }
 
 #[tokio::test]
-async fn dropping_everything_logs_nobody_out() {
+async fn dropping_the_layer_does_not_log_out() {
     let org = Org::new();
     let layer = layer(&org);
     let session = (*layer.handle().current().unwrap()).clone();
@@ -303,7 +303,7 @@ async fn dropping_everything_logs_nobody_out() {
 }
 
 #[test]
-fn r30_outside_of_a_runtime_it_is_over_here_at_least() {
+fn r30_logout_outside_a_runtime_clears_local_state() {
     let org = Org::new();
     let layer = layer(&org);
     let logout = layer.handle();
@@ -317,7 +317,7 @@ fn r30_outside_of_a_runtime_it_is_over_here_at_least() {
 
 /// It would wait for itself.
 #[tokio::test(start_paused = true)]
-async fn a_refresh_fn_may_log_out() {
+async fn a_refresh_fn_that_logs_out_does_not_wait_for_itself() {
     use std::sync::{Arc, OnceLock};
     use tower_salesforce_auth::{RefreshContext, RefreshError, SessionHandle};
 

@@ -8,8 +8,9 @@ use tower_salesforce_auth::{
     BoxError, LoginUrl, RefreshError, RefreshFn, Secret, Session,
     emulator::Org,
     flow::{
-        AuthorizationCode, ClientCredentials, DeviceAuthorization, ExtensionGrant, HttpClient, JwtBearer,
-        RefreshToken, SamlBearer, SoapLogin, SubjectTokenType, TokenExchange, UsernamePassword,
+        AuthorizationCode, ClientCredentials, DeviceAuthorization, ExtensionGrant, HttpClient,
+        JwtBearer, RefreshToken, SamlBearer, SoapLogin, SubjectTokenType, TokenExchange,
+        UsernamePassword,
     },
     oauth::{self, App, Callback, ClientAuthentication, PendingAuthorization, Pkce, PrivateKey},
 };
@@ -126,7 +127,7 @@ async fn try_everything(shown: &mut Vec<String>, client: impl HttpClient, org: &
 }
 
 #[tokio::test]
-async fn r17_nothing_that_can_be_shown_has_a_secret_in_it() {
+async fn r17_no_flow_call_or_error_shows_a_secret() {
     let org = Org::new();
     let mut shown = Vec::new();
     for (status, body) in [

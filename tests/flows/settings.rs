@@ -24,7 +24,7 @@ fn layer(org: &Org) -> SalesforceAuthLayer {
 }
 
 #[tokio::test]
-async fn the_scheme_is_bearer_unless_it_is_set_and_holds_for_later_sessions() {
+async fn the_authorization_scheme_is_bearer_unless_set() {
     let org = Org::new();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let inner = {
@@ -64,7 +64,7 @@ impl Observer for Kept {
 }
 
 #[tokio::test]
-async fn an_observer_is_told_of_every_session_before_anybody_uses_it() {
+async fn an_observer_gets_every_session_before_it_is_used() {
     let org = Org::new();
     let kept = Kept::default();
     let layer = layer(&org).observer(kept.clone());
@@ -89,7 +89,7 @@ async fn an_observer_is_told_of_every_session_before_anybody_uses_it() {
 
 /// It is told although no session came of it: there may be no other that still works.
 #[tokio::test]
-async fn r03_an_observer_is_told_of_a_refresh_token_that_came_without_a_session() {
+async fn r03_an_observer_gets_a_refresh_token_without_a_session() {
     let body = r#"{"access_token":["A1"],"refresh_token":"R1","instance_url":"https://example.my.salesforce.com"}"#;
     let client = crate::support::answering(200, &[], body);
     let org = Org::new();
@@ -105,7 +105,7 @@ async fn r03_an_observer_is_told_of_a_refresh_token_that_came_without_a_session(
 }
 
 #[tokio::test]
-async fn an_observer_that_panics_or_asks_the_handle_harms_nobody() {
+async fn an_observer_that_panics_or_uses_the_handle_is_harmless() {
     struct Curious(Mutex<Option<tower_salesforce_auth::SessionHandle>>);
 
     impl Observer for Curious {
@@ -127,7 +127,7 @@ async fn an_observer_that_panics_or_asks_the_handle_harms_nobody() {
 }
 
 #[test]
-fn urls_are_read_from_a_configuration_and_are_keys() {
+fn urls_deserialize_and_work_as_map_keys() {
     #[derive(serde::Deserialize)]
     struct Settings {
         login_url: LoginUrl,

@@ -24,7 +24,7 @@ fn login<C: tower_salesforce_auth::flow::HttpClient>(client: C) -> SoapLogin<C> 
 }
 
 #[tokio::test]
-async fn a_login_says_who_where_and_how_long() {
+async fn a_soap_login_returns_user_instance_and_lifetime() {
     let org = Org::new();
     let (client, log) = logged(org.clone());
     let login_url: LoginUrl = org.login_url().parse().unwrap();
@@ -53,7 +53,7 @@ async fn a_login_says_who_where_and_how_long() {
 }
 
 #[tokio::test]
-async fn the_api_version_and_the_path_of_a_site_are_kept() {
+async fn a_soap_login_keeps_the_api_version_and_site_path() {
     let (client, log) = logged(answering(500, &[], ""));
     let site: LoginUrl = "https://MyDomainName.my.site.com/partners/"
         .parse()
@@ -65,7 +65,7 @@ async fn the_api_version_and_the_path_of_a_site_are_kept() {
 }
 
 #[tokio::test]
-async fn whatever_is_in_a_password_is_only_text() {
+async fn a_soap_password_is_escaped_or_refused() {
     let (client, log) = logged(answering(500, &[], ""));
     let flow = SoapLogin::new(client, LoginUrl::production(), "<user>", NASTY);
     let _ = flow.refresh(first_login()).await;
@@ -98,7 +98,7 @@ async fn whatever_is_in_a_password_is_only_text() {
 }
 
 #[tokio::test]
-async fn faults_are_told_with_code_and_advice() {
+async fn a_soap_fault_is_an_error_with_code_and_remedy() {
     let org = Org::new();
     for (code, message, terminal, advice) in [
         (
@@ -148,7 +148,7 @@ async fn faults_are_told_with_code_and_advice() {
 }
 
 #[tokio::test]
-async fn a_version_without_login_is_explained() {
+async fn a_soap_version_without_login_is_explained() {
     let org = Org::new();
     let flow = SoapLogin::new(
         org.clone(),
@@ -169,7 +169,7 @@ async fn a_version_without_login_is_explained() {
 }
 
 #[tokio::test]
-async fn answers_that_are_no_login_result_are_told_apart_and_quote_nothing() {
+async fn a_soap_answer_without_a_session_is_invalid_and_unquoted() {
     let result = |inner: &str| {
         format!(
             "<e:Envelope xmlns:e=\"x\"><e:Body><loginResponse><result>{inner}</result></loginResponse></e:Body></e:Envelope>"
@@ -248,7 +248,7 @@ async fn answers_that_are_no_login_result_are_told_apart_and_quote_nothing() {
 }
 
 #[tokio::test]
-async fn r17_a_fault_that_repeats_the_password_does_not_get_through() {
+async fn r17_a_soap_fault_that_repeats_the_password_is_redacted() {
     for repeated in ["PASSWORD-hush", "TOKEN-hush", "PASSWORD-hushTOKEN-hush"] {
         let body = format!(
             "<e:Envelope xmlns:e=\"x\"><e:Body><e:Fault><faultcode>sf:INVALID_LOGIN</faultcode>\

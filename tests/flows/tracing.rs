@@ -42,7 +42,7 @@ fn layer(org: &Org) -> SalesforceAuthLayer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r17_no_secret_is_traced_of_any_flow() {
+async fn r17_no_secret_of_any_flow_is_traced() {
     let (traced, _guard) = Traced::begin();
     let org = Org::new();
     org.rotate_refresh_tokens(true);
@@ -123,7 +123,7 @@ async fn r17_no_secret_is_traced_of_any_flow() {
 }
 
 #[tokio::test]
-async fn r28_a_refresh_is_traced_in_the_span_of_the_request_that_caused_it() {
+async fn r28_a_refresh_is_traced_in_the_span_of_its_request() {
     let org = Org::new();
     let layer = layer(&org);
     org.expire_sessions();
@@ -165,7 +165,7 @@ impl Observer for Failures {
 }
 
 #[tokio::test]
-async fn r28_a_failure_has_the_code_of_the_server() {
+async fn r28_a_failed_refresh_carries_the_servers_error_code() {
     let org = Org::new();
     let failures = Failures::default();
     let layer = layer(&org).observer(failures.clone());
@@ -192,7 +192,7 @@ async fn r28_a_failure_has_the_code_of_the_server() {
 }
 
 #[tokio::test]
-async fn r28_a_replay_that_is_skipped_and_a_logout_are_traced() {
+async fn r28_a_skipped_replay_and_a_logout_are_traced() {
     let org = Org::new();
     let grant = org.authorize();
     let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();

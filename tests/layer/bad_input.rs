@@ -19,7 +19,7 @@ fn layer_error(error: &tower_salesforce_auth::BoxError) -> &Error {
 }
 
 #[test]
-fn an_instance_url_that_no_token_may_go_to_is_refused() {
+fn an_unsafe_instance_url_is_refused() {
     for (url, advice) in [
         ("http://example.my.salesforce.com", "https only"),
         ("ftp://example.my.salesforce.com", "https only"),
@@ -73,7 +73,7 @@ fn an_instance_url_that_no_token_may_go_to_is_refused() {
 }
 
 #[test]
-fn a_login_url_keeps_its_path_and_refuses_what_an_instance_refuses() {
+fn a_login_url_keeps_its_path_and_refuses_unsafe_urls() {
     let site: LoginUrl = "https://example.my.site.com/partners/".parse().unwrap();
     assert_eq!(site.to_string(), "https://example.my.site.com/partners");
     assert_eq!(LoginUrl::sandbox().host(), "test.salesforce.com");
@@ -118,7 +118,7 @@ fn a_token_that_cannot_be_a_header_value_is_refused() {
 }
 
 #[test]
-fn an_origin_that_no_token_may_go_to_is_not_allowed() {
+fn an_unsafe_allowed_origin_is_refused() {
     for origin in [
         "http://example.com",
         "example.com",
@@ -141,7 +141,7 @@ fn an_origin_that_no_token_may_go_to_is_not_allowed() {
 }
 
 #[tokio::test]
-async fn a_wildcard_is_no_wildcard() {
+async fn a_wildcard_origin_allows_no_other_host() {
     let api = Api::accepting("T0");
     let layer = SalesforceAuthLayer::with_session(session("T0"));
     let Ok(layer) = layer.allow_origin("https://*") else {
@@ -154,7 +154,7 @@ async fn a_wildcard_is_no_wildcard() {
 }
 
 #[test]
-fn a_layer_without_a_runtime_says_that_it_needs_one() {
+fn a_refresh_without_a_runtime_says_that_it_needs_one() {
     let api = Api::accepting("T0");
     let refresher = Refresher::of(&api);
 
@@ -185,7 +185,7 @@ fn a_layer_without_a_runtime_says_that_it_needs_one() {
 }
 
 #[tokio::test]
-async fn a_relative_uri_without_an_instance_says_what_is_missing() {
+async fn a_relative_uri_without_a_session_names_the_remedy() {
     // Nothing can bring a session.
     let handle = SessionHandle::with_session(session("T0"));
     handle.invalidate(handle.current().unwrap().generation());
@@ -207,7 +207,7 @@ async fn a_relative_uri_without_an_instance_says_what_is_missing() {
 }
 
 #[tokio::test]
-async fn a_session_that_a_refresh_cannot_build_is_an_error_of_the_refresh() {
+async fn an_invalid_session_from_a_refresh_is_a_refresh_error() {
     let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
         Session::new("", INSTANCE).map_err(RefreshError::terminal)
     });
@@ -245,7 +245,7 @@ async fn a_refresh_timeout_of_any_length_works() {
 
 /// Every public type that can hold a secret, printed.
 #[tokio::test]
-async fn r17_nothing_that_is_public_prints_a_secret() {
+async fn r17_no_public_type_prints_a_secret() {
     let secrets = ["TOKEN-hush", "REFRESH-hush", "SECRET-hush"];
     let session = Session::new(secrets[0], INSTANCE)
         .unwrap()
@@ -289,7 +289,7 @@ async fn r17_nothing_that_is_public_prints_a_secret() {
 
 /// Before, a full header map made the http crate panic.
 #[tokio::test]
-async fn a_request_with_no_room_for_a_header_passes_with_its_own_and_is_an_error_without() {
+async fn a_full_header_map_is_an_error_and_not_a_panic() {
     let api = Api::accepting("own");
     let service = Refresher::of(&api).layer().layer(api.clone());
     for authorization in [Some("Bearer own"), None] {

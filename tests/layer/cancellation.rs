@@ -74,7 +74,7 @@ async fn r04_a_refresh_survives_the_callers_that_wait_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r04_a_refresh_survives_when_nobody_waits_for_it() {
+async fn r04_a_refresh_survives_without_any_waiter() {
     let api = Api::accepting("nothing yet");
     let refresher = Refresher::of(&api);
     let layer = slow(&refresher);
@@ -201,7 +201,7 @@ async fn r04_a_request_can_be_dropped_at_every_await_point() {
 }
 
 #[test]
-fn r04_waiters_get_an_error_when_the_runtime_of_the_refresh_is_shut_down() {
+fn r14_waiters_fail_if_the_refresh_runtime_shuts_down() {
     let api = Api::accepting("T1");
     let refreshes = Arc::new(AtomicUsize::new(0));
     let layer = {
@@ -259,7 +259,7 @@ fn r04_waiters_get_an_error_when_the_runtime_of_the_refresh_is_shut_down() {
 }
 
 #[test]
-fn r14_a_refresh_on_a_runtime_that_is_not_driven_any_more_does_not_hold_up_others() {
+fn r14_an_undriven_refresh_times_out_and_the_next_starts() {
     let api = Api::accepting("T2");
     let refresher = Refresher::of(&api);
     let layer = {

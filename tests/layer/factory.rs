@@ -215,7 +215,7 @@ fn outcome<B>(response: &Response<B>) -> AuthOutcome {
 // === Tests ===
 
 #[tokio::test]
-async fn r08_what_a_factory_makes_is_replayed_whatever_its_size() {
+async fn r08_a_factory_body_of_any_size_is_replayed() {
     // Before, in the middle, and after the end of the first attempt's body.
     for rejects_after in [0, 1, CHUNKS / 2, CHUNKS, usize::MAX] {
         let api = Api::accepting("T1");
@@ -236,7 +236,7 @@ async fn r08_what_a_factory_makes_is_replayed_whatever_its_size() {
 }
 
 #[tokio::test]
-async fn a_good_answer_makes_no_second_body_and_ends_none() {
+async fn a_factory_makes_one_body_for_a_successful_request() {
     let api = Api::accepting("T0");
     let server = Server::new(&api, 0);
     let service = Refresher::of(&api).layer().layer(server.service());
@@ -250,7 +250,7 @@ async fn a_good_answer_makes_no_second_body_and_ends_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn r25_a_hundred_uploads_hold_nothing_for_their_replays_and_share_one_refresh() {
+async fn r25_a_hundred_factory_uploads_hold_one_chunk_each() {
     let api = Api::accepting("T1");
     let refresher = Refresher::of(&api);
     let server = Server::new(&api, CHUNKS / 2);
@@ -273,7 +273,7 @@ async fn r25_a_hundred_uploads_hold_nothing_for_their_replays_and_share_one_refr
 }
 
 #[tokio::test]
-async fn the_rest_of_a_rejected_body_is_not_sent_beside_the_one_in_its_place() {
+async fn a_rejected_factory_body_ends_once_it_is_replaced() {
     let api = Api::accepting("T1");
     let refresher = Refresher::of(&api);
     let server = Server {
@@ -297,7 +297,7 @@ async fn the_rest_of_a_rejected_body_is_not_sent_beside_the_one_in_its_place() {
 }
 
 #[tokio::test]
-async fn the_rest_of_a_rejected_body_goes_on_if_there_is_no_other() {
+async fn a_rejected_factory_body_goes_on_without_a_replay() {
     let api = Api::accepting("nothing");
     let (layer, refreshes) = counting(async |_| {
         let cause = io::Error::other("no more sessions");
@@ -320,7 +320,7 @@ async fn the_rest_of_a_rejected_body_goes_on_if_there_is_no_other() {
 }
 
 #[tokio::test]
-async fn there_are_as_many_bodies_as_there_are_attempts() {
+async fn a_factory_makes_one_body_for_each_attempt() {
     let api = Api::accepting("nothing");
     let (layer, _) = counting(async |n| Ok(session(&format!("T{n}"))));
     let server = Server::new(&api, 1);
@@ -342,7 +342,7 @@ async fn there_are_as_many_bodies_as_there_are_attempts() {
 }
 
 #[tokio::test]
-async fn the_first_body_waits_for_the_first_login() {
+async fn a_factory_makes_no_body_before_the_first_login() {
     let api = Api::accepting("T1");
     let refresher = Refresher::of(&api);
     let server = Server::new(&api, 0);
@@ -369,7 +369,7 @@ async fn the_first_body_waits_for_the_first_login() {
 }
 
 #[tokio::test]
-async fn opting_out_of_the_replay_goes_before_the_factory() {
+async fn an_opt_out_of_replay_overrides_the_factory() {
     for opt_out in [
         |request: &mut Request<Upload>| {
             request.extensions_mut().insert(NoReplay);
@@ -394,7 +394,7 @@ async fn opting_out_of_the_replay_goes_before_the_factory() {
 
 /// The head is that of the first body: HTTP/1.1 would send as much as that says.
 #[tokio::test]
-async fn r08_a_body_of_another_length_is_not_sent() {
+async fn r08_a_factory_body_of_another_length_is_not_sent() {
     for other in ["", "9", "9 and more"] {
         let api = Api::accepting("T1");
         let refresher = Refresher::of(&api);
@@ -416,7 +416,7 @@ async fn r08_a_body_of_another_length_is_not_sent() {
 }
 
 #[tokio::test]
-async fn r20_a_factory_that_panics_takes_nobody_else_along() {
+async fn r20_a_factory_panic_fails_only_its_own_request() {
     let api = Api::accepting("T1");
     let refresher = Refresher::of(&api);
     let service = ServiceBuilder::new()
@@ -444,7 +444,7 @@ async fn r20_a_factory_that_panics_takes_nobody_else_along() {
 
 /// Whenever its caller gives up, what a request holds is let go: the permit, the bodies and the session.
 #[tokio::test]
-async fn r20_an_upload_that_is_given_up_takes_nobody_else_along() {
+async fn r20_a_dropped_upload_releases_all_that_it_held() {
     for polls in 0..40 {
         let api = Api::accepting("T1");
         let refresher = Refresher::of(&api);
@@ -472,7 +472,7 @@ async fn r20_an_upload_that_is_given_up_takes_nobody_else_along() {
 }
 
 #[tokio::test]
-async fn a_factory_of_other_bodies_is_none() {
+async fn a_factory_of_another_body_type_is_ignored() {
     let api = Api::accepting("T1");
     let refresher = Refresher::of(&api);
     let server = Server::new(&api, usize::MAX);
@@ -492,7 +492,7 @@ async fn a_factory_of_other_bodies_is_none() {
 
 /// A redirect may make a request of it that has no body, and hands the extensions on.
 #[tokio::test]
-async fn a_body_that_is_empty_is_not_replayed_with_what_a_factory_makes() {
+async fn an_empty_body_is_not_replayed_by_a_factory() {
     let api = Api::accepting("T0");
     let refresher = Refresher::of(&api);
     let redirecting = {
@@ -541,7 +541,7 @@ async fn a_body_that_is_empty_is_not_replayed_with_what_a_factory_makes() {
 }
 
 #[tokio::test]
-async fn r22_an_envelope_is_kept_since_the_session_has_to_be_written_into_it() {
+async fn r22_a_factory_envelope_is_replayed_with_the_new_session() {
     const SOAP: &str = "http://schemas.xmlsoap.org/soap/envelope/";
     let envelope = |token: &str| {
         format!(

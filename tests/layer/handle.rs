@@ -36,7 +36,7 @@ fn counting() -> (SessionHandle, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn a_handle_drives_a_client_of_its_own() {
+async fn a_handle_serves_a_client_without_the_layer() {
     let (handle, refreshes) = counting();
     assert!(handle.current().is_none());
     let first = handle.token().await.unwrap();
@@ -62,7 +62,7 @@ async fn a_handle_drives_a_client_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn refreshes_by_hand_and_by_rejection_share_one_flight() {
+async fn manual_and_rejected_callers_share_one_refresh() {
     let started = Arc::new(Notify::new());
     let finish = Arc::new(Notify::new());
     let refreshes = Arc::new(AtomicUsize::new(0));
@@ -113,7 +113,7 @@ async fn refreshes_by_hand_and_by_rejection_share_one_flight() {
 }
 
 #[tokio::test]
-async fn a_failed_refresh_by_hand_leaves_the_session_as_it_is() {
+async fn a_failed_manual_refresh_keeps_the_session() {
     let handle = SessionHandle::new(|_: RefreshContext| async {
         Err::<Session, _>(RefreshError::transient("unplugged"))
     });
@@ -128,7 +128,7 @@ async fn a_failed_refresh_by_hand_leaves_the_session_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r11_a_failure_that_may_pass_is_tried_again_for_whoever_waits() {
+async fn r11_a_transient_failure_is_retried_for_its_waiters() {
     let refreshes = Arc::new(AtomicUsize::new(0));
     let attempts = Arc::new(Mutex::new(Vec::new()));
     let handle = {
@@ -164,7 +164,7 @@ async fn r11_a_failure_that_may_pass_is_tried_again_for_whoever_waits() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_set_sends_everybody_on() {
+async fn setting_a_session_wakes_every_waiter() {
     let api = Api::accepting("T9");
     let (started, started_rx) = oneshot::channel();
     let started = Mutex::new(Some(started));
@@ -260,7 +260,7 @@ fn some(tokens: &[&str]) -> Vec<Option<String>> {
 }
 
 #[tokio::test]
-async fn r03_a_session_without_a_refresh_token_does_not_bring_an_old_one_back() {
+async fn r03_a_session_without_refresh_token_keeps_the_newest() {
     let rotating = Rotating::new();
     let handle = &rotating.handle;
     handle.set(session("T0").with_refresh_token("R0"));
@@ -276,7 +276,7 @@ async fn r03_a_session_without_a_refresh_token_does_not_bring_an_old_one_back() 
 }
 
 #[tokio::test]
-async fn r03_a_rotation_that_was_overtaken_by_a_set_is_not_lost() {
+async fn r03_a_rotation_overtaken_by_set_is_not_lost() {
     let rotating = Rotating::new();
     let handle = &rotating.handle;
     handle.set(session("T0").with_refresh_token("R0"));
@@ -307,7 +307,7 @@ async fn r03_a_rotation_that_was_overtaken_by_a_set_is_not_lost() {
 }
 
 #[tokio::test]
-async fn r03_a_grant_that_was_replaced_does_not_come_back() {
+async fn r03_a_replaced_grant_does_not_come_back() {
     let rotating = Rotating::new();
     let handle = &rotating.handle;
     handle.set(session("T0").with_refresh_token("R0"));
@@ -326,7 +326,7 @@ async fn r03_a_grant_that_was_replaced_does_not_come_back() {
 }
 
 #[tokio::test]
-async fn r03_a_rotated_token_is_kept_even_if_its_session_cannot_be_used() {
+async fn r03_a_rotated_token_of_an_unusable_session_is_kept() {
     let presented = Arc::new(Mutex::new(Vec::new()));
     let handle = {
         let presented = presented.clone();
@@ -359,7 +359,7 @@ async fn r03_a_rotated_token_is_kept_even_if_its_session_cannot_be_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_becomes_of_a_session_can_be_watched() {
+async fn r28_a_subscription_shows_each_state_in_turn() {
     let api = Api::accepting("T0");
     let refresher = Refresher::of(&api);
     let finish = Arc::new(Notify::new());
@@ -424,7 +424,7 @@ async fn what_becomes_of_a_session_can_be_watched() {
 }
 
 #[tokio::test]
-async fn settings_of_a_session_hold_for_a_handle_that_was_taken_before() {
+async fn allow_origin_holds_for_a_handle_taken_before() {
     let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
         Session::new("T1", "https://example.com").map_err(RefreshError::terminal)
     });
@@ -437,7 +437,7 @@ async fn settings_of_a_session_hold_for_a_handle_that_was_taken_before() {
 /// A refresh that was superseded hangs; the next one has to wait for it, out of its own time, and is cut off in the
 /// middle of its exchange: the rotated token is lost and the old one presented again.
 #[tokio::test(start_paused = true)]
-async fn r03_a_refresh_that_waits_for_a_superseded_one_gets_its_own_time() {
+async fn r03_a_refresh_after_a_superseded_one_has_its_full_time() {
     let presented = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&presented);
     let handle = SessionHandle::new(move |context: RefreshContext| {
@@ -475,7 +475,7 @@ async fn r03_a_refresh_that_waits_for_a_superseded_one_gets_its_own_time() {
 
 /// What a superseded refresh rotated is to be seen by whoever persists what `subscribe` shows.
 #[tokio::test(start_paused = true)]
-async fn r03_a_rotated_token_of_a_superseded_refresh_is_seen_by_subscribers() {
+async fn r03_a_subscriber_sees_a_superseded_refreshs_token() {
     let handle = SessionHandle::new(|_: RefreshContext| async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         Ok(session("T1").with_refresh_token("R1"))
@@ -520,7 +520,7 @@ fn noting() -> (SessionHandle, Arc<Mutex<Vec<Option<String>>>>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r03_a_refresh_that_is_superseded_before_it_began_uses_up_nothing() {
+async fn r03_a_refresh_superseded_before_it_began_spends_nothing() {
     let (handle, presented) = noting();
     handle.set(session("T0").with_refresh_token("R0"));
     let mut refresh = Box::pin(handle.refresh());
@@ -533,7 +533,7 @@ async fn r03_a_refresh_that_is_superseded_before_it_began_uses_up_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r03_a_refresh_that_is_superseded_while_it_waits_uses_up_nothing() {
+async fn r03_a_refresh_superseded_while_it_waits_spends_nothing() {
     let (handle, presented) = noting();
     let mut hanging = Box::pin(handle.token());
     assert!(futures_util::poll!(&mut hanging).is_pending());
@@ -548,7 +548,7 @@ async fn r03_a_refresh_that_is_superseded_while_it_waits_uses_up_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r03_no_exchange_is_cut_off_within_its_own_time() {
+async fn r03_no_token_call_is_cut_off_within_its_own_time() {
     let (handle, presented) = noting();
     for n in 0..2 {
         let mut superseded = Box::pin(handle.token());
@@ -572,7 +572,7 @@ async fn r03_no_exchange_is_cut_off_within_its_own_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r27_a_session_of_another_org_gets_no_refresh_token_of_the_one_before() {
+async fn r27_a_session_of_another_org_gets_no_old_refresh_token() {
     let of = |org: &str, token: &str| {
         session(token).with_identity_url(format!("https://login.salesforce.com/id/{org}/005xx"))
     };

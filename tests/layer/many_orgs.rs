@@ -32,7 +32,7 @@ fn in_org(mut request: Request<Full<Bytes>>, handle: &SessionHandle) -> Request<
 // === Which session ===
 
 #[tokio::test]
-async fn a_request_is_sent_with_the_session_that_it_brings() {
+async fn a_request_is_sent_with_the_session_of_its_handle() {
     let api = Api::accepting("U1");
     let refresher = Refresher::of(&api);
     let service = refresher.layer().layer(api.clone());
@@ -71,7 +71,7 @@ fn other_session(token: &str) -> Session {
 }
 
 #[tokio::test]
-async fn the_first_login_is_that_of_the_session_that_it_brings() {
+async fn a_first_login_uses_the_flow_of_the_requests_handle() {
     let api = Api::accepting("U1");
     let refresher = Refresher::of(&api);
     for layer in [refresher.layer(), refresher.layer_without_session()] {
@@ -281,7 +281,7 @@ async fn r27_no_request_carries_another_orgs_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r27_one_orgs_trouble_is_not_anothers() {
+async fn r27_a_hung_or_dead_org_delays_no_other_org() {
     const ORGS: usize = 1_000;
     let orgs = Orgs::new(ORGS);
     let hangs = Arc::new(Notify::new());
@@ -350,7 +350,7 @@ where
 }
 
 #[tokio::test]
-async fn what_was_noted_of_a_session_that_was_set_is_its_own() {
+async fn a_rejection_of_one_handle_leaves_the_layers_session() {
     // Generations of two sessions are alike, and have nothing to do with each other.
     let seen = Arc::new(Mutex::new(Vec::new()));
     let inner = {

@@ -196,13 +196,13 @@ async fn r28_one_expiry_is_one_refresh_and_a_replay_for_each_waiter() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn r28_so_it_is_on_many_threads() {
+async fn r28_one_expiry_on_many_threads_is_one_refresh() {
     let events = one_expiry(async || ()).await;
     assert_one_refresh_and_20_replays(&events);
 }
 
 #[tokio::test(start_paused = true)]
-async fn r28_whoever_gave_up_does_not_count_as_a_waiter() {
+async fn r28_a_dropped_caller_does_not_count_as_a_waiter() {
     let api = Api::accepting("T1");
     let told = Told::default();
     let (layer, started, finish) = Refresher::of(&api).gated_layer();
@@ -229,7 +229,7 @@ async fn r28_whoever_gave_up_does_not_count_as_a_waiter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r28_each_attempt_that_fails_is_told_with_whether_there_is_another() {
+async fn r28_a_failed_attempt_says_whether_another_follows() {
     let api = Api::accepting("T2");
     let told = Told::default();
     let (layer, _) = counting(|n| async move {
@@ -259,7 +259,7 @@ async fn r28_each_attempt_that_fails_is_told_with_whether_there_is_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r28_an_attempt_that_leaves_no_time_for_another_is_the_last() {
+async fn r28_an_attempt_without_time_for_a_retry_is_the_last() {
     let told = Told::default();
     let (layer, _) = counting(|_| async {
         Err(RefreshError::transient("busy").with_retry_after(Duration::from_secs(60)))
@@ -277,7 +277,7 @@ async fn r28_an_attempt_that_leaves_no_time_for_another_is_the_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r28_a_failure_for_good_is_told_with_that_it_is() {
+async fn r28_a_terminal_failure_is_reported_once() {
     let told = Told::default();
     let (layer, _) = counting(|_| async { Err(RefreshError::terminal("the grant is dead")) });
     let layer = layer.on_refresh_failure(OnRefreshFailure::Respond);
@@ -309,7 +309,7 @@ async fn r28_a_failure_for_good_is_told_with_that_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r28_a_refresh_that_takes_too_long_or_panics_has_failed() {
+async fn r28_a_refresh_that_times_out_or_panics_is_reported() {
     for kind in [RefreshErrorKind::TimedOut, RefreshErrorKind::Panicked] {
         let told = Told::default();
         let (layer, _) = counting(move |_| async move {
@@ -331,7 +331,7 @@ async fn r28_a_refresh_that_takes_too_long_or_panics_has_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r28_a_replay_that_is_skipped_is_told_with_the_reason() {
+async fn r28_a_skipped_replay_is_reported_with_its_reason() {
     let api = Api::accepting("T1");
     let told = Told::default();
     let layer = Refresher::of(&api).layer().observer(Arc::new(told.clone()));
@@ -354,7 +354,7 @@ async fn r28_a_replay_that_is_skipped_is_told_with_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r28_a_logout_is_told_once_and_ends_the_refresh_under_way() {
+async fn r28_a_logout_is_reported_once_and_ends_the_refresh() {
     let api = Api::accepting("T1");
     let told = Told::default();
     let (layer, started, finish) = Refresher::of(&api).gated_layer();

@@ -62,7 +62,7 @@ fn internet<B>(
 }
 
 #[tokio::test]
-async fn r16_a_foreign_host_never_sees_the_token_and_its_401_costs_nothing() {
+async fn r16_a_foreign_host_gets_no_token_and_no_refresh() {
     for uri in [
         "https://example.com/services/data/",
         "https://example.my.salesforce.com.example.com/",
@@ -116,7 +116,7 @@ async fn r16_the_instance_is_recognised_however_it_is_written() {
 }
 
 #[tokio::test]
-async fn r16_a_foreign_host_is_left_alone_while_there_is_no_session() {
+async fn r16_a_foreign_host_causes_no_login_without_a_session() {
     let seen = Seen::default();
     let refresher = Refresher::of(&Api::accepting("T1"));
     let service = refresher.layer_without_session().layer(internet(&seen, ""));
@@ -195,7 +195,7 @@ where
 }
 
 #[tokio::test]
-async fn r16_redirects_to_a_foreign_host_lose_the_token_with_the_layer_outside() {
+async fn r16_a_redirect_loses_the_token_with_the_layer_outside() {
     for away in AWAY {
         let seen = Seen::default();
         let refresher = Refresher::of(&Api::accepting("T1"));
@@ -206,7 +206,7 @@ async fn r16_redirects_to_a_foreign_host_lose_the_token_with_the_layer_outside()
 }
 
 #[tokio::test]
-async fn r16_redirects_to_a_foreign_host_lose_the_token_with_the_layer_inside() {
+async fn r16_a_redirect_loses_the_token_with_the_layer_inside() {
     for away in AWAY {
         let seen = Seen::default();
         let refresher = Refresher::of(&Api::accepting("T1"));
@@ -219,7 +219,7 @@ async fn r16_redirects_to_a_foreign_host_lose_the_token_with_the_layer_inside() 
 }
 
 #[tokio::test]
-async fn r16_a_redirect_within_the_instance_keeps_the_session_alive() {
+async fn r16_a_redirect_within_the_instance_is_refreshed_for() {
     let seen = Seen::default();
     let refresher = Refresher::of(&Api::accepting("T1"));
     let followed = FollowRedirectLayer::new().layer(internet(&seen, "/services/data/"));
@@ -230,7 +230,7 @@ async fn r16_a_redirect_within_the_instance_keeps_the_session_alive() {
 }
 
 #[tokio::test]
-async fn a_session_of_the_callers_own_is_left_alone() {
+async fn r29_a_callers_own_authorization_is_left_alone() {
     let api = Api::accepting("T1");
     let refresher = Refresher::of(&api);
     let service = refresher.layer().layer(api.clone());
@@ -247,7 +247,7 @@ async fn a_session_of_the_callers_own_is_left_alone() {
 }
 
 #[tokio::test]
-async fn r18_a_replay_goes_to_the_instance_that_the_refresh_names() {
+async fn r18_a_replay_goes_to_the_instance_of_the_refresh() {
     const NEW: &str = "https://example--new.my.salesforce.com";
     for uri in [
         "/services/data/?q=1",
@@ -275,7 +275,7 @@ async fn r18_a_replay_goes_to_the_instance_that_the_refresh_names() {
 }
 
 #[tokio::test]
-async fn r18_a_refresh_must_not_choose_where_the_token_goes() {
+async fn r18_an_untrusted_instance_url_gets_no_token() {
     for url in [
         "https://example.com",
         "https://salesforce.com.example.com",
@@ -306,7 +306,7 @@ async fn r18_a_refresh_must_not_choose_where_the_token_goes() {
 }
 
 #[tokio::test]
-async fn forms_of_a_uri_that_name_no_resource_are_handled() {
+async fn a_connect_passes_and_an_asterisk_uri_is_refused() {
     let api = Api::accepting("T0");
     let refresher = Refresher::of(&api);
     let service = refresher.layer().layer(api.clone());
@@ -355,7 +355,7 @@ const MOVED: &str = "https://moved.my.salesforce.com";
 
 /// R18 and R23: the request that waits for the refresh that moves the instance.
 #[tokio::test(start_paused = true)]
-async fn r18_a_request_that_waited_for_the_move_follows_it() {
+async fn r18_a_request_that_waited_follows_the_move() {
     let api = Api::accepting("T1");
     let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -388,7 +388,7 @@ async fn r18_a_request_that_waited_for_the_move_follows_it() {
 
 /// Whoever keeps absolute URIs is sent on after the move, and the token never goes where the instance was.
 #[tokio::test]
-async fn r18_a_request_to_where_the_instance_was_follows_it() {
+async fn r18_a_request_to_the_old_instance_follows_the_move() {
     let api = Api::accepting("T1");
     let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
         Session::new("T1", MOVED).map_err(RefreshError::terminal)
@@ -445,7 +445,7 @@ async fn r18_a_request_to_where_the_instance_was_follows_it() {
 
 /// R5 with a move, and `FollowRedirect` inside: it notes the URI of every response.
 #[tokio::test(start_paused = true)]
-async fn r05_a_straggler_of_a_moved_instance_is_replayed_through_follow_redirect() {
+async fn r05_a_straggler_of_a_moved_instance_is_replayed() {
     let api = Api::accepting("T1");
     let slow = {
         let api = api.clone();
@@ -493,7 +493,7 @@ async fn r05_a_straggler_of_a_moved_instance_is_replayed_through_follow_redirect
 
 /// R16: another host costs no login and does not fail with the session.
 #[tokio::test(start_paused = true)]
-async fn r16_a_foreign_host_is_not_concerned_while_the_session_is_dead() {
+async fn r16_a_foreign_request_passes_while_the_session_is_dead() {
     let refreshes = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&refreshes);
     let api = Api::accepting("T1");
@@ -516,7 +516,7 @@ async fn r16_a_foreign_host_is_not_concerned_while_the_session_is_dead() {
 
 /// A request that authenticates itself is none of the refresh's business, relative or not.
 #[tokio::test(start_paused = true)]
-async fn a_request_with_its_own_authorization_passes_during_a_refresh() {
+async fn r29_own_authorization_passes_during_a_refresh() {
     let api = Api::accepting("mine");
     let layer = SalesforceAuthLayer::new(|_: RefreshContext| pending()).session(session("T0"));
     let service = layer.layer(api.clone());
@@ -619,7 +619,7 @@ fn org(id: &str) -> Session {
 }
 
 #[tokio::test]
-async fn r27_a_replay_that_waits_for_readiness_stays_away_from_another_org() {
+async fn r27_a_replay_waiting_for_readiness_avoids_another_org() {
     let (open, is_open) = tokio::sync::watch::channel(false);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
@@ -655,7 +655,7 @@ async fn r27_a_replay_that_waits_for_readiness_stays_away_from_another_org() {
 }
 
 #[tokio::test]
-async fn r27_a_request_that_waits_for_a_session_stays_away_from_another_org() {
+async fn r27_a_request_waiting_for_a_session_avoids_another_org() {
     for uri in ["/delete", "https://a.my.salesforce.com/delete"] {
         let api = Api::accepting("token-of-b");
         let layer = SalesforceAuthLayer::new(|_: RefreshContext| pending()).session(org("a"));
@@ -675,7 +675,7 @@ async fn r27_a_request_that_waits_for_a_session_stays_away_from_another_org() {
 proptest! {
     /// Whatever is put around the instance's name, only the instance itself gets the token.
     #[test]
-    fn r16_no_uri_gets_the_token_but_the_instances_own(
+    fn r16_no_uri_but_the_instances_own_gets_the_token(
         scheme in "https?",
         before in "[a-z0-9.@:-]{0,6}",
         after in "[a-z0-9.@:-]{0,6}",

@@ -49,7 +49,7 @@ fn planned(
 }
 
 #[tokio::test(start_paused = true)]
-async fn r10_a_failure_for_good_is_the_last_until_something_changes() {
+async fn r10_a_terminal_failure_latches_until_set_or_reset() {
     let api = Api::accepting("T1");
     let (layer, began) = planned(|_| Err(RefreshError::terminal("the grant is dead")));
     let announced = Announced::default();
@@ -91,7 +91,7 @@ async fn r10_a_failure_for_good_is_the_last_until_something_changes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r10_a_refresh_by_hand_may_try_and_changes_nothing_if_it_fails() {
+async fn r10_a_failed_manual_refresh_keeps_the_latch() {
     let api = Api::accepting("T1");
     let (layer, began) = planned(|n| match n {
         0 => Err(RefreshError::terminal("wrong password")),
@@ -112,7 +112,7 @@ async fn r10_a_refresh_by_hand_may_try_and_changes_nothing_if_it_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r11_failures_that_may_pass_are_spaced_and_the_third_attempt_serves_all_who_wait() {
+async fn r11_spaced_retries_recover_every_waiter() {
     for retry_after in [None, Some(Duration::from_secs(7))] {
         let api = Api::accepting("T1");
         let (layer, began) = planned(move |n| {
@@ -154,7 +154,7 @@ async fn r11_failures_that_may_pass_are_spaced_and_the_third_attempt_serves_all_
 }
 
 #[tokio::test(start_paused = true)]
-async fn r11_a_server_that_asks_for_longer_than_anybody_waits_is_left_alone() {
+async fn r11_a_retry_after_beyond_the_timeout_is_honoured() {
     let hour = Duration::from_secs(3_600);
     let api = Api::accepting("T1");
     let (layer, began) = planned(move |n| match n {
@@ -178,7 +178,7 @@ async fn r11_a_server_that_asks_for_longer_than_anybody_waits_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r12_refreshes_that_bring_rejected_tokens_become_rare() {
+async fn r12_refreshes_with_rejected_tokens_become_rare() {
     const TOKENS: [&str; 14] = [
         "T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8", "T9", "T10", "T11", "T12", "T13", "T14",
     ];
@@ -217,7 +217,7 @@ async fn r12_refreshes_that_bring_rejected_tokens_become_rare() {
 /// What had to wait for a session, and was accepted with it, is no proof of it: it may be sent where every token is good,
 /// and be one of many, so that each refusal elsewhere would find a session that was proved.
 #[tokio::test(start_paused = true)]
-async fn r12_what_waited_elsewhere_does_not_let_a_refusing_endpoint_log_in_for_each_request() {
+async fn r12_a_waiter_at_another_endpoint_confirms_no_token() {
     let logins = Arc::new(AtomicUsize::new(0));
     let layer = {
         let logins = Arc::clone(&logins);
@@ -251,7 +251,7 @@ async fn r12_what_waited_elsewhere_does_not_let_a_refusing_endpoint_log_in_for_e
 
 /// The other endpoints go on with a token that is good.
 #[tokio::test(start_paused = true)]
-async fn r12_an_endpoint_that_refuses_a_good_token_does_not_cost_a_login_per_request() {
+async fn r12_a_refusing_endpoint_costs_no_login_per_request() {
     let tokens: Arc<Mutex<Vec<String>>> = Arc::default();
     let layer = {
         let tokens = Arc::clone(&tokens);
@@ -283,7 +283,7 @@ async fn r12_an_endpoint_that_refuses_a_good_token_does_not_cost_a_login_per_req
 
 /// One endpoint refuses every token, the others a token after a minute, as it is with the shortest of JWTs.
 #[tokio::test(start_paused = true)]
-async fn r12_an_endpoint_that_refuses_all_tokens_does_not_keep_others_from_being_renewed() {
+async fn r12_a_refusing_endpoint_lets_others_refresh() {
     let issued = Arc::new(Mutex::new(Vec::new()));
     let layer = {
         let issued = Arc::clone(&issued);
@@ -329,7 +329,7 @@ async fn r12_an_endpoint_that_refuses_all_tokens_does_not_keep_others_from_being
 }
 
 #[tokio::test(start_paused = true)]
-async fn r19_a_refresh_that_brings_the_same_token_counts_as_fruitless() {
+async fn r19_a_refresh_with_the_same_token_counts_as_useless() {
     let api = Api::accepting("nothing");
     let (layer, began) = planned(|_| Ok("T0"));
     let service = layer.session(session("T0")).layer(api);
@@ -349,7 +349,7 @@ async fn r19_a_refresh_that_brings_the_same_token_counts_as_fruitless() {
 }
 
 #[tokio::test]
-async fn a_rejected_request_gets_the_error_or_the_rejection_as_it_is_set() {
+async fn on_refresh_failure_decides_between_error_and_rejection() {
     let api = Api::accepting("T1");
     let (layer, _) = planned(|_| Err(RefreshError::terminal("the grant is dead")));
     let layer = layer.session(session("T0"));

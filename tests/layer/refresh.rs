@@ -62,7 +62,7 @@ async fn a_good_answer_is_returned_untouched() {
 }
 
 #[tokio::test]
-async fn r01_a_server_that_rejects_everything_costs_two_calls_and_one_refresh() {
+async fn r01_an_always_rejecting_server_costs_one_refresh() {
     let api = Api::accepting("nothing");
     let (layer, refreshes) = counting(|n| async move { Ok(session(&format!("T{n}"))) });
     let service = layer.layer(api.clone());
@@ -83,7 +83,7 @@ async fn r01_a_server_that_rejects_everything_costs_two_calls_and_one_refresh() 
 }
 
 #[tokio::test]
-async fn r01_zero_refreshes_per_request_means_one_call_and_no_refresh() {
+async fn r01_zero_refreshes_per_request_means_one_call() {
     let api = Api::accepting("nothing");
     let refresher = Refresher::of(&api);
     let service = refresher.layer().max_refreshes(0).layer(api.clone());
@@ -176,7 +176,7 @@ async fn r02_a_thousand_concurrent_rejections_cost_one_refresh() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn r02_a_failed_refresh_is_shared_by_all_who_waited() {
+async fn r02_a_failed_refresh_fails_all_waiters_alike() {
     const CALLERS: usize = 1_000;
     let api = Api::accepting("nothing");
     let (layer, refreshes) = counting(|_| async { Err(RefreshError::terminal("revoked")) });
@@ -202,7 +202,7 @@ async fn r02_a_failed_refresh_is_shared_by_all_who_waited() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r05_straggler_is_replayed_with_the_session_that_is_there() {
+async fn r05_a_straggler_is_replayed_with_the_current_session() {
     let api = Api::accepting("T0");
     let refresher = Refresher::of(&api);
     let inner = {
@@ -250,7 +250,7 @@ fn statuses_of(service: &SalesforceAuth<Api>) -> Statuses {
 }
 
 #[tokio::test]
-async fn r13_a_refresh_through_its_own_layer_fails_instead_of_waiting_for_itself() {
+async fn r13_a_refresh_through_its_own_layer_is_reentrant() {
     let api = Api::accepting("T1");
     let refreshes = Arc::new(AtomicUsize::new(0));
     let (service_tx, service_rx) = tokio::sync::watch::channel(None);
@@ -289,7 +289,7 @@ async fn r13_a_refresh_through_its_own_layer_fails_instead_of_waiting_for_itself
 }
 
 #[tokio::test]
-async fn r13_a_refresh_through_another_session_is_part_of_the_first() {
+async fn r13_a_refresh_cycle_of_two_sessions_is_reentrant() {
     // A's refresh asks B's client, whose refresh asks A's.
     let api = Api::accepting("nothing");
     let handles = Arc::new(std::sync::OnceLock::<
@@ -347,7 +347,7 @@ async fn r13_a_request_that_skips_auth_passes_during_a_refresh() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r14_a_refresh_that_hangs_fails_everybody_after_the_timeout() {
+async fn r14_a_hung_refresh_fails_all_waiters_at_the_timeout() {
     let api = Api::accepting("T2");
     let refresher = Refresher::of(&api);
     let dropped = Arc::new(AtomicUsize::new(0));
@@ -408,7 +408,7 @@ fn scopeguard<F: FnOnce() -> T, T>(f: F) -> impl Drop {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r14_a_refresh_that_panics_fails_everybody_at_once() {
+async fn r14_a_panicking_refresh_fails_all_waiters_at_once() {
     for panics_before_its_future_is_made in [true, false] {
         let api = Api::accepting("T2");
         let refresher = Refresher::of(&api);
@@ -489,7 +489,7 @@ async fn r15_a_request_may_time_out_while_its_refresh_goes_on() {
 }
 
 #[tokio::test]
-async fn r19_a_refresh_that_brings_the_same_token_causes_no_replay() {
+async fn r19_a_refresh_with_the_same_token_causes_no_replay() {
     let api = Api::accepting("nothing");
     let (layer, refreshes) = counting(|_| async { Ok(session("T0")) });
     let service = layer.layer(all_together(&api, 100));
@@ -513,7 +513,7 @@ async fn r19_a_refresh_that_brings_the_same_token_causes_no_replay() {
 }
 
 #[tokio::test]
-async fn r19_a_straggler_is_not_replayed_with_the_token_that_it_was_rejected_with() {
+async fn r19_a_straggler_is_not_replayed_with_its_rejected_token() {
     let (layer, refreshes) = counting(|_| async { Ok(session("T0")) });
     let (release, held) = oneshot::channel::<()>();
     let held = Arc::new(std::sync::Mutex::new(Some(held)));
@@ -545,7 +545,7 @@ async fn r19_a_straggler_is_not_replayed_with_the_token_that_it_was_rejected_wit
 }
 
 #[tokio::test]
-async fn r23_requests_during_a_refresh_wait_and_go_out_once_with_the_new_token() {
+async fn r23_requests_during_a_refresh_wait_for_the_new_token() {
     let api = Api::accepting("nothing yet");
     let refresher = Refresher::of(&api);
     let (layer, started, finish) = refresher.gated_layer();
@@ -585,7 +585,7 @@ async fn r23_requests_during_a_refresh_wait_and_go_out_once_with_the_new_token()
 }
 
 #[tokio::test]
-async fn r23_requests_during_a_manual_refresh_go_on_with_the_old_token() {
+async fn r23_requests_during_a_manual_refresh_use_the_old_token() {
     let api = Api::accepting("T0");
     let refresher = Refresher::of(&api);
     let (layer, started, finish) = refresher.gated_layer();
@@ -606,7 +606,7 @@ async fn r23_requests_during_a_manual_refresh_go_on_with_the_old_token() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_first_login_happens_once_for_all_and_before_anything_is_sent() {
+async fn the_first_login_runs_once_before_any_request_is_sent() {
     let api = Api::accepting("nothing yet");
     let refresher = Refresher::of(&api);
     let service = refresher.layer_without_session().layer(api.clone());
@@ -626,7 +626,7 @@ async fn the_first_login_happens_once_for_all_and_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn a_rejection_of_a_session_that_nothing_renews_is_returned() {
+async fn r26_a_rejection_of_a_fixed_session_is_returned() {
     let api = Api::accepting("nothing");
     let service = SalesforceAuthLayer::with_session(session("T0")).layer(api.clone());
 
@@ -683,7 +683,7 @@ async fn requests_opt_out_of_auth_refresh_and_replay() {
 }
 
 #[tokio::test]
-async fn a_tower_service_is_a_refresh_function_and_its_layers_hold() {
+async fn a_tower_service_works_as_a_refresh_fn_with_its_layers() {
     let api = Api::accepting("T1");
     let readied = Arc::new(AtomicUsize::new(0));
     let login = {
@@ -712,7 +712,7 @@ async fn a_tower_service_is_a_refresh_function_and_its_layers_hold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_of_a_refresh_service_keep_what_they_are() {
+async fn a_refresh_service_error_keeps_its_kind() {
     let terminal = service_fn(|_: RefreshContext| async {
         Err::<tower_salesforce_auth::Session, _>(RefreshError::terminal("locked"))
     });
@@ -746,7 +746,7 @@ async fn errors_of_a_refresh_service_keep_what_they_are() {
 }
 
 #[tokio::test]
-async fn errors_of_the_wrapped_service_pass_through_as_they_are() {
+async fn an_inner_service_error_passes_through_unchanged() {
     let inner = service_fn(|_: Request<ReqBody>| async {
         Err::<Response<Full<Bytes>>, _>(std::io::Error::other("unplugged"))
     });
@@ -759,7 +759,7 @@ async fn errors_of_the_wrapped_service_pass_through_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_rejection_can_be_collected_after_it_was_looked_into() {
+async fn a_peeked_rejection_is_returned_frame_by_frame() {
     // Frame by frame, as it came, in order, with an error at its end.
     let inner = Answering(|_: Request<ReqBody>| {
         let data = |text| Ok(Frame::data(Bytes::from_static(text)));
@@ -786,7 +786,7 @@ async fn a_rejection_can_be_collected_after_it_was_looked_into() {
 
 /// The peek ends, whatever the server sends.
 #[tokio::test(start_paused = true)]
-async fn a_rejection_of_endless_empty_frames_is_not_read_for_ever() {
+async fn a_peek_of_endless_empty_frames_ends() {
     let polls = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&polls);
     let inner = Answering(move |_: Request<ReplayBody<Full<Bytes>>>| {

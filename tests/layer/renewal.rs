@@ -46,7 +46,7 @@ async fn settle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_is_renewed_by_traffic_and_by_no_timer() {
+async fn a_proactive_refresh_starts_by_traffic_not_by_a_timer() {
     let api = Api::accepting("T0");
     let (layer, reasons) = layer(|_| None);
     let service = layer
@@ -83,7 +83,7 @@ async fn a_session_is_renewed_by_traffic_and_by_no_timer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn r23_requests_during_a_renewal_go_at_once_with_the_old_session() {
+async fn r23_requests_in_a_proactive_refresh_use_the_old_token() {
     let api = Api::accepting("T0");
     let (begun, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let refreshes = Arc::new(AtomicUsize::new(0));
@@ -127,7 +127,7 @@ async fn r23_requests_during_a_renewal_go_at_once_with_the_old_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_fails_harms_no_request_and_is_tried_again_later() {
+async fn a_failed_proactive_refresh_is_retried_later() {
     let api = Api::accepting("T0");
     let (layer, reasons) = layer(|n| (n <= 2).then(|| RefreshError::transient("busy")));
     let layer = layer.renewal(Renewal::at(0.5).lifetime(HOUR));
@@ -154,7 +154,7 @@ async fn a_renewal_that_fails_harms_no_request_and_is_tried_again_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r10_a_renewal_that_fails_for_good_is_announced_while_the_session_serves() {
+async fn r10_a_terminal_proactive_failure_keeps_the_session() {
     #[derive(Clone, Default)]
     struct Announced(Arc<AtomicUsize>);
 
@@ -186,7 +186,7 @@ async fn r10_a_renewal_that_fails_for_good_is_announced_while_the_session_serves
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lifetime_that_the_session_tells_goes_before_the_one_that_is_given() {
+async fn a_sessions_own_lifetime_overrides_the_configured_one() {
     let jwt = |lifetime: u64| {
         let claims = format!(r#"{{"iat":1750000000,"exp":{}}}"#, 1_750_000_000 + lifetime);
         format!(

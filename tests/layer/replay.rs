@@ -125,7 +125,7 @@ impl Body for Script {
 // === R8 ===
 
 #[tokio::test]
-async fn r08_a_stream_beyond_the_limit_is_refreshed_for_and_not_replayed() {
+async fn r08_a_stream_beyond_the_limit_is_not_replayed() {
     let api = Api::accepting("T1");
     let refresher = Refresher::of(&api);
     let service = refresher.layer().layer(api.clone());
@@ -226,7 +226,7 @@ async fn r08_a_body_that_errors_in_the_middle_is_not_replayed() {
 // === R9 ===
 
 #[tokio::test]
-async fn r09_bodies_in_memory_are_replayed_as_the_very_bytes_that_they_are() {
+async fn r09_a_body_in_memory_is_replayed_without_a_copy() {
     for len in [0, 1, 64 * 1024, 10 * 1024 * 1024] {
         let api = Api::accepting("T1");
         let refresher = Refresher::of(&api);
@@ -251,7 +251,7 @@ async fn r09_bodies_in_memory_are_replayed_as_the_very_bytes_that_they_are() {
 }
 
 #[tokio::test]
-async fn r09_trailers_are_kept_and_a_large_body_before_them_is_not_copied() {
+async fn r09_trailers_are_replayed_and_their_body_is_not_copied() {
     let api = Api::accepting("T1");
     let refresher = Refresher::of(&api);
     let service = refresher.layer().layer(api.clone());
@@ -435,7 +435,7 @@ fn check_hint<B: Body>(body: &B) {
 }
 
 #[tokio::test]
-async fn r09_an_early_answer_loses_and_repeats_nothing() {
+async fn r09_an_early_answer_loses_and_repeats_no_byte() {
     for run in 0..1_000_usize {
         let chunks = run % 7;
         let chunk = |n: usize| Step::Data(Bytes::from(format!("chunk {run}/{n} ")));
@@ -469,7 +469,7 @@ async fn r09_an_early_answer_loses_and_repeats_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r09_a_transport_that_lets_go_of_nothing_is_not_waited_for_forever() {
+async fn r09_a_transport_that_keeps_the_body_is_not_awaited() {
     let kept = Arc::new(Mutex::new(Vec::new()));
     let inner = {
         let kept = kept.clone();
@@ -495,7 +495,7 @@ async fn r09_a_transport_that_lets_go_of_nothing_is_not_waited_for_forever() {
 }
 
 #[tokio::test]
-async fn r09_a_stream_is_replayed_as_often_as_there_are_refreshes() {
+async fn r09_a_stream_is_replayed_for_every_refresh() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let inner = {
         let seen = seen.clone();
@@ -585,7 +585,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn what_a_body_says_of_itself_is_right_at_every_stage() {
+async fn a_body_reports_its_size_and_end_right_at_every_stage() {
     // (steps, declared, exact size at each stage)
     let data = |text: &'static str| Step::Data(Bytes::from_static(text.as_bytes()));
     let cases = [
@@ -679,7 +679,7 @@ impl Body for Unchanging {
 }
 
 #[tokio::test]
-async fn r08_what_a_body_says_of_its_size_is_heard_once_and_believed_within_reason() {
+async fn r08_a_wrong_size_hint_does_not_break_the_recording() {
     const FRAME: usize = 15 * 1024;
     for (size, limit) in [
         (3 * FRAME as u64, 64 * 1024),

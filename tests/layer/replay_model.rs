@@ -326,7 +326,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn r09_replay_is_what_the_model_says(
+    fn r09_a_replay_matches_the_model(
         steps in proptest::collection::vec(step(), 0..8),
         trailers in any::<bool>(),
         hint in prop_oneof![Just(Hint::Exact), Just(Hint::None), Just(Hint::Bounds), Just(Hint::LowerOnly)],

@@ -40,7 +40,7 @@ fn hangs_once(started: Arc<AtomicUsize>) -> SessionHandle {
 
 /// A flight that departs on a runtime that is shut down: spawn drops the driver at once, under the lock.
 #[test]
-fn r14_departing_on_a_shut_down_runtime_does_not_deadlock() {
+fn r14_a_refresh_on_a_shut_down_runtime_does_not_deadlock() {
     let (done, is_done) = mpsc::channel();
     std::thread::spawn(move || {
         let gone = paused();
@@ -64,7 +64,7 @@ fn r14_departing_on_a_shut_down_runtime_does_not_deadlock() {
 
 /// Somebody on a live runtime waits for a flight on a runtime that nobody drives any more.
 #[test]
-fn r14_a_waiter_of_a_flight_on_an_undriven_runtime_wakes_after_the_timeout() {
+fn r14_a_waiter_on_an_undriven_refresh_times_out() {
     let undriven = paused();
     let started = Arc::default();
     let handle = hangs_once(Arc::clone(&started));
@@ -81,7 +81,7 @@ fn r14_a_waiter_of_a_flight_on_an_undriven_runtime_wakes_after_the_timeout() {
 
 /// Whoever comes after the refresh timeout does not share the fate of what stopped before.
 #[test]
-fn r14_the_first_request_after_an_undriven_flight_is_overdue_gets_a_session() {
+fn r14_a_caller_after_an_overdue_refresh_gets_a_session() {
     let undriven = paused();
     let started = Arc::default();
     let handle = hangs_once(Arc::clone(&started));
@@ -103,7 +103,7 @@ fn r14_the_first_request_after_an_undriven_flight_is_overdue_gets_a_session() {
 /// A process that was frozen (suspend, SIGSTOP, blocking code) for longer than the refresh timeout, with the answer of
 /// the token endpoint waiting in the socket: whoever is polled first must not throw it away.
 #[tokio::test(start_paused = true)]
-async fn r14_a_live_flight_that_is_late_is_not_flown_twice() {
+async fn r14_a_late_refresh_that_still_runs_is_not_repeated() {
     let started = Arc::new(AtomicUsize::new(0));
     let answer = Arc::new(tokio::sync::Notify::new());
     let handle = SessionHandle::new({

@@ -52,7 +52,7 @@ fn is_same(one: &SessionHandle, other: &SessionHandle) -> bool {
 }
 
 #[test]
-fn it_stays_within_its_bound_and_evicts_what_was_unused_the_longest() {
+fn r27_a_full_registry_evicts_the_least_recently_used() {
     let (sessions, made) = counted(3);
     assert!(sessions.is_empty());
     for key in [1, 2, 3] {
@@ -78,7 +78,7 @@ fn it_stays_within_its_bound_and_evicts_what_was_unused_the_longest() {
 }
 
 #[test]
-fn a_key_is_asked_for_in_its_borrowed_form() {
+fn a_key_is_looked_up_in_its_borrowed_form() {
     let sessions = Sessions::new(1, |tenant: &String| {
         let handle = rotating();
         handle.set(session(tenant));
@@ -92,7 +92,7 @@ fn a_key_is_asked_for_in_its_borrowed_form() {
 }
 
 #[test]
-fn one_that_is_in_use_is_not_evicted() {
+fn a_handle_in_use_is_not_evicted() {
     let (sessions, _) = counted(2);
     let first = sessions.get(&1).unwrap();
     sessions.get(&2).unwrap();
@@ -117,7 +117,7 @@ fn one_that_is_in_use_is_not_evicted() {
 }
 
 #[tokio::test]
-async fn one_with_a_request_under_way_is_in_use() {
+async fn a_handle_with_a_pending_request_is_in_use() {
     let (sessions, _) = counted(1);
     let mut request = Request::new(());
     request.extensions_mut().insert(sessions.get(&1).unwrap());
@@ -130,7 +130,7 @@ async fn one_with_a_request_under_way_is_in_use() {
 }
 
 #[tokio::test]
-async fn one_with_a_refresh_under_way_is_not_evicted() {
+async fn a_handle_with_a_running_refresh_is_not_evicted() {
     let (started, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let sessions = {
         let (started, finish) = (started.clone(), finish.clone());
@@ -175,7 +175,7 @@ async fn one_with_a_refresh_under_way_is_not_evicted() {
 }
 
 #[tokio::test]
-async fn r27_one_with_an_unsaved_refresh_token_is_never_evicted() {
+async fn r27_a_handle_with_an_unsaved_token_is_never_evicted() {
     let (sessions, _) = counted(3);
     for key in [1, 2] {
         let handle = sessions.get(&key).unwrap();
@@ -205,7 +205,7 @@ async fn r27_one_with_an_unsaved_refresh_token_is_never_evicted() {
 }
 
 #[tokio::test]
-async fn if_nothing_is_saved_it_is_full_and_loses_nothing() {
+async fn r27_a_registry_of_unsaved_tokens_is_full_and_loses_none() {
     let (sessions, _) = counted(10);
     for key in 0..10 {
         sessions.get(&key).unwrap().refresh().await.unwrap();
@@ -228,7 +228,7 @@ async fn if_nothing_is_saved_it_is_full_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_is_unsaved_until_somebody_has_it() {
+async fn a_refreshed_token_is_unsaved_and_a_set_one_is_saved() {
     let handle = rotating();
     assert!(!handle.has_unsaved_refresh_token());
     handle.token().await.unwrap();
@@ -261,7 +261,7 @@ async fn a_refresh_token_is_unsaved_until_somebody_has_it() {
 }
 
 #[tokio::test]
-async fn the_refresh_token_that_a_flow_was_made_with_is_saved_until_it_is_rotated() {
+async fn a_flows_first_refresh_token_is_saved_until_it_rotates() {
     let exchanges = Arc::new(AtomicUsize::new(0));
     let server = Answering(move |_: Request<Full<Bytes>>| {
         let n = exchanges.fetch_add(1, Ordering::SeqCst) + 1;
@@ -288,7 +288,7 @@ async fn the_refresh_token_that_a_flow_was_made_with_is_saved_until_it_is_rotate
 }
 
 #[test]
-fn callers_who_come_at_the_same_moment_get_the_same_handle() {
+fn concurrent_callers_of_a_key_get_the_same_handle() {
     const CALLERS: usize = 8;
     let barrier = Arc::new(Barrier::new(CALLERS));
     let sessions = {
@@ -313,7 +313,7 @@ fn callers_who_come_at_the_same_moment_get_the_same_handle() {
 }
 
 #[test]
-fn one_that_panics_while_it_is_made_changes_nothing() {
+fn a_panic_while_making_a_handle_changes_nothing() {
     let sessions = Sessions::new(1, |key: &u32| {
         assert_ne!(*key, 2, "there is no such tenant");
         rotating()
@@ -327,7 +327,7 @@ fn one_that_panics_while_it_is_made_changes_nothing() {
 }
 
 #[test]
-fn one_may_ask_for_others_while_it_is_made() {
+fn making_a_handle_may_ask_for_other_handles() {
     let own: Arc<OnceLock<Sessions<u32>>> = Arc::default();
     let sessions = {
         let own = own.clone();

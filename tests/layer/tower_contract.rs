@@ -72,7 +72,7 @@ where
 }
 
 #[tokio::test]
-async fn r20_every_call_follows_a_readiness_of_its_own() {
+async fn r20_every_call_follows_its_own_poll_ready() {
     let api = Api::accepting("T0");
     let refresher = Refresher::of(&api);
     let inner = EveryOther {
@@ -132,7 +132,7 @@ where
 }
 
 #[tokio::test]
-async fn r20_no_permit_is_kept_while_a_session_is_waited_for() {
+async fn r20_no_permit_is_held_while_waiting_for_a_session() {
     // The login goes through the very limit that its requests wait at.
     let api = Api::accepting("T1");
     let limited = ServiceBuilder::new()
@@ -159,7 +159,7 @@ async fn r20_no_permit_is_kept_while_a_session_is_waited_for() {
 }
 
 #[tokio::test]
-async fn r20_a_session_that_dies_while_the_service_gets_ready_is_not_sent() {
+async fn r20_a_session_rejected_during_readiness_is_not_sent() {
     let api = Api::accepting("T1");
     let refresher = Refresher::of(&api);
     let layer = refresher.layer_without_session();
@@ -196,7 +196,7 @@ async fn r20_a_session_that_dies_while_the_service_gets_ready_is_not_sent() {
 }
 
 #[tokio::test]
-async fn r20_readiness_and_its_errors_are_the_inner_services() {
+async fn r20_poll_ready_is_that_of_the_inner_service() {
     let (mock, mut server) =
         tower_test::mock::pair::<Request<ReplayBody<Full<Bytes>>>, Response<Full<Bytes>>>();
     let layer = SalesforceAuthLayer::with_session(session("T0"));
@@ -217,7 +217,7 @@ async fn r20_readiness_and_its_errors_are_the_inner_services() {
 }
 
 #[tokio::test]
-async fn r20_an_error_of_readiness_before_a_replay_is_returned() {
+async fn r20_a_readiness_error_before_a_replay_is_returned() {
     let api = Api::accepting("T1");
     let refresher = Refresher::of(&api);
     let (layer, started, finish) = refresher.gated_layer();
@@ -241,7 +241,7 @@ async fn r20_an_error_of_readiness_before_a_replay_is_returned() {
 }
 
 #[tokio::test]
-async fn retries_around_the_layer_see_one_response_for_a_request() {
+async fn a_retry_layer_outside_sees_one_response_per_request() {
     // A retry layer outside must not take a replay for an attempt of its own.
     #[derive(Clone)]
     struct Count(Arc<AtomicUsize>);
@@ -282,7 +282,7 @@ async fn retries_around_the_layer_see_one_response_for_a_request() {
 }
 
 #[test]
-fn what_is_public_can_be_sent_shared_and_cloned() {
+fn public_types_are_send_sync_and_clone() {
     fn is_send_sync<T: Send + Sync + 'static>() {}
     fn is_clone<T: Clone>() {}
     fn is_send<T: Send + 'static>() {}
@@ -338,7 +338,7 @@ fn what_is_public_can_be_sent_shared_and_cloned() {
 }
 
 #[test]
-fn what_is_awaited_can_be_sent() {
+fn public_futures_are_send() {
     fn is_send(_: impl Send) {}
     let org = Org::new();
     let handle = SessionHandle::with_session(session("T0"));
@@ -354,7 +354,7 @@ fn what_is_awaited_can_be_sent() {
 
 /// A request that fails before it is sent gives its permit back.
 #[tokio::test(start_paused = true)]
-async fn r20_a_request_that_fails_at_once_gives_its_permit_back() {
+async fn r20_a_request_that_fails_at_once_returns_its_permit() {
     let layer = SalesforceAuthLayer::new(async |_: RefreshContext| Ok(session("T1")));
     let mut one = layer.layer(tower::limit::ConcurrencyLimit::new(Api::accepting("T1"), 1));
     let mut other = one.clone();

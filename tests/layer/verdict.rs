@@ -413,7 +413,7 @@ impl Told {
 // === Verdicts ===
 
 #[tokio::test]
-async fn r22_what_ends_a_session_costs_one_refresh_and_one_replay() {
+async fn r22_an_expired_session_costs_one_refresh_in_every_api() {
     for (path, status, body) in expired() {
         for pieces in [
             Pieces::whole(body.clone()),
@@ -427,7 +427,7 @@ async fn r22_what_ends_a_session_costs_one_refresh_and_one_replay() {
 }
 
 #[tokio::test]
-async fn r21_what_no_refresh_cures_is_returned_as_it_is() {
+async fn r21_an_incurable_rejection_is_returned_unchanged() {
     for (path, status, body) in incurable() {
         for pieces in [
             Pieces::whole(body.clone()),
@@ -442,7 +442,7 @@ async fn r21_what_no_refresh_cures_is_returned_as_it_is() {
 }
 
 #[tokio::test]
-async fn r22_every_other_answer_is_the_callers() {
+async fn r22_any_other_answer_is_returned_unchanged() {
     for (path, status, body) in passing() {
         for pieces in [
             Pieces::whole(body.clone()),
@@ -457,7 +457,7 @@ async fn r22_every_other_answer_is_the_callers() {
 }
 
 #[tokio::test]
-async fn r21_a_text_of_the_users_own_marks_what_no_refresh_cures() {
+async fn r21_a_text_added_by_the_user_marks_it_incurable() {
     let body = r#"[{"message":"Blocked by policy 7","errorCode":"INVALID_SESSION_ID"}]"#;
     let (layer, refreshes) = renewing();
     let classifier = SalesforceClassifier::new()
@@ -476,7 +476,7 @@ async fn r21_a_text_of_the_users_own_marks_what_no_refresh_cures() {
 }
 
 #[tokio::test]
-async fn r21_soap_turns_a_jwt_down_and_a_refresh_would_bring_another() {
+async fn r21_a_jwt_refused_by_soap_is_incurable() {
     let (layer, refreshes) = renewing();
     let layer = layer.session(session("eyJhbGciOiJSUzI1NiJ9.e30.c2lnbmF0dXJl"));
     let body = fault("sf:INVALID_SESSION_ID", ILLEGAL_SESSION);
@@ -486,7 +486,7 @@ async fn r21_soap_turns_a_jwt_down_and_a_refresh_would_bring_another() {
 }
 
 #[tokio::test]
-async fn r21_a_second_answer_of_any_kind_is_returned() {
+async fn r21_a_second_rejection_of_any_kind_is_returned() {
     for (second, body, skipped) in [
         (
             401,
@@ -526,7 +526,7 @@ async fn r21_a_second_answer_of_any_kind_is_returned() {
 }
 
 #[tokio::test]
-async fn what_nothing_can_renew_is_not_looked_into() {
+async fn a_rejection_of_a_fixed_session_is_not_peeked() {
     for (path, status, body, skipped) in [
         (REST, 401, NOT_FOR_REST, Some(ReplaySkipped::NotConfigured)),
         (BULK, 400, BULK_XML, None),
@@ -548,7 +548,7 @@ async fn what_nothing_can_renew_is_not_looked_into() {
 // === Peeking ===
 
 #[tokio::test]
-async fn a_good_answer_is_never_looked_into() {
+async fn an_answer_that_is_no_rejection_is_never_peeked() {
     for (path, status, length, encoding) in [
         (REST, 200, None, None),
         (REST, 204, None, None),
@@ -592,7 +592,7 @@ async fn a_good_answer_is_never_looked_into() {
 
 /// One frame may be of several pieces.
 #[tokio::test]
-async fn r21_a_text_is_found_across_the_pieces_of_a_frame() {
+async fn r21_a_text_is_found_across_the_chunks_of_a_frame() {
     for at in [0, 1, NOT_FOR_REST.len() / 2, NOT_FOR_REST.len()] {
         let (layer, refreshes) = renewing();
         let api = service_fn(move |_: Request<_>| async move {
@@ -611,7 +611,7 @@ async fn r21_a_text_is_found_across_the_pieces_of_a_frame() {
 
 /// Only a refresh needs a runtime.
 #[test]
-fn what_is_no_rejection_needs_no_runtime() {
+fn only_a_rejection_needs_a_runtime() {
     for (status, pieces, is_rejected) in [
         (403, Pieces::whole("Wrong_Org"), false),
         (403, Pieces::whole("Bad_OAuth_Token"), true),
@@ -639,7 +639,7 @@ fn what_is_no_rejection_needs_no_runtime() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_handed_on_as_soon_as_it_is_known_for_the_callers() {
+async fn an_answer_is_returned_as_soon_as_it_is_no_rejection() {
     let limit = tokio::time::Duration::from_secs(5);
     let begun = fault("sf:INVALID_FIELD", "x");
     let (begun, _) = begun.split_at(begun.find("<faultstring").unwrap());
@@ -701,7 +701,7 @@ proptest! {
 
     /// Where the frames of a body are cut makes no difference.
     #[test]
-    fn r21_any_split_of_any_body_is_judged_and_handed_on_alike(
+    fn r21_any_split_of_a_body_gives_the_same_verdict(
         which in any::<prop::sample::Index>(),
         cuts in prop::collection::vec((0_usize..200, any::<bool>()), 0..40),
         padding in prop::sample::select(vec![0_usize, 1, 60_000, 65_536, 200_000]),
@@ -735,7 +735,7 @@ proptest! {
 
     /// A verdict on a beginning is the verdict on the whole.
     #[test]
-    fn r21_a_beginning_is_judged_as_the_whole_or_not_at_all(
+    fn r21_a_verdict_on_a_beginning_holds_for_the_whole(
         which in any::<prop::sample::Index>(),
         at in any::<prop::sample::Index>(),
         noise in prop::collection::vec(any::<u8>(), 0..4),
@@ -783,7 +783,7 @@ impl Classify for Teapot {
 }
 
 #[tokio::test]
-async fn a_classifier_of_the_users_own_replaces_the_one_that_is_built_in() {
+async fn a_custom_classifier_replaces_the_built_in_one() {
     let teapot = || {
         let (layer, refreshes) = renewing();
         (layer.classifier(Arc::new(Teapot)), refreshes)
@@ -824,7 +824,7 @@ fn value<'a>(request: &'a Request<Bytes>, name: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn r22_bulk_requests_carry_the_session_in_a_header_of_their_own() {
+async fn r22_a_bulk_request_carries_x_sfdc_session() {
     let told = ask(BULK, [answer(400, Pieces::whole(BULK_XML))]).await;
     told.assert_replayed("Bulk");
     for (request, token) in told.sent.iter().zip(["T0", "T1"]) {
@@ -838,7 +838,7 @@ async fn r22_bulk_requests_carry_the_session_in_a_header_of_their_own() {
 }
 
 #[tokio::test]
-async fn r22_a_session_of_the_callers_own_is_left_alone() {
+async fn r22_a_callers_own_session_header_is_left_alone() {
     for (path, name, content_type, body) in [
         (BULK, "x-sfdc-session", "application/xml", BULK_XML),
         (BULK, "authorization", "application/xml", BULK_XML),
@@ -859,7 +859,7 @@ async fn r22_a_session_of_the_callers_own_is_left_alone() {
 }
 
 #[tokio::test]
-async fn r22_grpc_calls_carry_metadata_and_are_judged_by_their_status() {
+async fn r22_a_grpc_call_is_classified_by_its_grpc_status() {
     let pubsub = "https://api.pubsub.salesforce.com:7443";
     let unauthenticated = || {
         let mut response = answer(200, Pieces::default());
@@ -906,7 +906,7 @@ async fn r22_grpc_calls_carry_metadata_and_are_judged_by_their_status() {
 
 /// The tenant of the session before is that session's alone.
 #[tokio::test]
-async fn r22_a_replayed_grpc_call_has_the_metadata_of_its_caller_and_of_the_new_session() {
+async fn r22_a_replayed_grpc_call_keeps_its_callers_metadata() {
     for own in [None, Some("core/own")] {
         let mut call = post(GRPC, "\0\0\0\0\0");
         let grpc = HeaderValue::from_static("application/grpc");
@@ -930,7 +930,7 @@ async fn r22_a_replayed_grpc_call_has_the_metadata_of_its_caller_and_of_the_new_
 
 /// However the session is carried.
 #[tokio::test]
-async fn r16_no_session_goes_to_a_foreign_host_in_any_form() {
+async fn r16_a_foreign_host_gets_the_session_in_no_form() {
     for (path, content_type) in [
         (REST, "application/json"),
         (BULK, "application/xml"),
@@ -983,7 +983,7 @@ fn growing() -> (SalesforceAuthLayer, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn r22_a_soap_call_is_sent_again_with_the_new_session_and_its_length() {
+async fn r22_a_soap_replay_has_the_new_session_and_its_length() {
     let sent_with = ["T0", "T999", "T999999"];
     let body = envelope("T0");
     let request = measured(Full::new(Bytes::from(body.clone())), body.len());
@@ -997,7 +997,7 @@ async fn r22_a_soap_call_is_sent_again_with_the_new_session_and_its_length() {
 }
 
 #[tokio::test]
-async fn r22_a_stale_session_in_an_envelope_is_replaced_before_it_is_sent() {
+async fn r22_a_stale_session_in_an_envelope_is_replaced() {
     for stale in ["", "an old one", "<![CDATA[T&]]>"] {
         for layer in [
             growing(),
@@ -1028,7 +1028,7 @@ async fn r22_a_stale_session_in_an_envelope_is_replaced_before_it_is_sent() {
 }
 
 #[tokio::test]
-async fn r22_a_streamed_envelope_is_sent_again_with_the_new_session() {
+async fn r22_a_streamed_envelope_is_replayed_with_the_new_session() {
     let body = envelope("T0");
     let request = measured(Pieces::bytewise(body.as_bytes()), body.len());
     let told = ask_with(growing(), request, [rejected(), rejected()]).await;
@@ -1078,7 +1078,7 @@ async fn answered_after(bytes: usize) -> (Option<AuthOutcome>, Vec<Bytes>) {
 }
 
 #[tokio::test]
-async fn r22_an_envelope_that_was_half_read_is_completed_if_its_header_was_read() {
+async fn r22_a_half_read_envelope_is_replayed_after_its_header() {
     let header = envelope("T0").find("</urn:SessionHeader>").unwrap();
     let (outcome, sent) = answered_after(header).await;
     assert_eq!(outcome.unwrap().replay_skipped(), None);
@@ -1091,7 +1091,7 @@ async fn r22_an_envelope_that_was_half_read_is_completed_if_its_header_was_read(
 }
 
 #[tokio::test]
-async fn r22_what_has_no_session_header_is_sent_again_as_it_is() {
+async fn r22_an_envelope_without_session_is_replayed_unchanged() {
     for body in [
         "",
         "not XML",

@@ -30,7 +30,7 @@ fn is_empty(store: &MemoryStore) {
 
 /// A web application has a key for each browser that ever came.
 #[tokio::test]
-async fn nothing_stays_in_memory_of_what_was_deleted_or_never_was() {
+async fn a_deleted_or_absent_key_leaves_nothing_in_memory() {
     let store = MemoryStore::new().lock_timeout(SOON);
     let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com").unwrap();
     for key in ["one", "two"] {
@@ -304,7 +304,7 @@ async fn is_found(fault: Fault) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_breaks_the_contract_is_found_out() {
+async fn a_store_that_breaks_the_contract_fails_the_check() {
     for fault in [
         Fault::HasNoLock,
         Fault::LocksAllKeysAtOnce,
@@ -330,6 +330,6 @@ async fn a_store_that_breaks_the_contract_is_found_out() {
 
 /// In real time, which goes on while others read.
 #[tokio::test]
-async fn a_store_that_saves_late_is_found_out() {
+async fn a_store_that_saves_late_fails_the_check() {
     is_found(Fault::SavesAfterItWasGivenUp).await;
 }

@@ -44,7 +44,7 @@ async fn kind(store: &FileStore) -> StoreErrorKind {
 }
 
 #[tokio::test]
-async fn a_session_comes_back_as_it_was() {
+async fn a_stored_session_is_loaded_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let before = whole_session();
     save(&open(&directory), before.clone()).await;
@@ -87,7 +87,7 @@ async fn a_record_of_version_1_can_be_read() {
 }
 
 #[tokio::test]
-async fn what_is_no_record_is_an_error_without_its_text_and_stays() {
+async fn a_broken_record_is_an_error_and_is_left_in_place() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory);
     let record = |changed: &str, to: &str| {
@@ -147,7 +147,7 @@ fn chain(error: &StoreError) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_broken_record_fails_requests_and_is_not_replaced_by_a_login() {
+async fn a_broken_record_is_not_replaced_by_a_login() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory);
     fs::write(store.path(KEY), "broken").unwrap();
@@ -197,7 +197,7 @@ async fn no_key_leads_out_of_the_directory() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn only_the_owner_can_read_what_is_stored() {
+async fn only_the_owner_can_read_a_stored_session() {
     use std::os::unix::fs::PermissionsExt;
 
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -225,7 +225,7 @@ async fn only_the_owner_can_read_what_is_stored() {
 }
 
 #[tokio::test]
-async fn what_a_killed_process_left_is_in_nobodys_way() {
+async fn files_of_a_killed_process_do_not_block_the_store() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory);
     save(&store, whole_session()).await;
@@ -242,7 +242,7 @@ async fn what_a_killed_process_left_is_in_nobodys_way() {
 
 /// A lock is taken away with its file. Whoever had opened that meanwhile must not take it for the lock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_lock_is_had_by_one_even_as_it_is_taken_away() {
+async fn a_lock_has_one_holder_even_as_its_file_is_removed() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory).lock_timeout(Duration::from_secs(30));
     let holders = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -268,7 +268,7 @@ async fn a_lock_is_had_by_one_even_as_it_is_taken_away() {
 /// A process that cannot write a byte finds that out when it takes the lock, and presents no refresh token.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_full_disk_is_found_out_before_a_token_is_used_up() {
+async fn a_full_disk_is_detected_before_a_token_is_presented() {
     let directory = tempfile::tempdir().unwrap();
     let org = tower_salesforce_auth::emulator::Org::new();
     let served = org.serve().await.unwrap();
@@ -314,7 +314,7 @@ fn encrypted(directory: impl AsRef<Path>, key: u8) -> FileStore {
 }
 
 #[tokio::test]
-async fn an_encrypted_session_can_be_read_with_its_key_alone() {
+async fn an_encrypted_session_can_be_read_only_with_its_key() {
     let directory = tempfile::tempdir().unwrap();
     let store = encrypted(&directory, 1);
     save(&store, whole_session()).await;

@@ -78,7 +78,7 @@ async fn is_good(org: &Org, refresh_token: &tower_salesforce_auth::Secret) -> bo
 // === Nothing older takes the place of something newer ===
 
 #[tokio::test(start_paused = true)]
-async fn a_save_by_one_who_is_behind_changes_nothing() {
+async fn a_save_by_a_handle_that_is_behind_changes_nothing() {
     let (org, store, behind, ahead) = one_behind().await;
     let newest = stored(&store).await.unwrap();
     for _ in 0..2 {
@@ -93,7 +93,7 @@ async fn a_save_by_one_who_is_behind_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_was_there_before_its_store_is_saved_by_hand() {
+async fn a_session_older_than_its_store_is_saved_by_hand() {
     let (org, store) = (Org::new(), MemoryStore::new());
     let login = RefreshToken::new(org.clone(), app(&org), org.authorize().refresh_token());
     let layer = SalesforceAuthLayer::new(login);
@@ -144,7 +144,7 @@ async fn a_session_without_a_refresh_token_leaves_the_stored_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r24_an_unsaved_token_does_not_give_way_to_the_one_that_it_replaced() {
+async fn r24_an_unsaved_token_is_kept_over_the_one_it_replaced() {
     let (org, _, layer) = one_unsaved().await;
     let newest = layer.handle().refresh_token();
     org.expire_sessions();
@@ -164,7 +164,7 @@ async fn r24_an_unsaved_token_does_not_give_way_to_the_one_that_it_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_save_by_hand_does_not_get_in_the_way_of_a_refresh() {
+async fn a_save_by_hand_does_not_disturb_a_refresh() {
     let (org, store, layer, _) = one_behind().await;
     org.expire_sessions();
     limits(&layer, &org).await.unwrap();
@@ -203,7 +203,7 @@ async fn a_new_login_is_never_stale() {
 // === What is cut off ===
 
 #[tokio::test(start_paused = true)]
-async fn an_adoption_that_is_cut_off_has_taken_the_refresh_token() {
+async fn an_adoption_cut_off_at_unlock_keeps_the_refresh_token() {
     let (org, store, behind, _) = one_behind().await;
     store.panic_at_unlock();
     limits(&behind, &org).await.unwrap_err();
@@ -213,7 +213,7 @@ async fn an_adoption_that_is_cut_off_has_taken_the_refresh_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_exchange_does_not_begin_shortly_before_the_time_is_over() {
+async fn no_token_call_begins_shortly_before_the_timeout() {
     let store = MemoryStore::new();
     let url = "https://example.my.salesforce.com";
     let first = Session::new("T0", url).unwrap().with_refresh_token("R0");
@@ -260,7 +260,7 @@ async fn an_exchange_does_not_begin_shortly_before_the_time_is_over() {
 
 /// A current-thread runtime whose `block_on` has returned: the refresh stands still, and nobody drives it any more.
 #[test]
-fn a_flight_that_stands_still_does_not_keep_the_lock() {
+fn r14_an_undriven_refresh_releases_the_store_lock() {
     let limit = Duration::from_millis(300);
     let rt = || {
         runtime::Builder::new_current_thread()
@@ -289,7 +289,7 @@ fn a_flight_that_stands_still_does_not_keep_the_lock() {
 }
 
 #[test]
-fn an_observer_hears_of_a_token_whose_save_was_cut_off() {
+fn an_observer_gets_a_token_whose_save_was_cut_off() {
     let rt = runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -321,7 +321,7 @@ fn an_observer_hears_of_a_token_whose_save_was_cut_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r13_a_store_that_saves_through_its_own_session_gets_an_error() {
+async fn r13_a_store_that_asks_its_own_session_gets_an_error() {
     let handle = Arc::new(OnceLock::<SessionHandle>::new());
     let store = Scripted::default();
     let said = Arc::new(Mutex::new(None));
@@ -347,7 +347,7 @@ async fn r13_a_store_that_saves_through_its_own_session_gets_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_is_set_is_not_kept_waiting_by_a_refresh_that_waits_for_the_store() {
+async fn a_set_session_does_not_wait_for_a_hung_store() {
     let (org, store, layer, _) = one_behind().await;
     store.on(StoreOperation::Lock, Fate::Hangs);
     let waiting = tokio::spawn({
@@ -368,7 +368,7 @@ async fn a_session_that_is_set_is_not_kept_waiting_by_a_refresh_that_waits_for_t
 // === A record that is gone ===
 
 #[tokio::test(start_paused = true)]
-async fn what_others_logged_out_is_neither_presented_nor_stored_again() {
+async fn a_session_logged_out_elsewhere_is_not_used_again() {
     let (org, store, behind, ahead) = one_behind().await;
     let newest = ahead.handle().refresh_token().unwrap();
     ahead.handle().logout(org.clone()).await.unwrap();
@@ -385,7 +385,7 @@ async fn what_others_logged_out_is_neither_presented_nor_stored_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_deleted_by_mistake_can_be_put_back() {
+async fn a_record_deleted_by_mistake_can_be_saved_again() {
     let (org, store, _, ahead) = one_behind().await;
     store.lock(KEY).await.unwrap().delete().await.unwrap();
     org.expire_sessions();
@@ -398,7 +398,7 @@ async fn what_was_deleted_by_mistake_can_be_put_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_record_is_refused_after_none_as_well() {
+async fn an_older_record_is_refused_after_a_deletion_too() {
     let (org, store, _, ahead) = one_behind().await;
     let backup = store.store.load(KEY).await.unwrap().unwrap();
     org.expire_sessions();
@@ -413,7 +413,7 @@ async fn an_older_record_is_refused_after_none_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_was_rotated_out_in_another_life_is_not_presented_after_a_logout() {
+async fn r03_a_token_rotated_before_a_restart_is_not_presented() {
     let directory = tempfile::tempdir().unwrap();
     let org = Org::new();
     let grant = org.authorize();
@@ -445,7 +445,7 @@ async fn a_token_that_was_rotated_out_in_another_life_is_not_presented_after_a_l
 // === Logging out ===
 
 #[tokio::test(start_paused = true)]
-async fn r30_the_refresh_token_that_could_not_be_saved_is_revoked() {
+async fn r30_logout_revokes_a_token_that_could_not_be_saved() {
     let (org, _, layer) = one_unsaved().await;
     let newest = layer.handle().refresh_token().unwrap();
     layer.handle().logout_and_revoke(org.clone()).await.unwrap();
@@ -453,7 +453,7 @@ async fn r30_the_refresh_token_that_could_not_be_saved_is_revoked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r30_a_refresh_token_that_others_stored_alone_is_revoked() {
+async fn r30_logout_revokes_a_refresh_token_stored_elsewhere() {
     let (org, store) = (Org::new(), MemoryStore::new());
     let first = session(&org.authorize());
     save(&store, first.clone()).await;
@@ -466,7 +466,7 @@ async fn r30_a_refresh_token_that_others_stored_alone_is_revoked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r30_both_logins_are_ended_if_one_was_set_and_another_is_stored() {
+async fn r30_logout_ends_both_the_set_and_the_stored_login() {
     let (org, store) = (Org::new(), MemoryStore::new());
     let (set, kept) = (session(&org.authorize()), session(&org.authorize()));
     save(&store, kept.clone()).await;
@@ -479,7 +479,7 @@ async fn r30_both_logins_are_ended_if_one_was_set_and_another_is_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r30_a_refresh_that_logs_out_and_fails_leaves_nothing_stored() {
+async fn r30_logout_inside_a_failing_refresh_leaves_nothing() {
     let (org, store) = (Org::new(), Scripted::default());
     save(&store.store, session(&org.authorize())).await;
     let handle = Arc::new(OnceLock::<SessionHandle>::new());
@@ -504,7 +504,7 @@ async fn r30_a_refresh_that_logs_out_and_fails_leaves_nothing_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r30_a_login_that_comes_after_a_logout_is_not_ended_with_it() {
+async fn r30_logout_does_not_end_a_later_login() {
     let (org, store, layer, _) = one_behind().await;
     limits(&layer, &org).await.unwrap();
     org.expire_sessions();
@@ -528,7 +528,7 @@ async fn r30_a_login_that_comes_after_a_logout_is_not_ended_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r30_what_is_being_logged_out_is_not_adopted_by_the_next_login() {
+async fn r30_logout_in_progress_is_not_adopted_by_the_next_login() {
     let (org, store, layer, _) = one_behind().await;
     let held = store.store.lock(KEY).await.unwrap();
     let logout = tokio::spawn({
@@ -554,7 +554,7 @@ async fn r30_what_is_being_logged_out_is_not_adopted_by_the_next_login() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r30_a_record_that_cannot_be_loaded_is_not_deleted_and_forgotten() {
+async fn r30_logout_keeps_a_record_that_cannot_be_loaded() {
     let (org, store, behind, ahead) = one_behind().await;
     store.on(
         StoreOperation::Load,
@@ -584,7 +584,7 @@ async fn r30_a_record_that_cannot_be_loaded_is_not_deleted_and_forgotten() {
 // === Whose session it is ===
 
 #[tokio::test(start_paused = true)]
-async fn r27_another_users_session_is_not_adopted_whatever_fails() {
+async fn r27_another_users_session_is_never_adopted() {
     let (org, store) = (Org::new(), MemoryStore::new());
     let (me, other) = ("005xx000001SwiU", "005xx000001SwiV");
     let ids = |session: Session, user: &str| session.with_ids("00Dxx0000001gER", user);
@@ -600,7 +600,7 @@ async fn r27_another_users_session_is_not_adopted_whatever_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r27_a_request_for_one_instance_is_not_sent_to_another_with_what_is_stored() {
+async fn r27_a_request_does_not_follow_a_stored_session_elsewhere() {
     let store = MemoryStore::new();
     let of =
         |token, host| Session::new(token, &format!("https://{host}.my.salesforce.com")).unwrap();
@@ -719,7 +719,7 @@ proptest! {
 
     /// R3, R7: whatever happens to the store and the server, short of a token that cannot be saved at all.
     #[test]
-    fn r03_no_refresh_token_is_presented_twice_whatever_happens(
+    fn r03_no_refresh_token_is_presented_twice_in_a_random_walk(
         steps in proptest::collection::vec(step(), 1..30),
     ) {
         let rt = runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();

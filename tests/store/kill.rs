@@ -43,7 +43,7 @@ const KILLS: usize = 200;
 const LANES: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r06_a_process_that_is_killed_leaves_a_store_to_go_on_with() {
+async fn r06_a_killed_process_leaves_a_usable_store() {
     let seed = RandomState::new().hash_one(KILLS);
     println!("seed {seed}");
     let mut lanes = tokio::task::JoinSet::new();

@@ -80,7 +80,7 @@ fn exchanges(org: &Org) -> u64 {
 // === Save before release ===
 
 #[tokio::test(start_paused = true)]
-async fn r06_a_session_is_saved_once_before_anybody_goes_on() {
+async fn r06_a_session_is_saved_once_before_any_waiter_sends() {
     let store = Scripted::default();
     let (org, layer, log) = expired(&store).await;
     let saves_take = Duration::from_millis(200);
@@ -120,7 +120,7 @@ async fn r06_a_session_is_saved_once_before_anybody_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r06_a_save_that_fails_is_tried_three_times_and_told_once() {
+async fn r06_a_failing_save_is_tried_3_times_and_reported_once() {
     let store = Scripted::default();
     let (org, layer, log) = expired(&store).await;
     store.on(
@@ -149,7 +149,7 @@ async fn r06_a_save_that_fails_is_tried_three_times_and_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r06_a_save_that_fails_twice_is_a_save() {
+async fn r06_a_save_that_fails_twice_still_succeeds() {
     let store = Scripted::default();
     let (org, layer, log) = expired(&store).await;
     store.on(StoreOperation::Save, Fate::FailsFor(2));
@@ -159,7 +159,7 @@ async fn r06_a_save_that_fails_twice_is_a_save() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r06_what_could_not_be_saved_can_be_saved_by_hand() {
+async fn r06_an_unsaved_session_can_be_saved_by_hand() {
     let store = Scripted::default();
     let (org, layer, log) = expired(&store).await;
     store.on(
@@ -184,7 +184,7 @@ async fn r06_what_could_not_be_saved_can_be_saved_by_hand() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r06_a_session_that_cannot_be_saved_is_not_used_if_so_set() {
+async fn r06_an_unsaved_session_is_not_used_if_so_configured() {
     let store = Scripted::default();
     let (org, layer, _) = expired(&store).await;
     let layer = layer.on_save_failure(OnSaveFailure::Fail);
@@ -209,7 +209,7 @@ async fn r06_a_session_that_cannot_be_saved_is_not_used_if_so_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r06_a_refresh_token_that_came_with_nothing_else_is_saved() {
+async fn r06_a_refresh_token_without_a_session_is_saved() {
     let store = MemoryStore::new();
     let org = Org::new();
     save(&store, session(&org.authorize())).await;
@@ -271,7 +271,7 @@ async fn r04_a_save_outlives_its_callers() {
 // === A store that is slow, down, or full ===
 
 #[tokio::test(start_paused = true)]
-async fn r07_without_the_lock_nothing_is_presented() {
+async fn r07_without_the_lock_no_token_is_presented() {
     for kind in [
         StoreErrorKind::LockBusy,
         StoreErrorKind::Unavailable,
@@ -302,7 +302,7 @@ async fn r07_without_the_lock_nothing_is_presented() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r07_a_lock_that_is_held_elsewhere_is_waited_for() {
+async fn r07_a_lock_held_elsewhere_is_waited_for_until_timeout() {
     let store = Scripted::default();
     let (org, layer, _) = expired(&store).await;
     let held = store.store.lock(KEY).await.unwrap();
@@ -327,7 +327,7 @@ async fn r07_a_lock_that_is_held_elsewhere_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_a_store_for_longer_than_the_refresh_timeout() {
+async fn a_hung_store_fails_within_the_refresh_timeout() {
     for operation in [StoreOperation::Lock, StoreOperation::Load] {
         let store = Scripted::default();
         let (org, layer, log) = expired(&store).await;
@@ -345,7 +345,7 @@ async fn nobody_waits_for_a_store_for_longer_than_the_refresh_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_takes_too_long_to_save_is_used_and_saved() {
+async fn a_session_slow_to_save_is_used_and_saved() {
     let store = Scripted::default();
     let (org, layer, log) = expired(&store).await;
     store.on(
@@ -385,7 +385,7 @@ async fn a_session_that_takes_too_long_to_save_is_used_and_saved() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_panics_fails() {
+async fn a_store_panic_is_a_store_failure() {
     let store = Scripted::default();
     let (org, layer, log) = expired(&store).await;
     store.on(StoreOperation::Save, Fate::Panics);
@@ -405,7 +405,7 @@ async fn a_store_that_panics_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_cannot_be_understood_is_an_error_at_once_and_left_alone() {
+async fn an_unreadable_record_is_an_error_and_left_alone() {
     for kind in [
         StoreErrorKind::Corrupt,
         StoreErrorKind::UnsupportedVersion,
@@ -431,7 +431,7 @@ async fn a_record_that_cannot_be_understood_is_an_error_at_once_and_left_alone()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_is_older_than_one_that_was_seen_is_refused() {
+async fn a_record_older_than_the_last_seen_is_refused() {
     let store = MemoryStore::new();
     let org = Org::new();
     save(&store, session(&org.authorize())).await;
@@ -459,7 +459,7 @@ async fn a_record_that_is_older_than_one_that_was_seen_is_refused() {
 // === Start-up ===
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_without_a_session_begins_with_what_is_stored() {
+async fn a_layer_without_a_session_starts_with_the_stored_one() {
     let store = Scripted::default();
     let org = Org::new();
     save(&store.store, session(&org.authorize())).await;
@@ -477,7 +477,7 @@ async fn a_layer_without_a_session_begins_with_what_is_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_stored_may_have_expired_long_ago() {
+async fn a_stored_session_that_has_expired_is_refreshed() {
     let store = Scripted::default();
     let org = Org::new();
     save(&store.store, session(&org.authorize())).await;
@@ -488,7 +488,7 @@ async fn what_is_stored_may_have_expired_long_ago() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_nothing_stored_one_logs_in_for_all() {
+async fn an_empty_store_costs_one_login_for_all_layers() {
     let store = MemoryStore::new();
     let org = Org::new();
     let layers: Vec<_> = (0..5)
@@ -536,7 +536,7 @@ async fn r03_two_handles_present_each_refresh_token_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_is_adopted_dead_costs_nobody_a_rejection() {
+async fn an_adopted_dead_session_costs_no_caller_a_rejection() {
     let store = Scripted::default();
     let (org, here, log) = expired(&store).await;
     // Another process renews the session, and that ends too, before this one sends anything.
@@ -552,7 +552,7 @@ async fn a_session_that_is_adopted_dead_costs_nobody_a_rejection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r01_adoptions_do_not_go_on_for_ever() {
+async fn r01_adoptions_are_bounded_per_request() {
     // Every time that the session is rejected, there is another in the store, as dead as that.
     let store = MemoryStore::new();
     let org = Org::new();
@@ -615,7 +615,7 @@ async fn revoked() -> (Org, Scripted, Session) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r24_a_token_that_was_replaced_elsewhere_is_adopted() {
+async fn r24_a_session_replaced_elsewhere_is_adopted() {
     let (org, store, _) = revoked().await;
     let other = session(&org.authorize());
     let log = Log::default();
@@ -643,7 +643,7 @@ async fn r24_a_token_that_was_replaced_elsewhere_is_adopted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r24_a_refresh_token_that_was_replaced_alone_is_presented() {
+async fn r24_a_refresh_token_replaced_alone_is_presented() {
     let (org, store, before) = revoked().await;
     let grant = org.authorize();
     let other = before.with_refresh_token(grant.refresh_token());
@@ -664,7 +664,7 @@ async fn r24_a_refresh_token_that_was_replaced_alone_is_presented() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r24_the_same_token_is_a_failure_for_good() {
+async fn r24_an_equal_stored_token_is_a_terminal_failure() {
     let (org, store, _) = revoked().await;
     let log = Log::default();
     let layer = overtaken(&org, &store, None).observer(log.clone());
@@ -682,7 +682,7 @@ async fn r24_the_same_token_is_a_failure_for_good() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r24_what_the_server_said_is_not_hidden_by_the_store() {
+async fn r24_a_store_failure_does_not_hide_the_servers_error() {
     let (org, store, _) = revoked().await;
     let scripted = store.clone();
     let flow = Arc::new(RefreshToken::new(org.clone(), app(&org), "none"));
@@ -700,7 +700,7 @@ async fn r24_what_the_server_said_is_not_hidden_by_the_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r10_a_dead_grant_is_looked_up_now_and_then_and_not_presented_again() {
+async fn r10_a_dead_grant_rereads_the_store_and_presents_nothing() {
     let (org, store, _) = revoked().await;
     let layer = layer(&org, store.clone());
     limits(&layer, &org).await.unwrap_err();
@@ -733,7 +733,7 @@ async fn r10_a_dead_grant_is_looked_up_now_and_then_and_not_presented_again() {
 // === A session that is set ===
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_is_set_goes_before_an_older_one_that_is_stored() {
+async fn a_set_session_wins_over_an_older_stored_one() {
     let org = Org::new();
     let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
     let ids = |session: Session, user| session.with_ids("00Dxx0000001gER", user);
@@ -788,7 +788,7 @@ async fn a_session_that_is_set_goes_before_an_older_one_that_is_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_is_set_is_stored_by_hand() {
+async fn a_set_session_is_stored_by_save() {
     let store = MemoryStore::new();
     let org = Org::new();
     save(&store, session(&org.authorize())).await;
@@ -848,7 +848,7 @@ async fn saving_needs_a_store_and_a_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_is_set_during_a_refresh_loses_neither_token() {
+async fn a_session_set_during_a_refresh_loses_neither_token() {
     let store = Scripted::default();
     let (org, layer, _) = expired(&store).await;
     org.on_token(Fault::Delay(Duration::from_secs(1)));
@@ -878,7 +878,7 @@ async fn a_session_that_is_set_during_a_refresh_loses_neither_token() {
 // === Logging out ===
 
 #[tokio::test(start_paused = true)]
-async fn r30_a_logout_deletes_what_is_stored() {
+async fn r30_logout_deletes_the_stored_record() {
     let store = Scripted::default();
     let (org, layer, _) = expired(&store).await;
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
@@ -888,7 +888,7 @@ async fn r30_a_logout_deletes_what_is_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r30_a_logout_ends_what_another_process_had_stored() {
+async fn r30_logout_ends_a_session_stored_by_another_process() {
     let store = Scripted::default();
     let (org, here, _) = expired(&store).await;
     let elsewhere = layer(&org, store.clone());
@@ -907,7 +907,7 @@ async fn r30_a_logout_ends_what_another_process_had_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r30_a_record_that_could_not_be_deleted_is_deleted_next_time() {
+async fn r30_logout_deletes_an_undeleted_record_next_time() {
     for operation in [StoreOperation::Lock, StoreOperation::Delete] {
         let store = Scripted::default();
         let (org, layer, log) = expired(&store).await;
@@ -932,7 +932,7 @@ async fn r30_a_record_that_could_not_be_deleted_is_deleted_next_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r30_a_logout_in_the_middle_of_a_refresh_leaves_nothing_stored() {
+async fn r30_logout_during_a_refresh_leaves_nothing_stored() {
     for fault in [Fault::Delay(Duration::from_secs(1)), Fault::None] {
         let store = Scripted::default();
         let (org, layer, _) = expired(&store).await;
@@ -950,7 +950,7 @@ async fn r30_a_logout_in_the_middle_of_a_refresh_leaves_nothing_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r30_a_refresh_that_logs_out_leaves_nothing_stored() {
+async fn r30_logout_inside_a_refresh_leaves_nothing_stored() {
     let store = Scripted::default();
     let org = Org::new();
     save(&store.store, session(&org.authorize())).await;
@@ -982,7 +982,7 @@ async fn r30_a_refresh_that_logs_out_leaves_nothing_stored() {
 // === Many orgs ===
 
 #[tokio::test(start_paused = true)]
-async fn r27_a_session_that_was_evicted_is_loaded_again() {
+async fn r27_an_evicted_session_is_loaded_again() {
     let store = MemoryStore::new();
     let org = Org::new();
     let grants = [org.authorize(), org.authorize()];

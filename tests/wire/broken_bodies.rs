@@ -149,33 +149,33 @@ macro_rules! same_over_h1 {
 }
 
 same_over_h1!(
-    a_body_of_known_size_that_breaks_at_once_is_not_sent_as_empty,
+    a_sized_body_that_breaks_at_once_is_not_sent_as_empty,
     Scripted::new(SizeHint::with_exact(100), [broken()])
 );
 same_over_h1!(
-    a_body_of_known_size_that_breaks_is_not_sent_truncated,
+    a_sized_body_that_breaks_is_not_sent_truncated,
     Scripted::new(SizeHint::with_exact(100), [data("hello"), broken()])
 );
 same_over_h1!(
-    a_body_that_is_shorter_than_it_says_is_not_sent_as_complete,
+    a_body_shorter_than_its_size_is_not_sent_as_complete,
     Scripted::new(SizeHint::with_exact(100), [data("hello")])
 );
 same_over_h1!(
-    an_empty_body_that_says_it_is_not,
+    an_empty_body_with_a_size_is_sent_as_without_the_layer,
     Scripted::new(SizeHint::with_exact(100), [])
 );
 same_over_h1!(
-    a_body_of_known_size_that_breaks_later,
+    a_sized_body_that_breaks_later_is_sent_as_without_it,
     Scripted::new(
         SizeHint::with_exact(100),
         [data("hello"), Poll::Pending, broken()]
     )
 );
 same_over_h1!(
-    a_good_body,
+    a_complete_body_is_sent_as_without_the_layer,
     Scripted::new(SizeHint::with_exact(5), [data("hello")])
 );
 same_over_h1!(
-    a_body_that_breaks_of_unknown_size,
+    an_unsized_body_that_breaks_is_sent_as_without_it,
     Scripted::new(SizeHint::new(), [data("hello"), broken()])
 );

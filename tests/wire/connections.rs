@@ -57,7 +57,7 @@ async fn r29_a_larger_error_body_is_dropped_not_drained() {
 }
 
 #[tokio::test]
-async fn r29_a_rejection_that_is_returned_is_returned_whole() {
+async fn r29_a_returned_rejection_has_its_whole_body() {
     for size in [0, 64 * 1024, 64 * 1024 + 1, 1024 * 1024] {
         for protocol in [Protocol::Http1, Protocol::H2] {
             let org = Org::new();
@@ -76,7 +76,7 @@ async fn r29_a_rejection_that_is_returned_is_returned_whole() {
 }
 
 #[tokio::test]
-async fn r29_a_session_of_the_callers_own_is_sent_as_it_is() {
+async fn r29_a_callers_own_authorization_is_sent_unchanged() {
     let org = Org::new();
     let _served = org.serve().await.unwrap();
     let (grant, own) = (org.authorize(), org.authorize());

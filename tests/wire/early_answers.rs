@@ -66,7 +66,7 @@ async fn send_into_early_answers(
 }
 
 #[tokio::test]
-async fn r09_early_answers_over_http_lose_and_repeat_nothing() {
+async fn r09_early_answers_over_http_lose_and_repeat_no_byte() {
     let shape = |run| (1 + run % 10, 1 + run * 37 % 3_000);
     send_into_early_answers(500, 1_500, shape, |chunks, chunk_len| {
         post(ECHO, streaming(chunks, chunk_len))
@@ -75,7 +75,7 @@ async fn r09_early_answers_over_http_lose_and_repeat_nothing() {
 }
 
 #[tokio::test]
-async fn r09_what_a_factory_makes_arrives_whole_whenever_the_answer_came() {
+async fn r09_a_factory_body_arrives_whole_after_an_early_answer() {
     // Up to ten times what is kept of a stream.
     let shape = |run| (1 + run % 40, 1 + run * 977 % 16_000);
     send_into_early_answers(200, 20_000, shape, |chunks, chunk_len| {
@@ -162,7 +162,7 @@ async fn r09_framing_and_trailers_are_those_of_the_first_attempt() {
 }
 
 #[tokio::test]
-async fn r08_an_upload_beyond_the_limit_is_not_sent_again() {
+async fn r08_an_upload_beyond_the_limit_is_not_replayed() {
     for protocol in [Protocol::Http1, Protocol::H2] {
         for early in [None, Some(0), Some(100_000)] {
             let org = Org::new();
@@ -196,7 +196,7 @@ async fn r08_an_upload_beyond_the_limit_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn r09_a_stream_whose_source_stalls_is_got_back_from_the_transport() {
+async fn r09_a_stalled_stream_is_taken_back_from_the_transport() {
     for protocol in [Protocol::Http1, Protocol::H2] {
         let org = Org::new();
         let _served = org.serve().await.unwrap();

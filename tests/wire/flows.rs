@@ -57,7 +57,7 @@ async fn r03_a_rotated_refresh_token_is_never_lost_or_used_twice() {
 }
 
 #[tokio::test]
-async fn refusals_are_told_with_host_grant_code_and_advice() {
+async fn a_refusal_names_host_grant_code_and_remedy() {
     let org = Org::new();
     let _served = org.serve().await.unwrap();
     let grant = org.authorize();
@@ -159,7 +159,7 @@ async fn refusals_are_told_with_host_grant_code_and_advice() {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_refused_once() {
+async fn a_wrong_secret_is_sent_once() {
     let org = Org::new();
     let _served = org.serve().await.unwrap();
     let flow = ClientCredentials::new(token_client(), app(&org).client_secret("hush"));
@@ -206,7 +206,7 @@ fn answering(
 }
 
 #[tokio::test]
-async fn answers_that_are_no_token_response_are_told_apart_and_quote_nothing() {
+async fn a_token_response_without_a_session_is_invalid_and_unquoted() {
     for body in [
         "",
         "<html>We are down for maintenance.</html>",
@@ -277,7 +277,7 @@ async fn answers_that_are_no_token_response_are_told_apart_and_quote_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_server_says_is_told_without_the_secrets_that_it_repeats() {
+async fn r17_a_server_message_is_shown_with_secrets_redacted() {
     let body = r#"{"error":"invalid_grant","error_description":"REFRESH-hush is\nno token for SECRET-hush"}"#;
     let error = answering(400, &[("retry-after", "7")], body)
         .refresh(first_login())
@@ -304,7 +304,7 @@ async fn what_a_server_says_is_told_without_the_secrets_that_it_repeats() {
 }
 
 #[tokio::test]
-async fn r17_secrets_that_are_repeated_in_another_form_are_not_told_either() {
+async fn r17_a_secret_repeated_in_another_form_is_redacted() {
     for (token, secret, echo, rest) in [
         ("5Aep861/+tok", "1955", "5Aep861%2F%2Btok", "Btok"),
         ("5Aep861", "5Aep861LONGER", "5Aep861LONGER", "LONGER"),
@@ -348,7 +348,7 @@ async fn a_redirect_of_the_token_endpoint_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_refresh_function_may_wrap_a_flow() {
+async fn a_refresh_fn_may_wrap_a_flow() {
     // To save the rotated token before anybody uses the session, for one.
     let org = Org::new();
     let _served = org.serve().await.unwrap();

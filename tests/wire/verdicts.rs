@@ -117,7 +117,7 @@ fn json_job() -> Request<AnyBody> {
 }
 
 #[tokio::test]
-async fn r22_every_api_gets_a_session_back_with_one_refresh() {
+async fn r22_every_api_recovers_with_one_refresh() {
     for protocol in [Protocol::Http1, Protocol::H2] {
         let org = Org::new();
         let _served = org.serve().await.unwrap();
@@ -151,7 +151,7 @@ async fn r22_every_api_gets_a_session_back_with_one_refresh() {
 
 /// Whether the caller says how long the envelope is, or the transport finds out.
 #[tokio::test]
-async fn r22_an_envelope_is_as_long_as_is_said_at_every_attempt() {
+async fn r22_an_envelope_has_the_right_length_at_every_attempt() {
     for protocol in [Protocol::Http1, Protocol::H2] {
         let org = Org::new();
         let _served = org.serve().await.unwrap();
