@@ -1,12 +1,10 @@
 //! Bulk API 1.0, and sessions that are refused.
 
-use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
-use tower::ServiceExt;
 use tower_salesforce_auth::emulator::{Fault, Org};
 
-use super::{bytes_of, get_limits};
+use crate::support::{get_limits, text_answer};
 
 const XML: &str = "application/xml; charset=UTF-8";
 const JSON: &str = "application/json";
@@ -17,14 +15,7 @@ async fn create(org: &Org, session: &str, form: &str, job: &str) -> (StatusCode,
     let request = Request::post("/services/async/64.0/job")
         .header("x-sfdc-session", session)
         .header("content-type", form);
-    send(org, request.body(Full::from(job.to_owned())).unwrap()).await
-}
-
-async fn send(org: &Org, request: Request<Full<Bytes>>) -> (StatusCode, String) {
-    let response = org.clone().oneshot(request).await.unwrap();
-    let status = response.status();
-    let body = bytes_of(response).await;
-    (status, String::from_utf8(body.to_vec()).unwrap())
+    text_answer(org, request.body(Full::from(job.to_owned())).unwrap()).await
 }
 
 #[tokio::test]
@@ -50,7 +41,7 @@ async fn a_bulk_job_is_created_in_the_format_of_the_request() {
         .method(Method::GET)
         .uri("/services/async/64.0/job/750")
         .header("x-sfdc-session", grant.access_token());
-    let (status, error) = send(&org, elsewhere.body(Full::default()).unwrap()).await;
+    let (status, error) = text_answer(&org, elsewhere.body(Full::default()).unwrap()).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(error.contains("<exceptionCode>InvalidUrl</exceptionCode>"));
 }
@@ -76,7 +67,7 @@ async fn an_expired_session_meets_the_400_of_bulk() {
     let good = org.authorize();
     let request = Request::post("/services/async/64.0/job")
         .header("authorization", format!("Bearer {}", good.access_token()));
-    let (status, _) = send(&org, request.body(Full::default()).unwrap()).await;
+    let (status, _) = text_answer(&org, request.body(Full::default()).unwrap()).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert_eq!(org.counters().data_rejected, 3);
 
@@ -102,12 +93,12 @@ async fn a_refused_session_is_refused_by_every_api_until_reset() {
             .body(Full::default())
             .unwrap()
     };
-    let (status, body) = send(&org, rest("application/json")).await;
+    let (status, body) = text_answer(&org, rest("application/json")).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     let error: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(error[0]["message"], message);
     assert_eq!(error[0]["errorCode"], "INVALID_SESSION_ID");
-    let (_, body) = send(&org, rest("application/xml")).await;
+    let (_, body) = text_answer(&org, rest("application/xml")).await;
     assert!(body.contains("use with the API &quot;&lt;&amp;&quot;</message>"));
 
     let envelope = format!(
@@ -116,7 +107,7 @@ async fn a_refused_session_is_refused_by_every_api_until_reset() {
         grant.access_token()
     );
     let soap = Request::post("/services/Soap/u/64.0").header("soapaction", "\"\"");
-    let (status, body) = send(&org, soap.body(Full::from(envelope)).unwrap()).await;
+    let (status, body) = text_answer(&org, soap.body(Full::from(envelope)).unwrap()).await;
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
     assert!(body.contains("<faultcode>sf:INVALID_SESSION_ID</faultcode>"));
     assert!(body.contains("use with the API"), "{body}");
@@ -140,7 +131,7 @@ async fn apex_rest_checks_the_session_first() {
     ] {
         let request = Request::get("/services/apexrest/mine")
             .header("authorization", format!("Bearer {token}"));
-        let (status, _) = send(&org, request.body(Full::default()).unwrap()).await;
+        let (status, _) = text_answer(&org, request.body(Full::default()).unwrap()).await;
         assert_eq!(status, expected);
     }
 }

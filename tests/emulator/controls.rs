@@ -1,7 +1,4 @@
-//! The controls of an emulated org, and where it can be served.
-
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+//! The controls of an emulated org.
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -9,7 +6,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tower_salesforce_auth::emulator::Org;
 
-use super::{bytes_of, encode, get_limits};
+use crate::support::{encode, get_limits, text_answer};
 
 // === controls ===
 
@@ -179,34 +176,6 @@ async fn a_control_says_what_is_wrong_with_its_parameters() {
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
 }
 
-// === where an org is served ===
-
-#[tokio::test]
-async fn an_org_is_served_on_a_chosen_port() {
-    let org = Org::new();
-    let served = org.serve_on((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    assert_eq!(org.login_url(), served.url());
-    let port: u16 = served.url().rsplit(':').next().unwrap().parse().unwrap();
-
-    let error = Org::new().serve_on((Ipv4Addr::LOCALHOST, port)).await;
-    assert_eq!(error.unwrap_err().kind(), io::ErrorKind::AddrInUse);
-    served.shutdown().await;
-    let again = Org::new().serve_on((Ipv4Addr::LOCALHOST, port)).await;
-    assert_eq!(again.unwrap().url(), org.login_url());
-}
-
-#[tokio::test]
-async fn an_org_is_served_on_loopback_only() {
-    for address in [
-        (Ipv4Addr::UNSPECIFIED, 0).into(),
-        (Ipv4Addr::new(192, 0, 2, 1), 0).into(),
-        std::net::SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    ] {
-        let error = Org::new().serve_on(address).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{address}");
-    }
-}
-
 // === support ===
 
 fn controlled_org() -> Org {
@@ -235,10 +204,6 @@ async fn post(org: &Org, lever: &str, parameters: &str) -> (StatusCode, Value) {
 }
 
 async fn send(org: &Org, request: Request<Full<Bytes>>) -> (StatusCode, Value) {
-    let response = super::send(org, request).await;
-    let status = response.status();
-    (
-        status,
-        serde_json::from_slice(&bytes_of(response).await).unwrap(),
-    )
+    let (status, text) = text_answer(org, request).await;
+    (status, serde_json::from_str(&text).unwrap())
 }

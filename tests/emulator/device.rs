@@ -4,8 +4,10 @@ use http::{Request, StatusCode};
 use serde_json::Value;
 use tower_salesforce_auth::emulator::Org;
 
-use super::{assert_refused, bytes_of, empty, encode, get_limits, grant, json_of};
-use super::{post_form, refresh, send, set_time, token_request};
+use crate::support::{
+    Answer, assert_refused, bytes_of, empty, encode, get_limits, grant, json_of, post_form,
+    refresh, send, set_time, token_request,
+};
 
 #[tokio::test]
 async fn a_device_gets_its_tokens_once_the_user_approves() {
@@ -108,7 +110,7 @@ async fn begin(org: &Org) -> Value {
     json_of(send(org, token_request(form)).await).await
 }
 
-async fn poll(org: &Org, codes: &Value) -> super::Answer {
+async fn poll(org: &Org, codes: &Value) -> Answer {
     let device_code = codes["device_code"].as_str().unwrap();
     grant(org, &[("grant_type", "device"), ("code", device_code)]).await
 }

@@ -7,8 +7,10 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use tower_salesforce_auth::emulator::Org;
 
-use super::{assert_refused, encode, fields, get_limits, grant, json_of, refresh, send};
-use super::{set_time, token_request};
+use crate::support::{
+    Answer, assert_refused, encode, fields, get_limits, grant, json_of, refresh, send, set_time,
+    token_request,
+};
 
 const NOW: u64 = 1_750_000_000;
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -437,7 +439,7 @@ fn secret(org: &Org) -> String {
     format!("{}{}", org.password(), org.security_token())
 }
 
-async fn log_in(org: &Org, username: &str, password: &str) -> super::Answer {
+async fn log_in(org: &Org, username: &str, password: &str) -> Answer {
     let form = [
         ("grant_type", "password"),
         ("username", username),
@@ -460,13 +462,13 @@ fn sign(org: &Org, claims: &Value) -> String {
     jsonwebtoken::encode(&Header::new(Algorithm::RS256), claims, &key).unwrap()
 }
 
-async fn bear(org: &Org, assertion: &str) -> super::Answer {
+async fn bear(org: &Org, assertion: &str) -> Answer {
     // Neither the client id nor the secret is sent.
     let form = encode(&[("grant_type", JWT_BEARER), ("assertion", assertion)]);
     send(org, token_request(form)).await
 }
 
-async fn ask_with_assertion(org: &Org, claims: &Value) -> super::Answer {
+async fn ask_with_assertion(org: &Org, claims: &Value) -> Answer {
     let form = encode(&[
         ("grant_type", "client_credentials"),
         ("client_id", org.client_id()),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use tower_salesforce_auth::emulator::{Fault, Grant, Org};
 
-use super::bytes_of;
+use crate::support::bytes_of;
 
 const JOBS: &str = "/services/data/v66.0/jobs/ingest";
 

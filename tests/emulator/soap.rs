@@ -7,7 +7,7 @@ use tokio_test::{assert_pending, assert_ready, task};
 use tower::ServiceExt;
 use tower_salesforce_auth::emulator::{Fault, Org};
 
-use super::{bytes_of, get_limits};
+use crate::support::{get_limits, text_answer};
 
 const PARTNER: &str = "/services/Soap/u/64.0";
 const ENTERPRISE: &str = "/services/Soap/c/64.0";
@@ -266,13 +266,13 @@ async fn a_call_without_post_or_soap_action_is_refused() {
     let org = Org::new();
     let mut get = request(PARTNER, "");
     *get.method_mut() = Method::GET;
-    let (status, body) = answer(&org, get).await;
+    let (status, body) = text_answer(&org, get).await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(body, "Only POST allowed");
 
     let mut without_action = request(PARTNER, &login(&org));
     without_action.headers_mut().remove("soapaction");
-    let (status, xml) = answer(&org, without_action).await;
+    let (status, xml) = text_answer(&org, without_action).await;
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
     let string = "SOAPAction HTTP header missing";
     assert_eq!(element(&xml, "faultstring"), string);
@@ -368,14 +368,7 @@ fn request(path: &str, envelope: &str) -> Request<Full<Bytes>> {
 }
 
 async fn send(org: &Org, path: &str, envelope: &str) -> (StatusCode, String) {
-    answer(org, request(path, envelope)).await
-}
-
-async fn answer(org: &Org, request: Request<Full<Bytes>>) -> (StatusCode, String) {
-    let response = super::send(org, request).await;
-    let status = response.status();
-    let body = bytes_of(response).await;
-    (status, String::from_utf8(body.to_vec()).unwrap())
+    text_answer(org, request(path, envelope)).await
 }
 
 #[track_caller]

@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use tower_salesforce_auth::emulator::{Fault, Org};
 
-use super::{assert_refused, bearer, bytes_of, empty, encode, form, get_limits, grant};
-use super::{json_of, post_form, refresh, send, set_time};
+use crate::support::{
+    Answer, LIMITS, assert_refused, bearer, bytes_of, empty, encode, form, get_limits, grant,
+    json_of, post_form, refresh, send, set_time,
+};
 
 const REVOKE: &str = "/services/oauth2/revoke";
 const NOW: u64 = 1_750_000_000;
@@ -203,7 +205,7 @@ async fn a_jwt_access_token_expires_when_it_says() {
 async fn a_jwt_of_another_issuer_is_rejected() {
     let org = Org::new();
     let unsigned = bearer("eyJhbGciOiJub25lIn0.e30.");
-    let request = Request::get(super::LIMITS).header(AUTHORIZATION, unsigned);
+    let request = Request::get(LIMITS).header(AUTHORIZATION, unsigned);
     let response = send(&org, request.body(empty()).unwrap()).await;
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(response.headers()["www-authenticate"], "Token");
@@ -264,7 +266,7 @@ async fn userinfo_and_identity_refuse_a_bad_token_with_403() {
 
 const USERINFO: &str = "/services/oauth2/userinfo";
 
-async fn revoke(org: &Org, token: &str) -> super::Answer {
+async fn revoke(org: &Org, token: &str) -> Answer {
     send(org, post_form(REVOKE, encode(&[("token", token)]))).await
 }
 
@@ -275,7 +277,7 @@ async fn introspect(org: &Org, token: &str) -> Value {
     json_of(response).await
 }
 
-async fn ask(org: &Org, uri: &str, token: Option<&str>) -> super::Answer {
+async fn ask(org: &Org, uri: &str, token: Option<&str>) -> Answer {
     let mut request = Request::get(uri);
     if let Some(token) = token {
         request = request.header(AUTHORIZATION, bearer(token));

@@ -9,8 +9,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::Value;
 use tower_salesforce_auth::emulator::Org;
 
-use super::{assert_refused, bytes_of, empty, encode, get_limits, grant, json_of};
-use super::{post_form, refresh, send, set_time};
+use crate::support::{
+    Answer, assert_refused, bytes_of, empty, encode, get_limits, grant, json_of, post_form,
+    refresh, send, set_time,
+};
 
 const CALLBACK: &str = "https://app.example.com/callback";
 const AUTHORIZE: &str = "/services/oauth2/authorize";
@@ -330,7 +332,7 @@ fn code(org: &Org, more: &[(&str, &str)]) -> String {
     query(&redirect).remove("code").unwrap()
 }
 
-async fn exchange(org: &Org, code: &str, more: &[(&str, &str)]) -> super::Answer {
+async fn exchange(org: &Org, code: &str, more: &[(&str, &str)]) -> Answer {
     let mut form = vec![
         ("grant_type", "authorization_code"),
         ("code", code),
@@ -365,18 +367,18 @@ fn inputs(page: &str) -> HashMap<String, String> {
         .collect()
 }
 
-async fn get(org: &Org, url: &str) -> super::Answer {
+async fn get(org: &Org, url: &str) -> Answer {
     send(org, Request::get(url).body(empty()).unwrap()).await
 }
 
-async fn post(org: &Org, form: &HashMap<String, String>) -> super::Answer {
+async fn post(org: &Org, form: &HashMap<String, String>) -> Answer {
     let form = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(form)
         .finish();
     send(org, post_form(AUTHORIZE, form)).await
 }
 
-async fn text(response: super::Answer) -> String {
+async fn text(response: Answer) -> String {
     String::from_utf8(bytes_of(response).await.to_vec()).unwrap()
 }
 

@@ -1,0 +1,3 @@
+//! A REST call of the org.
+
+pub(crate) const LIMITS: &str = "/services/data/v66.0/limits";
