@@ -12,7 +12,7 @@ use tower_salesforce_auth::{
     oauth::{App, ClientAuthentication, PrivateKey},
 };
 
-use crate::support::{first_login, get_limits, logged, public_app};
+use crate::support::{first_login, form_of, get_limits, public_app, recorded};
 
 /// A key of this test's own, of 2048 bits.
 const NOW: u64 = 1_750_000_000;
@@ -38,10 +38,10 @@ async fn r30_clock_a_jwt_expires_after_120_s_by_the_given_clock() {
     org.set_clock(now);
     for pem in [org.jwt_private_key(), org.jwt_private_key_pkcs1()] {
         let key = PrivateKey::from_pem(pem).unwrap();
-        let (client, log) = logged(org.clone());
+        let (client, requests) = recorded(org.clone());
         let flow = JwtBearer::new(client, public_app(&org), org.username(), key).clock(now);
         flow.refresh(first_login()).await.unwrap();
-        let form = log.form();
+        let form = form_of(&requests.take());
         let names: Vec<_> = form.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["grant_type", "assertion"], "and nothing else");
         assert_eq!(form[0].1, "urn:ietf:params:oauth:grant-type:jwt-bearer");
@@ -125,18 +125,18 @@ async fn a_jwt_audience_follows_the_login_host_unless_set() {
             "https://notmy.salesforce.com.example.com",
         ),
     ] {
-        let (client, log) = logged(org.clone());
+        let (client, requests) = recorded(org.clone());
         let app = App::new(login_url.parse().unwrap(), org.client_id());
         let flow = JwtBearer::new(client, app, org.username(), key.clone());
         let _ = flow.refresh(first_login()).await;
         assert_eq!(
-            verified(&org, &log.form()[1].1)["aud"],
+            verified(&org, &form_of(&requests.take())[1].1)["aud"],
             audience,
             "{login_url}"
         );
 
         // The two are set apart from each other.
-        let (client, log) = logged(org.clone());
+        let (client, requests) = recorded(org.clone());
         let endpoint = "https://gateway.example.com/token";
         let app = App::new(
             LoginUrl::production()
@@ -146,7 +146,7 @@ async fn a_jwt_audience_follows_the_login_host_unless_set() {
         );
         let flow = JwtBearer::new(client, app, org.username(), key.clone()).audience(audience);
         let _ = flow.refresh(first_login()).await;
-        let [request] = log.take().try_into().unwrap();
+        let [request] = requests.take().try_into().unwrap();
         assert_eq!(request.uri(), endpoint);
         let form: Vec<_> = form_urlencoded::parse(request.body())
             .into_owned()
@@ -177,13 +177,13 @@ async fn an_app_authenticates_with_a_signed_client_assertion() {
     org.set_clock(now);
     let key = PrivateKey::from_pem(org.jwt_private_key()).unwrap();
     let authentication = ClientAuthentication::private_key_jwt(key).clock(now);
-    let (client, log) = logged(org.clone());
+    let (client, requests) = recorded(org.clone());
     let app = public_app(&org).client_authentication(authentication);
     ClientCredentials::new(client, app)
         .refresh(first_login())
         .await
         .unwrap();
-    let form = log.form();
+    let form = form_of(&requests.take());
     let value = |wanted: &str| &form.iter().find(|(name, _)| name == wanted).unwrap().1;
     assert_eq!(value("client_id"), org.client_id());
     assert_eq!(

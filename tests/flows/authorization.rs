@@ -9,7 +9,7 @@ use tower_salesforce_auth::{
     oauth::{App, AuthorizationUrl, Callback, PageDisplay, PendingAuthorization, Pkce, Prompt},
 };
 
-use crate::support::{app, logged, public_app};
+use crate::support::{app, form_of, public_app, recorded};
 
 const CALLBACK: &str = "https://app.example.com/callback";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
@@ -245,7 +245,7 @@ fn a_callback_without_the_pending_state_is_refused() {
 async fn a_code_is_exchanged_for_a_session_with_identity() {
     let org = Org::new();
     org.require_pkce(true);
-    let (client, log) = logged(org.clone());
+    let (client, requests) = recorded(org.clone());
     let flow =
         AuthorizationCode::new(client, app(&org), org.redirect_uri()).scope("api refresh_token");
     let request = flow.authorization_url().build().unwrap();
@@ -254,7 +254,7 @@ async fn a_code_is_exchanged_for_a_session_with_identity() {
     assert_eq!(session.organization_id(), Some("00Dxx0000001gEFEAY"));
     assert_eq!(session.user_id(), Some("005xx000001SwiUAAS"));
     assert!(session.refresh_token().is_some());
-    let form: HashMap<_, _> = log.form().into_iter().collect();
+    let form: HashMap<_, _> = form_of(&requests.take()).into_iter().collect();
     assert_eq!(
         form["code_verifier"],
         request.pending().code_verifier().expose()

@@ -11,22 +11,17 @@ use tower_salesforce_auth::{
     oauth::{self, App, PrivateKey},
 };
 
-use crate::support::{answering, app, first_login, logged, public_app};
+use crate::support::{answering, app, first_login, granted, public_app, recorded};
+
+fn session_of(org: &Org) -> Session {
+    granted(org).with_identity_url(format!(
+        "{}/id/00Dxx0000001gEFEAY/005xx000001SwiUAAS",
+        org.login_url()
+    ))
+}
 
 fn production() -> LoginUrl {
     LoginUrl::production()
-}
-
-fn session_of(org: &Org) -> Session {
-    let grant = org.authorize();
-    Session::new(grant.access_token(), grant.instance_url())
-        .unwrap()
-        .with_refresh_token(grant.refresh_token())
-        .with_login_url(org.login_url().parse().unwrap())
-        .with_identity_url(format!(
-            "{}/id/00Dxx0000001gEFEAY/005xx000001SwiUAAS",
-            org.login_url()
-        ))
 }
 
 #[tokio::test]
@@ -136,11 +131,11 @@ async fn r30_logout_revocation_posts_the_token_in_its_body() {
     let org = Org::new();
     let session = session_of(&org);
     let login_url: LoginUrl = org.login_url().parse().unwrap();
-    let (client, log) = logged(org.clone());
+    let (client, requests) = recorded(org.clone());
     oauth::revoke(client.clone(), &login_url, session.access_token())
         .await
         .unwrap();
-    let [request] = log.take().try_into().unwrap();
+    let [request] = requests.take().try_into().unwrap();
     assert_eq!(request.method(), Method::POST);
     assert_eq!(request.uri().query(), None);
     let form: Vec<_> = form_urlencoded::parse(request.body())
@@ -164,9 +159,12 @@ async fn r30_logout_revocation_posts_the_token_in_its_body() {
     let elsewhere = login_url
         .with_revocation_endpoint("https://gateway.example.com/revoke")
         .unwrap();
-    log.take();
+    requests.take();
     let _ = oauth::revoke(client, &elsewhere, refresh_token).await;
-    assert_eq!(log.take()[0].uri(), "https://gateway.example.com/revoke");
+    assert_eq!(
+        requests.take()[0].uri(),
+        "https://gateway.example.com/revoke"
+    );
 }
 
 #[tokio::test]
@@ -244,7 +242,7 @@ async fn an_introspection_says_whether_a_token_is_active() {
 async fn identity_and_userinfo_name_the_same_user() {
     let org = Org::new();
     let session = session_of(&org);
-    let (client, log) = logged(org.clone());
+    let (client, requests) = recorded(org.clone());
     let identity = oauth::identity(client.clone(), &session).await.unwrap();
     assert_eq!(identity.organization_id, "00Dxx0000001gEFEAY");
     assert_eq!(identity.user_id, "005xx000001SwiUAAS");
@@ -253,7 +251,7 @@ async fn identity_and_userinfo_name_the_same_user() {
     let userinfo = oauth::userinfo(client.clone(), &session).await.unwrap();
     assert_eq!(userinfo.organization_id, identity.organization_id);
     assert_eq!(userinfo.preferred_username, identity.username);
-    for request in log.take() {
+    for request in requests.take() {
         assert!(request.headers()[AUTHORIZATION].is_sensitive());
     }
 
@@ -275,11 +273,11 @@ async fn identity_and_userinfo_name_the_same_user() {
 #[tokio::test]
 async fn r16_a_foreign_identity_url_is_asked_at_the_instance() {
     let org = Org::new();
-    let (client, log) = logged(org.clone());
+    let (client, requests) = recorded(org.clone());
     let session = session_of(&org)
         .with_identity_url("https://evil.example.com/id/00Dxx0000001gEFEAY/005xx000001SwiUAAS");
     oauth::identity(client, &session).await.unwrap();
-    let requests = log.take();
+    let requests = requests.take();
     assert_eq!(
         requests[0].uri().host(),
         Some(session.instance_url().host())

@@ -21,21 +21,12 @@ use tower_salesforce_auth::{
     oauth::{self, App, Callback, PendingAuthorization},
 };
 
-use crate::support::{answering, app, first_login, get_limits, logged};
+use crate::support::{answering, app, first_login, get_limits, granted, recorded};
 
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
 fn production() -> App {
     App::new(LoginUrl::production(), "3MVG9")
-}
-
-/// A session of the org that came with a refresh token.
-fn granted(org: &Org) -> Session {
-    let grant = org.authorize();
-    Session::new(grant.access_token(), grant.instance_url())
-        .unwrap()
-        .with_refresh_token(grant.refresh_token())
-        .with_login_url(org.login_url().parse().unwrap())
 }
 
 async fn is_good(org: &Org, session: &Session) -> bool {
@@ -444,7 +435,7 @@ async fn r14_extreme_server_numbers_do_not_break_the_device_flow() {
         r#","interval":1,"expires_in":600"#,
     ] {
         let code = begin(numbers).await;
-        let (client, log) = logged(answering(
+        let (client, requests) = recorded(answering(
             503,
             &[("retry-after", "18446744073709551615")],
             "",
@@ -454,7 +445,7 @@ async fn r14_extreme_server_numbers_do_not_break_the_device_flow() {
             .await
             .unwrap_err();
         assert_eq!(error.kind(), RefreshErrorKind::TimedOut);
-        assert!(log.take().len() <= 1);
+        assert!(requests.take().len() <= 1);
     }
 }
 

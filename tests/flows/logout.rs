@@ -10,18 +10,7 @@ use tower_salesforce_auth::{
     flow::{ClientCredentials, RefreshToken, SoapLogin},
 };
 
-use crate::support::{app, get_limits, logged};
-
-/// A layer with a session that came with a refresh token.
-fn layer(org: &Org) -> SalesforceAuthLayer {
-    let grant = org.authorize();
-    let session = Session::new(grant.access_token(), grant.instance_url())
-        .unwrap()
-        .with_refresh_token(grant.refresh_token())
-        .with_login_url(org.login_url().parse().unwrap());
-    let flow = RefreshToken::new(org.clone(), app(org), grant.refresh_token());
-    SalesforceAuthLayer::new(flow).session(session)
-}
+use crate::support::{app, get_limits, layer, recorded};
 
 async fn is_good(org: &Org, session: &Session) -> bool {
     let layer = SalesforceAuthLayer::with_session(session.clone());
@@ -120,7 +109,7 @@ async fn r30_logout_of_a_soap_session_is_a_soap_call() {
     let layer = SalesforceAuthLayer::new(flow);
     get_limits(&layer, &org).await.unwrap();
     let session = (*layer.handle().current().unwrap()).clone();
-    let (client, log) = logged(org.clone());
+    let (client, requests) = recorded(org.clone());
     layer.handle().logout(client.clone()).await.unwrap();
     assert_logged_out(&layer, &org).await;
     assert!(!is_good(&org, &session).await);
@@ -128,7 +117,7 @@ async fn r30_logout_of_a_soap_session_is_a_soap_call() {
         (org.counters().soap_logouts, org.counters().revoke_requests),
         (1, 0)
     );
-    let [request] = log.take().try_into().unwrap();
+    let [request] = requests.take().try_into().unwrap();
     assert_eq!(request.uri().path(), "/services/Soap/u/64.0");
 
     // One that has ended already has ended.

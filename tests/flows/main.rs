@@ -11,6 +11,4 @@ mod secrets;
 mod settings;
 mod soap;
 mod support;
-#[path = "../support/traced.rs"]
-mod traced;
 mod tracing;

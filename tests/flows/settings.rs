@@ -14,14 +14,7 @@ use tower_salesforce_auth::{
     SalesforceAuthLayer, Session, emulator::Org, flow::RefreshToken,
 };
 
-use crate::support::{app, get_limits};
-
-fn layer(org: &Org) -> SalesforceAuthLayer {
-    let grant = org.authorize();
-    let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
-    let flow = RefreshToken::new(org.clone(), app(org), grant.refresh_token());
-    SalesforceAuthLayer::new(flow).session(session)
-}
+use crate::support::{app, get_limits, layer};
 
 #[tokio::test]
 async fn the_authorization_scheme_is_bearer_unless_set() {

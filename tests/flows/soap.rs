@@ -9,7 +9,7 @@ use tower_salesforce_auth::{
     flow::SoapLogin,
 };
 
-use crate::support::{answering, first_login, logged};
+use crate::support::{answering, first_login, recorded};
 
 const NASTY: &str = "p<a>&\"s's]]>&amp;wörd";
 
@@ -26,7 +26,7 @@ fn login<C: tower_salesforce_auth::flow::HttpClient>(client: C) -> SoapLogin<C> 
 #[tokio::test]
 async fn a_soap_login_returns_user_instance_and_lifetime() {
     let org = Org::new();
-    let (client, log) = logged(org.clone());
+    let (client, requests) = recorded(org.clone());
     let login_url: LoginUrl = org.login_url().parse().unwrap();
     let flow = SoapLogin::new(client, login_url, org.username(), org.password())
         .security_token(org.security_token())
@@ -38,7 +38,7 @@ async fn a_soap_login_returns_user_instance_and_lifetime() {
     assert_eq!(session.user_id(), Some("005xx000001SwiUAAS"));
     assert_eq!(session.organization_id(), Some("00Dxx0000001gEFEAY"));
     assert_eq!(session.lifetime(), Some(Duration::from_secs(7200)));
-    let [request] = log.take().try_into().unwrap();
+    let [request] = requests.take().try_into().unwrap();
     assert_eq!(request.uri().path(), "/services/Soap/u/64.0");
     assert_eq!(request.headers()["soapaction"], "\"\"");
     assert_eq!(request.headers()["content-type"], "text/xml; charset=UTF-8");
@@ -54,22 +54,22 @@ async fn a_soap_login_returns_user_instance_and_lifetime() {
 
 #[tokio::test]
 async fn a_soap_login_keeps_the_api_version_and_site_path() {
-    let (client, log) = logged(answering(500, &[], ""));
+    let (client, requests) = recorded(answering(500, &[], ""));
     let site: LoginUrl = "https://MyDomainName.my.site.com/partners/"
         .parse()
         .unwrap();
     let flow = SoapLogin::new(client, site, "user@example.com", "password").api_version(58);
     let _ = flow.refresh(first_login()).await;
     let uri = "https://mydomainname.my.site.com/partners/services/Soap/u/58.0";
-    assert_eq!(log.take()[0].uri(), uri);
+    assert_eq!(requests.take()[0].uri(), uri);
 }
 
 #[tokio::test]
 async fn a_soap_password_is_escaped_or_refused() {
-    let (client, log) = logged(answering(500, &[], ""));
+    let (client, requests) = recorded(answering(500, &[], ""));
     let flow = SoapLogin::new(client, LoginUrl::production(), "<user>", NASTY);
     let _ = flow.refresh(first_login()).await;
-    let [request] = log.take().try_into().unwrap();
+    let [request] = requests.take().try_into().unwrap();
     let mut reader = quick_xml::Reader::from_reader(&**request.body());
     let mut texts = String::new();
     let mut buffer = Vec::new();
@@ -89,11 +89,11 @@ async fn a_soap_password_is_escaped_or_refused() {
     assert!(texts.ends_with(&format!("<user>{NASTY}")), "{texts}");
 
     for control in ["pass\nword", "pass\0word", "password\r"] {
-        let (client, log) = logged(answering(500, &[], ""));
+        let (client, requests) = recorded(answering(500, &[], ""));
         let flow = SoapLogin::new(client, LoginUrl::production(), "user@example.com", control);
         let error = flow.refresh(first_login()).await.unwrap_err();
         assert_eq!(error.kind(), RefreshErrorKind::Configuration);
-        assert!(log.take().is_empty(), "nothing was sent");
+        assert!(requests.take().is_empty(), "nothing was sent");
     }
 }
 

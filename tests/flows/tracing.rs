@@ -10,14 +10,12 @@ use tower_http::trace::{DefaultMakeSpan, DefaultOnRequest, DefaultOnResponse, Tr
 use tower_salesforce_auth::{
     Observer, RefreshError, RefreshFailed, SalesforceAuthLayer, Session,
     emulator::{Fault, Org},
-    flow::RefreshToken,
 };
 use tracing::{Instrument, Level, info_span};
 
 use crate::{
     logins::{layers, saml},
-    support::{LIMITS, app, get_limits},
-    traced::Traced,
+    support::{LIMITS, Traced, app, get_limits, layer},
 };
 
 /// The one line that has this in it, which is an event of ours.
@@ -29,16 +27,6 @@ fn line(traced: &Traced, event: &str) -> String {
         .unwrap_or_else(|| panic!("no {event} in {text}"));
     assert!(lines.next().is_none(), "several {event} in {text}");
     line.to_owned()
-}
-
-/// A layer with a session that came with a refresh token.
-fn layer(org: &Org) -> SalesforceAuthLayer {
-    let grant = org.authorize();
-    let session = Session::new(grant.access_token(), grant.instance_url())
-        .unwrap()
-        .with_refresh_token(grant.refresh_token());
-    let flow = RefreshToken::new(org.clone(), app(org), grant.refresh_token());
-    SalesforceAuthLayer::new(flow).session(session)
 }
 
 #[tokio::test(start_paused = true)]

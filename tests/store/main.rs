@@ -9,5 +9,3 @@ mod processes;
 mod scripted;
 mod secrets;
 mod support;
-#[path = "../support/traced.rs"]
-mod traced;

@@ -4,15 +4,10 @@ use std::io::Write;
 
 use crate::{
     scripted::{Fate, Scripted},
-    support::{KEY, LIMITS, app, save, session},
-    traced::Traced,
+    support::{KEY, Traced, app, limits, save, session},
 };
-use bytes::Bytes;
-use http::Request;
-use http_body_util::Full;
-use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
-    BoxError, Observer, SalesforceAuthLayer, SessionAdopted, StoreFailed, StoreOperation,
+    Observer, SalesforceAuthLayer, SessionAdopted, StoreFailed, StoreOperation,
     emulator::Org,
     flow::RefreshToken,
     store::{EncryptionKey, FileStore, MemoryStore, Record, SessionStore, StoreErrorKind},
@@ -41,12 +36,6 @@ impl Observer for Shown {
             std::error::Error::source(&event.error)
         ));
     }
-}
-
-async fn limits(layer: &SalesforceAuthLayer, org: &Org) -> Result<(), BoxError> {
-    let uri = format!("{}{LIMITS}", org.instance_url());
-    let request = Request::get(uri).body(Full::<Bytes>::default())?;
-    layer.layer(org.clone()).oneshot(request).await.map(drop)
 }
 
 #[tokio::test(start_paused = true)]

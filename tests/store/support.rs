@@ -1,14 +1,11 @@
-//! An org, clients of it, and programs that share a store of its sessions.
+//! What the tests of the stores share: an org, clients of it, and programs that share a store of its sessions.
 
 use std::{path::Path, process::Stdio};
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
@@ -24,22 +21,21 @@ use tower_salesforce_auth::{
     store::{Record, SessionStore},
 };
 
-pub(crate) const LIMITS: &str = "/services/data/v66.0/limits";
+#[path = "../support/app.rs"]
+mod app;
+#[path = "../support/call.rs"]
+mod call;
+#[path = "../support/rest.rs"]
+mod rest;
+#[path = "../support/socket.rs"]
+mod socket;
+#[path = "../support/traced.rs"]
+mod traced;
+
+pub(crate) use self::{app::app, rest::LIMITS, socket::client, traced::Traced};
 
 /// The key that all sessions are stored under.
 pub(crate) const KEY: &str = "example";
-
-pub(crate) fn client<B>() -> Client<HttpConnector, B>
-where
-    B: http_body::Body + Send,
-    B::Data: Send,
-{
-    Client::builder(TokioExecutor::new()).build_http()
-}
-
-pub(crate) fn app(org: &Org) -> App {
-    App::new(org.login_url().parse().unwrap(), org.client_id()).client_secret(org.client_secret())
-}
 
 /// The session of a user's consent.
 pub(crate) fn session(grant: &Grant) -> Session {
@@ -74,9 +70,8 @@ pub(crate) fn layer(org: &Org, store: impl SessionStore) -> SalesforceAuthLayer 
 
 /// Asks the org for something that needs a session.
 pub(crate) async fn limits(layer: &SalesforceAuthLayer, org: &Org) -> Result<StatusCode, BoxError> {
-    let uri = format!("{}{LIMITS}", org.instance_url());
-    let request = Request::get(uri).body(Full::<Bytes>::default())?;
-    Ok(layer.layer(org.clone()).oneshot(request).await?.status())
+    let (status, _) = call::get_limits(layer, org).await?;
+    Ok(status)
 }
 
 /// Sends a request, and returns when the refresh that it causes has reached the org.

@@ -13,24 +13,32 @@ use tower_salesforce_auth::{
     BoxError, ReplayBody, SalesforceAuth, SalesforceAuthLayer, Session,
     emulator::{Grant, Org},
     flow::RefreshToken,
-    oauth::App,
+};
+
+#[path = "../support/app.rs"]
+mod app;
+#[path = "../support/echo.rs"]
+mod echo;
+#[path = "../support/rest.rs"]
+mod rest;
+#[path = "../support/socket.rs"]
+mod socket;
+
+pub(crate) use self::{
+    app::app,
+    echo::{ECHO, echoed},
+    rest::LIMITS,
+    socket::client as token_client,
 };
 
 pub(crate) type AnyBody = UnsyncBoxBody<Bytes, std::io::Error>;
 pub(crate) type TokenClient = Client<HttpConnector, Full<Bytes>>;
 pub(crate) type ApiClient = SalesforceAuth<Client<HttpConnector, ReplayBody<AnyBody>>>;
 
-pub(crate) const ECHO: &str = "/services/data/v66.0/echo";
-pub(crate) const LIMITS: &str = "/services/data/v66.0/limits";
-
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Protocol {
     Http1,
     H2,
-}
-
-pub(crate) fn token_client() -> TokenClient {
-    Client::builder(TokioExecutor::new()).build_http()
 }
 
 /// A layer that renews sessions of this grant, and begins with its first.
@@ -41,11 +49,6 @@ pub(crate) fn layer(org: &Org, grant: &Grant) -> SalesforceAuthLayer {
 
 pub(crate) fn refresh_token(org: &Org, grant: &Grant) -> RefreshToken<TokenClient> {
     RefreshToken::new(token_client(), app(org), grant.refresh_token())
-}
-
-/// The org's app, as it is registered there.
-pub(crate) fn app(org: &Org) -> App {
-    App::new(org.login_url().parse().unwrap(), org.client_id()).client_secret(org.client_secret())
 }
 
 /// Wraps hyper-util's client.
@@ -82,9 +85,4 @@ where
     let (head, body) = service.clone().oneshot(request).await?.into_parts();
     let body = body.collect().await.map_err(Into::into)?.to_bytes();
     Ok((head.status, head.extensions, body))
-}
-
-/// What the echo says it received.
-pub(crate) fn echoed(body: &[u8]) -> serde_json::Value {
-    serde_json::from_slice(body).expect("an echo")
 }

@@ -1,0 +1,21 @@
+//! A call of the org, which is a service itself and so needs no socket.
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use tower::{Layer, ServiceExt};
+use tower_salesforce_auth::{AuthOutcome, BoxError, SalesforceAuthLayer, emulator::Org};
+
+use super::rest::LIMITS;
+
+/// Asks the org for something that needs a session.
+pub(crate) async fn get_limits(
+    layer: &SalesforceAuthLayer,
+    org: &Org,
+) -> Result<(StatusCode, Option<AuthOutcome>), BoxError> {
+    let uri = format!("{}{LIMITS}", org.instance_url());
+    let request = Request::get(uri).body(Full::<Bytes>::default())?;
+    let response = layer.layer(org.clone()).oneshot(request).await?;
+    let outcome = response.extensions().get::<AuthOutcome>().cloned();
+    Ok((response.status(), outcome))
+}
