@@ -1,11 +1,17 @@
 //! Sessions that outlive the process, and are shared by several.
 
+mod adopt;
 mod conformance;
+mod events;
 mod file;
-mod hardening;
 mod kill;
-mod procedure;
+mod logout;
+mod outage;
 mod processes;
+mod save;
 mod scripted;
 mod secrets;
+mod set;
+mod setup;
 mod support;
+mod walk;

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::sleep;
 use tower_salesforce_auth::{
-    Observer, RefreshFailed, RefreshStarted, Secret, SessionAdopted, StoreFailed, StoreOperation,
+    StoreOperation,
     store::{BoxFuture, MemoryStore, Record, SessionStore, StoreError, StoreErrorKind, StoreLock},
 };
 
@@ -76,6 +76,11 @@ struct Counts {
 impl Scripted {
     pub(crate) fn on(&self, operation: StoreOperation, fate: Fate) {
         *self.fates.lock().unwrap().of(operation) = fate;
+    }
+
+    /// Every such operation fails from now on.
+    pub(crate) fn fail(&self, operation: StoreOperation) {
+        self.on(operation, Fate::Fails(StoreErrorKind::Unavailable));
     }
 
     pub(crate) fn count(&self, operation: StoreOperation) -> usize {
@@ -221,49 +226,5 @@ impl StoreLock for ScriptedLock {
 impl Drop for ScriptedLock {
     fn drop(&mut self) {
         self.script.counts.held.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-// === Log ===
-
-/// What an observer was told.
-#[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<String>>>, Arc<Mutex<Option<Secret>>>);
-
-impl Log {
-    pub(crate) fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap())
-    }
-
-    /// The last refresh token that came with nothing else.
-    pub(crate) fn last_refresh_token(&self) -> Option<Secret> {
-        self.1.lock().unwrap().clone()
-    }
-
-    fn note(&self, what: String) {
-        self.0.lock().unwrap().push(what);
-    }
-}
-
-impl Observer for Log {
-    fn refresh_started(&self, _: &RefreshStarted) {
-        self.note("exchange".to_owned());
-    }
-
-    fn refresh_failed(&self, event: &RefreshFailed) {
-        self.note(format!("failed {:?}", event.error.kind()));
-    }
-
-    fn session_adopted(&self, event: &SessionAdopted) {
-        self.note(format!("adopted {:?}", event.reason));
-    }
-
-    fn refresh_token_changed(&self, refresh_token: &Secret) {
-        *self.1.lock().unwrap() = Some(refresh_token.clone());
-    }
-
-    fn store_failed(&self, event: &StoreFailed) {
-        let (operation, kind) = (event.operation, event.error.kind());
-        self.note(format!("{operation:?} {kind:?} {}", event.attempts));
     }
 }

@@ -1,0 +1,255 @@
+//! A store that is slow, down, broken or locked.
+
+use std::{
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use http::StatusCode;
+use tokio::{
+    runtime,
+    time::{Instant, advance, timeout},
+};
+use tower_salesforce_auth::{
+    ErrorKind, RefreshContext, RefreshError, RefreshErrorKind, SalesforceAuthLayer, Session,
+    SessionHandle, StoreOperation,
+    store::{MemoryStore, SessionStore, StoreErrorKind},
+};
+
+use crate::{
+    scripted::{Fate, Scripted},
+    setup::{TIMEOUT, exchanges, expired, many, one_behind, refresh_error, store_error},
+    support::{KEY, assert_no_reuse, limits, save},
+};
+
+#[tokio::test(start_paused = true)]
+async fn r07_without_the_lock_no_token_is_presented() {
+    for kind in [
+        StoreErrorKind::LockBusy,
+        StoreErrorKind::Unavailable,
+        StoreErrorKind::Stale,
+    ] {
+        let store = Scripted::default();
+        let (org, layer, log) = expired(&store).await;
+        store.on(StoreOperation::Lock, Fate::Fails(kind));
+        let started = Instant::now();
+        for answer in many(20, &layer, &org).join_all().await {
+            let error = answer.unwrap_err();
+            assert_eq!(store_error(&error).kind(), kind);
+            assert!(!refresh_error(&error).is_terminal());
+        }
+        assert!(started.elapsed() <= TIMEOUT);
+        assert_eq!(exchanges(&org), 0);
+        let told = log.take();
+        assert!(
+            told.len() > 1 && told.iter().all(|told| *told == format!("Lock {kind:?} 1")),
+            "{told:?}"
+        );
+        // And then it can be had again.
+        advance(TIMEOUT).await;
+        store.on(StoreOperation::Lock, Fate::Done);
+        assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
+        assert_eq!(exchanges(&org), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r07_a_lock_held_elsewhere_is_waited_for_until_timeout() {
+    let store = Scripted::default();
+    let (org, layer, _) = expired(&store).await;
+    let held = store.store.lock(KEY).await.unwrap();
+    let waiting = tokio::spawn({
+        let (layer, org) = (layer.clone(), org.clone());
+        async move { limits(&layer, &org).await }
+    });
+    advance(Duration::from_secs(5)).await;
+    held.unlock().await;
+    assert_eq!(waiting.await.unwrap().unwrap(), StatusCode::OK);
+    assert_eq!(exchanges(&org), 1);
+
+    // Not for longer than a refresh may take, however.
+    org.expire_sessions();
+    let held = store.store.lock(KEY).await.unwrap();
+    let started = Instant::now();
+    let error = limits(&layer, &org).await.unwrap_err();
+    assert_eq!(store_error(&error).kind(), StoreErrorKind::LockBusy);
+    assert!(started.elapsed() <= TIMEOUT);
+    assert_eq!(exchanges(&org), 1);
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_store_fails_within_the_refresh_timeout() {
+    for operation in [StoreOperation::Lock, StoreOperation::Load] {
+        let store = Scripted::default();
+        let (org, layer, log) = expired(&store).await;
+        store.on(operation, Fate::Hangs);
+        let started = Instant::now();
+        for answer in many(20, &layer, &org).join_all().await {
+            let error = answer.unwrap_err();
+            assert_eq!(store_error(&error).kind(), StoreErrorKind::Unavailable);
+        }
+        // An exchange that began now would be cut off soon.
+        assert_eq!(started.elapsed(), TIMEOUT / 2);
+        assert_eq!((exchanges(&org), store.held()), (0, 0));
+        assert_eq!(log.take(), [format!("{operation:?} Unavailable 1")]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_panic_is_a_store_failure() {
+    let store = Scripted::default();
+    let (org, layer, log) = expired(&store).await;
+    store.on(StoreOperation::Save, Fate::Panics);
+    assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
+    assert_eq!(log.take(), ["exchange", "Save Unavailable 1"]);
+    assert_eq!(store.held(), 0);
+    assert!(layer.handle().has_unsaved_refresh_token());
+    // It can be saved by hand, like any other that was not.
+    store.on(StoreOperation::Save, Fate::Done);
+    layer.handle().save().await.unwrap();
+    assert!(!layer.handle().has_unsaved_refresh_token());
+    org.expire_sessions();
+    store.on(StoreOperation::Lock, Fate::Panics);
+    let error = limits(&layer, &org).await.unwrap_err();
+    assert_eq!(refresh_error(&error).kind(), RefreshErrorKind::Panicked);
+    assert_eq!(exchanges(&org), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreadable_record_is_an_error_and_left_alone() {
+    for kind in [
+        StoreErrorKind::Corrupt,
+        StoreErrorKind::UnsupportedVersion,
+        StoreErrorKind::Undecryptable,
+    ] {
+        let store = Scripted::default();
+        let (org, layer, log) = expired(&store).await;
+        store.on(StoreOperation::Load, Fate::Fails(kind));
+        let started = Instant::now();
+        for answer in many(20, &layer, &org).join_all().await {
+            assert_eq!(store_error(&answer.unwrap_err()).kind(), kind);
+        }
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        let saves = store.count(StoreOperation::Save) + store.count(StoreOperation::Delete);
+        assert_eq!((exchanges(&org), saves, store.held()), (0, 0, 0));
+        assert_eq!(log.take(), [format!("Load {kind:?} 1")]);
+        assert!(layer.handle().save().await.is_err());
+        // Until somebody has done something about it.
+        store.on(StoreOperation::Load, Fate::Done);
+        advance(Duration::from_secs(10)).await;
+        assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adoption_cut_off_at_unlock_keeps_the_refresh_token() {
+    let (org, store, behind, _) = one_behind().await;
+    store.panic_at_unlock();
+    limits(&behind, &org).await.unwrap_err();
+    advance(Duration::from_secs(5)).await;
+    assert_eq!(limits(&behind, &org).await.unwrap(), StatusCode::OK);
+    assert_no_reuse(&org);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_token_call_begins_shortly_before_the_timeout() {
+    let store = MemoryStore::new();
+    let url = "https://example.my.salesforce.com";
+    let first = Session::new("T0", url).unwrap().with_refresh_token("R0");
+    save(&store, first).await;
+    let presented = Arc::new(Mutex::new(Vec::new()));
+    let refresh = {
+        let presented = presented.clone();
+        move |context: RefreshContext| {
+            let token = context.refresh_token().unwrap().expose().to_owned();
+            presented.lock().unwrap().push(token.clone());
+            async move {
+                tokio::time::sleep(Duration::from_secs(14)).await;
+                let session = Session::new(format!("{token}-access"), url).unwrap();
+                Ok(session.with_refresh_token(format!("{token}+")))
+            }
+        }
+    };
+    let handle = SalesforceAuthLayer::new(refresh)
+        .store(store.clone(), KEY)
+        .handle();
+    let live = handle.token().await.unwrap();
+    for held_for in [14_500, 29_300] {
+        handle.invalidate(live.generation());
+        let held = store.lock(KEY).await.unwrap();
+        let holder = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(held_for)).await;
+            drop(held);
+        });
+        let _ = handle.token().await;
+        let _ = handle.token().await;
+        holder.await.unwrap();
+        if let Some(live) = handle.current() {
+            handle.invalidate(live.generation());
+        }
+    }
+    advance(Duration::from_secs(60)).await;
+    handle.token().await.unwrap();
+    let presented = presented.lock().unwrap();
+    assert!(presented.len() > 1);
+    let mut once = presented.clone();
+    once.dedup();
+    assert_eq!(*presented, once);
+}
+
+/// A current-thread runtime whose `block_on` has returned: the refresh stands still, and nobody drives it any more.
+#[test]
+fn r14_an_undriven_refresh_releases_the_store_lock() {
+    let limit = Duration::from_millis(300);
+    let rt = || {
+        runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let (still, driven) = (rt(), rt());
+    let store = Scripted::default();
+    let never = |_: RefreshContext| std::future::pending::<Result<Session, RefreshError>>();
+    let layer = SalesforceAuthLayer::new(never)
+        .refresh_timeout(limit)
+        .store(store.clone(), KEY);
+    let handle = layer.handle();
+    still.block_on(async {
+        let _ = timeout(limit / 3, handle.token()).await;
+    });
+    assert_eq!(store.held(), 1);
+    // Whoever comes later waits until it is overdue, which tells that nobody drives it.
+    driven.block_on(async {
+        while store.held() > 0 {
+            let _ = handle.token().await;
+        }
+    });
+    drop(still);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r13_a_store_that_asks_its_own_session_gets_an_error() {
+    let handle = Arc::new(OnceLock::<SessionHandle>::new());
+    let store = Scripted::default();
+    let said = Arc::new(Mutex::new(None));
+    store.at_save({
+        let (handle, said) = (handle.clone(), said.clone());
+        move || {
+            let (handle, said) = (handle.clone(), said.clone());
+            Box::pin(async move {
+                let error = handle.get().unwrap().token().await.unwrap_err();
+                *said.lock().unwrap() = Some(error.kind());
+            })
+        }
+    });
+    let login = |_: RefreshContext| async {
+        Session::new("T1", "https://example.my.salesforce.com").map_err(RefreshError::terminal)
+    };
+    let layer = SalesforceAuthLayer::new(login).store(store, KEY);
+    handle.set(layer.handle()).unwrap();
+    let started = Instant::now();
+    layer.handle().token().await.unwrap();
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    assert_eq!(*said.lock().unwrap(), Some(ErrorKind::Reentrant));
+}

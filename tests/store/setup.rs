@@ -1,0 +1,123 @@
+//! Orgs, stores and layers in the states that tests begin with.
+
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
+use tokio::task::JoinSet;
+use tower_salesforce_auth::{
+    BoxError, Error, ErrorKind, RefreshContext, RefreshError, RefreshErrorKind, RefreshFn,
+    RefreshReason, SalesforceAuthLayer, Session, StoreOperation,
+    emulator::Org,
+    flow::RefreshToken,
+    store::{SessionStore, StoreError},
+};
+
+use crate::{
+    events::Events,
+    scripted::{Fate, Scripted},
+    support::{app, layer, limits, save, session, stored},
+};
+
+/// The default of the refresh timeout.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// An org with one user, whose session is stored.
+pub(crate) async fn org_with_session(store: &impl SessionStore) -> Org {
+    let org = Org::new();
+    save(store, session(&org.authorize())).await;
+    org
+}
+
+/// Checks that the stored session is the one in use.
+pub(crate) async fn assert_stored(store: &impl SessionStore, layer: &SalesforceAuthLayer) {
+    let kept = stored(store).await.unwrap();
+    let live = layer.handle().current().unwrap();
+    assert_eq!(kept.access_token(), live.access_token());
+    assert_eq!(kept.refresh_token(), live.refresh_token());
+}
+
+/// A layer of an org that has a session, which is stored, and has expired.
+pub(crate) async fn expired(store: &Scripted) -> (Org, SalesforceAuthLayer, Events) {
+    let org = org_with_session(&store.store).await;
+    let log = Events::default();
+    let layer = layer(&org, store.clone()).observer(Arc::new(log.clone()));
+    assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
+    assert_eq!(log.take(), ["adopted FirstLogin"]);
+    org.expire_sessions();
+    (org, layer, log)
+}
+
+/// Sends so many requests at once.
+pub(crate) fn many(
+    count: usize,
+    layer: &SalesforceAuthLayer,
+    org: &Org,
+) -> JoinSet<Result<StatusCode, BoxError>> {
+    let mut requests = JoinSet::new();
+    for _ in 0..count {
+        let (layer, org) = (layer.clone(), org.clone());
+        requests.spawn(async move { limits(&layer, &org).await });
+    }
+    requests
+}
+
+pub(crate) fn refresh_error(error: &BoxError) -> &RefreshError {
+    let error: &Error = error.downcast_ref().expect("an error of the layer");
+    error.refresh_error().expect("a failed refresh")
+}
+
+/// Why the store failed, if that is why a request did.
+pub(crate) fn store_error(error: &BoxError) -> &StoreError {
+    let error = refresh_error(error);
+    assert_eq!(error.kind(), RefreshErrorKind::Store);
+    let source = std::error::Error::source(error).expect("a source");
+    source.downcast_ref().expect("a StoreError")
+}
+
+pub(crate) fn exchanges(org: &Org) -> u64 {
+    org.counters().token_requests
+}
+
+/// Two handles that share a store. The second has renewed the session since the first looked.
+pub(crate) async fn one_behind() -> (Org, Scripted, SalesforceAuthLayer, SalesforceAuthLayer) {
+    let store = Scripted::default();
+    let org = org_with_session(&store.store).await;
+    let (behind, ahead) = (layer(&org, store.clone()), layer(&org, store.clone()));
+    limits(&behind, &org).await.unwrap();
+    org.expire_sessions();
+    limits(&ahead, &org).await.unwrap();
+    (org, store, behind, ahead)
+}
+
+/// A handle whose newest refresh token could not be saved.
+pub(crate) async fn one_unsaved() -> (Org, Scripted, SalesforceAuthLayer) {
+    let store = Scripted::default();
+    let org = org_with_session(&store.store).await;
+    let layer = layer(&org, store.clone());
+    limits(&layer, &org).await.unwrap();
+    store.fail(StoreOperation::Save);
+    org.expire_sessions();
+    limits(&layer, &org).await.unwrap();
+    store.on(StoreOperation::Save, Fate::Done);
+    assert!(layer.handle().has_unsaved_refresh_token());
+    (org, store, layer)
+}
+
+/// An access token of the same user, without a refresh token.
+pub(crate) fn access_only(org: &Org) -> Session {
+    Session::new(org.authorize().access_token(), &org.instance_url()).unwrap()
+}
+
+pub(crate) fn kind(error: &BoxError) -> ErrorKind {
+    error
+        .downcast_ref()
+        .map(Error::kind)
+        .expect("an error of the layer")
+}
+
+pub(crate) async fn is_good(org: &Org, refresh_token: &tower_salesforce_auth::Secret) -> bool {
+    let flow = RefreshToken::new(org.clone(), app(org), refresh_token.clone());
+    flow.refresh(RefreshContext::new(RefreshReason::Manual))
+        .await
+        .is_ok()
+}
