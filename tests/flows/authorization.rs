@@ -342,3 +342,18 @@ async fn an_app_without_a_secret_logs_in_where_none_is_required() {
     org.require_secret(false);
     assert!(exchange().await.is_ok());
 }
+
+#[test]
+fn a_misleading_login_url_or_an_empty_code_is_refused() {
+    let login_url: Result<LoginUrl, _> = "https://example.my.salesforce.com/services".parse();
+    assert_eq!(login_url.unwrap_err().kind(), ErrorKind::InvalidUrl);
+    assert!(
+        "https://example.my.site.com/servicesite"
+            .parse::<LoginUrl>()
+            .is_ok()
+    );
+    for callback in ["?code=&state=x", "?state=x&code="] {
+        let error = Callback::parse(callback).unwrap_err();
+        assert_eq!(error.kind(), RefreshErrorKind::InvalidCallback);
+    }
+}

@@ -407,3 +407,40 @@ async fn a_token_endpoint_fault_reaches_a_call_by_hand() {
     assert_eq!(error.kind(), RefreshErrorKind::InvalidResponse);
     assert!(!error.is_terminal());
 }
+
+#[tokio::test]
+async fn r30_logout_revocation_fails_on_a_server_error() {
+    let body = r#"{"error":"invalid_token"}"#;
+    let revoke = async |status| {
+        let token = Secret::from("T");
+        oauth::revoke(
+            answering(status, &[], body),
+            &LoginUrl::production(),
+            &token,
+        )
+        .await
+    };
+    assert!(revoke(400).await.is_ok());
+    assert!(revoke(503).await.is_err());
+}
+
+#[tokio::test]
+async fn a_discovery_document_of_another_issuer_is_refused() {
+    let document = |issuer: &str| {
+        serde_json::json!({
+            "issuer": issuer,
+            "authorization_endpoint": "https://example.my.site.com/a/services/oauth2/authorize",
+            "token_endpoint": "https://example.my.site.com/a/services/oauth2/token",
+        })
+        .to_string()
+    };
+    let login_url: LoginUrl = "https://example.my.site.com/a".parse().unwrap();
+    for (issuer, is_ours) in [
+        ("https://example.my.site.com/a", true),
+        ("https://example.my.site.com/b", false),
+        ("https://example.my.site.com", false),
+    ] {
+        let discovered = oauth::discover(answering(200, &[], document(issuer)), &login_url).await;
+        assert_eq!(discovered.is_ok(), is_ours, "{issuer}");
+    }
+}

@@ -16,7 +16,7 @@ use tower_salesforce_auth::{
     flow::{DeviceAuthorization, HttpClient},
 };
 
-use crate::support::app;
+use crate::support::{answering, app, production_app, recorded};
 
 #[tokio::test(start_paused = true)]
 async fn a_device_polls_at_the_interval_until_the_user_decides() {
@@ -126,4 +126,41 @@ async fn a_refused_device_code_is_an_error_at_once() {
     let error = flow.begin().await.unwrap_err();
     assert_eq!(error.error_code(), Some("invalid_scope"));
     assert!(error.is_terminal());
+}
+
+#[tokio::test(start_paused = true)]
+async fn r14_extreme_server_numbers_do_not_break_the_device_flow() {
+    let begin = |numbers: &str| {
+        let body = format!(
+            r#"{{"device_code":"d","user_code":"U","verification_uri":"https://example.com"{numbers}}}"#
+        );
+        let client = answering(200, &[], body);
+        async move {
+            DeviceAuthorization::new(client, production_app())
+                .begin()
+                .await
+                .unwrap()
+        }
+    };
+    let five = Duration::from_secs(5);
+    assert_eq!(begin(r#","interval":0"#).await.interval(), five);
+    assert_eq!(begin(r#","interval":"5""#).await.interval(), five);
+    assert_eq!(begin(r#","interval":null"#).await.interval(), five);
+    for numbers in [
+        r#","interval":18446744073709551615,"expires_in":600"#,
+        r#","interval":1,"expires_in":600"#,
+    ] {
+        let code = begin(numbers).await;
+        let (client, requests) = recorded(answering(
+            503,
+            &[("retry-after", "18446744073709551615")],
+            "",
+        ));
+        let error = DeviceAuthorization::new(client, production_app())
+            .wait(&code)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), RefreshErrorKind::TimedOut);
+        assert!(requests.take().len() <= 1);
+    }
 }

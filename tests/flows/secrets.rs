@@ -15,7 +15,7 @@ use tower_salesforce_auth::{
     oauth::{self, App, Callback, ClientAuthentication, PendingAuthorization, Pkce, PrivateKey},
 };
 
-use crate::support::{answering, first_login};
+use crate::support::{answering, first_login, production_app};
 
 /// Every secret of these tests has this in it.
 const MARK: &str = "hush";
@@ -190,4 +190,51 @@ async fn repeat(request: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, 
     Ok(Response::builder()
         .status(400)
         .body(Full::from(answer.to_string()))?)
+}
+
+#[tokio::test]
+async fn r17_a_secret_in_another_form_redacts_the_description() {
+    let secret = "p@ss/word hush'ed<1>";
+    for repeated in [
+        "p%40ss%2Fword%20hush%27ed%3C1%3E",
+        "p%40ss%2fword%20hush%27ed%3c1%3e",
+        "p@ss/word hush&apos;ed&lt;1&gt;",
+        "P@SS/WORD HUSH'ED<1>",
+        "p@ss/word hu",
+        "cEBzcy93b3JkIGh1c2gnZWQ8MT4=",
+        r"p@ss\/word \u0068ush",
+    ] {
+        let description = serde_json::to_string(&format!("bad: {repeated}")).unwrap();
+        let body = format!(r#"{{"error":"invalid_grant","error_description":{description}}}"#);
+        let flow =
+            UsernamePassword::new(answering(400, &[], body), production_app(), "user", secret);
+        let refused = flow.refresh(first_login()).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("[redacted]"),
+            "{repeated}: {refused}"
+        );
+        assert!(!refused.to_string().contains("hu"), "{refused}");
+        let body = format!(
+            "<Fault><faultcode>X</faultcode><faultstring><![CDATA[bad: {repeated}]]></faultstring></Fault>"
+        );
+        let flow = SoapLogin::new(
+            answering(500, &[], body),
+            LoginUrl::production(),
+            "user",
+            secret,
+        );
+        let refused = flow.refresh(first_login()).await.unwrap_err();
+        assert!(!refused.to_string().contains("hu"), "{refused}");
+    }
+    let xml = "<saml:Assertion>hush-hush</saml:Assertion>";
+    let body =
+        serde_json::json!({ "error": "invalid_grant", "error_description": xml }).to_string();
+    let flow = SamlBearer::new(answering(400, &[], body), LoginUrl::production(), xml);
+    let refused = flow.refresh(first_login()).await.unwrap_err();
+    assert!(!refused.to_string().contains("hush"), "{refused}");
+    let callback = "/?error=access_denied&error_description=STATE-hush+CODE-hush&state=STATE-hush&code=CODE-hush";
+    let pending = PendingAuthorization::new("STATE-hush", VERIFIER).unwrap();
+    let denied = Callback::parse(callback).unwrap();
+    let denied = denied.code(&pending).unwrap_err();
+    assert!(!denied.to_string().contains("hush"), "{denied}");
 }

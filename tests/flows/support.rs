@@ -12,6 +12,8 @@ mod app;
 mod call;
 #[path = "../support/granted.rs"]
 mod granted;
+#[path = "../support/production.rs"]
+mod production;
 #[path = "../support/record.rs"]
 mod record;
 #[path = "../support/rest.rs"]
@@ -24,6 +26,7 @@ pub(crate) use self::{
     app::app,
     call::get_limits,
     granted::{granted, layer},
+    production::production_app,
     record::recorded,
     rest::LIMITS,
     traced::Traced,

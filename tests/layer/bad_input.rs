@@ -1,6 +1,6 @@
 //! What cannot work is said, with what to do, and loses nothing.
 
-use std::{error::Error as _, time::Duration};
+use std::{collections::HashMap, error::Error as _};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -12,11 +12,7 @@ use tower_salesforce_auth::{
     SalesforceAuthLayer, Secret, Session, SessionHandle, SkipAuth, oauth::App,
 };
 
-use crate::support::{Api, INSTANCE, Refresher, get, send, session};
-
-fn layer_error(error: &tower_salesforce_auth::BoxError) -> &Error {
-    error.downcast_ref().expect("an error of the layer's own")
-}
+use crate::support::{Api, INSTANCE, Refresher, get, layer_error, send, session};
 
 #[test]
 fn an_unsafe_instance_url_is_refused() {
@@ -220,29 +216,6 @@ async fn an_invalid_session_from_a_refresh_is_a_refresh_error() {
     assert_eq!(cause.kind(), ErrorKind::InvalidToken);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_refresh_timeout_of_any_length_works() {
-    for timeout in [Duration::ZERO, Duration::MAX] {
-        let api = Api::accepting("T1");
-        let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
-            tokio::task::yield_now().await;
-            Ok(session("T1"))
-        })
-        .refresh_timeout(timeout);
-        let answer = send(&layer.layer(api), get("/")).await;
-        match answer {
-            Ok(response) => assert_eq!(response.status(), StatusCode::OK),
-            Err(error) => {
-                let error = layer_error(&error).refresh_error().unwrap();
-                assert_eq!(
-                    (error.kind(), timeout),
-                    (RefreshErrorKind::TimedOut, Duration::ZERO)
-                );
-            }
-        }
-    }
-}
-
 /// Every public type that can hold a secret, printed.
 #[tokio::test]
 async fn r17_no_public_type_prints_a_secret() {
@@ -313,4 +286,29 @@ async fn a_full_header_map_is_an_error_and_not_a_panic() {
             (came, _) => panic!("{came:?}"),
         }
     }
+}
+
+#[test]
+fn urls_deserialize_and_work_as_map_keys() {
+    #[derive(serde::Deserialize)]
+    struct Settings {
+        login_url: LoginUrl,
+        instance_url: InstanceUrl,
+    }
+    let settings: Settings = serde_json::from_value(serde_json::json!({
+        "login_url": "https://MyDomainName.my.site.com/partners/",
+        "instance_url": "https://MyDomainName.my.salesforce.com",
+    }))
+    .unwrap();
+    let same = "https://mydomainname.my.site.com/partners";
+    assert_eq!(settings.login_url.to_string(), same);
+    assert_eq!(
+        settings.instance_url.host(),
+        "mydomainname.my.salesforce.com"
+    );
+    let apps = HashMap::from([(settings.login_url, "an app")]);
+    assert_eq!(apps[&same.parse::<LoginUrl>().unwrap()], "an app");
+
+    let error = serde_json::from_value::<LoginUrl>("http://login.salesforce.com".into());
+    assert!(error.unwrap_err().to_string().contains("https"));
 }

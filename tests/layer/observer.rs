@@ -17,10 +17,12 @@ use tower_salesforce_auth::{
     AuthOutcome, BoxError, LiveSession, NoReplay, Observer, OnRefreshFailure, RefreshContext,
     RefreshDescription, RefreshError, RefreshErrorKind, RefreshFailed, RefreshFn, RefreshReason,
     RefreshStarted, RefreshSucceeded, ReplaySkipped, Replayed, SalesforceAuthLayer, Session,
-    SessionState,
+    SessionState, emulator::Org, flow::RefreshToken,
 };
 
-use crate::support::{Api, Refresher, counting, get, send, session};
+use crate::support::{
+    Api, Refresher, answering, app, counting, get, get_limits, layer, send, session,
+};
 
 #[derive(Clone, Debug)]
 enum Event {
@@ -424,4 +426,79 @@ async fn r28_an_observer_that_panics_changes_nothing() {
         layer.handle().subscribe().state(),
         SessionState::LoggedOut
     ));
+}
+
+// === Sessions ===
+
+/// The sessions that were reported.
+#[derive(Clone, Default)]
+struct Sessions(Arc<Mutex<Vec<LiveSession>>>);
+
+impl Observer for Sessions {
+    fn session_changed(&self, session: &LiveSession) {
+        self.0.lock().unwrap().push(session.clone());
+    }
+}
+
+#[tokio::test]
+async fn an_observer_gets_every_session_before_it_is_used() {
+    let org = Org::new();
+    let kept = Sessions::default();
+    let layer = layer(&org).observer(kept.clone());
+    for renewals in 1..=3 {
+        org.expire_sessions();
+        get_limits(&layer, &org).await.unwrap();
+        let kept = kept.0.lock().unwrap();
+        assert_eq!(kept.len(), renewals);
+        let current = layer.handle().current().unwrap();
+        let last = kept.last().unwrap();
+        assert_eq!(last.generation(), current.generation());
+        assert_eq!(last.refresh_token(), current.refresh_token());
+        assert_eq!(last.organization_id(), Some("00Dxx0000001gEFEAY"));
+    }
+    let session = Session::new("00Dxx!set", &org.instance_url()).unwrap();
+    layer.handle().set(session);
+    assert_eq!(
+        kept.0.lock().unwrap()[3].access_token().expose(),
+        "00Dxx!set"
+    );
+}
+
+#[tokio::test]
+async fn an_observer_that_panics_or_uses_the_handle_is_harmless() {
+    struct Curious(Mutex<Option<tower_salesforce_auth::SessionHandle>>);
+
+    impl Observer for Curious {
+        fn session_changed(&self, session: &LiveSession) {
+            let handle = self.0.lock().unwrap();
+            let handle = handle.as_ref().unwrap();
+            assert_eq!(handle.current().unwrap().generation(), session.generation());
+            handle.refresh_token().unwrap();
+            panic!("after all");
+        }
+    }
+
+    let org = Org::new();
+    let layer = layer(&org);
+    let handle = layer.handle();
+    let layer = layer.observer(Curious(Mutex::new(Some(handle))));
+    org.expire_sessions();
+    assert_eq!(get_limits(&layer, &org).await.unwrap().0, StatusCode::OK);
+}
+
+/// It is told although no session came of it: there may be no other that still works.
+#[tokio::test]
+async fn r03_an_observer_gets_a_refresh_token_without_a_session() {
+    let body = r#"{"access_token":["A1"],"refresh_token":"R1","instance_url":"https://example.my.salesforce.com"}"#;
+    let client = answering(200, &[], body);
+    let org = Org::new();
+    let kept = Sessions::default();
+    let session = Session::new("00Dxx!AQ", &org.instance_url()).unwrap();
+    let layer = SalesforceAuthLayer::new(RefreshToken::new(client, app(&org), "R0"))
+        .session(session)
+        .observer(kept.clone());
+    layer.handle().refresh().await.unwrap_err();
+    let kept = kept.0.lock().unwrap();
+    assert_eq!(kept[0].refresh_token().unwrap().expose(), "R1");
+    assert_eq!(kept[0].access_token().expose(), "00Dxx!AQ");
 }

@@ -15,21 +15,11 @@ use http_body_util::Full;
 use tokio::time::{Instant, advance};
 use tower::Layer;
 use tower_salesforce_auth::{
-    AuthOutcome, Error, ErrorKind, Observer, OnRefreshFailure, RefreshContext, RefreshError,
-    ReplayBody, ReplaySkipped, SalesforceAuthLayer, SessionState,
+    AuthOutcome, Error, ErrorKind, OnRefreshFailure, RefreshContext, RefreshError, ReplayBody,
+    ReplaySkipped, SalesforceAuthLayer, SessionState,
 };
 
-use crate::support::{Api, expired, get, send, session};
-
-#[derive(Clone, Default)]
-struct Announced(Arc<AtomicUsize>);
-
-impl Observer for Announced {
-    fn reauthentication_required(&self, failure: &RefreshError) {
-        assert!(failure.is_terminal());
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
+use crate::support::{Api, Reauthentications, expired, get, send, session};
 
 /// A layer whose refreshes end as `plan` says, and the times at which they began.
 fn planned(
@@ -52,8 +42,10 @@ fn planned(
 async fn r10_a_terminal_failure_latches_until_set_or_reset() {
     let api = Api::accepting("T1");
     let (layer, began) = planned(|_| Err(RefreshError::terminal("the grant is dead")));
-    let announced = Announced::default();
-    let layer = layer.session(session("T0")).observer(announced.clone());
+    let reauthentications = Reauthentications::default();
+    let layer = layer
+        .session(session("T0"))
+        .observer(reauthentications.clone());
     let service = layer.layer(api.clone());
     let handle = layer.handle();
 
@@ -68,7 +60,7 @@ async fn r10_a_terminal_failure_latches_until_set_or_reset() {
         advance(Duration::from_millis(600)).await;
     }
     assert_eq!(began.lock().unwrap().len(), 1);
-    assert_eq!(announced.0.load(Ordering::SeqCst), 1);
+    assert_eq!(reauthentications.count(), 1);
     let state = handle.subscribe().state();
     assert!(matches!(state, SessionState::ReauthenticationRequired(_)));
 
@@ -79,7 +71,7 @@ async fn r10_a_terminal_failure_latches_until_set_or_reset() {
         send(&service, get("/")).await.unwrap_err();
     }
     assert_eq!(began.lock().unwrap().len(), 2);
-    assert_eq!(announced.0.load(Ordering::SeqCst), 2);
+    assert_eq!(reauthentications.count(), 2);
 
     // A session: as before, until it is over.
     handle.set(session("T1"));

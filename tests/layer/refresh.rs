@@ -1,7 +1,6 @@
 //! Exactly once: who refreshes, who waits, and who is sent again.
 
 use std::{
-    future::pending,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,40 +9,25 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::stream;
 use http::{Request, Response, StatusCode};
-use http_body::Frame;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::Full;
 use tokio::{
-    sync::{Barrier, oneshot},
+    sync::oneshot,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
-use tower::{Layer, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_salesforce_auth::{
     AuthOutcome, BoxError, Error, ErrorKind, NoRefresh, NoReplay, RefreshContext, RefreshError,
-    RefreshErrorKind, RefreshReason, ReplayBody, ReplaySkipped, ResponseBody, SalesforceAuth,
-    SalesforceAuthLayer, SkipAuth, from_service,
+    RefreshReason, ReplayBody, ReplaySkipped, SalesforceAuthLayer, SkipAuth, from_service,
 };
 
 use crate::support::{
-    Answering, Api, EXPIRED, Refresher, counting, expired, get, post, send, session, text,
+    Answering, Api, EXPIRED, Refresher, all_together, counting, expired, get, kind, outcome, post,
+    send, session, text,
 };
 
 type ReqBody = ReplayBody<Full<Bytes>>;
-
-fn kind(error: &BoxError) -> Option<ErrorKind> {
-    error.downcast_ref().map(Error::kind)
-}
-
-fn refresh_kind(error: &BoxError) -> Option<RefreshErrorKind> {
-    let error: &Error = error.downcast_ref()?;
-    error.refresh_error().map(RefreshError::kind)
-}
-
-fn outcome<B>(response: &Response<B>) -> &AuthOutcome {
-    response.extensions().get().expect("an outcome")
-}
 
 #[tokio::test]
 async fn a_good_answer_is_returned_untouched() {
@@ -119,31 +103,6 @@ async fn r01_more_refreshes_per_request_are_used_up_one_by_one() {
     assert_eq!(outcome(&response).replay_skipped(), None);
     assert_eq!(api.tokens(), ["T0", "T1", "T2", "T3"]);
     assert!(api.seen().iter().all(|seen| seen.body == "body"));
-}
-
-/// An API that answers nobody who comes with the expired token before all of them have come.
-fn all_together(
-    api: &Api,
-    callers: usize,
-) -> impl tower::Service<
-    Request<ReqBody>,
-    Response = Response<Full<Bytes>>,
-    Error = BoxError,
-    Future: Send,
-> + Clone
-+ Send
-+ 'static {
-    let barrier = Arc::new(Barrier::new(callers));
-    let api = api.clone();
-    service_fn(move |request: Request<ReqBody>| {
-        let (api, barrier) = (api.clone(), barrier.clone());
-        async move {
-            if request.headers()["authorization"] == "Bearer T0" {
-                barrier.wait().await;
-            }
-            api.oneshot(request).await
-        }
-    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -236,222 +195,6 @@ async fn r05_a_straggler_is_replayed_with_the_current_session() {
     assert_eq!(refresher.count(), 1);
     assert_eq!(outcome(&response).attempts(), 2);
     assert_eq!(api.tokens(), ["T0", "T1", "T0", "T1"]);
-}
-
-type Statuses = BoxCloneSyncService<Request<Full<Bytes>>, StatusCode, BoxError>;
-
-/// A service in a box, so that its own refresh can hold it.
-fn statuses_of(service: &SalesforceAuth<Api>) -> Statuses {
-    let status = |response: Response<ResponseBody<Full<Bytes>>>| response.status();
-    BoxCloneSyncService::new(ServiceExt::<Request<Full<Bytes>>>::map_response(
-        service.clone(),
-        status,
-    ))
-}
-
-#[tokio::test]
-async fn r13_a_refresh_through_its_own_layer_is_reentrant() {
-    let api = Api::accepting("T1");
-    let refreshes = Arc::new(AtomicUsize::new(0));
-    let (service_tx, service_rx) = tokio::sync::watch::channel(None);
-    let layer = {
-        let refreshes = refreshes.clone();
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
-            let n = refreshes.fetch_add(1, Ordering::SeqCst) + 1;
-            let service = service_rx.borrow().clone();
-            async move {
-                if n == 1 {
-                    let service: Statuses = service.expect("the service");
-                    service
-                        .oneshot(get("/services/oauth2/userinfo"))
-                        .await
-                        .map_err(RefreshError::transient)?;
-                }
-                Ok(session("T1"))
-            }
-        })
-        .session(session("T0"))
-    };
-    let service = layer.layer(api.clone());
-    service_tx.send_replace(Some(statuses_of(&service)));
-
-    let error = send(&service, get("/services/data/")).await.unwrap_err();
-
-    assert_eq!(kind(&error), Some(ErrorKind::Refresh));
-    let mut sources =
-        std::iter::successors(std::error::Error::source(&*error), |error| error.source());
-    let nested = sources.find_map(|error| error.downcast_ref::<Error>());
-    assert_eq!(nested.map(Error::kind), Some(ErrorKind::Reentrant));
-
-    let response = send(&service, get("/services/data/")).await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(refreshes.load(Ordering::SeqCst), 2);
-}
-
-#[tokio::test]
-async fn r13_a_refresh_cycle_of_two_sessions_is_reentrant() {
-    // A's refresh asks B's client, whose refresh asks A's.
-    let api = Api::accepting("nothing");
-    let handles = Arc::new(std::sync::OnceLock::<
-        [tower_salesforce_auth::SessionHandle; 2],
-    >::new());
-    let ask = |other: usize| {
-        let handles = handles.clone();
-        move |_: RefreshContext| {
-            let handles = handles.clone();
-            async move {
-                let other = &handles.get().expect("both handles")[other];
-                let live = other.token().await.map_err(RefreshError::transient)?;
-                Ok(tower_salesforce_auth::Session::clone(&live))
-            }
-        }
-    };
-    let a = tower_salesforce_auth::SessionHandle::new(ask(1));
-    let b = tower_salesforce_auth::SessionHandle::new(ask(0));
-    assert!(handles.set([a.clone(), b]).is_ok());
-    let service = SalesforceAuthLayer::with_handle(a).layer(api);
-
-    let error = send(&service, get("/services/data/")).await.unwrap_err();
-
-    let sources = std::iter::successors(std::error::Error::source(&*error), |error| error.source());
-    let mut nested = sources.filter_map(|error| error.downcast_ref::<Error>());
-    assert!(nested.any(|error| error.kind() == ErrorKind::Reentrant));
-}
-
-#[tokio::test]
-async fn r13_a_request_that_skips_auth_passes_during_a_refresh() {
-    let api = Api::accepting("T1");
-    let (service_tx, service_rx) = tokio::sync::watch::channel(None);
-    let layer = SalesforceAuthLayer::new(move |_: RefreshContext| {
-        let service = service_rx.borrow().clone();
-        async move {
-            let service: Statuses = service.expect("the service");
-            let mut request = get("https://login.salesforce.com/services/oauth2/token");
-            request.extensions_mut().insert(SkipAuth);
-            let status = service
-                .oneshot(request)
-                .await
-                .map_err(RefreshError::transient)?;
-            assert_eq!(status, StatusCode::UNAUTHORIZED, "passed on, and answered");
-            Ok(session("T1"))
-        }
-    })
-    .session(session("T0"));
-    let service = layer.layer(api.clone());
-    service_tx.send_replace(Some(statuses_of(&service)));
-
-    let response = send(&service, get("/services/data/")).await.unwrap();
-
-    assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(api.tokens(), ["T0", "", "T1"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn r14_a_hung_refresh_fails_all_waiters_at_the_timeout() {
-    let api = Api::accepting("T2");
-    let refresher = Refresher::of(&api);
-    let dropped = Arc::new(AtomicUsize::new(0));
-    let layer = {
-        let (refresher, dropped) = (refresher.clone(), dropped.clone());
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
-            let (refresher, dropped) = (refresher.clone(), dropped.clone());
-            async move {
-                let n = refresher.begin();
-                if n == 1 {
-                    let _guard = scopeguard(move || dropped.fetch_add(1, Ordering::SeqCst));
-                    pending::<()>().await;
-                }
-                refresher.complete(n)
-            }
-        })
-        .session(session("T0"))
-    };
-    let service = layer.layer(api.clone());
-    let started = Instant::now();
-
-    let mut callers = JoinSet::new();
-    for _ in 0..50 {
-        let service = service.clone();
-        callers.spawn(async move { send(&service, get("/services/data/")).await });
-    }
-    for answer in callers.join_all().await {
-        assert_eq!(
-            refresh_kind(&answer.unwrap_err()),
-            Some(RefreshErrorKind::TimedOut)
-        );
-    }
-    // The timer wheel is a millisecond coarse.
-    assert_eq!(started.elapsed().as_secs(), 30);
-    assert!(started.elapsed() <= Duration::from_millis(30_001));
-    assert_eq!(dropped.load(Ordering::SeqCst), 1, "the refresh was dropped");
-    assert_eq!(
-        tokio::runtime::Handle::current()
-            .metrics()
-            .num_alive_tasks(),
-        0
-    );
-
-    let response = send(&service, get("/services/data/")).await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(refresher.count(), 2);
-}
-
-/// Calls a function when it is dropped.
-fn scopeguard<F: FnOnce() -> T, T>(f: F) -> impl Drop {
-    struct Guard<F: FnOnce() -> T, T>(Option<F>);
-    impl<F: FnOnce() -> T, T> Drop for Guard<F, T> {
-        fn drop(&mut self) {
-            self.0.take().map(|f| f());
-        }
-    }
-    Guard(Some(f))
-}
-
-#[tokio::test(start_paused = true)]
-async fn r14_a_panicking_refresh_fails_all_waiters_at_once() {
-    for panics_before_its_future_is_made in [true, false] {
-        let api = Api::accepting("T2");
-        let refresher = Refresher::of(&api);
-        let layer = {
-            let refresher = refresher.clone();
-            SalesforceAuthLayer::new(move |_: RefreshContext| {
-                let n = refresher.begin();
-                assert!(n > 1 || !panics_before_its_future_is_made, "on purpose");
-                let refresher = refresher.clone();
-                async move {
-                    tokio::task::yield_now().await;
-                    assert!(n > 1, "on purpose");
-                    refresher.complete(n)
-                }
-            })
-            .session(session("T0"))
-        };
-        let service = layer.layer(all_together(&api, 50));
-        let started = Instant::now();
-
-        let mut callers = JoinSet::new();
-        for _ in 0..50 {
-            let service = service.clone();
-            callers.spawn(async move { send(&service, get("/services/data/")).await });
-        }
-        for answer in callers.join_all().await {
-            assert_eq!(
-                refresh_kind(&answer.unwrap_err()),
-                Some(RefreshErrorKind::Panicked)
-            );
-        }
-        assert_eq!(started.elapsed(), Duration::ZERO);
-        assert_eq!(
-            tokio::runtime::Handle::current()
-                .metrics()
-                .num_alive_tasks(),
-            0
-        );
-
-        let response = send(&service, get("/services/data/")).await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
-        assert_eq!(refresher.count(), 2);
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -755,60 +498,5 @@ async fn an_inner_service_error_passes_through_unchanged() {
     assert_eq!(
         error.downcast_ref::<std::io::Error>().unwrap().to_string(),
         "unplugged"
-    );
-}
-
-#[tokio::test]
-async fn a_peeked_rejection_is_returned_frame_by_frame() {
-    // Frame by frame, as it came, in order, with an error at its end.
-    let inner = Answering(|_: Request<ReqBody>| {
-        let data = |text| Ok(Frame::data(Bytes::from_static(text)));
-        let error = Err(std::io::Error::other("broke off"));
-        let frames = stream::iter([data(b"one "), data(b"two "), error]);
-        let mut response = Response::new(StreamBody::new(frames));
-        *response.status_mut() = StatusCode::UNAUTHORIZED;
-        response
-    });
-    let service = SalesforceAuthLayer::new(|_: RefreshContext| async { Ok(session("T0")) })
-        .session(session("T0"))
-        .layer(inner);
-    let mut body = send(&service, get("/")).await.unwrap().into_body();
-    let mut read = Vec::new();
-    let error = loop {
-        match body.frame().await.expect("the error") {
-            Ok(frame) => read.extend(frame.into_data().unwrap()),
-            Err(error) => break error,
-        }
-    };
-    assert_eq!(read, b"one two ");
-    assert_eq!(error.to_string(), "broke off");
-}
-
-/// The peek ends, whatever the server sends.
-#[tokio::test(start_paused = true)]
-async fn a_peek_of_endless_empty_frames_ends() {
-    let polls = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&polls);
-    let inner = Answering(move |_: Request<ReplayBody<Full<Bytes>>>| {
-        let polls = Arc::clone(&count);
-        let frames = stream::poll_fn(move |_| {
-            // Stops after a while, so that the test ends.
-            if polls.fetch_add(1, Ordering::SeqCst) >= 1_000_000 {
-                return std::task::Poll::Ready(None);
-            }
-            std::task::Poll::Ready(Some(Ok::<_, BoxError>(Frame::data(Bytes::new()))))
-        });
-        let mut response = Response::new(StreamBody::new(frames));
-        *response.status_mut() = StatusCode::UNAUTHORIZED;
-        response
-    });
-    let layer =
-        SalesforceAuthLayer::new(async |_: RefreshContext| Err(RefreshError::transient("no")))
-            .session(session("T0"));
-    let _ = send(&layer.layer(inner), get("/x")).await;
-    let polls = polls.load(Ordering::SeqCst);
-    assert!(
-        polls < 100_000,
-        "{polls} frames were read in one poll, and kept"
     );
 }

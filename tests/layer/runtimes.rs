@@ -1,4 +1,4 @@
-//! Flights and the runtimes that they are on.
+//! Refreshes that hang, panic, or lose their runtime (R14).
 
 use std::{
     future::pending,
@@ -12,92 +12,124 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::timeout;
-use tower_salesforce_auth::{RefreshContext, RefreshErrorKind, SessionHandle};
+use http::StatusCode;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+use tower::Layer;
+use tower_salesforce_auth::{RefreshContext, RefreshErrorKind, SalesforceAuthLayer, SessionHandle};
 
-use crate::support::session;
+use crate::support::{Api, Refresher, all_together, get, paused, refresh_kind, send, session};
 
-fn paused() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap()
-}
+// === Hangs and panics ===
 
-/// Hangs the first time, and works from then on.
-fn hangs_once(started: Arc<AtomicUsize>) -> SessionHandle {
-    SessionHandle::new(move |_: RefreshContext| {
-        let n = started.fetch_add(1, Ordering::SeqCst);
-        async move {
-            if n == 0 {
-                pending::<()>().await;
+#[tokio::test(start_paused = true)]
+async fn r14_a_hung_refresh_fails_all_waiters_at_the_timeout() {
+    let api = Api::accepting("T2");
+    let refresher = Refresher::of(&api);
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let layer = {
+        let (refresher, dropped) = (refresher.clone(), dropped.clone());
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let (refresher, dropped) = (refresher.clone(), dropped.clone());
+            async move {
+                let n = refresher.begin();
+                if n == 1 {
+                    let _guard = scopeguard(move || dropped.fetch_add(1, Ordering::SeqCst));
+                    pending::<()>().await;
+                }
+                refresher.complete(n)
             }
-            Ok(session(&format!("T{n}")))
-        }
-    })
-}
+        })
+        .session(session("T0"))
+    };
+    let service = layer.layer(api.clone());
+    let started = Instant::now();
 
-/// A flight that departs on a runtime that is shut down: spawn drops the driver at once, under the lock.
-#[test]
-fn r14_a_refresh_on_a_shut_down_runtime_does_not_deadlock() {
-    let (done, is_done) = mpsc::channel();
-    std::thread::spawn(move || {
-        let gone = paused();
-        let runtime = gone.handle().clone();
-        drop(gone);
-        let _context = runtime.enter();
-        let handle = SessionHandle::new(async |_: RefreshContext| Ok(session("T1")));
-        let mut token = pin!(handle.token());
-        let polled = token.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        let Poll::Ready(Err(error)) = polled else {
-            panic!("a session, or none yet");
-        };
-        done.send(error.refresh_error().unwrap().kind()).unwrap();
-    });
+    let mut callers = JoinSet::new();
+    for _ in 0..50 {
+        let service = service.clone();
+        callers.spawn(async move { send(&service, get("/services/data/")).await });
+    }
+    for answer in callers.join_all().await {
+        assert_eq!(
+            refresh_kind(&answer.unwrap_err()),
+            Some(RefreshErrorKind::TimedOut)
+        );
+    }
+    // The timer wheel is a millisecond coarse.
+    assert_eq!(started.elapsed().as_secs(), 30);
+    assert!(started.elapsed() <= Duration::from_millis(30_001));
+    assert_eq!(dropped.load(Ordering::SeqCst), 1, "the refresh was dropped");
     assert_eq!(
-        is_done.recv_timeout(Duration::from_secs(10)),
-        Ok(RefreshErrorKind::Cancelled),
-        "deadlock"
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks(),
+        0
     );
+
+    let response = send(&service, get("/services/data/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(refresher.count(), 2);
 }
 
-/// Somebody on a live runtime waits for a flight on a runtime that nobody drives any more.
-#[test]
-fn r14_a_waiter_on_an_undriven_refresh_times_out() {
-    let undriven = paused();
-    let started = Arc::default();
-    let handle = hangs_once(Arc::clone(&started));
-    undriven.block_on(async {
-        let _ = timeout(Duration::from_millis(1), handle.token()).await;
-    });
-    assert_eq!(started.load(Ordering::SeqCst), 1);
-    let live = paused();
-    let waited = live.block_on(async { timeout(Duration::from_secs(3600), handle.token()).await });
-    let error = waited.expect("still waiting after an hour").unwrap_err();
-    let kind = error.refresh_error().unwrap().kind();
-    assert_eq!(kind, RefreshErrorKind::TimedOut);
+/// Calls a function when it is dropped.
+fn scopeguard<F: FnOnce() -> T, T>(f: F) -> impl Drop {
+    struct Guard<F: FnOnce() -> T, T>(Option<F>);
+    impl<F: FnOnce() -> T, T> Drop for Guard<F, T> {
+        fn drop(&mut self) {
+            self.0.take().map(|f| f());
+        }
+    }
+    Guard(Some(f))
 }
 
-/// Whoever comes after the refresh timeout does not share the fate of what stopped before.
-#[test]
-fn r14_a_caller_after_an_overdue_refresh_gets_a_session() {
-    let undriven = paused();
-    let started = Arc::default();
-    let handle = hangs_once(Arc::clone(&started));
-    undriven.block_on(async {
-        let _ = timeout(Duration::from_millis(1), handle.token()).await;
-    });
-    let live = paused();
-    let got = live.block_on(async {
-        tokio::time::advance(Duration::from_secs(60)).await;
-        handle.token().await
-    });
-    assert!(
-        got.is_ok(),
-        "{got:?}; refreshes started: {}",
-        started.load(Ordering::SeqCst)
-    );
+#[tokio::test(start_paused = true)]
+async fn r14_a_panicking_refresh_fails_all_waiters_at_once() {
+    for panics_before_its_future_is_made in [true, false] {
+        let api = Api::accepting("T2");
+        let refresher = Refresher::of(&api);
+        let layer = {
+            let refresher = refresher.clone();
+            SalesforceAuthLayer::new(move |_: RefreshContext| {
+                let n = refresher.begin();
+                assert!(n > 1 || !panics_before_its_future_is_made, "on purpose");
+                let refresher = refresher.clone();
+                async move {
+                    tokio::task::yield_now().await;
+                    assert!(n > 1, "on purpose");
+                    refresher.complete(n)
+                }
+            })
+            .session(session("T0"))
+        };
+        let service = layer.layer(all_together(&api, 50));
+        let started = Instant::now();
+
+        let mut callers = JoinSet::new();
+        for _ in 0..50 {
+            let service = service.clone();
+            callers.spawn(async move { send(&service, get("/services/data/")).await });
+        }
+        for answer in callers.join_all().await {
+            assert_eq!(
+                refresh_kind(&answer.unwrap_err()),
+                Some(RefreshErrorKind::Panicked)
+            );
+        }
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        assert_eq!(
+            tokio::runtime::Handle::current()
+                .metrics()
+                .num_alive_tasks(),
+            0
+        );
+
+        let response = send(&service, get("/services/data/")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(refresher.count(), 2);
+    }
 }
 
 /// A process that was frozen (suspend, SIGSTOP, blocking code) for longer than the refresh timeout, with the answer of
@@ -136,4 +168,191 @@ async fn r14_a_late_refresh_that_still_runs_is_not_repeated() {
     let first = first.await.unwrap();
     assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
     assert_eq!(started.load(Ordering::SeqCst), 1, "refreshes");
+}
+
+// === Runtimes that stop ===
+
+/// Hangs the first time, and works from then on.
+fn hangs_once(started: Arc<AtomicUsize>) -> SessionHandle {
+    SessionHandle::new(move |_: RefreshContext| {
+        let n = started.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if n == 0 {
+                pending::<()>().await;
+            }
+            Ok(session(&format!("T{n}")))
+        }
+    })
+}
+
+/// A flight that departs on a runtime that is shut down: spawn drops the driver at once, under the lock.
+#[test]
+fn r14_a_refresh_on_a_shut_down_runtime_does_not_deadlock() {
+    let (done, is_done) = mpsc::channel();
+    std::thread::spawn(move || {
+        let gone = paused();
+        let runtime = gone.handle().clone();
+        drop(gone);
+        let _context = runtime.enter();
+        let handle = SessionHandle::new(async |_: RefreshContext| Ok(session("T1")));
+        let mut token = pin!(handle.token());
+        let polled = token.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Err(error)) = polled else {
+            panic!("a session, or none yet");
+        };
+        done.send(error.refresh_error().unwrap().kind()).unwrap();
+    });
+    assert_eq!(
+        is_done.recv_timeout(Duration::from_secs(10)),
+        Ok(RefreshErrorKind::Cancelled),
+        "deadlock"
+    );
+}
+
+#[test]
+fn r14_waiters_fail_if_the_refresh_runtime_shuts_down() {
+    let api = Api::accepting("T1");
+    let refreshes = Arc::new(AtomicUsize::new(0));
+    let layer = {
+        let refreshes = refreshes.clone();
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let n = refreshes.fetch_add(1, Ordering::SeqCst) + 1;
+            async move {
+                if n == 1 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(session("T1"))
+            }
+        })
+        .session(session("T0"))
+    };
+    let service = layer.layer(api);
+    for first in [
+        tokio::runtime::Builder::new_current_thread(),
+        tokio::runtime::Builder::new_multi_thread(),
+    ] {
+        refreshes.store(0, Ordering::SeqCst);
+        layer.handle().set(session("T0"));
+        let (mut first, second) = (first, tokio::runtime::Runtime::new().unwrap());
+        let first = first.enable_all().build().unwrap();
+        let cause = {
+            let service = service.clone();
+            first.spawn(async move { send(&service, get("/services/data/")).await })
+        };
+        first.block_on(async {
+            while refreshes.load(Ordering::SeqCst) == 0 {
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut waiter = Box::pin({
+            let service = service.clone();
+            async move { send(&service, get("/services/data/")).await }
+        });
+        second.block_on(async {
+            // It has joined the flight by the time that this returns.
+            assert!(futures_util::poll!(waiter.as_mut()).is_pending());
+        });
+
+        first.shutdown_background();
+        let error = second.block_on(waiter).unwrap_err();
+
+        let error: &tower_salesforce_auth::Error = error.downcast_ref().unwrap();
+        assert_eq!(
+            error.refresh_error().unwrap().kind(),
+            tower_salesforce_auth::RefreshErrorKind::Cancelled
+        );
+        drop(cause);
+        let response = second.block_on(send(&service, get("/services/data/")));
+        assert_eq!(response.unwrap().status(), StatusCode::OK);
+    }
+}
+
+#[test]
+fn r14_an_undriven_refresh_times_out_and_the_next_starts() {
+    let api = Api::accepting("T2");
+    let refresher = Refresher::of(&api);
+    let layer = {
+        let refresher = refresher.clone();
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let refresher = refresher.clone();
+            async move {
+                let n = refresher.begin();
+                if n == 1 {
+                    std::future::pending::<()>().await;
+                }
+                refresher.complete(n)
+            }
+        })
+        .session(session("T0"))
+        .refresh_timeout(Duration::from_secs(30))
+    };
+    let service = layer.layer(api);
+    let paused = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap()
+    };
+    let (left_alone, driven) = (paused(), paused());
+    left_alone.block_on(async {
+        let mut abandoned = pin!(send(&service, get("/services/data/")));
+        assert!(futures_util::poll!(abandoned.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    });
+
+    driven.block_on(async {
+        // Whoever waits is let go, with nobody else there to notice.
+        let error = send(&service, get("/waiting")).await.unwrap_err();
+        let error: &tower_salesforce_auth::Error = error.downcast_ref().unwrap();
+        assert_eq!(
+            error.refresh_error().unwrap().kind(),
+            tower_salesforce_auth::RefreshErrorKind::TimedOut
+        );
+        // And the next starts anew.
+        let response = send(&service, get("/next")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    });
+    // What was left in mid-air does not come down any more.
+    left_alone.block_on(tokio::task::yield_now());
+    assert_eq!(left_alone.metrics().num_alive_tasks(), 0);
+    assert_eq!(refresher.count(), 2);
+}
+
+/// Somebody on a live runtime waits for a flight on a runtime that nobody drives any more.
+#[test]
+fn r14_a_waiter_on_an_undriven_refresh_times_out() {
+    let undriven = paused();
+    let started = Arc::default();
+    let handle = hangs_once(Arc::clone(&started));
+    undriven.block_on(async {
+        let _ = timeout(Duration::from_millis(1), handle.token()).await;
+    });
+    assert_eq!(started.load(Ordering::SeqCst), 1);
+    let live = paused();
+    let waited = live.block_on(async { timeout(Duration::from_secs(3600), handle.token()).await });
+    let error = waited.expect("still waiting after an hour").unwrap_err();
+    let kind = error.refresh_error().unwrap().kind();
+    assert_eq!(kind, RefreshErrorKind::TimedOut);
+}
+
+/// Whoever comes after the refresh timeout does not share the fate of what stopped before.
+#[test]
+fn r14_a_caller_after_an_overdue_refresh_gets_a_session() {
+    let undriven = paused();
+    let started = Arc::default();
+    let handle = hangs_once(Arc::clone(&started));
+    undriven.block_on(async {
+        let _ = timeout(Duration::from_millis(1), handle.token()).await;
+    });
+    let live = paused();
+    let got = live.block_on(async {
+        tokio::time::advance(Duration::from_secs(60)).await;
+        handle.token().await
+    });
+    assert!(
+        got.is_ok(),
+        "{got:?}; refreshes started: {}",
+        started.load(Ordering::SeqCst)
+    );
 }

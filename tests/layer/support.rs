@@ -1,7 +1,7 @@
-//! What the tests send their requests to.
+//! What the tests of the layer share: APIs, refreshes, and services that say more than they must.
 
 use std::{
-    future::{Future, Ready, ready},
+    future::{Ready, ready},
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -14,10 +14,35 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header::AUTHORIZATION};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
-use tokio::sync::Notify;
-use tower::{Service, ServiceExt};
+use tokio::sync::{Barrier, Notify};
+use tower::{Service, ServiceExt, service_fn};
 use tower_salesforce_auth::{
-    BoxError, RefreshContext, RefreshError, ResponseBody, SalesforceAuthLayer, Session,
+    AuthOutcome, BoxError, Error, ErrorKind, Observer, RefreshContext, RefreshError,
+    RefreshErrorKind, ReplayBody, ResponseBody, SalesforceAuthLayer, Session,
+};
+
+#[path = "../support/answering.rs"]
+mod answering;
+#[path = "../support/app.rs"]
+mod app;
+#[path = "../support/call.rs"]
+mod call;
+#[path = "../support/granted.rs"]
+mod granted;
+#[path = "../support/production.rs"]
+mod production;
+#[path = "../support/record.rs"]
+mod record;
+#[path = "../support/rest.rs"]
+mod rest;
+
+pub(crate) use self::{
+    answering::answering,
+    app::app,
+    call::get_limits,
+    granted::{granted, layer},
+    production::production_app,
+    record::recorded,
 };
 
 pub(crate) const INSTANCE: &str = "https://example.my.salesforce.com";
@@ -347,5 +372,74 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         ready(Ok((self.0)(request)))
+    }
+}
+
+/// An API that answers nobody who comes with the expired token before all of them have come.
+pub(crate) fn all_together(
+    api: &Api,
+    callers: usize,
+) -> impl tower::Service<
+    Request<ReplayBody<Full<Bytes>>>,
+    Response = Response<Full<Bytes>>,
+    Error = BoxError,
+    Future: Send,
+> + Clone
++ Send
++ 'static {
+    let barrier = Arc::new(Barrier::new(callers));
+    let api = api.clone();
+    service_fn(move |request: Request<ReplayBody<Full<Bytes>>>| {
+        let (api, barrier) = (api.clone(), barrier.clone());
+        async move {
+            if request.headers()["authorization"] == "Bearer T0" {
+                barrier.wait().await;
+            }
+            api.oneshot(request).await
+        }
+    })
+}
+
+pub(crate) fn layer_error(error: &BoxError) -> &Error {
+    error.downcast_ref().expect("an error of the layer's own")
+}
+
+pub(crate) fn kind(error: &BoxError) -> Option<ErrorKind> {
+    error.downcast_ref().map(Error::kind)
+}
+
+pub(crate) fn refresh_kind(error: &BoxError) -> Option<RefreshErrorKind> {
+    let error: &Error = error.downcast_ref()?;
+    error.refresh_error().map(RefreshError::kind)
+}
+
+pub(crate) fn outcome<B>(response: &Response<B>) -> &AuthOutcome {
+    response.extensions().get().expect("an outcome")
+}
+
+pub(crate) fn paused() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap()
+}
+
+// === Observers ===
+
+/// Counts the reports that a new login is needed.
+#[derive(Clone, Default)]
+pub(crate) struct Reauthentications(Arc<AtomicUsize>);
+
+impl Reauthentications {
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Observer for Reauthentications {
+    fn reauthentication_required(&self, failure: &RefreshError) {
+        assert!(failure.is_terminal());
+        self.0.fetch_add(1, Ordering::SeqCst);
     }
 }

@@ -13,11 +13,11 @@ use http::StatusCode;
 use tokio::{sync::Notify, time::advance};
 use tower::Layer;
 use tower_salesforce_auth::{
-    AuthOutcome, Observer, RefreshContext, RefreshError, RefreshReason, Renewal,
-    SalesforceAuthLayer, Session, SessionState,
+    AuthOutcome, RefreshContext, RefreshError, RefreshReason, Renewal, SalesforceAuthLayer,
+    Session, SessionState,
 };
 
-use crate::support::{Api, get, send, session};
+use crate::support::{Api, Reauthentications, get, send, session};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -155,21 +155,12 @@ async fn a_failed_proactive_refresh_is_retried_later() {
 
 #[tokio::test(start_paused = true)]
 async fn r10_a_terminal_proactive_failure_keeps_the_session() {
-    #[derive(Clone, Default)]
-    struct Announced(Arc<AtomicUsize>);
-
-    impl Observer for Announced {
-        fn reauthentication_required(&self, _: &RefreshError) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    let announced = Announced::default();
+    let reauthentications = Reauthentications::default();
     let api = Api::accepting("T0");
     let (layer, reasons) = layer(|_| Some(RefreshError::terminal("the grant is dead")));
     let layer = layer
         .renewal(Renewal::at(0.5).lifetime(HOUR))
-        .observer(announced.clone());
+        .observer(reauthentications.clone());
     let service = layer.layer(api.clone());
     for _ in 0..10 {
         advance(HOUR).await;
@@ -182,7 +173,7 @@ async fn r10_a_terminal_proactive_failure_keeps_the_session() {
         send(&service, get("/")).await.unwrap_err();
     }
     assert_eq!(*reasons.lock().unwrap(), [RefreshReason::Proactive]);
-    assert_eq!(announced.0.load(Ordering::SeqCst), 1);
+    assert_eq!(reauthentications.count(), 1);
 }
 
 #[tokio::test(start_paused = true)]

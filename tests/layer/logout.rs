@@ -1,16 +1,27 @@
-//! Logging out: here at once, and at the server.
+//! Logout: at once here, and at the server (R30).
 
-use std::{future::Future, pin::pin, task::Poll, time::Duration};
-
-use futures_util::future::{join_all, poll_fn};
-use http::StatusCode;
-use tower_salesforce_auth::{
-    Error, ErrorKind, RefreshErrorKind, SalesforceAuthLayer, Session, SessionState,
-    emulator::{Fault, Org},
-    flow::{ClientCredentials, RefreshToken, SoapLogin},
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, Mutex, OnceLock},
+    task::Poll,
+    time::Duration,
 };
 
-use crate::support::{app, get_limits, layer, recorded};
+use bytes::Bytes;
+use futures_util::{FutureExt, future::join_all};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_salesforce_auth::{
+    Error, ErrorKind, LiveSession, Observer, RefreshContext, RefreshError, RefreshErrorKind,
+    ReplayBody, SalesforceAuthLayer, Session, SessionHandle, SessionState,
+    emulator::{Fault, Org},
+    flow::{ClientCredentials, RefreshToken, SoapLogin},
+    oauth,
+};
+
+use crate::support::{answering, app, get_limits, granted, layer, recorded};
 
 async fn is_good(org: &Org, session: &Session) -> bool {
     let layer = SalesforceAuthLayer::with_session(session.clone());
@@ -334,4 +345,136 @@ async fn a_refresh_fn_that_logs_out_does_not_wait_for_itself() {
         ErrorKind::LoggedOut
     );
     assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn r30_logout_and_revoke_ends_another_logins_session_too() {
+    let org = Org::new();
+    let handle = SessionHandle::new(ClientCredentials::new(org.clone(), app(&org)));
+    handle.set(granted(&org));
+    let lone = granted(&org);
+    let lone = Session::new(lone.access_token().clone(), &org.instance_url()).unwrap();
+    handle.set(lone.clone());
+    handle.logout_and_revoke(org.clone()).await.unwrap();
+    assert!(!is_good(&org, &lone).await);
+}
+
+#[tokio::test]
+async fn r30_logout_can_be_repeated_after_a_failure() {
+    for revoke in [false, true] {
+        let org = Org::new();
+        let handle = SessionHandle::with_session(granted(&org));
+        let session = (*handle.current().unwrap()).clone();
+        org.on_revoke(Fault::Maintenance);
+        let log_out = async || {
+            if revoke {
+                handle.logout_and_revoke(org.clone()).await
+            } else {
+                handle.logout(org.clone()).await
+            }
+        };
+        assert_eq!(log_out().await.unwrap_err().kind(), ErrorKind::Logout);
+        assert!(is_good(&org, &session).await);
+        assert_eq!(log_out().await.unwrap_err().kind(), ErrorKind::Logout);
+        org.on_revoke(Fault::None);
+        log_out().await.unwrap();
+        assert!(!is_good(&org, &session).await);
+        let refresh_token = session.refresh_token().unwrap();
+        let refreshed = oauth::refresh_token(org.clone(), &app(&org), refresh_token).await;
+        assert_eq!(refreshed.is_err(), revoke);
+        let before = org.counters().revoke_requests;
+        log_out().await.unwrap();
+        assert_eq!(org.counters().revoke_requests, before, "nothing is left");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r30_logout_at_a_silent_server_times_out() {
+    let org = Org::new();
+    org.on_revoke(Fault::Hang);
+    let session = granted(&org);
+    let handle = SessionHandle::with_session(session.clone());
+    let started = tokio::time::Instant::now();
+    let error = handle.logout(org.clone()).await.unwrap_err();
+    assert_eq!(
+        error.refresh_error().unwrap().kind(),
+        RefreshErrorKind::TimedOut
+    );
+    assert_eq!(started.elapsed(), Duration::from_secs(30));
+    // What was cut off is still there to be ended.
+    org.on_revoke(Fault::None);
+    assert!(is_good(&org, &session).await);
+    handle.logout(org.clone()).await.unwrap();
+    assert!(!is_good(&org, &session).await);
+}
+
+#[tokio::test]
+async fn r30_logout_by_an_observer_discards_the_new_session() {
+    #[derive(Clone, Default)]
+    struct Leaver(Arc<OnceLock<(SessionHandle, Org)>>);
+
+    impl Observer for Leaver {
+        fn session_changed(&self, _: &LiveSession) {
+            if let Some((handle, org)) = self.0.get() {
+                let _ = handle.logout(org.clone()).now_or_never();
+            }
+        }
+    }
+
+    let org = Org::new();
+    let leaver = Leaver::default();
+    let flow = ClientCredentials::new(org.clone(), app(&org));
+    let layer = SalesforceAuthLayer::new(flow).observer(leaver.clone());
+    assert!(leaver.0.set((layer.handle(), org.clone())).is_ok());
+    let error = layer.handle().token().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LoggedOut);
+}
+
+#[tokio::test]
+async fn r16_a_request_before_a_logout_is_not_replayed_after_it() {
+    let alice = "005xx0000000001";
+    let session = |user: &str, token| {
+        let session = Session::new(token, "https://example.my.salesforce.com");
+        session.unwrap().with_ids("00Dxx0000000001", user)
+    };
+    for second_user in [alice, "005xx0000000002"] {
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let (answer, answered) = tokio::sync::oneshot::channel::<()>();
+        let answered = answered.shared();
+        let inner = {
+            let sent = Arc::clone(&sent);
+            service_fn(move |request: Request<ReplayBody<Full<Bytes>>>| {
+                let token = request.headers()["authorization"].to_str().unwrap();
+                sent.lock().unwrap().push(token.to_owned());
+                let answered = answered.clone();
+                async move {
+                    let _ = answered.await;
+                    let response = Response::builder().status(StatusCode::UNAUTHORIZED);
+                    response.body(Full::<Bytes>::default())
+                }
+            })
+        };
+        let layer = SalesforceAuthLayer::new(async |_: RefreshContext| {
+            Err::<Session, _>(RefreshError::terminal("none"))
+        });
+        let handle = layer.handle();
+        handle.set(session(alice, "FIRST"));
+        let before = handle.current().unwrap().generation();
+        let request = Request::post("/")
+            .body(Full::<Bytes>::from("alice's"))
+            .unwrap();
+        let mut asked = std::pin::pin!(layer.layer(inner).oneshot(request));
+        assert!(asked.as_mut().now_or_never().is_none());
+
+        handle.logout(answering(200, &[], "")).await.unwrap();
+        handle.set(session(second_user, "SECOND"));
+        assert!(handle.current().unwrap().generation() > before);
+        answer.send(()).unwrap();
+
+        assert_eq!(asked.await.unwrap().status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(*sent.lock().unwrap(), ["Bearer FIRST"]);
+        // What was said of a session before is not held against this one.
+        handle.invalidate(before);
+        assert!(handle.current().is_some());
+    }
 }

@@ -1,0 +1,82 @@
+//! Settings of the layer and of its session.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header::AUTHORIZATION};
+use http_body_util::Full;
+use tower::{Layer, ServiceExt};
+use tower_salesforce_auth::{
+    AuthorizationScheme, RefreshContext, RefreshError, RefreshErrorKind, ReplayBody,
+    SalesforceAuthLayer, Session, emulator::Org,
+};
+
+use crate::support::{Api, get, layer, layer_error, send, session};
+
+#[tokio::test]
+async fn the_authorization_scheme_is_bearer_unless_set() {
+    let org = Org::new();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let inner = {
+        let (org, seen) = (org.clone(), Arc::clone(&seen));
+        tower::service_fn(move |request: Request<ReplayBody<Full<Bytes>>>| {
+            let value = request.headers()[AUTHORIZATION].clone();
+            assert!(value.is_sensitive());
+            let (scheme, _) = value.to_str().unwrap().split_once(' ').unwrap();
+            seen.lock().unwrap().push(scheme.to_owned());
+            org.clone().oneshot(request)
+        })
+    };
+    let request = || {
+        Request::get("/services/data/v66.0/limits")
+            .body(Full::<Bytes>::default())
+            .unwrap()
+    };
+    let layer = layer(&org);
+    layer.layer(inner.clone()).oneshot(request()).await.unwrap();
+    // Also for the session that is in use already.
+    let layer = layer.authorization_scheme(AuthorizationScheme::OAuth);
+    let response = layer.layer(inner.clone()).oneshot(request()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    org.expire_sessions();
+    let response = layer.layer(inner).oneshot(request()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(*seen.lock().unwrap(), ["Bearer", "OAuth", "OAuth", "OAuth"]);
+}
+
+#[tokio::test]
+async fn allow_origin_holds_for_a_handle_taken_before() {
+    let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+        Session::new("T1", "https://example.com").map_err(RefreshError::terminal)
+    });
+    let handle = layer.handle();
+    assert!(handle.token().await.is_err());
+    let _layer = layer.allow_origin("https://example.com").unwrap();
+    assert!(handle.token().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_timeout_of_any_length_works() {
+    for timeout in [Duration::ZERO, Duration::MAX] {
+        let api = Api::accepting("T1");
+        let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+            tokio::task::yield_now().await;
+            Ok(session("T1"))
+        })
+        .refresh_timeout(timeout);
+        let answer = send(&layer.layer(api), get("/")).await;
+        match answer {
+            Ok(response) => assert_eq!(response.status(), StatusCode::OK),
+            Err(error) => {
+                let error = layer_error(&error).refresh_error().unwrap();
+                assert_eq!(
+                    (error.kind(), timeout),
+                    (RefreshErrorKind::TimedOut, Duration::ZERO)
+                );
+            }
+        }
+    }
+}
