@@ -9,7 +9,7 @@ use tower_salesforce_auth::{
     flow::SoapLogin,
 };
 
-use crate::support::{answering, first_login, recorded};
+use crate::support::{answering, assert_refused, first_login, recorded};
 
 const NASTY: &str = "p<a>&\"s's]]>&amp;wörd";
 
@@ -129,15 +129,8 @@ async fn a_soap_fault_is_an_error_with_code_and_remedy() {
             message,
         ));
         let error = login(org.clone()).refresh(first_login()).await.unwrap_err();
-        assert_eq!(error.kind(), RefreshErrorKind::Refused, "{code}");
-        assert_eq!(error.error_code(), Some(code));
-        assert_eq!(error.is_terminal(), terminal, "{code}");
-        let told = error.to_string();
-        assert!(
-            told.starts_with("login.salesforce.com refused the SOAP login: "),
-            "{told}"
-        );
-        assert!(told.contains(advice), "{told}");
+        let refusal = "login.salesforce.com refused the SOAP login: ";
+        assert_refused(&error, code, terminal, refusal, advice);
     }
     org.on_soap_login(Fault::LoseAnswer);
     let error = login(org.clone()).refresh(first_login()).await.unwrap_err();

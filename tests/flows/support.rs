@@ -16,6 +16,8 @@ mod granted;
 mod production;
 #[path = "../support/record.rs"]
 mod record;
+#[path = "../support/refusal.rs"]
+mod refusal;
 #[path = "../support/rest.rs"]
 mod rest;
 #[path = "../support/traced.rs"]
@@ -28,6 +30,7 @@ pub(crate) use self::{
     granted::{granted, layer},
     production::production_app,
     record::recorded,
+    refusal::assert_refused,
     rest::LIMITS,
     traced::Traced,
 };

@@ -9,22 +9,13 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::time::{advance, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_salesforce_auth::{RefreshContext, ReplayBody, SalesforceAuthLayer, SessionState};
+use tower_salesforce_auth::{ReplayBody, SalesforceAuthLayer, SessionState};
 
-use crate::support::{Api, Refresher, get, send, session};
+use crate::support::{Api, Refresher, get, send};
 
 /// A layer whose refresh takes half a second.
 fn slow(refresher: &Refresher) -> SalesforceAuthLayer {
-    let refresher = refresher.clone();
-    SalesforceAuthLayer::new(move |_: RefreshContext| {
-        let refresher = refresher.clone();
-        async move {
-            let n = refresher.begin();
-            sleep(Duration::from_millis(500)).await;
-            refresher.complete(n)
-        }
-    })
-    .session(session("T0"))
+    refresher.layer_with(|_| sleep(Duration::from_millis(500)))
 }
 
 #[tokio::test(start_paused = true)]
@@ -146,20 +137,11 @@ async fn r04_a_request_can_be_dropped_at_every_await_point() {
         for polls in 0..200 {
             let api = Api::accepting("nothing yet");
             let refresher = Refresher::of(&api);
-            let layer = {
-                let refresher = refresher.clone();
-                SalesforceAuthLayer::new(move |_: RefreshContext| {
-                    let refresher = refresher.clone();
-                    async move {
-                        let n = refresher.begin();
-                        for _ in 0..5 {
-                            tokio::task::yield_now().await;
-                        }
-                        refresher.complete(n)
-                    }
-                })
-                .session(session("T0"))
-            };
+            let layer = refresher.layer_with(|_| async {
+                for _ in 0..5 {
+                    tokio::task::yield_now().await;
+                }
+            });
             // An inner service that takes its time to become ready, and to answer.
             let inner = {
                 let api = api.clone();

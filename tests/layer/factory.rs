@@ -17,11 +17,9 @@ use http_body_util::{BodyExt, Full};
 use tokio::task::JoinSet;
 use tower::{Layer, ServiceBuilder, limit::ConcurrencyLimitLayer, service_fn};
 use tower_http::follow_redirect::FollowRedirectLayer;
-use tower_salesforce_auth::{
-    AuthOutcome, BodyFactory, NoReplay, ReplayBody, ReplaySkipped, SkipAuth,
-};
+use tower_salesforce_auth::{BodyFactory, NoReplay, ReplayBody, ReplaySkipped, SkipAuth};
 
-use crate::support::{Api, Refresher, counting, expired, get, send, session};
+use crate::support::{Api, Refresher, counting, expired, get, outcome, send, session};
 
 const CHUNK: usize = 16 * 1024;
 
@@ -206,10 +204,6 @@ impl Server {
             async move { Ok(this.answer(request).await) }
         })
     }
-}
-
-fn outcome<B>(response: &Response<B>) -> AuthOutcome {
-    response.extensions().get().cloned().expect("an outcome")
 }
 
 // === Tests ===

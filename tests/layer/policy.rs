@@ -2,10 +2,7 @@
 
 use std::{
     convert::Infallible,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -19,7 +16,7 @@ use tower_salesforce_auth::{
     ReplaySkipped, SalesforceAuthLayer, SessionState,
 };
 
-use crate::support::{Api, Reauthentications, expired, get, send, session};
+use crate::support::{Api, Reauthentications, counting, expired, get, send, session};
 
 /// A layer whose refreshes end as `plan` says, and the times at which they began.
 fn planned(
@@ -210,15 +207,8 @@ async fn r12_refreshes_with_rejected_tokens_become_rare() {
 /// and be one of many, so that each refusal elsewhere would find a session that was proved.
 #[tokio::test(start_paused = true)]
 async fn r12_a_waiter_at_another_endpoint_confirms_no_token() {
-    let logins = Arc::new(AtomicUsize::new(0));
-    let layer = {
-        let logins = Arc::clone(&logins);
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
-            let n = logins.fetch_add(1, Ordering::SeqCst) + 1;
-            async move { Ok(session(&format!("T{n}"))) }
-        })
-    };
-    let service = layer.session(session("T0")).layer(tower::service_fn(
+    let (layer, logins) = counting(|n| async move { Ok(session(&format!("T{n}"))) });
+    let service = layer.layer(tower::service_fn(
         async |request: http::Request<ReplayBody<Full<Bytes>>>| {
             Ok::<_, Infallible>(match request.uri().path() {
                 "/refusing" => expired(),
@@ -244,17 +234,8 @@ async fn r12_a_waiter_at_another_endpoint_confirms_no_token() {
 /// The other endpoints go on with a token that is good.
 #[tokio::test(start_paused = true)]
 async fn r12_a_refusing_endpoint_costs_no_login_per_request() {
-    let tokens: Arc<Mutex<Vec<String>>> = Arc::default();
-    let layer = {
-        let tokens = Arc::clone(&tokens);
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
-            let mut tokens = tokens.lock().unwrap();
-            let token = format!("T{}", tokens.len() + 1);
-            tokens.push(token.clone());
-            async move { Ok(session(&token)) }
-        })
-    };
-    let service = layer.session(session("T0")).layer(tower::service_fn(
+    let (layer, logins) = counting(|n| async move { Ok(session(&format!("T{n}"))) });
+    let service = layer.layer(tower::service_fn(
         async |request: http::Request<ReplayBody<Full<Bytes>>>| {
             let mut response = http::Response::new(Full::<Bytes>::default());
             if request.uri().path() == "/refused" {
@@ -269,7 +250,7 @@ async fn r12_a_refusing_endpoint_costs_no_login_per_request() {
         assert_eq!(response.status() == StatusCode::OK, n % 2 == 1);
         advance(Duration::from_millis(100)).await;
     }
-    let logins = tokens.lock().unwrap().len();
+    let logins = logins.load(Ordering::SeqCst);
     assert!(logins <= 8, "{logins}");
 }
 

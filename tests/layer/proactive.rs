@@ -1,23 +1,20 @@
 //! Renewing a session before it ends.
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::StatusCode;
-use tokio::{sync::Notify, time::advance};
+use tokio::time::advance;
 use tower::Layer;
 use tower_salesforce_auth::{
     AuthOutcome, RefreshContext, RefreshError, RefreshReason, Renewal, SalesforceAuthLayer,
     Session, SessionState,
 };
 
-use crate::support::{Api, Reauthentications, get, send, session};
+use crate::support::{Api, Reauthentications, Refresher, get, send, session};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -85,23 +82,9 @@ async fn a_proactive_refresh_starts_by_traffic_not_by_a_timer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn r23_requests_in_a_proactive_refresh_use_the_old_token() {
     let api = Api::accepting("T0");
-    let (begun, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let refreshes = Arc::new(AtomicUsize::new(0));
-    let layer = {
-        let (begun, finish, refreshes) = (begun.clone(), finish.clone(), refreshes.clone());
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
-            let (begun, finish, refreshes) = (begun.clone(), finish.clone(), refreshes.clone());
-            async move {
-                refreshes.fetch_add(1, Ordering::SeqCst);
-                begun.notify_one();
-                finish.notified().await;
-                Ok(session("T1"))
-            }
-        })
-    };
-    let layer = layer
-        .session(session("T0"))
-        .renewal(Renewal::at(1.0).lifetime(Duration::ZERO));
+    let refresher = Refresher::of(&api);
+    let (layer, begun, finish) = refresher.gated_layer();
+    let layer = layer.renewal(Renewal::at(1.0).lifetime(Duration::ZERO));
     let service = layer.layer(api.clone());
     send(&service, get("/")).await.unwrap();
     begun.notified().await;
@@ -123,7 +106,7 @@ async fn r23_requests_in_a_proactive_refresh_use_the_old_token() {
     while layer.handle().current().unwrap().access_token().expose() != "T1" {
         states.changed().await;
     }
-    assert_eq!(refreshes.load(Ordering::SeqCst), 1);
+    assert_eq!(refresher.count(), 1);
 }
 
 #[tokio::test(start_paused = true)]

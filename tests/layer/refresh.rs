@@ -201,18 +201,7 @@ async fn r05_a_straggler_is_replayed_with_the_current_session() {
 async fn r15_a_request_may_time_out_while_its_refresh_goes_on() {
     let api = Api::accepting("nothing yet");
     let refresher = Refresher::of(&api);
-    let layer = {
-        let refresher = refresher.clone();
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
-            let refresher = refresher.clone();
-            async move {
-                let n = refresher.begin();
-                tokio::time::sleep(Duration::from_secs(5)).await;
-                refresher.complete(n)
-            }
-        })
-        .session(session("T0"))
-    };
+    let layer = refresher.layer_with(|_| tokio::time::sleep(Duration::from_secs(5)));
     let service = layer.layer(api.clone());
     let hurried = ServiceBuilder::new()
         .timeout(Duration::from_millis(50))

@@ -17,9 +17,9 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use proptest::prelude::*;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_salesforce_auth::{AuthOutcome, ReplayBody, ReplaySkipped};
+use tower_salesforce_auth::{ReplayBody, ReplaySkipped};
 
-use crate::support::{Api, EXPIRED, Refresher, expired, get, post, send, text};
+use crate::support::{Api, EXPIRED, Refresher, expired, get, outcome, post, send, text};
 
 type AnyBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -44,8 +44,7 @@ fn trailers() -> HeaderMap {
 }
 
 fn skipped<B>(response: &http::Response<B>) -> Option<ReplaySkipped> {
-    let outcome: &AuthOutcome = response.extensions().get().expect("an outcome");
-    outcome.replay_skipped()
+    outcome(response).replay_skipped()
 }
 
 // === Script ===

@@ -14,6 +14,7 @@ use std::{
 
 use http::StatusCode;
 use tokio::{
+    runtime::Runtime,
     task::JoinSet,
     time::{Instant, timeout},
 };
@@ -30,19 +31,16 @@ async fn r14_a_hung_refresh_fails_all_waiters_at_the_timeout() {
     let refresher = Refresher::of(&api);
     let dropped = Arc::new(AtomicUsize::new(0));
     let layer = {
-        let (refresher, dropped) = (refresher.clone(), dropped.clone());
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
-            let (refresher, dropped) = (refresher.clone(), dropped.clone());
+        let dropped = dropped.clone();
+        refresher.layer_with(move |n| {
+            let dropped = dropped.clone();
             async move {
-                let n = refresher.begin();
                 if n == 1 {
                     let _guard = scopeguard(move || dropped.fetch_add(1, Ordering::SeqCst));
                     pending::<()>().await;
                 }
-                refresher.complete(n)
             }
         })
-        .session(session("T0"))
     };
     let service = layer.layer(api.clone());
     let started = Instant::now();
@@ -172,17 +170,27 @@ async fn r14_a_late_refresh_that_still_runs_is_not_repeated() {
 
 // === Runtimes that stop ===
 
-/// Hangs the first time, and works from then on.
-fn hangs_once(started: Arc<AtomicUsize>) -> SessionHandle {
-    SessionHandle::new(move |_: RefreshContext| {
-        let n = started.fetch_add(1, Ordering::SeqCst);
-        async move {
-            if n == 0 {
-                pending::<()>().await;
+/// A handle whose first refresh hangs, on a runtime that is no longer driven. Later refreshes succeed.
+fn undriven() -> (SessionHandle, Arc<AtomicUsize>, Runtime) {
+    let started = Arc::new(AtomicUsize::new(0));
+    let handle = SessionHandle::new({
+        let started = Arc::clone(&started);
+        move |_: RefreshContext| {
+            let n = started.fetch_add(1, Ordering::SeqCst);
+            async move {
+                if n == 0 {
+                    pending::<()>().await;
+                }
+                Ok(session(&format!("T{n}")))
             }
-            Ok(session(&format!("T{n}")))
         }
-    })
+    });
+    let undriven = paused();
+    undriven.block_on(async {
+        let _ = timeout(Duration::from_millis(1), handle.token()).await;
+    });
+    assert_eq!(started.load(Ordering::SeqCst), 1);
+    (handle, started, undriven)
 }
 
 /// A flight that departs on a runtime that is shut down: spawn drops the driver at once, under the lock.
@@ -271,29 +279,14 @@ fn r14_waiters_fail_if_the_refresh_runtime_shuts_down() {
 fn r14_an_undriven_refresh_times_out_and_the_next_starts() {
     let api = Api::accepting("T2");
     let refresher = Refresher::of(&api);
-    let layer = {
-        let refresher = refresher.clone();
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
-            let refresher = refresher.clone();
-            async move {
-                let n = refresher.begin();
-                if n == 1 {
-                    std::future::pending::<()>().await;
-                }
-                refresher.complete(n)
+    let layer = refresher
+        .layer_with(|n| async move {
+            if n == 1 {
+                pending::<()>().await;
             }
         })
-        .session(session("T0"))
-        .refresh_timeout(Duration::from_secs(30))
-    };
+        .refresh_timeout(Duration::from_secs(30));
     let service = layer.layer(api);
-    let paused = || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap()
-    };
     let (left_alone, driven) = (paused(), paused());
     left_alone.block_on(async {
         let mut abandoned = pin!(send(&service, get("/services/data/")));
@@ -322,13 +315,7 @@ fn r14_an_undriven_refresh_times_out_and_the_next_starts() {
 /// Somebody on a live runtime waits for a flight on a runtime that nobody drives any more.
 #[test]
 fn r14_a_waiter_on_an_undriven_refresh_times_out() {
-    let undriven = paused();
-    let started = Arc::default();
-    let handle = hangs_once(Arc::clone(&started));
-    undriven.block_on(async {
-        let _ = timeout(Duration::from_millis(1), handle.token()).await;
-    });
-    assert_eq!(started.load(Ordering::SeqCst), 1);
+    let (handle, _, _undriven) = undriven();
     let live = paused();
     let waited = live.block_on(async { timeout(Duration::from_secs(3600), handle.token()).await });
     let error = waited.expect("still waiting after an hour").unwrap_err();
@@ -339,12 +326,7 @@ fn r14_a_waiter_on_an_undriven_refresh_times_out() {
 /// Whoever comes after the refresh timeout does not share the fate of what stopped before.
 #[test]
 fn r14_a_caller_after_an_overdue_refresh_gets_a_session() {
-    let undriven = paused();
-    let started = Arc::default();
-    let handle = hangs_once(Arc::clone(&started));
-    undriven.block_on(async {
-        let _ = timeout(Duration::from_millis(1), handle.token()).await;
-    });
+    let (handle, started, _undriven) = undriven();
     let live = paused();
     let got = live.block_on(async {
         tokio::time::advance(Duration::from_secs(60)).await;

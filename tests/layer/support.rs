@@ -258,21 +258,37 @@ impl Refresher {
         self.layer_without_session().session(session("T0"))
     }
 
-    /// A layer that begins with the session `T0`, and whose refreshes say when they have started and wait until they
-    /// may finish.
-    pub(crate) fn gated_layer(&self) -> (SalesforceAuthLayer, Arc<Notify>, Arc<Notify>) {
-        let (started, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let (refresher, start, finished) = (self.clone(), started.clone(), finish.clone());
-        let layer = SalesforceAuthLayer::new(move |_: RefreshContext| {
-            let (refresher, start, finished) = (refresher.clone(), start.clone(), finished.clone());
+    /// A layer that begins with the session `T0`, and whose n-th refresh does `work(n)` before it completes.
+    pub(crate) fn layer_with<F, Fut>(&self, work: F) -> SalesforceAuthLayer
+    where
+        F: Fn(usize) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send,
+    {
+        let (refresher, work) = (self.clone(), Arc::new(work));
+        SalesforceAuthLayer::new(move |_: RefreshContext| {
+            let (refresher, work) = (refresher.clone(), work.clone());
             async move {
                 let n = refresher.begin();
-                start.notify_one();
-                finished.notified().await;
+                work(n).await;
                 refresher.complete(n)
             }
+        })
+        .session(session("T0"))
+    }
+
+    /// A layer that begins with the session `T0`, whose refreshes notify the first value when they start and complete
+    /// once the second one is notified.
+    pub(crate) fn gated_layer(&self) -> (SalesforceAuthLayer, Arc<Notify>, Arc<Notify>) {
+        let (started, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let gates = (started.clone(), finish.clone());
+        let layer = self.layer_with(move |_| {
+            let (started, finish) = gates.clone();
+            async move {
+                started.notify_one();
+                finish.notified().await;
+            }
         });
-        (layer.session(session("T0")), started, finish)
+        (layer, started, finish)
     }
 
     pub(crate) fn layer_without_session(&self) -> SalesforceAuthLayer {

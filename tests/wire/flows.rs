@@ -15,7 +15,7 @@ use tower_salesforce_auth::{
 };
 
 use crate::support::{
-    LIMITS, Protocol, app, client, get, layer, refresh_token, send, token_client,
+    LIMITS, Protocol, app, assert_refused, client, get, layer, refresh_token, send, token_client,
 };
 
 #[tokio::test]
@@ -122,15 +122,8 @@ async fn a_refusal_names_host_grant_code_and_remedy() {
             .refresh(RefreshContext::new(RefreshReason::FirstLogin))
             .await
             .unwrap_err();
-        assert_eq!(refused.kind(), RefreshErrorKind::Refused, "{error}");
-        assert_eq!(refused.error_code(), Some(error));
-        assert_eq!(refused.is_terminal(), terminal, "{error}: {description}");
-        let message = refused.to_string();
-        assert!(
-            message.starts_with("127.0.0.1 refused the refresh_token grant: "),
-            "{message}"
-        );
-        assert!(message.contains(text), "{message}");
+        let refusal = "127.0.0.1 refused the refresh_token grant: ";
+        assert_refused(&refused, error, terminal, refusal, text);
         let pause = (error == "rate_limit_exceeded").then_some(Duration::from_secs(3_600));
         assert_eq!(refused.retry_after(), pause);
     }

@@ -19,6 +19,8 @@ use tower_salesforce_auth::{
 mod app;
 #[path = "../support/echo.rs"]
 mod echo;
+#[path = "../support/refusal.rs"]
+mod refusal;
 #[path = "../support/rest.rs"]
 mod rest;
 #[path = "../support/socket.rs"]
@@ -27,6 +29,7 @@ mod socket;
 pub(crate) use self::{
     app::app,
     echo::{ECHO, echoed},
+    refusal::assert_refused,
     rest::LIMITS,
     socket::client as token_client,
 };
