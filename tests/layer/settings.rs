@@ -1,7 +1,7 @@
 //! Settings of the layer and of its session.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -10,11 +10,12 @@ use http::{Request, StatusCode, header::AUTHORIZATION};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
-    AuthorizationScheme, RefreshContext, RefreshError, RefreshErrorKind, ReplayBody,
-    SalesforceAuthLayer, Session, emulator::Org,
+    AuthorizationScheme, OnRefreshFailure, RefreshContext, RefreshError, RefreshErrorKind,
+    ReplayBody, ReplaySkipped, SalesforceAuthLayer, Session, emulator::Org,
+    verdict::SalesforceClassifier,
 };
 
-use crate::support::{Api, get, layer, layer_error, send, session};
+use crate::support::{Api, counting, get, layer, layer_error, outcome, send, session};
 
 #[tokio::test]
 async fn the_authorization_scheme_is_bearer_unless_set() {
@@ -78,5 +79,56 @@ async fn a_refresh_timeout_of_any_length_works() {
                 );
             }
         }
+    }
+}
+
+// === Settings are values (R46) ===
+
+#[tokio::test]
+async fn r46_a_setting_of_a_cloned_layer_leaves_the_original() {
+    let api = Api::accepting("nothing");
+    let (original, _) = counting(|n| async move { Ok(session(&format!("T{n}"))) });
+    let clone = original
+        .clone()
+        .max_refreshes(3)
+        .on_refresh_failure(OnRefreshFailure::Respond)
+        .classifier(SalesforceClassifier::new().incurable("expired"));
+    let more = original.clone().max_refreshes(3);
+    for (layer, attempts) in [(clone, 1), (more, 4), (original, 2)] {
+        layer.handle().set(session("T0"));
+        let response = send(&layer.layer(api.clone()), get("/")).await.unwrap();
+        assert_eq!(outcome(&response).attempts(), attempts);
+    }
+}
+
+#[tokio::test]
+async fn r46_the_order_of_a_layers_settings_does_not_matter() {
+    let settings: [fn(SalesforceAuthLayer) -> SalesforceAuthLayer; 2] = [
+        |layer| {
+            layer
+                .max_refreshes(5)
+                .on_refresh_failure(OnRefreshFailure::Respond)
+        },
+        |layer| {
+            layer
+                .on_refresh_failure(OnRefreshFailure::Respond)
+                .max_refreshes(5)
+        },
+    ];
+    for set in settings {
+        let api = Api::accepting("nothing");
+        let (layer, refreshes) = counting(|n| async move {
+            if n == 3 {
+                return Err(RefreshError::terminal("revoked"));
+            }
+            Ok(session(&format!("T{n}")))
+        });
+        let response = send(&set(layer).layer(api), get("/")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(refreshes.load(Ordering::SeqCst), 3);
+        assert_eq!(
+            outcome(&response).replay_skipped(),
+            Some(ReplaySkipped::RefreshFailed)
+        );
     }
 }
