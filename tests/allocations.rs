@@ -46,7 +46,7 @@ impl<B> Service<Request<B>> for Accepting {
     }
 }
 
-/// A request as clients make them: eight headers, an owned path, an owned body.
+/// A typical request: eight headers, an owned path, an owned body.
 fn request(body_len: usize) -> Request<Full<Bytes>> {
     let path = format!("/services/data/v66.0/sobjects/Account/{}", "0".repeat(18));
     let mut request = Request::post(path)
@@ -80,7 +80,7 @@ fn allocations_of(
     })
 }
 
-/// What the layer adds to a service, once everything that is made once is made.
+/// The allocations that the layer adds to a service after its first call.
 fn added(layer: &SalesforceAuthLayer, body_len: usize) -> u64 {
     let mut bare = Accepting;
     let mut service = layer.layer(Accepting);
@@ -95,12 +95,12 @@ fn a_successful_request_costs_at_most_two_allocations() {
     assert_eq!(added(&layer().max_refreshes(0), 256), 0, "nothing is kept");
     assert_eq!(added(&layer(), 0), 1, "the head is kept");
     assert!(added(&layer(), 256) <= 2, "the head and the body are kept");
-    assert!(added(&layer(), 10 * 1024 * 1024) <= 2, "whatever its size");
+    assert!(added(&layer(), 10 * 1024 * 1024) <= 2, "a body of any size");
 }
 
 // === R25 ===
 
-/// A body that yields the same chunk over and over, and waits a little before each.
+/// A body that yields the same chunk again and again, and is pending before each.
 struct Endless {
     chunk: Bytes,
     chunks_left: u64,
@@ -137,7 +137,7 @@ impl Body for Endless {
     }
 }
 
-/// Reads bodies side by side, and says how much memory was held at most.
+/// Reads bodies side by side, and returns the most memory that they held.
 fn upload(uploads: u64, limit: usize, chunk_len: usize, chunks: u64, is_declared: bool) -> u64 {
     let chunk = Bytes::from(vec![7; chunk_len]);
     let (bodies, mut sent) = (0..uploads)
@@ -148,7 +148,7 @@ fn upload(uploads: u64, limit: usize, chunk_len: usize, chunks: u64, is_declared
             is_ready: false,
         })
         .map(|body| {
-            // The inner service hands out the body that it is sent.
+            // The inner service sends the body that it gets to the test.
             let (tx, rx) = std::sync::mpsc::channel();
             let inner = tower::service_fn(move |request: Request<ReplayBody<Endless>>| {
                 tx.send(request.into_body()).unwrap();
@@ -194,7 +194,7 @@ fn r25_a_large_upload_holds_at_most_the_replay_limit() {
             held <= 100 * LIMIT,
             "{held} bytes held in chunks of {chunk_len}"
         );
-        // A body that says from the start that it is larger is not recorded at all.
+        // A body that declares a larger size is never recorded.
         let held = upload(100, limit, chunk_len, chunks, true);
         assert_eq!(held, 0, "in chunks of {chunk_len}");
     }
@@ -208,7 +208,7 @@ fn r25_a_stream_of_tiny_frames_holds_only_its_bytes() {
         "{held} bytes held"
     );
     let held = upload(10, 4096, 1, 100_000, false);
-    // One recording at a time grows, and is there twice while it is moved.
+    // One recording at a time grows, and takes twice its size while it is reallocated.
     assert!(held <= 11 * 4096, "{held} bytes held");
 }
 
@@ -216,7 +216,7 @@ fn r25_a_stream_of_tiny_frames_holds_only_its_bytes() {
 fn r25_a_slice_of_a_large_buffer_does_not_keep_the_buffer() {
     let mut service = layer().layer(tower::service_fn(
         |request: Request<ReplayBody<Endless>>| async {
-            // Drops each frame as it comes.
+            // The service drops each frame as it comes.
             request
                 .into_body()
                 .collect()
@@ -239,7 +239,7 @@ fn r25_a_slice_of_a_large_buffer_does_not_keep_the_buffer() {
         for _ in 0..10 {
             assert!(answer.as_mut().poll(&mut cx).is_pending());
         }
-        // The request waits for its answer, with its recording, and without the buffer.
+        // The request still waits for its answer: it holds its recording, but not the buffer.
         std::mem::forget(answer);
     });
     assert!(

@@ -63,7 +63,7 @@ async fn an_expired_session_meets_the_400_of_bulk() {
         error,
         r#"{"exceptionCode":"InvalidSessionId","exceptionMessage":"Invalid session id"}"#
     );
-    // `Authorization` is not asked.
+    // Bulk ignores `Authorization`.
     let good = org.authorize();
     let request = Request::post("/services/async/64.0/job")
         .header("authorization", format!("Bearer {}", good.access_token()));

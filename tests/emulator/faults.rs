@@ -37,7 +37,7 @@ async fn a_refresh_token_is_in_process_until_the_delayed_answer() {
     assert_eq!(begun.elapsed(), Duration::from_secs(3));
     let current = next["refresh_token"].as_str().unwrap();
     assert_eq!(refresh(&org, current).await.status(), StatusCode::OK);
-    // Answered means rotated out.
+    // After the answer the old token is rotated out.
     let reused = refresh(&org, grant.refresh_token()).await;
     assert_refused(reused, "invalid_grant", "expired access/refresh token").await;
     assert_eq!(org.counters().refresh_token_reuses, 1);
@@ -66,11 +66,11 @@ async fn hanging_calls_are_released_and_go_on() {
     assert_pending!(token_call.poll());
     assert_pending!(data_call.poll());
 
-    // Another fault is for the calls after these.
+    // A new fault applies to later calls only.
     org.on_data(Fault::Delay(Duration::from_secs(1)));
     assert_pending!(data_call.poll());
 
-    // The release is seen although the next calls hang again.
+    // The release wakes the call although later calls hang again.
     org.on_token(Fault::None);
     org.on_token(Fault::Hang);
     assert!(token_call.is_woken());
@@ -96,7 +96,7 @@ async fn a_hang_also_delays_refusals() {
 
     org.on_token(Fault::None);
     org.on_data(Fault::None);
-    // What was decided on arrival holds, although the first is answered by now.
+    // The refusal was decided on arrival, and holds although the first call is answered by now.
     assert_eq!(first.await.status(), StatusCode::OK);
     let description = "token request is already being processed";
     assert_refused(second.await, "invalid_grant", description).await;

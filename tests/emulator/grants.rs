@@ -46,7 +46,7 @@ async fn every_failed_login_looks_the_same() {
     let cases = [
         (org.username(), org.password().to_owned()),
         (org.username(), format!("wrong{}", org.security_token())),
-        ("nobody@example.com", secret(&org)),
+        ("unknown@example.com", secret(&org)),
     ];
     for (username, password) in cases {
         let response = log_in(&org, username, &password).await;
@@ -177,16 +177,16 @@ async fn assertions_are_refused_in_the_words_of_salesforce() {
             json!("unknown"),
             ("invalid_client_id", "client identifier invalid"),
         ),
-        ("sub", json!("nobody@example.com"), not_approved),
+        ("sub", json!("unknown@example.com"), not_approved),
         ("sub", Value::Null, not_approved),
-        // The older name wins.
-        ("prn", json!("nobody@example.com"), not_approved),
+        // The older claim `prn` overrides `sub`.
+        ("prn", json!("unknown@example.com"), not_approved),
         ("aud", json!("https://test.salesforce.com"), audience),
         ("aud", json!(format!("{}/", org.login_url())), audience),
         ("aud", Value::Null, audience),
         ("exp", json!(NOW), invalid),
         ("exp", json!(NOW + 301), invalid),
-        // Milliseconds, a slip that a lenient server hides.
+        // An expiry in milliseconds is a common mistake.
         ("exp", json!((NOW + 120) * 1_000), invalid),
         ("exp", Value::Null, invalid),
         ("exp", json!(NOW.to_string()), invalid),
@@ -334,7 +334,7 @@ async fn saml_assertions_are_refused_in_the_words_of_salesforce() {
     let login_url = org.login_url();
     let cases = [
         (
-            encoded(saml("nobody@example.com", &login_url)),
+            encoded(saml("unknown@example.com", &login_url)),
             NOT_APPROVED,
         ),
         (
@@ -400,7 +400,7 @@ async fn an_optional_secret_is_checked_when_it_is_sent() {
     let response = send(&org, token_request(encode(&form))).await;
     assert_refused(response, "invalid_client", "invalid client credentials").await;
 
-    // Client credentials without a secret would be none.
+    // The client credentials flow always needs the secret.
     let form = encode(&[
         ("grant_type", "client_credentials"),
         ("client_id", org.client_id()),
@@ -421,7 +421,7 @@ async fn a_site_has_its_own_token_endpoint() {
     let mut request = token_request(form.clone());
     *request.uri_mut() = "/site/services/oauth2/token".parse().unwrap();
     assert_eq!(send(&org, request).await.status(), StatusCode::OK);
-    // That audience is no good elsewhere.
+    // Another endpoint refuses this audience.
     let response = send(&org, token_request(form.clone())).await;
     assert_refused(response, "invalid_grant", "audience is invalid").await;
     let mut request = token_request(form);
@@ -463,7 +463,7 @@ fn sign(org: &Org, claims: &Value) -> String {
 }
 
 async fn bear(org: &Org, assertion: &str) -> Answer {
-    // Neither the client id nor the secret is sent.
+    // The request has no client id and no secret.
     let form = encode(&[("grant_type", JWT_BEARER), ("assertion", assertion)]);
     send(org, token_request(form)).await
 }

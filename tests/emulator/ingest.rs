@@ -1,4 +1,4 @@
-//! Bulk API 2.0: jobs that take data in.
+//! Bulk API 2.0: ingest jobs.
 
 use std::io;
 
@@ -22,7 +22,7 @@ fn whole(body: impl Into<Bytes>) -> AnyBody {
     UnsyncBoxBody::new(Full::new(body.into()).map_err(|never| match never {}))
 }
 
-/// So many pieces of this text, and then an error, if it is to break off.
+/// A body of `pieces` times `piece`, which ends with an error if `breaks_off`.
 fn streamed(piece: &'static [u8], pieces: usize, breaks_off: bool) -> AnyBody {
     let pieces = (0..pieces).map(move |_| Ok(Frame::data(Bytes::from_static(piece))));
     let end = breaks_off.then(|| Err(io::Error::other("broken off")));
@@ -146,7 +146,7 @@ async fn a_job_goes_from_open_to_complete() {
         (status, &job["state"]),
         (StatusCode::OK, &json!("UploadComplete"))
     );
-    assert_eq!(job.get("contentUrl"), None, "it takes no more");
+    assert_eq!(job.get("contentUrl"), None, "the job is closed");
 
     let job = client.look_at(&uri).await;
     assert_eq!(
@@ -214,7 +214,7 @@ async fn a_job_takes_its_content_once() {
     let late = client.put(&uri, whole("Name\nGlobex\n")).await;
     assert_refused(&late, StatusCode::BAD_REQUEST, "INVALIDJOBSTATE");
 
-    // Two at once: both were awaited when they came, and one is taken.
+    // Of two uploads at once the job takes one.
     let (uri, id) = client.job().await;
     client.org.on_data(Fault::Hang);
     let two = ["Name\nAcme\n", "Name\nAcme\nGlobex\n"].map(|content| {
@@ -261,11 +261,11 @@ async fn content_beyond_150_megabytes_in_base64_is_refused() {
     static MEGABYTE: [u8; 1_000_000] = [b'x'; 1_000_000];
     let client = Client::new();
     let (uri, id) = client.job().await;
-    // Whatever follows the piece with which it is too much is not read: it would be an error.
+    // The org stops at the piece that exceeds the limit: the body's error after it is not read.
     let large = client.put(&uri, streamed(&MEGABYTE, 113, true)).await;
     assert_refused(&large, StatusCode::BAD_REQUEST, "CLIENTINPUTERROR");
 
-    // What is said to be too large is not read at all.
+    // A body that declares too large a size is not read.
     let mut request = request(
         &client.grant,
         Method::PUT,
@@ -385,7 +385,7 @@ async fn an_expired_session_is_rejected_before_or_after_content() {
     let client = Client::new();
     let (uri, id) = client.job().await;
     client.org.expire_sessions();
-    // After all of it.
+    // The rejection comes after the whole content.
     let (status, error) = client.put(&uri, streamed(b"Name\nAcme\n", 3, false)).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     assert_eq!(error[0]["errorCode"], "INVALID_SESSION_ID");
@@ -396,7 +396,7 @@ async fn an_expired_session_is_rejected_before_or_after_content() {
         streamed(b"Name\nAcme\n", 3, true),
     );
     client.org.clone().oneshot(broken).await.unwrap_err();
-    // Before any of it, and in the middle: the error is not met.
+    // The rejection comes before or within the content, so the error at its end is not read.
     for bytes in [0, 15] {
         client.org.answer_early(bytes);
         let broken = streamed(b"Name\nAcme\n", 3, true);
@@ -404,7 +404,7 @@ async fn an_expired_session_is_rejected_before_or_after_content() {
         assert_eq!(status, StatusCode::UNAUTHORIZED, "after {bytes} bytes");
     }
     assert_eq!(client.org.upload(&id), None);
-    // The job is as open as it was.
+    // The job is still open.
     let client = Client {
         grant: client.org.authorize(),
         org: client.org,

@@ -83,7 +83,7 @@ async fn shutting_down_or_dropping_ends_every_connection() {
             drop(served);
         } else {
             served.shutdown().await;
-            // Nobody listens: said at once, without waiting for the task to notice.
+            // The port is closed at once.
             let versions = Request::get(format!("{url}/services/data/"));
             let result = client(http2).request(versions.body(empty()).unwrap()).await;
             assert!(result.unwrap_err().is_connect());
@@ -153,7 +153,7 @@ async fn an_early_401_reaches_the_client_while_it_is_still_sending() {
     org.answer_early(0);
     let served = org.serve().await.unwrap();
     for http2 in [false, true] {
-        // A body that goes on: nothing is sent, and it does not end.
+        // The body never ends and sends nothing.
         let (sender, body) = Channel::<Bytes>::new(1);
         let request = Request::post(format!("{}{ECHO}", served.url()));
         let response = channel_client(http2)
@@ -198,7 +198,7 @@ async fn one_connection_carries_a_thousand_concurrent_calls() {
     org.on_data(Fault::Hang);
 
     let client = client(true);
-    // A first call opens the connection that the others then share.
+    // The first call opens the connection that the other calls share.
     let versions = Request::get(format!("{}/services/data/", served.url()));
     let response = client.request(versions.body(empty()).unwrap()).await;
     assert_eq!(response.unwrap().status(), StatusCode::OK);
@@ -218,7 +218,7 @@ async fn one_connection_carries_a_thousand_concurrent_calls() {
             (status, echo["body_length"].as_u64())
         });
     }
-    // All of them are inside the org at once, or this never ends.
+    // The loop ends only if the org holds all calls at once.
     while org.counters().data_accepted < CALLS {
         tokio::task::yield_now().await;
     }

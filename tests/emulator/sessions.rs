@@ -106,7 +106,7 @@ async fn a_session_expires_after_its_number_of_calls() {
     assert_eq!(get_limits(&org, grant.access_token()).await, StatusCode::OK);
     let status = get_limits(&org, grant.access_token()).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
-    // A refresh buys two more.
+    // A refreshed session has two calls again.
     let next = json_of(refresh(&org, grant.refresh_token()).await).await;
     let access_token = next["access_token"].as_str().unwrap();
     assert_eq!(get_limits(&org, access_token).await, StatusCode::OK);
@@ -167,7 +167,7 @@ async fn an_early_401_reads_only_as_much_as_set() {
     let response = assert_ready!(call.poll()).unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
 
-    // A good session is not answered early.
+    // An early answer is for rejections only.
     let grant = org.authorize();
     let request = Request::post(ECHO).header(AUTHORIZATION, bearer(grant.access_token()));
     let (sender, body) = Channel::<Bytes>::new(1);

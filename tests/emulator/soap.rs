@@ -193,7 +193,7 @@ async fn an_oauth_session_works_for_soap() {
     let org = Org::new();
     let grant = org.authorize();
     let get_user_info = call("getUserInfo", grant.access_token());
-    // Versions without `login()` have the rest.
+    // Versions without `login()` have the other calls.
     let (status, xml) = send(&org, "/services/Soap/u/66.0", &get_user_info).await;
     assert_eq!(status, StatusCode::OK);
     let result = format!("<getUserInfoResponse><result>{USER_INFO}</result></getUserInfoResponse>");
@@ -256,7 +256,7 @@ async fn an_envelope_without_a_call_is_refused() {
         assert_fault(&org, envelope, "UNKNOWN_EXCEPTION").await;
     }
 
-    // A name goes back into the fault, and must not become markup there.
+    // The fault repeats the name, escaped.
     let (_, xml) = send(&org, PARTNER, &envelope("<x xmlns=\"&lt;a&gt;\"/>")).await;
     assert!(!xml.contains("<a>"), "{xml}");
 }
@@ -296,7 +296,7 @@ async fn a_login_meets_the_fault_that_is_set() {
     assert!(body.contains("We are down for maintenance."));
     assert_eq!(org.counters().logins, 0);
 
-    // The other calls go on as they are.
+    // The fault affects logins only.
     let get_user_info = call("getUserInfo", org.authorize().access_token());
     assert_eq!(send(&org, PARTNER, &get_user_info).await.0, StatusCode::OK);
 

@@ -37,7 +37,7 @@ pub(crate) const SESSION_EXPIRED: &str =
 
 pub(crate) type Answer = Response<Full<Bytes>>;
 
-/// Calls with the access token of a grant of its own.
+/// A client with its own grant.
 pub(crate) struct Caller {
     org: Org,
     grant: Grant,

@@ -31,7 +31,7 @@ async fn a_refresh_answers_with_the_fields_and_headers_of_salesforce() {
     assert_eq!(body["instance_url"], org.instance_url());
     assert_eq!(body["token_type"], "Bearer");
     assert_eq!(body["scope"], "refresh_token api");
-    // The grant took the first number, and every token is a second later than the one before.
+    // The grant has the first token, and every token is a second later than the one before.
     assert_eq!(body["issued_at"], "1750000001000");
     let id = format!(
         "{}/id/00Dxx0000001gEFEAY/005xx000001SwiUAAS",
@@ -78,7 +78,7 @@ async fn reuse_of_a_rotated_out_refresh_token_revokes_the_family() {
     let access_token = next["access_token"].as_str().unwrap();
     assert_eq!(get_limits(&org, access_token).await, unauthorized);
 
-    // The other family goes on.
+    // The other grant still works.
     assert_eq!(
         get_limits(&org, bystander.access_token()).await,
         StatusCode::OK
@@ -177,7 +177,7 @@ async fn the_token_endpoint_refuses_in_the_words_of_salesforce() {
     assert_refused(response, unknown_grant.0, unknown_grant.1).await;
 
     assert_eq!(org.counters().token_refusals, count + 2);
-    // None of this has spent the token.
+    // The refresh token is not spent by a refusal.
     assert_eq!(refresh(&org, token).await.status(), StatusCode::OK);
 }
 

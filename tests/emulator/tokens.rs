@@ -1,4 +1,4 @@
-//! What can be done with tokens besides using them: revoke, introspect, ask who the user is.
+//! Revocation, introspection, identity and userinfo.
 
 use http::header::{ACCEPT, AUTHORIZATION};
 use http::{Request, StatusCode};
@@ -109,7 +109,7 @@ async fn the_revocation_endpoint_has_its_own_faults() {
     let response = refresh(&org, consent.refresh_token()).await;
     assert_eq!(response.status(), StatusCode::OK);
 
-    // An answer that is lost is lost after the fact.
+    // A lost answer comes after the revocation.
     org.on_revoke(Fault::LoseAnswer);
     let request = post_form(REVOKE, encode(&[("token", consent.access_token())]));
     org.clone().oneshot(request).await.unwrap_err();

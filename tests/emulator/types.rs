@@ -1,4 +1,4 @@
-//! What the public types of the emulator can do.
+//! The public types of the emulator.
 
 use bytes::Bytes;
 use http::Request;

@@ -104,7 +104,7 @@ async fn an_exchange_with_another_callback_is_refused() {
 async fn a_code_with_a_challenge_needs_its_verifier() {
     let org = org();
     let challenged = [("code_challenge", CHALLENGE)];
-    // Without a method it is S256.
+    // The default method is S256.
     let good = code(&org, &challenged);
     let response = exchange(&org, &good, &[("code_verifier", VERIFIER)]).await;
     assert_eq!(response.status(), StatusCode::OK);
@@ -280,7 +280,7 @@ async fn a_user_logs_in_and_allows() {
     assert_eq!(org.counters().logins, 1);
     assert_eq!(org.counters().failed_logins, 1);
 
-    // The consent page works once, and not without a login.
+    // The consent page works once, and only after a login.
     let page = text(post(&org, &form).await).await;
     assert!(inputs(&page).contains_key("username"));
     form.insert("login".into(), "login-0".into());
@@ -349,7 +349,7 @@ fn query(url: &str) -> HashMap<String, String> {
         .collect()
 }
 
-/// What a browser would post: the names and values of the inputs.
+/// The names and values of the inputs, as a browser posts them.
 fn inputs(page: &str) -> HashMap<String, String> {
     let attribute = |input: &str, name: &str| {
         let (_, rest) = input.split_once(&format!("{name}=\""))?;
@@ -382,7 +382,7 @@ async fn text(response: Answer) -> String {
     String::from_utf8(bytes_of(response).await.to_vec()).unwrap()
 }
 
-/// The claims of an ID token, verified the way a client does it.
+/// The claims of an ID token, verified as a client does.
 async fn verified(org: &Org, token: &str) -> Value {
     let document = json_of(get(org, "/.well-known/openid-configuration").await).await;
     assert_eq!(document["issuer"], org.login_url());

@@ -1,4 +1,4 @@
-//! What is signed, checked by another implementation.
+//! Signed assertions, verified by another implementation.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,19 +14,19 @@ use tower_salesforce_auth::{
 
 use crate::support::{first_login, form_of, get_limits, public_app, recorded};
 
-/// A key of this test's own, of 2048 bits.
+/// The time of these tests, in seconds since the epoch.
 const NOW: u64 = 1_750_000_000;
 
 fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(NOW)
 }
 
-/// The claims, if the signature is that of the org's app.
+/// The claims of a JWS that the org's app has signed.
 fn verified(org: &Org, jws: &str) -> Value {
     assert_eq!(decode_header(jws).unwrap().alg, Algorithm::RS256);
     let key = DecodingKey::from_rsa_pem(org.jwt_public_key().as_bytes()).unwrap();
     let mut validation = Validation::new(Algorithm::RS256);
-    // The clock is ours.
+    // The clock of the test is not that of the machine.
     validation.validate_exp = false;
     validation.validate_aud = false;
     decode::<Value>(jws, &key, &validation).unwrap().claims
@@ -135,7 +135,7 @@ async fn a_jwt_audience_follows_the_login_host_unless_set() {
             "{login_url}"
         );
 
-        // The two are set apart from each other.
+        // The audience and the token endpoint are set independently.
         let (client, requests) = recorded(org.clone());
         let endpoint = "https://gateway.example.com/token";
         let app = App::new(
@@ -233,7 +233,7 @@ fn a_pem_without_an_rsa_key_is_refused_with_what_it_is() {
     let org = Org::new();
     let pem = org.jwt_private_key();
     let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-    for (pem, told) in [
+    for (pem, reason) in [
         (String::new(), "there is no PEM block"),
         ("hush".to_owned(), "there is no PEM block"),
         (org.jwt_public_key(), "it is a public key"),
@@ -268,10 +268,10 @@ fn a_pem_without_an_rsa_key_is_refused_with_what_it_is() {
     ] {
         let error = PrivateKey::from_pem(pem.clone()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidKey);
-        assert!(error.to_string().contains(told), "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
         assert!(!format!("{error:?}").contains(&body[..32]));
     }
-    // What is around it does not matter.
+    // Text around the PEM block is ignored.
     let bundle =
         format!("Bag Attributes\n    friendlyName: sf\n{pem}\nmore\n").replace('\n', "\r\n");
     PrivateKey::from_pem(bundle).unwrap();

@@ -95,7 +95,7 @@ fn each_authorization_url_has_a_new_state_and_verifier() {
             assert_ne!(pending.state(), other.pending().state());
             assert_ne!(pending.code_verifier(), other.pending().code_verifier());
         }
-        // What was kept is as good as what was made.
+        // A pending authorization can be rebuilt from its parts.
         let kept =
             PendingAuthorization::new(pending.state().expose(), pending.code_verifier().expose());
         assert_eq!(kept.unwrap(), *pending);
@@ -266,7 +266,7 @@ async fn a_code_is_exchanged_for_a_session_with_identity() {
         form["code"]
     );
 
-    // A code is good once, and so is nothing that came of a stolen one.
+    // A code can be exchanged only once.
     let again = flow
         .exchange(request.pending(), &callback)
         .await
@@ -277,7 +277,7 @@ async fn a_code_is_exchanged_for_a_session_with_identity() {
         "{again}"
     );
 
-    // Another verifier does not do.
+    // An exchange with another verifier is refused.
     let request = flow.authorization_url().build().unwrap();
     let callback = org.approve(request.url()).unwrap();
     let state = request.pending().state().expose();
@@ -308,7 +308,7 @@ async fn a_callback_with_a_wrong_state_sends_no_code() {
 async fn offline_access_requested_and_not_granted_is_an_error() {
     let org = Org::new();
     for (asked, sent, is_error) in [
-        // The org grants what the URL asks for, and so less than the flow expects.
+        // The org grants the scope of the URL, which is less than the flow's.
         ("api refresh_token", "api", true),
         ("offline_access api", "api", true),
         ("api", "api", false),

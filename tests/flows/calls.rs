@@ -1,4 +1,4 @@
-//! The calls of the OAuth module, by hand.
+//! Calls of the module `oauth`, without a flow.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -77,7 +77,7 @@ async fn a_token_response_exposes_every_salesforce_field() {
     );
 }
 
-/// The published example (protocol page §6), in a whole answer.
+/// The published example of Salesforce, in a complete answer.
 #[tokio::test]
 async fn a_signature_is_verified_if_the_secret_is_known() {
     let body = |signature: &str, issued_at: &str| {
@@ -114,13 +114,13 @@ async fn a_signature_is_verified_if_the_secret_is_known() {
             let error = ask(forged.clone(), app).await.unwrap_err();
             assert_eq!(error.kind(), RefreshErrorKind::InvalidSignature);
             assert!(error.is_terminal());
-            // Nothing is lost by it: there may be no other token that still works.
+            // The rotated token is kept: no older token may still work.
             assert_eq!(error.rotated_refresh_token().unwrap().expose(), "R1-hush");
             assert!(!format!("{error} {error:?}").contains("hush"));
         }
         ask(forged, &public).await.unwrap();
     }
-    // JWT bearer answers have none.
+    // Answers of the JWT bearer flow have no signature.
     let unsigned =
         r#"{"access_token":"00Dxx!AQ","instance_url":"https://example.my.salesforce.com"}"#;
     ask(unsigned.to_owned(), &by_form).await.unwrap();
@@ -144,14 +144,14 @@ async fn r30_logout_revocation_posts_the_token_in_its_body() {
     let token = session.access_token().expose().to_owned();
     assert_eq!(form, [("token".to_owned(), token)]);
 
-    // Once more is as good as once, and so is a token that nobody knows.
+    // Revoking an ended or unknown token is no error.
     oauth::revoke(client.clone(), &login_url, session.access_token())
         .await
         .unwrap();
     oauth::revoke(client.clone(), &login_url, &Secret::from("5Aep861"))
         .await
         .unwrap();
-    // The refresh token outlived its access token.
+    // The refresh token still works.
     let refresh_token = session.refresh_token().unwrap();
     oauth::refresh_token(client.clone(), &app(&org), refresh_token)
         .await
@@ -269,7 +269,7 @@ async fn identity_and_userinfo_name_the_same_user() {
     assert_eq!(error.kind(), RefreshErrorKind::Configuration);
 }
 
-/// A server must not get to choose where the token is sent.
+/// A server must not choose where the token is sent.
 #[tokio::test]
 async fn r16_a_foreign_identity_url_is_asked_at_the_instance() {
     let org = Org::new();
@@ -298,7 +298,7 @@ async fn discovery_returns_a_login_url_that_works() {
             .iter()
             .any(|scope| scope == "refresh_token")
     );
-    // It can be kept, as what it came as.
+    // A discovery document can be stored as JSON.
     let kept = serde_json::to_string(&discovery).unwrap();
     let discovery: oauth::Discovery = serde_json::from_str(&kept).unwrap();
     let discovered = discovery.login_url().unwrap();

@@ -1,4 +1,4 @@
-//! The device flow and its polling rules.
+//! The device flow and its polling (RFC 8628).
 
 use std::{
     sync::{Arc, Mutex},
@@ -34,7 +34,7 @@ async fn a_device_polls_at_the_interval_until_the_user_decides() {
     let flow = {
         let (org, code, asked_at) = (org.clone(), code.clone(), asked_at.clone());
         asking(&org.clone(), asked_at, move |asked| {
-            // The user decides after the fourth time.
+            // The user decides after the fourth poll.
             if asked == 4 {
                 assert!(org.approve_device(code.user_code()));
             }
@@ -60,7 +60,7 @@ async fn a_device_polls_slower_after_slow_down_or_no_answer() {
         let faults = [Fault::Maintenance, Fault::LoseAnswer, Fault::None];
         org.on_token(slow_down);
         asking(&org.clone(), asked_at, move |asked| {
-            // The first four askings meet a fault each, the last of which is none.
+            // Each of the first polls meets a fault, and the fourth meets none.
             if let Some(fault) = faults.get(asked - 1) {
                 if *fault == Fault::None {
                     assert!(org.approve_device(code.user_code()));
@@ -70,11 +70,11 @@ async fn a_device_polls_slower_after_slow_down_or_no_answer() {
         })
     };
     flow.wait(&code).await.unwrap();
-    // Five more seconds each time: 5, +10, +15, +20.
+    // The interval grows by 5 s each time: 5, +10, +15, +20.
     assert_eq!(*asked_at.lock().unwrap(), [5, 15, 30, 50]);
 }
 
-/// A flow whose askings are noted, by the seconds since now, and told to `then` by their number once they are answered.
+/// A flow that records its polls in seconds since now, and calls `then` with their number after each answer.
 fn asking(
     org: &Org,
     asked_at: Arc<Mutex<Vec<u64>>>,

@@ -1,4 +1,4 @@
-//! Every flow logs in, and renews its session by itself.
+//! Every flow logs in and refreshes its session by itself (R26).
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ fn soap(org: &Org) -> SoapLogin<Org> {
     SoapLogin::new(org.clone(), login_url, org.username(), org.password())
 }
 
-/// A layer for each way to log in without a user in front of it, by name.
+/// A layer for each way to log in without a user, by name.
 pub(crate) fn layers(org: &Org) -> Vec<(&'static str, SalesforceAuthLayer)> {
     let grant = org.authorize();
     let client = || org.clone();
@@ -104,7 +104,7 @@ fn base64(text: &str) -> String {
 async fn r26_every_flow_logs_in_and_refreshes_with_one_call() {
     let org = Org::new();
     for (name, layer) in layers(&org) {
-        // The first login, and two renewals.
+        // The calls are the first login and two refreshes.
         for call in 1..=3 {
             let before = login_calls(&org);
             let (status, _) = get_limits(&layer, &org).await.unwrap();
@@ -192,7 +192,7 @@ async fn r26_a_fixed_session_is_used_until_it_expires() {
     assert_eq!(login_calls(&org), 0);
 }
 
-/// Each try would count towards a lockout.
+/// Each attempt counts towards a lockout.
 #[tokio::test]
 async fn r26_a_wrong_password_is_tried_once_until_a_reset() {
     let org = Org::new();
@@ -229,7 +229,7 @@ async fn r26_a_wrong_password_is_tried_once_until_a_reset() {
         assert_eq!(org.counters().failed_logins, before + 2);
         org.unlock_user();
 
-        // A session by other means begins again.
+        // A session that is set ends the latch.
         let session = Session::new(org.authorize().access_token(), &org.instance_url());
         layer.handle().set(session.unwrap());
         assert_eq!(get_limits(&layer, &org).await.unwrap().0, StatusCode::OK);
@@ -325,7 +325,7 @@ async fn a_parameter_set_twice_is_sent_once() {
     org.trust_subject_token("eyJ.subject.token");
     let (client, token) = (org.clone(), "eyJ.subject.token");
     let exchange = TokenExchange::new(client, app(&org), token, SubjectTokenType::Jwt);
-    // The org takes no parameter twice.
+    // The org refuses a repeated parameter.
     let exchange = exchange.scope("full").scope("api");
     let session = exchange.refresh(first_login()).await.unwrap();
     assert_eq!(session.scope(), Some("api"));

@@ -1,4 +1,4 @@
-//! No secret is in what is shown of any flow, call or error (R17).
+//! Secrets in the output of flows, calls and errors (R17).
 
 use bytes::Bytes;
 use http::{Request, Response, header::AUTHORIZATION};
@@ -17,7 +17,7 @@ use tower_salesforce_auth::{
 
 use crate::support::{answering, first_login, production_app};
 
-/// Every secret of these tests has this in it.
+/// Every secret of these tests contains this.
 const MARK: &str = "hush";
 const VERIFIER: &str = "hush-hush-hush-hush-hush-hush-hush-hush-hush";
 
@@ -37,7 +37,7 @@ async fn try_flow(shown: &mut Vec<String>, flow: impl RefreshFn + std::fmt::Debu
     }
 }
 
-/// Everything there is, against a server that answers like this.
+/// Runs every flow and call with this client, and keeps their output.
 async fn try_everything(shown: &mut Vec<String>, client: impl HttpClient, org: &Org) {
     let login_url = LoginUrl::production;
     let app = App::new(login_url(), "3MVG9").client_secret("SECRET-hush");
@@ -155,7 +155,7 @@ async fn r17_no_flow_call_or_error_shows_a_secret() {
     }
 }
 
-/// A server that repeats what it was sent, in every form.
+/// A server whose answers repeat the request.
 async fn repeat(request: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, BoxError> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
@@ -179,7 +179,7 @@ async fn repeat(request: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, 
         .get(AUTHORIZATION)
         .map(|value| value.to_str().unwrap());
     let token = authorization.and_then(|value| value.split_once(' '));
-    // A few at a time, since long texts are cut.
+    // The values are joined, as the layer cuts long texts.
     let answers = values
         .iter()
         .map(|value| &**value)

@@ -1,4 +1,4 @@
-//! SOAP login: what is written, and what is made of the answers.
+//! SOAP login: its requests and its answers.
 
 use std::time::Duration;
 
@@ -227,7 +227,7 @@ async fn a_soap_answer_without_a_session_is_invalid_and_unquoted() {
         );
         assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
     }
-    // The envelope's namespaces, prefixes and unknown elements make no difference, and nor do references.
+    // Namespaces, prefixes, unknown elements and references make no difference.
     let body = result(&format!(
         "<new>field</new><x:sessionId>00D&#33;<![CDATA[AQ]]>&amp;</x:sessionId>{server}<userInfo><sessionSecondsValid>soon\
          </sessionSecondsValid></userInfo>"

@@ -1,4 +1,4 @@
-//! What the token endpoint answers, and what a flow makes of it.
+//! Answers of the token endpoint, and the sessions and errors that a flow makes of them.
 
 use std::{
     sync::{Arc, Mutex},
@@ -57,12 +57,12 @@ async fn a_token_response_without_a_session_is_invalid_and_unquoted() {
         assert!(!shown.contains("hush"), "{shown}");
     }
 
-    // Too much to read.
+    // A body beyond the limit is not read to its end.
     let body = vec![b' '; 64 * 1024 + 1];
     let error = refresh_from(200, &[], body).await.unwrap_err();
     assert_eq!(error.kind(), RefreshErrorKind::Transport);
 
-    // What is more than we need, or not worth a failure, is no failure. Of two fields of a name the last one counts.
+    // A mistyped optional field is ignored, and of two fields of the same name the last one counts.
     let body = r#"{"access_token":"a","access_token":"T1","instance_url":"https://example.my.salesforce.com",
         "scope":["api"],"id":{},"signature":7,"token_type":null,"expires_in":"soon"}"#;
     let session = refresh_from(200, &[("content-type", "text/plain")], body)
@@ -153,7 +153,7 @@ async fn a_redirect_of_the_token_endpoint_is_not_followed() {
     }
 }
 
-/// What a refusal means does not depend on what of it may be shown.
+/// Redaction does not change the meaning of a refusal.
 #[tokio::test]
 async fn a_refusal_that_contains_a_secret_keeps_its_meaning() {
     let body = r#"{"error":"server_error","error_description":"retry"}"#;
@@ -188,14 +188,14 @@ async fn an_error_body_with_status_200_is_an_error() {
         (refused.kind(), refused.is_terminal()),
         (RefreshErrorKind::Refused, false)
     );
-    // It may repeat the app's own secret, too.
+    // The app's own secret is redacted too.
     let body = r#"{"error":"invalid_client","error_description":"SECRET-hush is wrong"}"#;
     let app = production_app().client_secret("SECRET-hush");
     let flow = ClientCredentials::new(answering(200, &[], body), app);
     let refused = flow.refresh(first_login()).await.unwrap_err();
     assert!(refused.to_string().contains("[redacted]"), "{refused}");
     assert!(!refused.to_string().contains("hush"), "{refused}");
-    // A token that comes with it is not lost.
+    // A refresh token in the error is kept.
     let body = r#"{"error":"server_error","refresh_token":"R1"}"#;
     let flow = RefreshToken::new(answering(200, &[], body), production_app(), "R0");
     let error = flow.refresh(first_login()).await.unwrap_err();
@@ -211,7 +211,7 @@ async fn an_error_body_with_status_200_is_an_error() {
     assert!(!flow.refresh(first_login()).await.unwrap_err().is_terminal());
 }
 
-/// The server rotated, and the rest of its answer is no use.
+/// The server has rotated, and the rest of its answer is unusable.
 #[tokio::test(start_paused = true)]
 async fn r03_a_rotated_token_in_an_unusable_answer_is_not_lost() {
     let forms = Arc::new(Mutex::new(Vec::new()));

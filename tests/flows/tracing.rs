@@ -1,4 +1,4 @@
-//! What is traced of the flows and the layer: enough to see, and no secret (R17, R28).
+//! Traced events of the flows and the layer (R28), without secrets (R17).
 
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +18,7 @@ use crate::{
     support::{LIMITS, Traced, app, get_limits, layer},
 };
 
-/// The one line that has this in it, which is an event of ours.
+/// The only line with this event.
 fn line(traced: &Traced, event: &str) -> String {
     let text = traced.text();
     let mut lines = text.lines().filter(|line| line.contains(event));
@@ -85,7 +85,7 @@ async fn r17_no_secret_of_any_flow_is_traced() {
         org.on_soap_login(Fault::None);
         layer.handle().reset();
         org.expire_sessions();
-        // A rotated token whose answer was lost has been used up: some fail, and others do not.
+        // The lost answer has spent the refresh token, so this fails for some flows.
         let _ = get_limits(&layer, &org).await;
         keep(&mut secrets, &layer);
         let _ = layer.handle().logout_and_revoke(org.clone()).await;
@@ -138,7 +138,7 @@ async fn r28_a_refresh_is_traced_in_the_span_of_its_request() {
     );
 }
 
-/// Keeps how the last refresh failed.
+/// Records failed refreshes.
 #[derive(Clone, Default)]
 struct Failures(Arc<Mutex<Vec<RefreshFailed>>>);
 

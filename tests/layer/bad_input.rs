@@ -1,4 +1,4 @@
-//! What cannot work is said, with what to do, and loses nothing.
+//! Input that cannot work gives an error that says what to do.
 
 use std::{collections::HashMap, error::Error as _};
 
@@ -125,7 +125,7 @@ fn an_unsafe_allowed_origin_is_refused() {
         let layer = SalesforceAuthLayer::with_session(session("T0"));
         let error = layer.allow_origin(origin).map(|_| ()).err();
         if origin == "https://*" {
-            // A host name like any other, which nothing resolves; never a wildcard.
+            // `*` is a host name that does not resolve, and no wildcard.
             continue;
         }
         assert_eq!(
@@ -154,7 +154,7 @@ fn a_refresh_without_a_runtime_says_that_it_needs_one() {
     let api = Api::accepting("T0");
     let refresher = Refresher::of(&api);
 
-    // What needs no refresh needs no runtime.
+    // Without a refresh the layer needs no runtime.
     let service = refresher.layer().layer(api.clone());
     let answer = send(&service, get("/")).now_or_never().expect("an answer");
     assert_eq!(answer.unwrap().status(), StatusCode::OK);
@@ -173,7 +173,7 @@ fn a_refresh_without_a_runtime_says_that_it_needs_one() {
     );
     assert_eq!(refresher.count(), 0);
 
-    // Nothing is stuck: within a runtime the same layer works. A request may also be made outside and sent within.
+    // The same layer works inside a runtime, even for a request that was made outside.
     let mut service = service;
     let request = service.call(get("/"));
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -182,7 +182,7 @@ fn a_refresh_without_a_runtime_says_that_it_needs_one() {
 
 #[tokio::test]
 async fn a_relative_uri_without_a_session_names_the_remedy() {
-    // Nothing can bring a session.
+    // A fixed session that was invalidated cannot be replaced.
     let handle = SessionHandle::with_session(session("T0"));
     handle.invalidate(handle.current().unwrap().generation());
     let service = SalesforceAuthLayer::with_handle(handle).layer(Api::accepting("T0"));
@@ -190,7 +190,7 @@ async fn a_relative_uri_without_a_session_names_the_remedy() {
     assert_eq!(layer_error(&error).kind(), ErrorKind::NoSession);
     assert!(error.to_string().contains("set a session"), "{error}");
 
-    // A request that must not wait for one.
+    // `SkipAuth` must not wait for a session.
     let api = Api::accepting("T1");
     let refresher = Refresher::of(&api);
     let service = refresher.layer_without_session().layer(api.clone());
@@ -216,7 +216,7 @@ async fn an_invalid_session_from_a_refresh_is_a_refresh_error() {
     assert_eq!(cause.kind(), ErrorKind::InvalidToken);
 }
 
-/// Every public type that can hold a secret, printed.
+/// Prints every public type that can hold a secret.
 #[tokio::test]
 async fn r17_no_public_type_prints_a_secret() {
     let secrets = ["TOKEN-hush", "REFRESH-hush", "SECRET-hush"];
@@ -260,7 +260,7 @@ async fn r17_no_public_type_prints_a_secret() {
     }
 }
 
-/// Before, a full header map made the http crate panic.
+/// A full header map makes the http crate panic on a plain insert.
 #[tokio::test]
 async fn a_full_header_map_is_an_error_and_not_a_panic() {
     let api = Api::accepting("own");

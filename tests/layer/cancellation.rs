@@ -1,4 +1,4 @@
-//! Callers that give up, at every point where they can.
+//! Callers that are dropped, at every await point (R4).
 
 use std::{pin::pin, task::Context, time::Duration};
 
@@ -34,7 +34,7 @@ async fn r04_a_refresh_survives_the_callers_that_wait_for_it() {
         .collect();
     advance(Duration::from_millis(10)).await;
     assert_eq!(refresher.count(), 1);
-    // The one that caused the refresh goes first, and then all but one.
+    // The caller that caused the refresh is dropped first, then all others but one.
     for caller in callers.drain(..1) {
         caller.abort();
         assert!(caller.await.unwrap_err().is_cancelled());
@@ -71,7 +71,7 @@ async fn r04_a_refresh_survives_without_any_waiter() {
     advance(Duration::from_millis(10)).await;
     only.abort();
     assert!(only.await.unwrap_err().is_cancelled());
-    // Not even the layer is needed for what is under way to be completed.
+    // The running refresh completes without the layer.
     drop((service, layer));
     sleep(Duration::from_secs(1)).await;
 
@@ -80,7 +80,7 @@ async fn r04_a_refresh_survives_without_any_waiter() {
     assert_eq!(refresher.count(), 1);
 }
 
-/// Polls a request a number of times and drops it, and says whether it was complete by then.
+/// Polls a request a number of times and drops it. Returns its status if it was complete by then.
 async fn dropped_after<S>(
     polls: usize,
     service: &S,
@@ -116,7 +116,7 @@ impl<B> IntoStatus for http::Response<B> {
 }
 
 fn streaming(uri: &str) -> Request<UnsyncBody> {
-    // Chunk after chunk, each on a poll of its own.
+    // Every chunk needs a poll of its own.
     let chunks = stream::unfold(0, |n| async move {
         tokio::task::yield_now().await;
         (n < 4).then(|| (Ok(Frame::data(Bytes::from("chunk"))), n + 1))
@@ -142,7 +142,7 @@ async fn r04_a_request_can_be_dropped_at_every_await_point() {
                     tokio::task::yield_now().await;
                 }
             });
-            // An inner service that takes its time to become ready, and to answer.
+            // The inner service becomes ready and answers after a yield.
             let inner = {
                 let api = api.clone();
                 service_fn(move |request: Request<ReplayBody<UnsyncBody>>| {
@@ -157,7 +157,7 @@ async fn r04_a_request_can_be_dropped_at_every_await_point() {
 
             let status = dropped_after(polls, &service, request("/services/data/")).await;
 
-            // Whatever the dropped one left behind, the next succeeds, and there was never more than one refresh.
+            // The next request succeeds, and there was only one refresh.
             let next = send(&service, request("/services/data/")).await.unwrap();
             assert_eq!(next.status(), StatusCode::OK, "after {polls} polls");
             assert_eq!(refresher.count(), 1, "after {polls} polls");

@@ -1,4 +1,4 @@
-//! Bodies that are made anew for every attempt.
+//! Body factories: a new body for every attempt.
 
 use std::{
     io,
@@ -23,19 +23,19 @@ use crate::support::{Api, Refresher, counting, expired, get, outcome, send, sess
 
 const CHUNK: usize = 16 * 1024;
 
-/// So many chunks are a stream that is far beyond what is kept.
+/// The chunks of a stream far beyond the replay limit.
 const CHUNKS: usize = 1_000;
 
 // === Upload ===
 
-/// A body of many chunks, and a ledger of it.
+/// A body of many chunks, which counts them in a ledger.
 struct Upload {
     left: usize,
     has_pended: bool,
     ledger: Ledger,
 }
 
-/// What became of the uploads that a factory made.
+/// Counts of the uploads that a factory has made.
 #[derive(Clone, Default)]
 struct Ledger(Arc<Counts>);
 
@@ -47,7 +47,7 @@ struct Counts {
     most_alive: AtomicUsize,
 }
 
-/// The bytes of a chunk, which are counted for as long as anybody has them.
+/// The bytes of a chunk, counted as alive until they are dropped.
 struct Chunk {
     bytes: Vec<u8>,
     ledger: Ledger,
@@ -94,7 +94,7 @@ impl Ledger {
     }
 }
 
-/// What the chunk is of which `n` are left.
+/// The bytes of the chunk with `n - 1` chunks after it.
 fn content(n: usize) -> Vec<u8> {
     vec![u8::try_from(n % 251).unwrap(); CHUNK]
 }
@@ -122,7 +122,7 @@ impl Body for Upload {
         if self.left == 0 {
             return Poll::Ready(None);
         }
-        // Every other poll finds nothing, as with a file.
+        // Every other poll is pending, as with a file.
         self.has_pended = !self.has_pended;
         if self.has_pended {
             cx.waker().wake_by_ref();
@@ -140,7 +140,7 @@ impl Body for Upload {
 
 // === Server ===
 
-/// Accepts one token, reads what it is sent chunk by chunk, and answers a dead session after so many of them.
+/// Accepts one token, reads bodies chunk by chunk, and rejects other tokens after `rejects_after` chunks.
 #[derive(Clone)]
 struct Server {
     api: Api,
@@ -161,7 +161,7 @@ impl Server {
         }
     }
 
-    /// How many chunks of each attempt were read.
+    /// The number of chunks read of each attempt.
     fn received(&self) -> Vec<usize> {
         self.received.lock().unwrap().clone()
     }
@@ -210,7 +210,7 @@ impl Server {
 
 #[tokio::test]
 async fn r08_a_factory_body_of_any_size_is_replayed() {
-    // Before, in the middle, and after the end of the first attempt's body.
+    // The rejection comes before, in the middle of, and after the first attempt's body.
     for rejects_after in [0, 1, CHUNKS / 2, CHUNKS, usize::MAX] {
         let api = Api::accepting("T1");
         let refresher = Refresher::of(&api);
@@ -281,7 +281,7 @@ async fn a_rejected_factory_body_ends_once_it_is_replaced() {
 
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(server.received(), [3, 10]);
-    // A transport that has not noticed yet asks for more.
+    // A transport that has not noticed the answer polls on.
     let mut kept = server.kept.lock().unwrap().pop().expect("a body");
     let error = kept.frame().await.expect("an end").unwrap_err();
     assert!(error.to_string().contains("sent again"), "{error}");
@@ -294,7 +294,7 @@ async fn a_rejected_factory_body_ends_once_it_is_replaced() {
 async fn a_rejected_factory_body_goes_on_without_a_replay() {
     let api = Api::accepting("nothing");
     let (layer, refreshes) = counting(async |_| {
-        let cause = io::Error::other("no more sessions");
+        let cause = io::Error::other("revoked");
         Err(tower_salesforce_auth::RefreshError::terminal(cause))
     });
     let server = Server {
@@ -352,7 +352,7 @@ async fn a_factory_makes_no_body_before_the_first_login() {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!((ledger.made(), server.received()), (1, vec![CHUNKS]));
 
-    // Its session ends as any.
+    // The session of the first login can expire too.
     api.accept("T2");
     let response = send(&service, ledger.request(CHUNKS)).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -386,7 +386,7 @@ async fn an_opt_out_of_replay_overrides_the_factory() {
     }
 }
 
-/// The head is that of the first body: HTTP/1.1 would send as much as that says.
+/// The replay has the head of the first body, and HTTP/1.1 would send as many bytes as that says.
 #[tokio::test]
 async fn r08_a_factory_body_of_another_length_is_not_sent() {
     for other in ["", "9", "9 and more"] {
@@ -436,7 +436,7 @@ async fn r20_a_factory_panic_fails_only_its_own_request() {
     assert_eq!((refresher.count(), api.calls()), (1, 2));
 }
 
-/// Whenever its caller gives up, what a request holds is let go: the permit, the bodies and the session.
+/// A dropped request releases its permit, its bodies and its session, at every await point.
 #[tokio::test]
 async fn r20_a_dropped_upload_releases_all_that_it_held() {
     for polls in 0..40 {
@@ -484,7 +484,7 @@ async fn a_factory_of_another_body_type_is_ignored() {
     assert_eq!((refresher.count(), server.received()), (1, vec![CHUNKS]));
 }
 
-/// A redirect may make a request of it that has no body, and hands the extensions on.
+/// `FollowRedirect` drops the body of a redirected request and keeps its extensions.
 #[tokio::test]
 async fn an_empty_body_is_not_replayed_by_a_factory() {
     let api = Api::accepting("T0");
@@ -503,7 +503,7 @@ async fn an_empty_body_is_not_replayed_by_a_factory() {
                     answer
                         .headers_mut()
                         .insert("location", "/status".parse().unwrap());
-                    // The session ends on the way.
+                    // The session expires before the redirect is followed.
                     api.accept("nothing");
                 }
                 Ok::<_, std::convert::Infallible>(answer)

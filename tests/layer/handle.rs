@@ -1,4 +1,4 @@
-//! The living session, without the layer and beside it.
+//! `SessionHandle`, with and without the layer.
 
 use std::{
     future::pending,
@@ -21,7 +21,7 @@ use tower_salesforce_auth::{
 
 use crate::support::{Api, Refresher, get, send, session};
 
-/// Counts, and hands out `T1`, `T2` and so on.
+/// A handle whose refreshes return `T1`, `T2` and so on, and the count of its refreshes.
 fn counting() -> (SessionHandle, Arc<AtomicUsize>) {
     let refreshes = Arc::new(AtomicUsize::new(0));
     let handle = {
@@ -50,7 +50,7 @@ async fn a_handle_serves_a_client_without_the_layer() {
     assert!(handle.current().is_none());
     let second = handle.token().await.unwrap();
     assert!(second.generation() > first.generation());
-    // It is late: the session that it names is gone already.
+    // A late call has no effect: the session of this generation is already replaced.
     handle.invalidate(first.generation());
     assert_eq!(handle.current().unwrap().generation(), second.generation());
     assert_eq!(refreshes.load(Ordering::SeqCst), 2);
@@ -96,7 +96,7 @@ async fn manual_and_rejected_callers_share_one_refresh() {
             live.unwrap().generation()
         });
     }
-    // All of them are polled once before the refresh may end.
+    // Every caller is polled once before the refresh may end.
     for _ in 0..1_000 {
         tokio::task::yield_now().await;
     }
@@ -105,7 +105,7 @@ async fn manual_and_rejected_callers_share_one_refresh() {
     let mut late = 0;
     while let Some(joined) = callers.join_next().await {
         late += usize::from(joined.unwrap() != generation);
-        // One that came after the landing asks for a refresh of its own.
+        // A caller that came after the end starts a refresh of its own.
         finish.notify_one();
     }
     assert_eq!(refreshes.load(Ordering::SeqCst) > 1, late > 0);
@@ -228,7 +228,7 @@ async fn r28_a_subscription_shows_each_state_in_turn() {
     let state = states.changed().await;
     assert!(matches!(state, Some(SessionState::Refreshing)));
     finish.notify_one();
-    // The whole new session, to keep it.
+    // The state holds the whole new session.
     let Some(SessionState::Ready(live)) = states.changed().await else {
         panic!("no session");
     };
@@ -238,7 +238,7 @@ async fn r28_a_subscription_shows_each_state_in_turn() {
     handle.invalidate(live.generation());
     assert!(matches!(states.changed().await, Some(SessionState::Empty)));
 
-    // A refresh that hangs.
+    // The next refresh hangs until it times out.
     let failing = tokio::spawn({
         let handle = handle.clone();
         async move { handle.token().await }
@@ -251,7 +251,7 @@ async fn r28_a_subscription_shows_each_state_in_turn() {
     assert_eq!(error.kind(), RefreshErrorKind::TimedOut);
     assert!(failing.await.unwrap().is_err());
 
-    // To look at the state is not to hold it.
+    // Reading the state takes no lock: `set` works inside the `if let`.
     if let SessionState::BackingOff(_) = states.state() {
         handle.set(session("T9"));
     }

@@ -75,7 +75,7 @@ async fn r30_logout_ends_the_access_token_and_leaves_the_grant() {
             .0,
         StatusCode::OK
     );
-    // There is nothing left to end.
+    // A second logout has nothing left to revoke.
     layer.handle().logout(org.clone()).await.unwrap();
     assert_eq!(org.counters().revoke_requests, 1);
 }
@@ -131,7 +131,7 @@ async fn r30_logout_of_a_soap_session_is_a_soap_call() {
     let [request] = requests.take().try_into().unwrap();
     assert_eq!(request.uri().path(), "/services/Soap/u/64.0");
 
-    // One that has ended already has ended.
+    // A second SOAP logout of the same session is no error.
     layer.handle().set(session);
     layer.handle().logout_and_revoke(client).await.unwrap();
     assert_logged_out(&layer, &org).await;
@@ -189,7 +189,7 @@ async fn r30_logout_discards_a_running_refresh_and_revokes_it() {
                 }
             }
         });
-        // Nobody waits for the exchange any more; only the logout does.
+        // Every waiter fails at once. Only the logout waits for the token call.
         for waiter in waiting.await {
             let error = waiter.unwrap().unwrap_err();
             let error: &Error = error.downcast_ref().unwrap();
@@ -203,13 +203,13 @@ async fn r30_logout_discards_a_running_refresh_and_revokes_it() {
         let counters = org.counters();
         assert_eq!((counters.token_requests, counters.tokens_issued), (1, 1));
         assert_eq!(counters.refresh_token_reuses, 0);
-        // The old access token, which was dead already, and the new one or its grant.
+        // Revoked are the expired access token, and the new one or its grant.
         assert_eq!(counters.revoke_requests, 2);
         assert_eq!(counters.tokens_revoked, 1);
     }
 }
 
-/// Wherever the caller stops waiting, both ends are reached.
+/// A dropped logout still clears the session here and revokes it at the server.
 #[tokio::test]
 async fn r30_logout_goes_on_if_its_caller_is_dropped() {
     for polls in 1..6 {
@@ -285,7 +285,7 @@ async fn r30_logout_of_a_fixed_session_revokes_it() {
     let grant = org.authorize();
     let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
     let layer = SalesforceAuthLayer::with_session(session.clone());
-    // Nobody knows where it was obtained; the instance revokes as well.
+    // The login URL is unknown, so the instance is asked to revoke.
     layer.handle().logout(org.clone()).await.unwrap();
     assert_logged_out(&layer, &org).await;
     assert!(!is_good(&org, &session).await);
@@ -315,7 +315,7 @@ fn r30_logout_outside_a_runtime_clears_local_state() {
     assert!(layer.handle().current().is_none());
 }
 
-/// It would wait for itself.
+/// A logout waits for the running refresh, which here would wait for the logout.
 #[tokio::test(start_paused = true)]
 async fn a_refresh_fn_that_logs_out_does_not_wait_for_itself() {
     use std::sync::{Arc, OnceLock};
@@ -401,7 +401,7 @@ async fn r30_logout_at_a_silent_server_times_out() {
         RefreshErrorKind::TimedOut
     );
     assert_eq!(started.elapsed(), Duration::from_secs(30));
-    // What was cut off is still there to be ended.
+    // A logout that timed out can be repeated.
     org.on_revoke(Fault::None);
     assert!(is_good(&org, &session).await);
     handle.logout(org.clone()).await.unwrap();
@@ -473,7 +473,7 @@ async fn r16_a_request_before_a_logout_is_not_replayed_after_it() {
 
         assert_eq!(asked.await.unwrap().status(), StatusCode::UNAUTHORIZED);
         assert_eq!(*sent.lock().unwrap(), ["Bearer FIRST"]);
-        // What was said of a session before is not held against this one.
+        // The old generation does not invalidate the new session.
         handle.invalidate(before);
         assert!(handle.current().is_some());
     }

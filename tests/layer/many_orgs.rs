@@ -1,4 +1,4 @@
-//! Many orgs on one client: a request says whose session it is sent with.
+//! Many orgs on one client: a request carries the handle of its session (R27).
 
 use std::{
     convert::Infallible,
@@ -60,7 +60,7 @@ async fn a_request_is_sent_with_the_session_of_its_handle() {
         (0, 1)
     );
 
-    // The next one goes without.
+    // The next request has no handle.
     api.accept("T0");
     send(&service, get("/x")).await.unwrap();
     assert_eq!(api.tokens().last().unwrap(), "T0");
@@ -146,7 +146,7 @@ struct Marker;
 
 // === R27 ===
 
-/// Orgs behind one client: each accepts one token, and counts what came with another org's.
+/// Orgs behind one client. Each accepts one token, and tokens of other orgs are counted.
 struct Orgs {
     accepted: Vec<AtomicUsize>,
     foreign_tokens: AtomicUsize,
@@ -181,7 +181,7 @@ impl Orgs {
         self.accepted[org].fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Answers with the org that it is.
+    /// Answers with the number of the org that was asked.
     fn answer(&self, request: &Inner) -> Response<Full<Bytes>> {
         let host = request.uri().host().unwrap();
         let org = host
@@ -210,7 +210,7 @@ impl Orgs {
     }
 }
 
-/// Numbers that look random, the same ones in each run (xorshift64).
+/// Pseudo-random numbers, the same in each run (xorshift64).
 struct Random(u64);
 
 impl Random {
@@ -232,7 +232,7 @@ async fn r27_no_request_carries_another_orgs_token() {
         service_fn(move |request: Inner| {
             let orgs = orgs.clone();
             async move {
-                // Others come in between.
+                // Other requests run in between.
                 tokio::task::yield_now().await;
                 Ok::<_, Infallible>(orgs.answer(&request))
             }
@@ -275,8 +275,8 @@ async fn r27_no_request_carries_another_orgs_token() {
     }
     let answered: usize = clients.join_all().await.into_iter().sum();
     assert_eq!(orgs.foreign_tokens.load(Ordering::SeqCst), 0);
-    // One whose new session expires again at once is turned down, and if that goes on, so are others of its org for a
-    // while. How many are is up to the scheduler.
+    // A request whose new session expires at once is rejected, and then the breaker also rejects others of its org. The
+    // number depends on the scheduler.
     assert!(answered > 5_000, "{answered} of 10000");
 }
 
@@ -300,7 +300,7 @@ async fn r27_a_hung_or_dead_org_delays_no_other_org() {
         orgs.expire(org);
     }
     let others: Vec<_> = (2..ORGS).map(|org| orgs.handle(org)).collect();
-    // Half of them have something to renew.
+    // Half of the others need a refresh.
     (2..ORGS)
         .filter(|org| org % 2 == 0)
         .for_each(|org| orgs.expire(org));
@@ -323,7 +323,7 @@ async fn r27_a_hung_or_dead_org_delays_no_other_org() {
     for answer in requests.join_all().await {
         assert_eq!(answer.unwrap(), StatusCode::OK);
     }
-    assert_eq!(begin.elapsed(), Duration::ZERO, "somebody waited");
+    assert_eq!(begin.elapsed(), Duration::ZERO, "a request waited");
     assert!(!hanging.is_finished());
     let hung = hanging
         .await
@@ -336,7 +336,7 @@ async fn r27_a_hung_or_dead_org_delays_no_other_org() {
     assert_eq!(orgs.foreign_tokens.load(Ordering::SeqCst), 0);
 }
 
-/// Sends a request in an org, by a clone of the service.
+/// Sends a request with the handle of an org.
 fn send_in<S, T>(
     service: &S,
     handle: &SessionHandle,
@@ -351,7 +351,7 @@ where
 
 #[tokio::test]
 async fn a_rejection_of_one_handle_leaves_the_layers_session() {
-    // Generations of two sessions are alike, and have nothing to do with each other.
+    // The generations of two handles are equal numbers, and must not be confused.
     let seen = Arc::new(Mutex::new(Vec::new()));
     let inner = {
         let seen = seen.clone();
@@ -369,7 +369,11 @@ async fn a_rejection_of_one_handle_leaves_the_layers_session() {
     let other = SessionHandle::with_session(other_session("U0"));
     let response = send(&service, in_org(get("/x"), &other)).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(*seen.lock().unwrap(), ["Bearer U0"], "nothing renews it");
+    assert_eq!(
+        *seen.lock().unwrap(),
+        ["Bearer U0"],
+        "a fixed session is not refreshed"
+    );
     assert!(
         service.handle().current().is_some(),
         "the layer's was not turned down"

@@ -1,4 +1,4 @@
-//! What an observer is told, and what a watch shows (R28).
+//! Events of an observer, and states of a subscription (R28).
 
 use std::{
     future::{pending, poll_fn},
@@ -36,11 +36,11 @@ enum Event {
     LoggedOut,
 }
 
-/// Writes down what it is told.
+/// Records the events of an observer.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<Event>>>);
+struct Recorder(Arc<Mutex<Vec<Event>>>);
 
-impl Told {
+impl Recorder {
     fn push(&self, event: Event) {
         self.0.lock().unwrap().push(event);
     }
@@ -50,7 +50,7 @@ impl Told {
     }
 }
 
-impl Observer for Told {
+impl Observer for Recorder {
     fn refresh_started(&self, event: &RefreshStarted) {
         self.push(Event::Started(event.clone()));
     }
@@ -84,7 +84,7 @@ impl Observer for Told {
     }
 }
 
-/// A refresh that finishes when it may, and says what it is.
+/// A refresh that waits for `finish`, and has a description.
 struct Gated {
     refresher: Refresher,
     started: Arc<Notify>,
@@ -104,23 +104,23 @@ impl RefreshFn for Gated {
     }
 }
 
-/// One expiry with 20 waiters. What the observer was told, with `pass` for the time that the refresh takes.
+/// Runs one expiry with 20 waiters, with `pass` during the refresh. Returns the events.
 async fn one_expiry(pass: impl AsyncFnOnce()) -> Vec<Event> {
     let api = Api::accepting("T0");
     let (started, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let told = Told::default();
+    let recorder = Recorder::default();
     let layer = SalesforceAuthLayer::new(Gated {
         refresher: Refresher::of(&api),
         started: Arc::clone(&started),
         finish: Arc::clone(&finish),
     })
     .session(session("T0"))
-    .observer(Arc::new(told.clone()));
+    .observer(Arc::new(recorder.clone()));
     let mut states = layer.handle().subscribe();
     let service = layer.layer(api.clone());
 
     assert_eq!(send(&service, get("/")).await.unwrap().status(), 200);
-    assert!(told.take().is_empty(), "a good answer is no event");
+    assert!(recorder.take().is_empty(), "a good answer is no event");
     assert!(matches!(states.state(), SessionState::Ready(_)));
 
     api.accept("none");
@@ -156,7 +156,7 @@ async fn one_expiry(pass: impl AsyncFnOnce()) -> Vec<Event> {
     }
     let state = states.changed().await.unwrap();
     assert!(matches!(state, SessionState::Ready(_)));
-    told.take()
+    recorder.take()
 }
 
 fn assert_one_refresh_and_20_replays(events: &[Event]) -> RefreshSucceeded {
@@ -206,9 +206,9 @@ async fn r28_one_expiry_on_many_threads_is_one_refresh() {
 #[tokio::test(start_paused = true)]
 async fn r28_a_dropped_caller_does_not_count_as_a_waiter() {
     let api = Api::accepting("T1");
-    let told = Told::default();
+    let recorder = Recorder::default();
     let (layer, started, finish) = Refresher::of(&api).gated_layer();
-    let layer = layer.observer(Arc::new(told.clone()));
+    let layer = layer.observer(Arc::new(recorder.clone()));
     let handle = layer.handle();
     let given_up = tokio::spawn({
         let handle = handle.clone();
@@ -217,12 +217,12 @@ async fn r28_a_dropped_caller_does_not_count_as_a_waiter() {
     started.notified().await;
     given_up.abort();
     assert!(given_up.await.unwrap_err().is_cancelled());
-    told.take();
+    recorder.take();
     let mut states = handle.subscribe();
     finish.notify_one();
     while !matches!(states.changed().await.unwrap(), SessionState::Ready(_)) {}
     tokio::task::yield_now().await;
-    let events = told.take();
+    let events = recorder.take();
     let [Event::Changed, Event::Succeeded(succeeded)] = &events[..] else {
         panic!("{events:?}");
     };
@@ -233,17 +233,17 @@ async fn r28_a_dropped_caller_does_not_count_as_a_waiter() {
 #[tokio::test(start_paused = true)]
 async fn r28_a_failed_attempt_says_whether_another_follows() {
     let api = Api::accepting("T2");
-    let told = Told::default();
+    let recorder = Recorder::default();
     let (layer, _) = counting(|n| async move {
         match n {
             1 => Err(RefreshError::transient("busy")),
             _ => Ok(session("T2")),
         }
     });
-    let service = layer.observer(Arc::new(told.clone())).layer(api);
-    told.take();
+    let service = layer.observer(Arc::new(recorder.clone())).layer(api);
+    recorder.take();
     assert_eq!(send(&service, get("/")).await.unwrap().status(), 200);
-    let events = told.take();
+    let events = recorder.take();
     let [
         Event::Started(first),
         Event::Failed(failed),
@@ -262,16 +262,16 @@ async fn r28_a_failed_attempt_says_whether_another_follows() {
 
 #[tokio::test(start_paused = true)]
 async fn r28_an_attempt_without_time_for_a_retry_is_the_last() {
-    let told = Told::default();
+    let recorder = Recorder::default();
     let (layer, _) = counting(|_| async {
         Err(RefreshError::transient("busy").with_retry_after(Duration::from_secs(60)))
     });
     let service = layer
-        .observer(Arc::new(told.clone()))
+        .observer(Arc::new(recorder.clone()))
         .layer(Api::accepting("T1"));
-    told.take();
+    recorder.take();
     send(&service, get("/")).await.unwrap_err();
-    let events = told.take();
+    let events = recorder.take();
     let [Event::Started(_), Event::Failed(failed)] = &events[..] else {
         panic!("{events:?}");
     };
@@ -280,16 +280,16 @@ async fn r28_an_attempt_without_time_for_a_retry_is_the_last() {
 
 #[tokio::test(start_paused = true)]
 async fn r28_a_terminal_failure_is_reported_once() {
-    let told = Told::default();
+    let recorder = Recorder::default();
     let (layer, _) = counting(|_| async { Err(RefreshError::terminal("the grant is dead")) });
     let layer = layer.on_refresh_failure(OnRefreshFailure::Respond);
     let service = layer
-        .observer(Arc::new(told.clone()))
+        .observer(Arc::new(recorder.clone()))
         .layer(Api::accepting("T1"));
-    told.take();
+    recorder.take();
     for n in 0..3 {
         let answer: Result<_, BoxError> = send(&service, get("/")).await;
-        let events = told.take();
+        let events = recorder.take();
         if n == 0 {
             let [
                 Event::Started(_),
@@ -313,17 +313,17 @@ async fn r28_a_terminal_failure_is_reported_once() {
 #[tokio::test(start_paused = true)]
 async fn r28_a_refresh_that_times_out_or_panics_is_reported() {
     for kind in [RefreshErrorKind::TimedOut, RefreshErrorKind::Panicked] {
-        let told = Told::default();
+        let recorder = Recorder::default();
         let (layer, _) = counting(move |_| async move {
             assert_eq!(kind, RefreshErrorKind::TimedOut);
             pending().await
         });
         let service = layer
-            .observer(Arc::new(told.clone()))
+            .observer(Arc::new(recorder.clone()))
             .layer(Api::accepting("T1"));
-        told.take();
+        recorder.take();
         send(&service, get("/")).await.unwrap_err();
-        let events = told.take();
+        let events = recorder.take();
         let [Event::Started(_), Event::Failed(failed)] = &events[..] else {
             panic!("{events:?}");
         };
@@ -335,14 +335,16 @@ async fn r28_a_refresh_that_times_out_or_panics_is_reported() {
 #[tokio::test(start_paused = true)]
 async fn r28_a_skipped_replay_is_reported_with_its_reason() {
     let api = Api::accepting("T1");
-    let told = Told::default();
-    let layer = Refresher::of(&api).layer().observer(Arc::new(told.clone()));
-    told.take();
+    let recorder = Recorder::default();
+    let layer = Refresher::of(&api)
+        .layer()
+        .observer(Arc::new(recorder.clone()));
+    recorder.take();
     let mut request = get("/");
     request.extensions_mut().insert(NoReplay);
     let response = send(&layer.layer(api), request).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-    let events = told.take();
+    let events = recorder.take();
     let [
         Event::Started(_),
         Event::Changed,
@@ -358,28 +360,28 @@ async fn r28_a_skipped_replay_is_reported_with_its_reason() {
 #[tokio::test(start_paused = true)]
 async fn r28_a_logout_is_reported_once_and_ends_the_refresh() {
     let api = Api::accepting("T1");
-    let told = Told::default();
+    let recorder = Recorder::default();
     let (layer, started, finish) = Refresher::of(&api).gated_layer();
-    let handle = layer.observer(Arc::new(told.clone())).handle();
+    let handle = layer.observer(Arc::new(recorder.clone())).handle();
     let refresh = tokio::spawn({
         let handle = handle.clone();
         async move { handle.refresh().await.map(drop) }
     });
     started.notified().await;
-    told.take();
+    recorder.take();
     finish.notify_one();
-    // Whether the instance knows how to revoke is not the question here.
+    // This API cannot revoke, which does not matter here.
     let _ = handle.logout(api.clone()).await;
     let _ = handle.logout(api).await;
     refresh.await.unwrap().unwrap_err();
-    let events = told.take();
+    let events = recorder.take();
     let [Event::LoggedOut, Event::Failed(failed)] = &events[..] else {
         panic!("{events:?}");
     };
     assert_eq!(failed.error.kind(), RefreshErrorKind::Cancelled);
 }
 
-/// Panics whatever it is told.
+/// Panics at every event.
 struct Panicking;
 
 impl Observer for Panicking {
@@ -445,11 +447,11 @@ async fn an_observer_gets_every_session_before_it_is_used() {
     let org = Org::new();
     let kept = Sessions::default();
     let layer = layer(&org).observer(kept.clone());
-    for renewals in 1..=3 {
+    for count in 1..=3 {
         org.expire_sessions();
         get_limits(&layer, &org).await.unwrap();
         let kept = kept.0.lock().unwrap();
-        assert_eq!(kept.len(), renewals);
+        assert_eq!(kept.len(), count);
         let current = layer.handle().current().unwrap();
         let last = kept.last().unwrap();
         assert_eq!(last.generation(), current.generation());
@@ -486,7 +488,7 @@ async fn an_observer_that_panics_or_uses_the_handle_is_harmless() {
     assert_eq!(get_limits(&layer, &org).await.unwrap().0, StatusCode::OK);
 }
 
-/// It is told although no session came of it: there may be no other that still works.
+/// The token is reported although there is no session: no older token may still work.
 #[tokio::test]
 async fn r03_an_observer_gets_a_refresh_token_without_a_session() {
     let body = r#"{"access_token":["A1"],"refresh_token":"R1","instance_url":"https://example.my.salesforce.com"}"#;

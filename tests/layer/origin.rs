@@ -1,4 +1,4 @@
-//! Where the token goes, and where it does not.
+//! Which hosts get the token (R16), and what happens when the instance moves (R18).
 
 use std::{
     future::pending,
@@ -25,10 +25,10 @@ use tower_salesforce_auth::{
 
 use crate::support::{Answering, Api, INSTANCE, Refresher, expired, get, post, send, session};
 
-/// Requests by host, with the token that they came with.
+/// The origin and the token of each request.
 type Seen = Arc<Mutex<Vec<(String, Option<String>)>>>;
 
-/// The whole internet: the instance accepts `T1`, redirects `/away`, and everybody else rejects.
+/// Every host at once: the instance accepts `T1` and redirects `/away`, all other hosts reject.
 fn internet<B>(
     seen: &Seen,
     away: &'static str,
@@ -125,7 +125,7 @@ async fn r16_a_foreign_host_causes_no_login_without_a_session() {
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(refresher.count(), 0);
 
-    // Another org's host might be ours, for all that is known before the login; afterwards it is foreign.
+    // Before the first login another org's host may be the instance. After it the host is foreign.
     let uri = "https://other.my.salesforce.com/";
     let response = send(&service, get(uri)).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
@@ -172,14 +172,14 @@ async fn r16_an_allowed_origin_gets_the_token_and_its_401_counts() {
     assert_eq!(seen.lock().unwrap()[2].1, None);
 }
 
-/// Where a redirect leads that must not take the token along.
+/// Targets of redirects that must not get the token.
 const AWAY: [&str; 3] = [
     "https://example.com/",
     "//example.com/",
     "http://example.my.salesforce.com/",
 ];
 
-/// Sends a request that is redirected, and checks that the foreign host saw no token and cost no refresh.
+/// Sends a request that is redirected, and checks that the foreign host gets no token and costs no refresh.
 async fn loses_the_token<S, B>(service: S, uri: &str, seen: &Seen, refresher: &Refresher)
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: std::fmt::Debug> + Clone,
@@ -212,7 +212,7 @@ async fn r16_a_redirect_loses_the_token_with_the_layer_inside() {
         let refresher = Refresher::of(&Api::accepting("T1"));
         let service = refresher.layer().layer(internet(&seen, away));
         let service = FollowRedirectLayer::new().layer(service);
-        // The redirect layer resolves what it follows against the URI that it was given.
+        // The redirect layer resolves a location against the URI of its request, which must be absolute.
         let uri = format!("{INSTANCE}/away");
         loses_the_token(service, &uri, &seen, &refresher).await;
     }
@@ -317,7 +317,7 @@ async fn a_connect_passes_and_an_asterisk_uri_is_refused() {
     send(&service, connect).await.unwrap();
     assert_eq!(api.seen()[0].authorizations(), [""; 0]);
 
-    // After the host it would read as a part of it.
+    // Joined to the instance URL, `*` would become part of the host.
     let mut options = get("/");
     *options.method_mut() = Method::OPTIONS;
     *options.uri_mut() = Uri::from_static("*");
@@ -329,7 +329,7 @@ async fn a_connect_passes_and_an_asterisk_uri_is_refused() {
 
 const GATEWAY: &str = "https://gateway.example.com";
 
-/// R23 with an instance that is not below a Salesforce domain.
+/// R23, with an instance outside the Salesforce domains.
 #[tokio::test(start_paused = true)]
 async fn r23_a_request_to_a_custom_instance_waits_for_the_refresh() {
     let api = Api::accepting("T1");
@@ -353,7 +353,7 @@ async fn r23_a_request_to_a_custom_instance_waits_for_the_refresh() {
 
 const MOVED: &str = "https://moved.my.salesforce.com";
 
-/// R18 and R23: the request that waits for the refresh that moves the instance.
+/// R18 and R23: the refresh that a request waits for moves the instance.
 #[tokio::test(start_paused = true)]
 async fn r18_a_request_that_waited_follows_the_move() {
     let api = Api::accepting("T1");
@@ -386,7 +386,7 @@ async fn r18_a_request_that_waited_follows_the_move() {
     assert_eq!(waited, StatusCode::OK, "{seen:#?}");
 }
 
-/// Whoever keeps absolute URIs is sent on after the move, and the token never goes where the instance was.
+/// Callers may keep absolute URIs. After the move their requests go to the new instance.
 #[tokio::test]
 async fn r18_a_request_to_the_old_instance_follows_the_move() {
     let api = Api::accepting("T1");
@@ -410,7 +410,7 @@ async fn r18_a_request_to_the_old_instance_follows_the_move() {
             .all(|seen| seen.uri.to_string() == format!("{MOVED}/a"))
     );
 
-    // Another org has never been there.
+    // The old instance was never one of another org.
     let identity = |id: &str| format!("https://login.salesforce.com/id/{id}/005xx000001SwiUAAS");
     let set = |token, url, id| {
         layer.handle().set(
@@ -433,7 +433,7 @@ async fn r18_a_request_to_the_old_instance_follows_the_move() {
     assert_eq!(last.uri.host(), Some("moved.my.salesforce.com"));
     assert_eq!(last.authorizations(), [""; 0]);
 
-    // Nor has one of which nothing is known but that it is elsewhere.
+    // It was also never one of a session of an unknown org on another host.
     layer.handle().set(Session::new("T3", INSTANCE).unwrap());
     send(&service, get("https://other.my.salesforce.com/a"))
         .await
@@ -443,7 +443,7 @@ async fn r18_a_request_to_the_old_instance_follows_the_move() {
     assert_eq!(last.authorizations(), [""; 0]);
 }
 
-/// R5 with a move, and `FollowRedirect` inside: it notes the URI of every response.
+/// R5, with a move and with `FollowRedirect` inside, which adds the URI to every response.
 #[tokio::test(start_paused = true)]
 async fn r05_a_straggler_of_a_moved_instance_is_replayed() {
     let api = Api::accepting("T1");
@@ -491,7 +491,7 @@ async fn r05_a_straggler_of_a_moved_instance_is_replayed() {
     );
 }
 
-/// R16: another host costs no login and does not fail with the session.
+/// A request to another host causes no login, and does not fail with the session.
 #[tokio::test(start_paused = true)]
 async fn r16_a_foreign_request_passes_while_the_session_is_dead() {
     let refreshes = Arc::new(AtomicUsize::new(0));
@@ -514,7 +514,7 @@ async fn r16_a_foreign_request_passes_while_the_session_is_dead() {
     assert_eq!(refreshes.load(Ordering::SeqCst), 1);
 }
 
-/// A request that authenticates itself is none of the refresh's business, relative or not.
+/// A request with its own authorization does not wait for the refresh, even with a relative URI.
 #[tokio::test(start_paused = true)]
 async fn r29_own_authorization_passes_during_a_refresh() {
     let api = Api::accepting("mine");
@@ -531,7 +531,7 @@ async fn r29_own_authorization_passes_during_a_refresh() {
     assert!(response.is_ok(), "{:?}", response.err());
 }
 
-/// A session of another org is set while a request to the first is on its way.
+/// A session of another org is set while the request waits for its answer.
 #[tokio::test(start_paused = true)]
 async fn r27_a_request_to_one_org_is_not_replayed_against_another() {
     let api = Api::accepting("TB");
@@ -574,7 +574,7 @@ async fn r27_a_request_to_one_org_is_not_replayed_against_another() {
     );
 }
 
-/// Rejects the first request, and is ready for a second only when it is told.
+/// Rejects the first request, and is ready for a second one once `open` is true.
 #[derive(Clone)]
 struct Gate {
     seen: Arc<Mutex<Vec<String>>>,
@@ -623,8 +623,8 @@ async fn r27_a_replay_waiting_for_readiness_avoids_another_org() {
     let (open, is_open) = tokio::sync::watch::channel(false);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
-        let renewed = Session::new("renewed", "https://a.my.salesforce.com").unwrap();
-        Ok(renewed.with_identity_url("https://login.salesforce.com/id/a/005xx"))
+        let refreshed = Session::new("refreshed", "https://a.my.salesforce.com").unwrap();
+        Ok(refreshed.with_identity_url("https://login.salesforce.com/id/a/005xx"))
     })
     .session(org("a"));
     let handle = layer.handle();
@@ -638,7 +638,7 @@ async fn r27_a_replay_waiting_for_readiness_avoids_another_org() {
     });
     while handle
         .current()
-        .is_none_or(|live| live.access_token().expose() != "renewed")
+        .is_none_or(|live| live.access_token().expose() != "refreshed")
     {
         tokio::task::yield_now().await;
     }
@@ -673,7 +673,7 @@ async fn r27_a_request_waiting_for_a_session_avoids_another_org() {
 }
 
 proptest! {
-    /// Whatever is put around the instance's name, only the instance itself gets the token.
+    /// With any text around the instance's name, only the instance itself gets the token.
     #[test]
     fn r16_no_uri_but_the_instances_own_gets_the_token(
         scheme in "https?",

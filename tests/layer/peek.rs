@@ -1,4 +1,4 @@
-//! Rejections that are looked into before they are returned.
+//! Rejections that are peeked before they are returned.
 
 use std::sync::{
     Arc,
@@ -19,7 +19,7 @@ use crate::support::{Answering, get, send, session};
 
 #[tokio::test]
 async fn a_peeked_rejection_is_returned_frame_by_frame() {
-    // Frame by frame, as it came, in order, with an error at its end.
+    // The caller gets every frame in order, and then the error.
     let inner = Answering(|_: Request<ReplayBody<Full<Bytes>>>| {
         let data = |text| Ok(Frame::data(Bytes::from_static(text)));
         let error = Err(std::io::Error::other("broke off"));
@@ -43,7 +43,7 @@ async fn a_peeked_rejection_is_returned_frame_by_frame() {
     assert_eq!(error.to_string(), "broke off");
 }
 
-/// The peek ends, whatever the server sends.
+/// The peek ends for any body.
 #[tokio::test(start_paused = true)]
 async fn a_peek_of_endless_empty_frames_ends() {
     let polls = Arc::new(AtomicUsize::new(0));
@@ -51,7 +51,7 @@ async fn a_peek_of_endless_empty_frames_ends() {
     let inner = Answering(move |_: Request<ReplayBody<Full<Bytes>>>| {
         let polls = Arc::clone(&count);
         let frames = stream::poll_fn(move |_| {
-            // Stops after a while, so that the test ends.
+            // The body ends at some point, so that a failing test ends too.
             if polls.fetch_add(1, Ordering::SeqCst) >= 1_000_000 {
                 return std::task::Poll::Ready(None);
             }

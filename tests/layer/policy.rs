@@ -1,4 +1,4 @@
-//! When to stop: failures for good, failures that may pass, and refreshes that bring nothing.
+//! Terminal failures (R10), transient failures (R11), and useless refreshes (R12, R19).
 
 use std::{
     convert::Infallible,
@@ -18,7 +18,7 @@ use tower_salesforce_auth::{
 
 use crate::support::{Api, Reauthentications, counting, expired, get, send, session};
 
-/// A layer whose refreshes end as `plan` says, and the times at which they began.
+/// A layer whose n-th refresh, from 0, ends with `plan(n)`, and the times at which refreshes began.
 fn planned(
     plan: impl Fn(usize) -> Result<&'static str, RefreshError> + Send + Sync + 'static,
 ) -> (SalesforceAuthLayer, Arc<Mutex<Vec<Instant>>>) {
@@ -61,7 +61,7 @@ async fn r10_a_terminal_failure_latches_until_set_or_reset() {
     let state = handle.subscribe().state();
     assert!(matches!(state, SessionState::ReauthenticationRequired(_)));
 
-    // Reset: one more.
+    // A reset allows one more refresh.
     handle.reset();
     assert!(matches!(handle.subscribe().state(), SessionState::Empty));
     for _ in 0..10 {
@@ -70,7 +70,7 @@ async fn r10_a_terminal_failure_latches_until_set_or_reset() {
     assert_eq!(began.lock().unwrap().len(), 2);
     assert_eq!(reauthentications.count(), 2);
 
-    // A session: as before, until it is over.
+    // A session that is set serves until it expires, and then allows one more refresh.
     handle.set(session("T1"));
     let response = send(&service, get("/")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -126,7 +126,7 @@ async fn r11_spaced_retries_recover_every_waiter() {
         };
         let spaces = [second - first, third - second];
         match retry_after {
-            // To the second: tokio's clock ticks by the millisecond.
+            // Equal to the second: tokio's clock ticks by the millisecond.
             Some(delay) => assert!(
                 spaces
                     .iter()
@@ -158,7 +158,7 @@ async fn r11_a_retry_after_beyond_the_timeout_is_honoured() {
         advance(Duration::from_secs(35)).await;
     }
     assert_eq!(began.lock().unwrap().len(), 1);
-    // What is left of the hour is short enough to wait.
+    // The rest of the hour is shorter than the refresh timeout.
     advance(Duration::from_secs(80)).await;
     let response = send(&service, get("/")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -191,7 +191,7 @@ async fn r12_refreshes_with_rejected_tokens_become_rare() {
     let refreshes = began.lock().unwrap().len();
     assert!((5..=10).contains(&refreshes), "{refreshes}");
 
-    // One success, and it is as if nothing had been.
+    // One success resets the breaker.
     api.accept(TOKENS[refreshes]);
     advance(Duration::from_secs(300)).await;
     for expected in [refreshes + 1, refreshes + 2] {
@@ -203,8 +203,8 @@ async fn r12_refreshes_with_rejected_tokens_become_rare() {
     }
 }
 
-/// What had to wait for a session, and was accepted with it, is no proof of it: it may be sent where every token is good,
-/// and be one of many, so that each refusal elsewhere would find a session that was proved.
+/// The accepted request of a waiter does not confirm the token: its endpoint may accept every token. Otherwise each
+/// refusal of the other endpoint would cost a login.
 #[tokio::test(start_paused = true)]
 async fn r12_a_waiter_at_another_endpoint_confirms_no_token() {
     let (layer, logins) = counting(|n| async move { Ok(session(&format!("T{n}"))) });
@@ -217,7 +217,7 @@ async fn r12_a_waiter_at_another_endpoint_confirms_no_token() {
         },
     ));
     for _ in 0..100 {
-        // The second comes after the rejection of the first, and before the refresh has begun.
+        // The second request comes after the rejection of the first, and before the refresh begins.
         let (refused, waited) = tokio::join!(
             biased;
             send(&service, get("/refusing")),
@@ -231,7 +231,7 @@ async fn r12_a_waiter_at_another_endpoint_confirms_no_token() {
     assert!(logins <= 5, "{logins} logins in some ten seconds");
 }
 
-/// The other endpoints go on with a token that is good.
+/// The other endpoints accept every token.
 #[tokio::test(start_paused = true)]
 async fn r12_a_refusing_endpoint_costs_no_login_per_request() {
     let (layer, logins) = counting(|n| async move { Ok(session(&format!("T{n}"))) });
@@ -254,7 +254,7 @@ async fn r12_a_refusing_endpoint_costs_no_login_per_request() {
     assert!(logins <= 8, "{logins}");
 }
 
-/// One endpoint refuses every token, the others a token after a minute, as it is with the shortest of JWTs.
+/// One endpoint refuses every token. The others accept a token for a minute, as with a short-lived JWT.
 #[tokio::test(start_paused = true)]
 async fn r12_a_refusing_endpoint_lets_others_refresh() {
     let issued = Arc::new(Mutex::new(Vec::new()));
@@ -286,7 +286,7 @@ async fn r12_a_refusing_endpoint_lets_others_refresh() {
     let service = layer.session(session("T0")).layer(api);
     let mut rejected = 0;
     for _ in 0..600 {
-        // Both were in the air when the session ended.
+        // Both requests are sent when the session has expired.
         let [refused, good] = futures_util::future::join_all(
             [get("/refused"), get("/")].map(|request| send(&service, request)),
         )
@@ -297,7 +297,7 @@ async fn r12_a_refusing_endpoint_lets_others_refresh() {
         rejected += usize::from(good.unwrap().status() != StatusCode::OK);
         advance(Duration::from_secs(1)).await;
     }
-    // Now and then it is out for as long as the breaker was open for the one endpoint.
+    // Sometimes the good endpoint is rejected while the breaker is open because of the other.
     assert!(rejected <= 60, "{rejected}");
 }
 
@@ -337,6 +337,6 @@ async fn on_refresh_failure_decides_between_error_and_rejection() {
     assert_eq!(outcome.replay_skipped(), Some(ReplaySkipped::RefreshFailed));
     assert!(!outcome.refreshed());
     assert!(send(&fail, get("/")).await.is_err());
-    // Nothing was sent that could be answered.
+    // Without a session nothing is sent, so there is no rejection to return.
     assert!(send(&respond, get("/")).await.is_err());
 }

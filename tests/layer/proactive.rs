@@ -1,4 +1,4 @@
-//! Renewing a session before it ends.
+//! Refreshing a session before it expires.
 
 use std::{
     sync::{Arc, Mutex},
@@ -18,7 +18,7 @@ use crate::support::{Api, Reauthentications, Refresher, get, send, session};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A layer whose nth refresh brings `T<n>`, or fails with what `fail` says; and the reasons of its refreshes.
+/// A layer whose n-th refresh returns `T<n>`, or `fail(n)` if that is `Some`, and the reasons of its refreshes.
 fn layer(
     fail: impl Fn(usize) -> Option<RefreshError> + Send + Sync + 'static,
 ) -> (SalesforceAuthLayer, Arc<Mutex<Vec<RefreshReason>>>) {
@@ -60,7 +60,7 @@ async fn a_proactive_refresh_starts_by_traffic_not_by_a_timer() {
     settle().await;
     assert!(
         reasons.lock().unwrap().is_empty(),
-        "nobody asked for anything"
+        "nothing is refreshed without a request"
     );
 
     let response = send(&service, get("/")).await.unwrap();
@@ -72,7 +72,7 @@ async fn a_proactive_refresh_starts_by_traffic_not_by_a_timer() {
     assert_eq!(api.tokens(), ["T0", "T0", "T1"]);
     assert_eq!(*reasons.lock().unwrap(), [RefreshReason::Proactive]);
 
-    // The new one has a lifetime of its own.
+    // The new session has a new lifetime.
     advance(Duration::from_secs(1_810)).await;
     send(&service, get("/")).await.unwrap();
     settle().await;
@@ -170,7 +170,7 @@ async fn a_sessions_own_lifetime_overrides_the_configured_one() {
     };
     let instance = crate::support::INSTANCE;
     let given = Renewal::at(0.5).lifetime(HOUR);
-    for (session, renewal, seconds) in [
+    for (session, proactive, seconds) in [
         (Session::new(jwt(600), instance).unwrap(), given, Some(300)),
         (
             session("T0").with_lifetime(Duration::from_secs(900)),
@@ -187,7 +187,7 @@ async fn a_sessions_own_lifetime_overrides_the_configured_one() {
         (session("T0"), Renewal::at(-1.0).lifetime(HOUR), Some(360)),
     ] {
         let (layer, reasons) = layer(|_| None);
-        let layer = layer.session(session).renewal(renewal);
+        let layer = layer.session(session).renewal(proactive);
         let due = Duration::from_secs(seconds.unwrap_or(1_000_000));
         let handle = layer.handle();
         advance(due.mul_f64(0.94)).await;

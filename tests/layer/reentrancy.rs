@@ -18,7 +18,7 @@ use crate::support::{Api, get, kind, send, session};
 
 type Statuses = BoxCloneSyncService<Request<Full<Bytes>>, StatusCode, BoxError>;
 
-/// A service in a box, so that its own refresh can hold it.
+/// The service in a box, so that its own refresh can hold it.
 fn statuses_of(service: &SalesforceAuth<Api>) -> Statuses {
     let status = |response: Response<ResponseBody<Full<Bytes>>>| response.status();
     BoxCloneSyncService::new(ServiceExt::<Request<Full<Bytes>>>::map_response(
@@ -68,7 +68,7 @@ async fn r13_a_refresh_through_its_own_layer_is_reentrant() {
 
 #[tokio::test]
 async fn r13_a_refresh_cycle_of_two_sessions_is_reentrant() {
-    // A's refresh asks B's client, whose refresh asks A's.
+    // The refresh of A asks B for its session, whose refresh asks A.
     let api = Api::accepting("nothing");
     let handles = Arc::new(std::sync::OnceLock::<
         [tower_salesforce_auth::SessionHandle; 2],

@@ -1,4 +1,4 @@
-//! Exactly once: who refreshes, who waits, and who is sent again.
+//! One refresh for all callers, and one replay for each of them.
 
 use std::{
     sync::{
@@ -85,7 +85,7 @@ async fn r01_more_refreshes_per_request_are_used_up_one_by_one() {
     let (layer, _) = counting({
         let api = api.clone();
         move |n| {
-            // The third token is the first that is good for something.
+            // The API accepts the third token.
             if n == 3 {
                 api.accept("T3");
             }
@@ -153,7 +153,7 @@ async fn r02_a_failed_refresh_fails_all_waiters_alike() {
         let cause = std::error::Error::source(refresh_error.unwrap()).unwrap();
         assert_eq!(cause.to_string(), "revoked");
     }
-    // Stragglers, rejected while the others waited, take part in the failure instead of trying for themselves.
+    // Stragglers get the same failure, and start no refresh.
     assert_eq!(
         (refreshes.load(Ordering::SeqCst), api.calls()),
         (1, CALLERS)
@@ -293,7 +293,7 @@ async fn r23_requests_during_a_refresh_wait_for_the_new_token() {
         let service = service.clone();
         callers.spawn(async move { send(&service, get("/during")).await });
     }
-    // Each has had its turn, and waits.
+    // Every caller is polled, and waits.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }

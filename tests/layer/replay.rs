@@ -1,4 +1,4 @@
-//! What is sent again, and what is not.
+//! Which bodies are replayed (R8), and that replays are identical (R9).
 
 use std::{
     collections::VecDeque,
@@ -49,7 +49,7 @@ fn skipped<B>(response: &http::Response<B>) -> Option<ReplaySkipped> {
 
 // === Script ===
 
-/// A body that does as it is told, one step for each poll.
+/// A scripted body: one step for each poll.
 struct Script {
     steps: VecDeque<Step>,
     hint: SizeHint,
@@ -64,7 +64,7 @@ enum Step {
 }
 
 impl Script {
-    /// Its size is not known.
+    /// A body of unknown size.
     fn new(steps: impl IntoIterator<Item = Step>) -> Self {
         Self {
             steps: steps.into_iter().collect(),
@@ -72,7 +72,7 @@ impl Script {
         }
     }
 
-    /// Its size is known and right at every stage.
+    /// A body whose size is known and right at every stage.
     fn sized(steps: impl IntoIterator<Item = Step>) -> Self {
         let mut script = Self::new(steps);
         script.hint = SizeHint::with_exact(script.len());
@@ -181,7 +181,7 @@ async fn r08_a_stream_up_to_the_limit_is_replayed_in_full() {
 
 #[tokio::test]
 async fn r08_a_body_that_errors_in_the_middle_is_not_replayed() {
-    // The API gives up on it; its caller gets the error of the body itself.
+    // The API fails on the body, and the caller gets the body's own error.
     let api = Api::accepting("T1");
     let refresher = Refresher::of(&api);
     let service = refresher.layer().layer(api.clone());
@@ -203,7 +203,7 @@ async fn r08_a_body_that_errors_in_the_middle_is_not_replayed() {
     }
     assert_eq!((api.calls(), refresher.count()), (0, 0));
 
-    // A server that answers all the same.
+    // This server answers although the body failed.
     let calls = Arc::new(AtomicUsize::new(0));
     let inner = {
         let calls = calls.clone();
@@ -267,7 +267,7 @@ async fn r09_trailers_are_replayed_and_their_body_is_not_copied() {
         assert_eq!(seen.trailers, Some(trailers()));
     }
 
-    // And of a stream.
+    // The trailers of a stream are replayed too.
     let api = Api::accepting("T1");
     let service = Refresher::of(&api).layer().layer(api.clone());
     let steps = [
@@ -343,8 +343,8 @@ async fn r09_the_head_is_replayed_header_for_header() {
     assert_eq!(*tags.lock().unwrap(), [Some(Tag(7)), Some(Tag(7))]);
 }
 
-/// An inner service that reads as many frames as it is told, answers, and keeps what is left of the body, as a transport
-/// does that has not noticed yet.
+/// An inner service that reads `frames_read` frames and answers. It may keep the rest of the body, like a transport
+/// that has not noticed the answer.
 #[derive(Clone, Default)]
 struct Early {
     frames_read: usize,
@@ -352,7 +352,7 @@ struct Early {
     kept: Arc<Mutex<Vec<ReplayBody<AnyBody>>>>,
 }
 
-/// How an attempt was framed, and what was read of it.
+/// The size of an attempt, and the part of it that was read.
 #[derive(Debug, Default, PartialEq)]
 struct Received {
     exact_size: Option<u64>,
@@ -361,8 +361,8 @@ struct Received {
 }
 
 impl Early {
-    /// Reads the first attempt in part and rejects it, reads the second in full and accepts it.
-    async fn exchange(self, body: AnyBody, limit: usize) -> (Vec<Received>, StatusCode) {
+    /// Reads the first attempt in part and rejects it. Reads the second one in full and accepts it.
+    async fn send(self, body: AnyBody, limit: usize) -> (Vec<Received>, StatusCode) {
         let api = Api::accepting("nothing yet");
         let refresher = Refresher::of(&api);
         let received = Arc::new(Mutex::new(Vec::new()));
@@ -405,7 +405,7 @@ impl Early {
         };
         let service = refresher.layer().replay_limit(limit).layer(inner);
         let request = Request::post("/").body(body).unwrap();
-        // A transport that keeps the body goes on polling it.
+        // A transport that keeps the body polls it further.
         let mut answer = std::pin::pin!(send(&service, request));
         let answer = std::future::poll_fn(|cx| {
             let answer = answer.as_mut().poll(cx);
@@ -424,7 +424,7 @@ impl Early {
     }
 }
 
-/// Holds what a body says of itself against what it can be.
+/// Checks that the size hint and the end of a body agree.
 fn check_hint<B: Body>(body: &B) {
     let hint = body.size_hint();
     assert!(hint.upper().is_none_or(|upper| hint.lower() <= upper));
@@ -449,13 +449,13 @@ async fn r09_an_early_answer_loses_and_repeats_no_byte() {
         };
         let whole = Script::new(steps).collect().await.unwrap();
         let early = Early {
-            // 0: before the first DATA frame was polled.
+            // 0 answers before the first DATA frame is polled.
             frames_read: run % 5,
             keeps_the_body: run % 11 > 5,
             ..Early::default()
         };
 
-        let (received, status) = early.exchange(UnsyncBoxBody::new(body), 64 * 1024).await;
+        let (received, status) = early.send(UnsyncBoxBody::new(body), 64 * 1024).await;
 
         assert_eq!(status, StatusCode::OK, "run {run}");
         let [first, second] = received.try_into().expect("two attempts");
@@ -486,7 +486,7 @@ async fn r09_a_transport_that_keeps_the_body_is_not_awaited() {
     assert_eq!(skipped(&response), Some(ReplaySkipped::BodyNotReplayable));
     assert_eq!(kept.lock().unwrap().len(), 1);
 
-    // A body in memory need not be given back.
+    // A body in memory is replayed even if the transport keeps it.
     tokio::time::advance(std::time::Duration::from_secs(60)).await;
     let response = send(&service, request(in_memory("one"))).await.unwrap();
     assert_eq!(skipped(&response), Some(ReplaySkipped::RefreshesExhausted));
@@ -503,7 +503,7 @@ async fn r09_a_stream_is_replayed_for_every_refresh() {
             async move {
                 let mut body = request.into_body();
                 let mut data = Vec::new();
-                // One frame more at each attempt.
+                // Each attempt reads one more frame.
                 let frames = seen.lock().unwrap().len() + 1;
                 for _ in 0..frames {
                     if let Some(frame) = body.frame().await {
@@ -525,7 +525,7 @@ async fn r09_a_stream_is_replayed_for_every_refresh() {
 
     assert_eq!(skipped(&response), Some(ReplaySkipped::RefreshesExhausted));
     assert_eq!(refresher.count(), 4);
-    // What was recorded comes as one frame, and so the third attempt gets to the end.
+    // The recording is replayed as one frame, so the third attempt reads the end.
     assert_eq!(*seen.lock().unwrap(), ["a", "ab", "abcd", "abcd", "abcd"]);
 }
 
@@ -543,7 +543,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Whatever the body and whatever the server read of it, the second attempt is the whole body, or there is none.
+    /// For any body and any part of it that was read, a second attempt has the whole body.
     #[test]
     fn r09_a_second_attempt_is_the_whole_body_or_none(
         steps in steps(),
@@ -561,7 +561,7 @@ proptest! {
         let (whole, (received, status)) = runtime.block_on(async {
             let early = Early { frames_read, keeps_the_body, ..Early::default() };
             let whole = Script::new(steps).collect().await.unwrap();
-            (whole, early.exchange(UnsyncBoxBody::new(body), limit).await)
+            (whole, early.send(UnsyncBoxBody::new(body), limit).await)
         });
         let trailers = whole.trailers().cloned();
         let whole = whole.to_bytes();
@@ -585,7 +585,7 @@ proptest! {
 
 #[tokio::test]
 async fn a_body_reports_its_size_and_end_right_at_every_stage() {
-    // (steps, declared, exact size at each stage)
+    // The steps, whether the size is known, and the exact size at each stage.
     let data = |text: &'static str| Step::Data(Bytes::from_static(text.as_bytes()));
     let cases = [
         (vec![], true, vec![Some(0)]),
@@ -643,7 +643,7 @@ async fn a_body_reports_its_size_and_end_right_at_every_stage() {
         let seen = seen.lock().unwrap();
         assert_eq!(seen.len(), 2, "{steps:?}");
         assert_eq!(seen[0], sizes, "{steps:?}");
-        // What was recorded comes as one frame, and so there are fewer stages; the size is the same.
+        // The recording is replayed as one frame, so there are fewer stages. The size is the same.
         assert_eq!(seen[1][0], sizes[0], "{steps:?}");
     }
 }
@@ -655,7 +655,7 @@ async fn a_default_replay_body_is_empty() {
     assert_eq!(body.collect().await.unwrap().to_bytes(), Bytes::new());
 }
 
-/// Says the same of its size at every stage. Transports ask once.
+/// A body whose size hint never changes. Transports read it only once.
 struct Unchanging {
     frames: VecDeque<Bytes>,
     size: u64,
@@ -682,7 +682,7 @@ async fn r08_a_wrong_size_hint_does_not_break_the_recording() {
     const FRAME: usize = 15 * 1024;
     for (size, limit) in [
         (3 * FRAME as u64, 64 * 1024),
-        // Nobody has so much memory, nor needs it.
+        // Sizes beyond any memory must not be allocated.
         (u64::MAX, usize::MAX),
         (1 << 46, usize::MAX),
     ] {

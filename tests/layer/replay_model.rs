@@ -1,4 +1,4 @@
-//! Any body, read in any way, rejected at any point, against a model of what must come of it.
+//! Any body, read in any way and rejected at any point, compared with a model of its replay (R9).
 
 use std::{
     collections::VecDeque,
@@ -30,7 +30,7 @@ enum Step {
     Error,
 }
 
-/// What a body says of its size.
+/// The size hint of a body.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Hint {
     Exact,
@@ -39,7 +39,7 @@ enum Hint {
     LowerOnly,
 }
 
-/// What a transport does with the body of an attempt that was answered.
+/// What a transport does with a body after the answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Then {
     Drop,
@@ -59,7 +59,7 @@ struct Case {
     refreshes: u32,
 }
 
-/// A body that yields bytes which tell where they belong, and panics if it is polled when it should not be.
+/// A body whose bytes show their position. It panics if it is polled after its end.
 struct Model {
     steps: VecDeque<Step>,
     trailers: bool,
@@ -148,7 +148,7 @@ struct ReadOff {
     ended: bool,
 }
 
-/// Reads up to `frames` frames, and checks what the body says of itself at every stage.
+/// Reads up to `frames` frames, and checks the size hint and the end at every stage.
 async fn read_off(
     body: &mut ReplayBody<Model>,
     frames: usize,
@@ -252,7 +252,7 @@ fn run(case: &Case) {
                                             break;
                                         }
                                     }
-                                    // A sloppy transport polls on after an error.
+                                    // Some transports poll on after an error.
                                     let again =
                                         poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
                                     assert!(again.is_none_or(|item| item.is_err()));
@@ -309,7 +309,7 @@ fn run(case: &Case) {
                     outcome.replay_skipped(),
                     Some(ReplaySkipped::BodyNotReplayable)
                 );
-                // It may be given up only for a reason.
+                // Without an error or a kept body, only the limit may prevent the replay.
                 if case.then != Then::Hold && !has_error {
                     assert!(all > case.limit, "given up without a reason");
                 }

@@ -17,7 +17,7 @@ use tower_salesforce_auth::{
 
 use crate::support::{answering, app, granted, production_app, session};
 
-/// A refresh token flow whose first answer waits until it is let go.
+/// A flow whose answers wait for `finish`, and rotate the refresh token. Records the presented tokens.
 struct Rotating {
     handle: SessionHandle,
     presented: Arc<Mutex<Vec<Option<String>>>>,
@@ -71,7 +71,7 @@ fn some(tokens: &[&str]) -> Vec<Option<String>> {
         .collect()
 }
 
-/// A refresh by hand, beside what the test does meanwhile.
+/// A manual refresh in a task of its own.
 fn refreshing(handle: &SessionHandle) -> JoinHandle<Result<LiveSession, Error>> {
     let handle = handle.clone();
     tokio::spawn(async move { handle.refresh().await })
@@ -86,7 +86,7 @@ async fn r03_a_session_without_refresh_token_keeps_the_newest() {
         rotating.finish.notify_one();
         handle.refresh().await.unwrap();
     }
-    // From a cookie, say, which has no refresh token.
+    // This session, for example from a cookie, has no refresh token.
     handle.set(session("T8"));
     rotating.finish.notify_one();
     handle.refresh().await.unwrap();
@@ -100,13 +100,13 @@ async fn r03_a_rotation_overtaken_by_set_is_not_lost() {
     handle.set(session("T0").with_refresh_token("R0"));
     let refresh = refreshing(handle);
     rotating.until_presented(1).await;
-    // R0 is being exchanged while a copy of the session is set, R0 and all.
+    // While R0 is presented, a copy of the session with R0 is set.
     handle.set(session("T8").with_refresh_token("R0"));
     assert_eq!(
         refresh.await.unwrap().unwrap().access_token().expose(),
         "T8"
     );
-    // The next refresh waits for the exchange to end, and goes on from what it brought.
+    // The next refresh waits for the running token call, and presents the token of its answer.
     let next = refreshing(handle);
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -194,7 +194,7 @@ async fn r03_a_rotated_out_refresh_token_is_never_presented() {
     handle.refresh().await.unwrap_err();
     assert_eq!(org.counters().refresh_token_reuses, 0);
 
-    // One that was never rotated is as good after a logout as before.
+    // A token that was never rotated still works after a logout.
     org.rotate_refresh_tokens(false);
     let grant = org.authorize();
     let handle = SessionHandle::new(RefreshToken::new(
@@ -206,7 +206,7 @@ async fn r03_a_rotated_out_refresh_token_is_never_presented() {
     handle.logout(org.clone()).await.unwrap();
     handle.reset();
     handle.token().await.unwrap();
-    // But not after it was revoked.
+    // After a revocation it is not presented again.
     handle.logout_and_revoke(org.clone()).await.unwrap();
     handle.reset();
     let error = handle.token().await.unwrap_err();
@@ -276,7 +276,7 @@ impl Observer for RefreshTokens {
 
 #[tokio::test]
 async fn r03_a_rotated_token_without_a_session_is_reported() {
-    // A first login whose answer cannot be used.
+    // The answer to a first login cannot be used.
     for body in [
         r#"{"access_token":"A","refresh_token":"R1","instance_url":"https://example.com"}"#,
         r#"{"access_token":"A","refresh_token":"R1"}"#,
@@ -290,7 +290,7 @@ async fn r03_a_rotated_token_without_a_session_is_reported() {
         assert_eq!(*kept.0.lock().unwrap(), ["R1"], "{body}");
         assert_eq!(layer.handle().refresh_token(), Some(Secret::from("R1")));
     }
-    // A logout in the middle of a refresh.
+    // A logout during a refresh discards its session.
     let org = Org::new();
     let kept = RefreshTokens::default();
     let flow = AuthorizationCode::new(org.clone(), app(&org), org.redirect_uri());
@@ -320,7 +320,7 @@ async fn r03_a_rotated_token_without_a_session_is_reported() {
     assert_eq!(org.counters().refresh_token_reuses, 0);
 }
 
-/// What a superseded refresh rotated is to be seen by whoever persists what `subscribe` shows.
+/// A caller that persists what `subscribe` shows gets the token of a superseded refresh.
 #[tokio::test(start_paused = true)]
 async fn r03_a_subscriber_sees_a_superseded_refreshs_token() {
     let handle = SessionHandle::new(|_: RefreshContext| async {
@@ -331,7 +331,7 @@ async fn r03_a_subscriber_sees_a_superseded_refreshs_token() {
     let states = handle.subscribe();
     let _refreshing = refreshing(&handle);
     tokio::time::sleep(Duration::from_millis(1)).await;
-    handle.set(session("T0b")); // a login by other means, without a refresh token
+    handle.set(session("T0b")); // A login by other means has no refresh token.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let seen = match states.state() {
         SessionState::Ready(live) => live.refresh_token().map(|t| t.expose().to_owned()),
@@ -343,7 +343,7 @@ async fn r03_a_subscriber_sees_a_superseded_refreshs_token() {
 
 // === Superseded refreshes ===
 
-/// A refresh function that notes which refresh token it is given, and hangs the first time.
+/// A handle whose first refresh hangs, and the refresh tokens that were presented.
 fn noting() -> (SessionHandle, Arc<Mutex<Vec<Option<String>>>>) {
     let presented = Arc::new(Mutex::new(Vec::new()));
     let log = presented.clone();
@@ -360,7 +360,7 @@ fn noting() -> (SessionHandle, Arc<Mutex<Vec<Option<String>>>>) {
             if n == 1 {
                 pending::<()>().await;
             }
-            // The server has used up the token by then; its answer takes a while.
+            // The token is spent by now, and the answer takes 5 s.
             tokio::time::sleep(Duration::from_secs(5)).await;
             Ok(session(&format!("T{n}")).with_refresh_token(format!("R{n}")))
         }
@@ -368,8 +368,8 @@ fn noting() -> (SessionHandle, Arc<Mutex<Vec<Option<String>>>>) {
     (handle, presented)
 }
 
-/// A refresh that was superseded hangs; the next one has to wait for it, out of its own time, and is cut off in the
-/// middle of its exchange: the rotated token is lost and the old one presented again.
+/// A refresh waits for the superseded one before it. That wait must not shorten its own time: its token call could be
+/// cut off, and its rotated token lost.
 #[tokio::test(start_paused = true)]
 async fn r03_a_refresh_after_a_superseded_one_has_its_full_time() {
     let presented = Arc::new(Mutex::new(Vec::new()));
@@ -384,7 +384,7 @@ async fn r03_a_refresh_after_a_superseded_one_has_its_full_time() {
             if n == 0 {
                 pending::<()>().await;
             }
-            // The server has used up the token; its answer takes two seconds.
+            // The token is spent by now, and the answer takes 2 s.
             tokio::time::sleep(Duration::from_secs(2)).await;
             Ok(session(&format!("A{n}")).with_refresh_token(format!("R{n}")))
         }
@@ -413,7 +413,7 @@ async fn r03_a_refresh_superseded_before_it_began_spends_nothing() {
     handle.set(session("T0").with_refresh_token("R0"));
     let mut refresh = Box::pin(handle.refresh());
     assert!(futures_util::poll!(&mut refresh).is_pending());
-    // Its task has not run yet.
+    // The task of the refresh has not run yet.
     handle.set(session("T8").with_refresh_token("fresh"));
     assert_eq!(refresh.await.unwrap().access_token().expose(), "T8");
     tokio::time::sleep(Duration::from_secs(100)).await;

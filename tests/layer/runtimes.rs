@@ -130,8 +130,8 @@ async fn r14_a_panicking_refresh_fails_all_waiters_at_once() {
     }
 }
 
-/// A process that was frozen (suspend, SIGSTOP, blocking code) for longer than the refresh timeout, with the answer of
-/// the token endpoint waiting in the socket: whoever is polled first must not throw it away.
+/// A process was frozen (suspend, SIGSTOP, blocking code) beyond the refresh timeout, and the answer is in its socket.
+/// The waiter that is polled first must not discard that answer.
 #[tokio::test(start_paused = true)]
 async fn r14_a_late_refresh_that_still_runs_is_not_repeated() {
     let started = Arc::new(AtomicUsize::new(0));
@@ -156,7 +156,7 @@ async fn r14_a_late_refresh_that_still_runs_is_not_repeated() {
     tokio::time::sleep(Duration::from_millis(1)).await;
     answer.notify_one();
     {
-        // The clock moves on while nothing else is polled.
+        // The clock advances while nothing else is polled.
         let mut frozen = pin!(tokio::time::advance(Duration::from_secs(40)));
         let _ = frozen
             .as_mut()
@@ -193,7 +193,7 @@ fn undriven() -> (SessionHandle, Arc<AtomicUsize>, Runtime) {
     (handle, started, undriven)
 }
 
-/// A flight that departs on a runtime that is shut down: spawn drops the driver at once, under the lock.
+/// On a runtime that is shut down, `spawn` drops the driver at once, while the core is locked.
 #[test]
 fn r14_a_refresh_on_a_shut_down_runtime_does_not_deadlock() {
     let (done, is_done) = mpsc::channel();
@@ -257,7 +257,7 @@ fn r14_waiters_fail_if_the_refresh_runtime_shuts_down() {
             async move { send(&service, get("/services/data/")).await }
         });
         second.block_on(async {
-            // It has joined the flight by the time that this returns.
+            // The waiter has joined the refresh when this returns.
             assert!(futures_util::poll!(waiter.as_mut()).is_pending());
         });
 
@@ -295,24 +295,24 @@ fn r14_an_undriven_refresh_times_out_and_the_next_starts() {
     });
 
     driven.block_on(async {
-        // Whoever waits is let go, with nobody else there to notice.
+        // The waiter itself notices the timeout.
         let error = send(&service, get("/waiting")).await.unwrap_err();
         let error: &tower_salesforce_auth::Error = error.downcast_ref().unwrap();
         assert_eq!(
             error.refresh_error().unwrap().kind(),
             tower_salesforce_auth::RefreshErrorKind::TimedOut
         );
-        // And the next starts anew.
+        // The next request starts a new refresh.
         let response = send(&service, get("/next")).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
     });
-    // What was left in mid-air does not come down any more.
+    // The task of the first refresh ends without effect.
     left_alone.block_on(tokio::task::yield_now());
     assert_eq!(left_alone.metrics().num_alive_tasks(), 0);
     assert_eq!(refresher.count(), 2);
 }
 
-/// Somebody on a live runtime waits for a flight on a runtime that nobody drives any more.
+/// The waiter is on a runtime that runs, the refresh on one that is no longer driven.
 #[test]
 fn r14_a_waiter_on_an_undriven_refresh_times_out() {
     let (handle, _, _undriven) = undriven();
@@ -323,7 +323,7 @@ fn r14_a_waiter_on_an_undriven_refresh_times_out() {
     assert_eq!(kind, RefreshErrorKind::TimedOut);
 }
 
-/// Whoever comes after the refresh timeout does not share the fate of what stopped before.
+/// A caller that comes after the refresh timeout starts a new refresh.
 #[test]
 fn r14_a_caller_after_an_overdue_refresh_gets_a_session() {
     let (handle, started, _undriven) = undriven();

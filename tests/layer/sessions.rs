@@ -1,4 +1,4 @@
-//! `Sessions`: what it keeps, and what it may give up.
+//! The registry `Sessions`: its bound, and which handles it evicts (R27).
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -19,7 +19,7 @@ use tower_salesforce_auth::{
 
 use crate::support::{Answering, INSTANCE, session};
 
-/// Hands out `T1` with `R1` and so on, each time another refresh token.
+/// A handle whose refreshes return `T1` with `R1` and so on.
 fn rotating() -> SessionHandle {
     let refreshes = AtomicUsize::new(0);
     SessionHandle::new(move |_: RefreshContext| {
@@ -29,7 +29,7 @@ fn rotating() -> SessionHandle {
     })
 }
 
-/// `Sessions` whose handles begin with a session, and a count of those that were made.
+/// A registry whose handles begin with a session, and the count of handles made.
 fn counted(capacity: usize) -> (Sessions<u32>, Arc<AtomicUsize>) {
     let made = Arc::new(AtomicUsize::new(0));
     let sessions = {
@@ -63,7 +63,7 @@ fn r27_a_full_registry_evicts_the_least_recently_used() {
     sessions.get(&4).unwrap();
     assert_eq!(sessions.len(), 3);
     assert!(sessions.find(&2).is_none());
-    // To look is not to use.
+    // `find` does not count as a use.
     assert!(sessions.find(&3).is_some());
     sessions.get(&5).unwrap();
     assert!(sessions.find(&3).is_none());
@@ -101,7 +101,7 @@ fn a_handle_in_use_is_not_evicted() {
     let error = sessions.get(&4).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SessionsFull);
     assert_eq!(sessions.len(), 2);
-    // Those that are there are still to be had, and one that is let go makes room.
+    // A handle in the registry is still returned, and a dropped one makes room.
     assert!(is_same(&third, &sessions.get(&3).unwrap()));
     drop(first);
     sessions.get(&4).unwrap();
@@ -150,7 +150,7 @@ async fn a_handle_with_a_running_refresh_is_not_evicted() {
     let mut states = handle.subscribe();
     let caller = tokio::spawn(async move { handle.token().await });
     started.notified().await;
-    // Whoever wanted it gives up.
+    // The only caller is dropped.
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
     assert_eq!(
@@ -161,7 +161,7 @@ async fn a_handle_with_a_running_refresh_is_not_evicted() {
     while !matches!(states.state(), SessionState::Ready(_)) {
         states.changed().await.unwrap();
     }
-    // It has landed, with a refresh token that nobody has seen.
+    // The refresh has ended, with a refresh token that is not saved.
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
@@ -189,7 +189,7 @@ async fn r27_a_handle_with_an_unsaved_token_is_never_evicted() {
     assert_eq!(sessions.len(), 3);
     let first = sessions.get(&1).unwrap();
     assert_eq!(first.refresh_token(), Some(Secret::from("R1")));
-    // What is out of date was not saved.
+    // Marking an older token as saved does not save the newest one.
     first.refresh().await.unwrap();
     first.mark_saved(&Secret::from("R1"));
     assert!(first.has_unsaved_refresh_token());
@@ -219,7 +219,7 @@ async fn r27_a_registry_of_unsaved_tokens_is_full_and_loses_none() {
         let token = sessions.get(&key).unwrap().refresh_token();
         assert_eq!(token, Some(Secret::from("R1")));
     }
-    // Whoever takes one out gets its token.
+    // A removed handle still has its refresh token.
     let removed = sessions.remove(&0).unwrap();
     assert!(removed.has_unsaved_refresh_token());
     assert!(sessions.remove(&0).is_none());
@@ -232,7 +232,7 @@ async fn a_refreshed_token_is_unsaved_and_a_set_one_is_saved() {
     let handle = rotating();
     assert!(!handle.has_unsaved_refresh_token());
     handle.token().await.unwrap();
-    assert!(handle.has_unsaved_refresh_token(), "a login brought it");
+    assert!(handle.has_unsaved_refresh_token(), "a login returned it");
     handle.set(session("T8"));
     assert!(handle.has_unsaved_refresh_token(), "it is still the newest");
     handle.set(session("T9").with_refresh_token("R9"));
@@ -240,7 +240,7 @@ async fn a_refreshed_token_is_unsaved_and_a_set_one_is_saved() {
     handle.refresh().await.unwrap();
     assert!(handle.has_unsaved_refresh_token());
 
-    // A rotated one whose session could not be used.
+    // The rotated token of an unusable session is unsaved.
     let handle = SessionHandle::new(|_: RefreshContext| async {
         let session = Session::new("T1", "https://example.com").map_err(RefreshError::terminal)?;
         Ok(session.with_refresh_token("R1"))
@@ -250,7 +250,7 @@ async fn a_refreshed_token_is_unsaved_and_a_set_one_is_saved() {
     assert_eq!(handle.refresh_token(), Some(Secret::from("R1")));
     assert!(handle.has_unsaved_refresh_token());
 
-    // The same as before is nothing new.
+    // The same token as before is not unsaved.
     let handle = SessionHandle::new(|context: RefreshContext| async move {
         let token = context.refresh_token().unwrap().clone();
         Ok(session("T1").with_refresh_token(token))
@@ -280,7 +280,7 @@ async fn a_flows_first_refresh_token_is_saved_until_it_rotates() {
     assert_eq!(handle.refresh_token(), Some(Secret::from("R0")));
     assert!(!handle.has_unsaved_refresh_token());
     for _ in 0..2 {
-        // It does not become saved by being presented.
+        // Presenting the token does not save it.
         handle.refresh().await.unwrap();
         assert_eq!(handle.refresh_token(), Some(Secret::from("R1")));
         assert!(handle.has_unsaved_refresh_token());
@@ -293,7 +293,7 @@ fn concurrent_callers_of_a_key_get_the_same_handle() {
     let barrier = Arc::new(Barrier::new(CALLERS));
     let sessions = {
         let barrier = barrier.clone();
-        // All of them are making one before any is kept.
+        // All callers make a handle before one is kept.
         Sessions::new(1, move |_: &u32| {
             barrier.wait();
             rotating()
@@ -333,7 +333,7 @@ fn making_a_handle_may_ask_for_other_handles() {
         let own = own.clone();
         Sessions::new(3, move |key: &u32| match key {
             0 => rotating(),
-            // One that asks for itself is kept once.
+            // A handle that asks for its own key is kept once.
             3 if own.get().unwrap().len() < 3 => own
                 .get()
                 .unwrap()

@@ -38,7 +38,7 @@ async fn the_authorization_scheme_is_bearer_unless_set() {
     };
     let layer = layer(&org);
     layer.layer(inner.clone()).oneshot(request()).await.unwrap();
-    // Also for the session that is in use already.
+    // The scheme also holds for the current session.
     let layer = layer.authorization_scheme(AuthorizationScheme::OAuth);
     let response = layer.layer(inner.clone()).oneshot(request()).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);

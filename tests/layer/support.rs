@@ -1,4 +1,4 @@
-//! What the tests of the layer share: APIs, refreshes, and services that say more than they must.
+//! What the tests of the layer share: APIs, refreshes, services and observers.
 
 use std::{
     future::{Ready, ready},
@@ -51,7 +51,7 @@ pub(crate) const EXPIRED: &str =
 
 type ApiAnswer = Result<Response<Full<Bytes>>, BoxError>;
 
-/// A type of its own: one that spells out its error is not known to be `Send` in an async block of a task.
+/// A named future: the compiler cannot prove a boxed one with a spelled-out error to be `Send` inside a task.
 pub(crate) struct ApiFuture(Pin<Box<dyn Future<Output = ApiAnswer> + Send>>);
 
 impl Future for ApiFuture {
@@ -89,7 +89,7 @@ where
 
 // === Api ===
 
-/// A data API that accepts one token at a time, and remembers what it was sent.
+/// A data API that accepts one token at a time, and records its requests.
 #[derive(Clone)]
 pub(crate) struct Api(Arc<State>);
 
@@ -99,7 +99,7 @@ struct State {
     seen: Mutex<Vec<Seen>>,
 }
 
-/// A request as the server saw it.
+/// A request as the server received it.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) uri: Uri,
@@ -116,7 +116,7 @@ impl Seen {
         values.map(|value| value.to_str().expect("text")).collect()
     }
 
-    /// The headers but the session, to compare two attempts.
+    /// The headers without `Authorization`, to compare two attempts.
     pub(crate) fn other_headers(&self) -> HeaderMap {
         let mut headers = self.headers.clone();
         headers.remove(AUTHORIZATION);
@@ -145,7 +145,7 @@ impl Api {
         self.0.seen.lock().unwrap().clone()
     }
 
-    /// The tokens that requests came with, in order.
+    /// The tokens of the requests, in order.
     pub(crate) fn tokens(&self) -> Vec<String> {
         let seen = self.seen();
         let tokens = seen.iter().map(|seen| match seen.authorizations()[..] {
@@ -156,7 +156,7 @@ impl Api {
         tokens.collect()
     }
 
-    /// Counts a call and answers it, for services that do something of their own before.
+    /// Records a call and answers it, for services that wrap the API.
     pub(crate) fn answer(
         &self,
         head: http::request::Parts,
@@ -185,7 +185,7 @@ impl Api {
     }
 }
 
-/// The answer to a dead session.
+/// The answer to an expired session.
 pub(crate) fn expired() -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(EXPIRED));
     *response.status_mut() = StatusCode::UNAUTHORIZED;
@@ -222,7 +222,7 @@ where
 
 // === Refresher ===
 
-/// Counts refreshes, and makes the tokens `T1`, `T2` and so on; the API accepts the newest.
+/// Counts refreshes and makes the tokens `T1`, `T2` and so on. The API accepts the newest.
 #[derive(Clone)]
 pub(crate) struct Refresher {
     api: Api,
@@ -241,7 +241,7 @@ impl Refresher {
         self.refreshes.load(Ordering::SeqCst)
     }
 
-    /// Begins a refresh.
+    /// Begins a refresh, and returns its number, from 1.
     pub(crate) fn begin(&self) -> usize {
         self.refreshes.fetch_add(1, Ordering::SeqCst) + 1
     }
@@ -300,7 +300,7 @@ impl Refresher {
     }
 }
 
-/// A layer that begins with the session `T0`, and whose n-th refresh, from 1, is what `refresh` makes of n. Counts them.
+/// A layer that begins with the session `T0`, whose n-th refresh, from 1, is `refresh(n)`, and the count of refreshes.
 pub(crate) fn counting<F, Fut>(refresh: F) -> (SalesforceAuthLayer, Arc<AtomicUsize>)
 where
     F: Fn(usize) -> Fut + Send + Sync + 'static,
@@ -316,7 +316,7 @@ where
 
 // === Strict ===
 
-/// Panics if it is called without having been polled to readiness, once for each call, itself.
+/// Panics if this very instance is called without a successful `poll_ready` since the last call.
 #[derive(Debug)]
 pub(crate) struct Strict<S> {
     inner: S,
@@ -333,7 +333,7 @@ impl<S> Strict<S> {
 }
 
 impl<S: Clone> Clone for Strict<S> {
-    /// A clone has its own readiness to earn.
+    /// A clone is not ready.
     fn clone(&self) -> Self {
         Self::new(self.inner.clone())
     }
@@ -362,7 +362,7 @@ where
     }
 }
 
-/// Sends a request by a clone of a service, as clients do.
+/// Sends a request by a clone of the service, as clients do.
 pub(crate) async fn send<S, B>(service: &S, request: Request<B>) -> Result<S::Response, S::Error>
 where
     S: Service<Request<B>> + Clone,
@@ -370,7 +370,7 @@ where
     service.clone().oneshot(request).await
 }
 
-/// A service that answers at once with what a function of the request says.
+/// A service that answers at once with a function of the request.
 #[derive(Clone)]
 pub(crate) struct Answering<F>(pub(crate) F);
 
@@ -391,7 +391,7 @@ where
     }
 }
 
-/// An API that answers nobody who comes with the expired token before all of them have come.
+/// An API that answers requests with the expired token only once all callers have sent theirs.
 pub(crate) fn all_together(
     api: &Api,
     callers: usize,

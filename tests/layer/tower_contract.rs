@@ -1,4 +1,4 @@
-//! What tower asks of a service: readiness before each call, clones that earn their own, and no permit kept while waiting.
+//! The contract of tower: readiness before each call, for each clone, and no permit held while waiting (R20).
 
 use std::{
     future::poll_fn,
@@ -27,7 +27,7 @@ use tower_salesforce_auth::{
 
 use crate::support::{Api, Refresher, Strict, get, post, send, session};
 
-/// Rejects the first attempt of each request, whatever the token, and accepts the second.
+/// Rejects the first attempt of each request with any token, and accepts the second.
 #[derive(Clone)]
 struct EveryOther {
     api: Api,
@@ -49,14 +49,14 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
         if call.is_multiple_of(2) {
-            // The session dies under each request.
+            // The session expires with each request.
             self.api.accept("nothing");
         }
         self.api.call(request)
     }
 }
 
-/// 100 requests, one after the other, each of which needs a refresh and a replay.
+/// Sends 100 requests one after the other. Each needs a refresh and a replay.
 async fn a_hundred<S, B>(refresher: &Refresher, service: S)
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone,
@@ -83,7 +83,7 @@ async fn r20_every_call_follows_its_own_poll_ready() {
     a_hundred(&refresher, refresher.layer().layer(strict.clone())).await;
     assert_eq!(api.calls(), 200);
 
-    // With limits and buffers inside, and outside.
+    // Limits and buffers stand inside and outside of the layer.
     macro_rules! stack {
         ($($layer:expr),*) => {{
             let refresher = Refresher::of(&api);
@@ -122,7 +122,7 @@ async fn r20_concurrent_callers_share_one_permit_without_a_deadlock() {
     assert_eq!(refresher.count(), 1);
 }
 
-/// Sends a request by the very service that was readied.
+/// Sends a request by the very service that is ready, not by a clone.
 async fn call<S, B>(service: &mut S) -> Response<B>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: std::fmt::Debug>,
@@ -133,7 +133,7 @@ where
 
 #[tokio::test]
 async fn r20_no_permit_is_held_while_waiting_for_a_session() {
-    // The login goes through the very limit that its requests wait at.
+    // The login needs the permit that its requests wait for.
     let api = Api::accepting("T1");
     let limited = ServiceBuilder::new()
         .layer(ConcurrencyLimitLayer::new(1))
@@ -149,7 +149,7 @@ async fn r20_no_permit_is_held_while_waiting_for_a_session() {
     });
     let mut service = layer.layer(limited);
 
-    // The caller keeps its service, as one that sends request after request does.
+    // The caller keeps its service and sends one request after another.
     let response = call(&mut service).await;
     assert_eq!(response.status(), StatusCode::OK);
     layer.handle().set(session("T0"));
@@ -173,14 +173,14 @@ async fn r20_a_session_rejected_during_readiness_is_not_sent() {
         .unwrap();
     let answer = service.call(get("/"));
     let mut answer = tokio_test::task::spawn(answer);
-    // It logs in, and waits for the service, which has given its only permit to the one that was called.
+    // The request logs in, and then waits for the service, whose only permit is taken.
     while refresher.count() == 0 || handle.current().is_none() {
         assert!(answer.poll().is_pending());
         tokio::task::yield_now().await;
     }
     server.allow(0);
     assert!(answer.poll().is_pending());
-    // Meanwhile the session is rejected elsewhere.
+    // Meanwhile another request invalidates the session.
     handle.invalidate(handle.current().unwrap().generation());
     server.allow(2);
     assert!(answer.poll().is_pending());
@@ -242,7 +242,7 @@ async fn r20_a_readiness_error_before_a_replay_is_returned() {
 
 #[tokio::test]
 async fn a_retry_layer_outside_sees_one_response_per_request() {
-    // A retry layer outside must not take a replay for an attempt of its own.
+    // A retry layer outside must not count a replay as an attempt of its own.
     #[derive(Clone)]
     struct Count(Arc<AtomicUsize>);
     impl<Req, Res> tower::retry::Policy<Req, Response<Res>, BoxError> for Count {
@@ -275,7 +275,7 @@ async fn a_retry_layer_outside_sees_one_response_per_request() {
         .retry(Count(seen.clone()))
         .layer(refresher.layer())
         .service(api);
-    // A request that cannot be cloned is not retried, and its response is not shown to the policy.
+    // A request that cannot be cloned is not retried, and the policy does not see its response.
     let response = send(&service, get("/")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(seen.load(Ordering::SeqCst), 0);
@@ -333,7 +333,7 @@ fn public_types_are_send_sync_and_clone() {
     is_send_sync::<flow::UsernamePassword<Org>>();
     is_unpin::<ReplayBody<Full<Bytes>>>();
     is_unpin::<ResponseBody<Full<Bytes>>>();
-    // A waiting request is not a burden.
+    // A waiting request takes little memory.
     assert!(size_of::<ResponseFuture<Inner, Full<Bytes>, Full<Bytes>>>() <= 512);
 }
 
@@ -352,7 +352,7 @@ fn public_futures_are_send() {
     is_send(flow::DeviceAuthorization::new(org, app).begin());
 }
 
-/// A request that fails before it is sent gives its permit back.
+/// A request that fails before it is sent returns its permit.
 #[tokio::test(start_paused = true)]
 async fn r20_a_request_that_fails_at_once_returns_its_permit() {
     let layer = SalesforceAuthLayer::new(async |_: RefreshContext| Ok(session("T1")));

@@ -1,4 +1,4 @@
-//! Which answers end a session, which do not, and what is done about them.
+//! Which answers are rejections (R22), which are incurable (R21), and what is sent again.
 
 use std::{
     collections::VecDeque,
@@ -158,7 +158,7 @@ fn incurable() -> Vec<Row> {
             401,
             "<html><body>BlackTab users cannot use the API</body></html>",
         ),
-        // Larger than what is looked into.
+        // The body is larger than the peek.
         row(
             REST,
             401,
@@ -249,7 +249,7 @@ fn passing() -> Vec<Row> {
 
 // === An API ===
 
-/// How a body comes.
+/// A body that comes in scripted pieces.
 #[derive(Clone, Debug, Default)]
 struct Pieces {
     steps: VecDeque<Step>,
@@ -260,7 +260,7 @@ struct Pieces {
 enum Step {
     Data(Bytes),
     Pending,
-    /// For ever.
+    /// Pending forever.
     Stalled,
     Trailers,
 }
@@ -270,7 +270,7 @@ impl Pieces {
         Self::new([Step::Data(body.into())])
     }
 
-    /// One byte at a time, each after a wait.
+    /// One byte at a time, each after a pending poll.
     fn bytewise(body: &[u8]) -> Self {
         Self::new(body.chunks(1).flat_map(|byte| {
             let data = Step::Data(Bytes::copy_from_slice(byte));
@@ -315,9 +315,9 @@ impl Body for Pieces {
     }
 }
 
-/// What came of a request.
+/// A request with all its attempts, and its response.
 #[derive(Debug)]
-struct Told {
+struct Report {
     response: Response<Bytes>,
     trailers: Option<HeaderMap>,
     outcome: Option<AuthOutcome>,
@@ -325,19 +325,19 @@ struct Told {
     refreshes: usize,
 }
 
-fn renewing() -> (SalesforceAuthLayer, Arc<AtomicUsize>) {
+fn refreshing_layer() -> (SalesforceAuthLayer, Arc<AtomicUsize>) {
     counting(|n| async move {
         let session = Session::new(format!("T{n}"), INSTANCE).map_err(RefreshError::terminal)?;
         Ok(session.with_ids("00Dxx0000001gEFEAY", "005xx000001SwiUAAS"))
     })
 }
 
-/// Sends a request to an API that gives these answers, and then good ones.
+/// Sends a request to an API that gives these answers, and then succeeds.
 async fn ask_with<B>(
     (layer, refreshes): (SalesforceAuthLayer, Arc<AtomicUsize>),
     request: Request<B>,
     answers: impl IntoIterator<Item = Response<Pieces>>,
-) -> Told
+) -> Report
 where
     B: Body + Unpin + Send + 'static,
     B::Data: Send,
@@ -361,7 +361,7 @@ where
     let (head, body) = response.into_parts();
     let body = body.collect().await.unwrap();
     let trailers = body.trailers().cloned();
-    Told {
+    Report {
         response: Response::from_parts(head, body.to_bytes()),
         trailers,
         outcome,
@@ -373,8 +373,8 @@ where
     }
 }
 
-async fn ask(path: &str, answers: impl IntoIterator<Item = Response<Pieces>>) -> Told {
-    ask_with(renewing(), post(path, ""), answers).await
+async fn ask(path: &str, answers: impl IntoIterator<Item = Response<Pieces>>) -> Report {
+    ask_with(refreshing_layer(), post(path, ""), answers).await
 }
 
 fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
@@ -386,7 +386,7 @@ fn answer(status: u16, body: Pieces) -> Response<Pieces> {
     Response::builder().status(status).body(body).unwrap()
 }
 
-impl Told {
+impl Report {
     fn assert_replayed(&self, what: &str) {
         assert_eq!((self.sent.len(), self.refreshes), (2, 1), "{what}");
         assert_eq!(self.response.status(), 200, "{what}");
@@ -420,8 +420,8 @@ async fn r22_an_expired_session_costs_one_refresh_in_every_api() {
             Pieces::bytewise(body.as_bytes()),
         ] {
             let what = format!("{path} {status} {body}");
-            let told = ask(path, [answer(status, pieces)]).await;
-            told.assert_replayed(&what);
+            let report = ask(path, [answer(status, pieces)]).await;
+            report.assert_replayed(&what);
         }
     }
 }
@@ -434,9 +434,9 @@ async fn r21_an_incurable_rejection_is_returned_unchanged() {
             Pieces::bytewise(body.as_bytes()),
         ] {
             let what = format!("{path} {status}");
-            let told = ask(path, [answer(status, pieces)]).await;
-            told.assert_returned(&what, Some(ReplaySkipped::Incurable), &body);
-            assert_eq!(told.response.status(), status);
+            let report = ask(path, [answer(status, pieces)]).await;
+            report.assert_returned(&what, Some(ReplaySkipped::Incurable), &body);
+            assert_eq!(report.response.status(), status);
         }
     }
 }
@@ -449,9 +449,9 @@ async fn r22_any_other_answer_is_returned_unchanged() {
             Pieces::bytewise(body.as_bytes()),
         ] {
             let what = format!("{path} {status} {body}");
-            let told = ask(path, [answer(status, pieces)]).await;
-            told.assert_returned(&what, None, &body);
-            assert_eq!(told.response.status(), status);
+            let report = ask(path, [answer(status, pieces)]).await;
+            report.assert_returned(&what, None, &body);
+            assert_eq!(report.response.status(), status);
         }
     }
 }
@@ -459,30 +459,30 @@ async fn r22_any_other_answer_is_returned_unchanged() {
 #[tokio::test]
 async fn r21_a_text_added_by_the_user_marks_it_incurable() {
     let body = r#"[{"message":"Blocked by policy 7","errorCode":"INVALID_SESSION_ID"}]"#;
-    let (layer, refreshes) = renewing();
+    let (layer, refreshes) = refreshing_layer();
     let classifier = SalesforceClassifier::new()
         .incurable("")
         .incurable("policy 7");
     let layer = layer.classifier(classifier);
     for text in [body, NOT_FOR_REST] {
-        let renewing = (layer.clone(), refreshes.clone());
+        let refreshing = (layer.clone(), refreshes.clone());
         let rejection = answer(401, Pieces::whole(text));
-        let told = ask_with(renewing, post(REST, ""), [rejection]).await;
-        told.assert_returned(text, Some(ReplaySkipped::Incurable), text);
+        let report = ask_with(refreshing, post(REST, ""), [rejection]).await;
+        report.assert_returned(text, Some(ReplaySkipped::Incurable), text);
     }
     let rejection = answer(401, Pieces::whole(EXPIRED));
-    let told = ask_with((layer, refreshes), post(REST, ""), [rejection]).await;
-    told.assert_replayed("the others go on as before");
+    let report = ask_with((layer, refreshes), post(REST, ""), [rejection]).await;
+    report.assert_replayed("other rejections are expired sessions");
 }
 
 #[tokio::test]
 async fn r21_a_jwt_refused_by_soap_is_incurable() {
-    let (layer, refreshes) = renewing();
+    let (layer, refreshes) = refreshing_layer();
     let layer = layer.session(session("eyJhbGciOiJSUzI1NiJ9.e30.c2lnbmF0dXJl"));
     let body = fault("sf:INVALID_SESSION_ID", ILLEGAL_SESSION);
     let rejection = answer(500, Pieces::whole(body.clone()));
-    let told = ask_with((layer, refreshes), post(SOAP, ""), [rejection]).await;
-    told.assert_returned("a JWT", Some(ReplaySkipped::Incurable), &body);
+    let report = ask_with((layer, refreshes), post(SOAP, ""), [rejection]).await;
+    report.assert_returned("a JWT", Some(ReplaySkipped::Incurable), &body);
 }
 
 #[tokio::test]
@@ -510,18 +510,18 @@ async fn r21_a_second_rejection_of_any_kind_is_returned() {
     ] {
         let first = answer(401, Pieces::whole(EXPIRED));
         let second = answer(second, Pieces::whole(body.clone()));
-        let told = ask(SOAP, [first, second]).await;
-        assert_eq!((told.sent.len(), told.refreshes), (2, 1));
-        assert!(told.response.body() == &body);
-        let outcome = told.outcome.unwrap();
+        let report = ask(SOAP, [first, second]).await;
+        assert_eq!((report.sent.len(), report.refreshes), (2, 1));
+        assert!(report.response.body() == &body);
+        let outcome = report.outcome.unwrap();
         assert_eq!(outcome.replay_skipped(), Some(skipped), "{body}");
         assert!(outcome.refreshed());
     }
-    // One that has nothing to do with the session says that it came of a replay.
+    // An answer unrelated to the session still has the outcome of the replay.
     let first = answer(401, Pieces::whole(EXPIRED));
     let second = answer(500, Pieces::whole(fault("sf:INVALID_FIELD", "x")));
-    let told = ask(SOAP, [first, second]).await;
-    let outcome = told.outcome.unwrap();
+    let report = ask(SOAP, [first, second]).await;
+    let outcome = report.outcome.unwrap();
     assert_eq!((outcome.attempts(), outcome.replay_skipped()), (2, None));
 }
 
@@ -569,7 +569,7 @@ async fn an_answer_that_is_no_rejection_is_never_peeked() {
         (IDENTITY, 403, Some(1024), None),
         (GRPC, 200, None, None),
     ] {
-        let (layer, _) = renewing();
+        let (layer, _) = refreshing_layer();
         let pieces = Pieces::new([Step::Stalled]);
         let polls = pieces.polls.clone();
         let api = service_fn(move |_: Request<_>| {
@@ -590,11 +590,11 @@ async fn an_answer_that_is_no_rejection_is_never_peeked() {
     }
 }
 
-/// One frame may be of several pieces.
+/// The data of one frame may have several chunks.
 #[tokio::test]
 async fn r21_a_text_is_found_across_the_chunks_of_a_frame() {
     for at in [0, 1, NOT_FOR_REST.len() / 2, NOT_FOR_REST.len()] {
-        let (layer, refreshes) = renewing();
+        let (layer, refreshes) = refreshing_layer();
         let api = service_fn(move |_: Request<_>| async move {
             let body = Full::new(Bytes::from(NOT_FOR_REST)).map_frame(move |frame| {
                 frame.map_data(|data| data.slice(..at).chain(data.slice(at..)))
@@ -619,7 +619,7 @@ fn only_a_rejection_needs_a_runtime() {
         (401, Pieces::whole(NOT_FOR_REST), false),
         (401, Pieces::new([Step::Stalled]), true),
     ] {
-        let (layer, _) = renewing();
+        let (layer, _) = refreshing_layer();
         let api = service_fn(move |_: Request<_>| {
             let answer = answer(status, pieces.clone());
             async { Ok::<_, BoxError>(answer) }
@@ -663,7 +663,7 @@ async fn an_answer_is_returned_as_soon_as_it_is_no_rejection() {
         (SOAP, 500, "<soapenv:Envelope>", true),
         (REST, 401, NOT_FOR_REST, false),
     ] {
-        let (layer, refreshes) = renewing();
+        let (layer, refreshes) = refreshing_layer();
         let pieces = Pieces::new([Step::Data(Bytes::from(beginning.to_owned())), Step::Stalled]);
         let api = service_fn(move |_: Request<_>| {
             let answer = answer(status, pieces.clone());
@@ -699,7 +699,7 @@ fn cut(body: Vec<u8>, cuts: &[(usize, bool)]) -> Vec<Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Where the frames of a body are cut makes no difference.
+    /// The verdict does not depend on where a body is cut into frames.
     #[test]
     fn r21_any_split_of_a_body_gives_the_same_verdict(
         which in any::<prop::sample::Index>(),
@@ -733,7 +733,7 @@ proptest! {
         });
     }
 
-    /// A verdict on a beginning is the verdict on the whole.
+    /// A verdict on a beginning is also the verdict on the whole.
     #[test]
     fn r21_a_verdict_on_a_beginning_holds_for_the_whole(
         which in any::<prop::sample::Index>(),
@@ -785,33 +785,33 @@ impl Classify for Teapot {
 #[tokio::test]
 async fn a_custom_classifier_replaces_the_built_in_one() {
     let teapot = || {
-        let (layer, refreshes) = renewing();
+        let (layer, refreshes) = refreshing_layer();
         (layer.classifier(Arc::new(Teapot)), refreshes)
     };
     for (status, body) in [(418, "x"), (419, "dead session")] {
-        let told = ask_with(
+        let report = ask_with(
             teapot(),
             post(REST, ""),
             [answer(status, Pieces::whole(body))],
         )
         .await;
-        told.assert_replayed(body);
+        report.assert_replayed(body);
     }
-    // A body that never says anything is no rejection.
+    // A body without a verdict is no rejection.
     for (status, body) in [(401, EXPIRED), (419, "alive")] {
-        let told = ask_with(
+        let report = ask_with(
             teapot(),
             post(REST, ""),
             [answer(status, Pieces::whole(body))],
         )
         .await;
-        told.assert_returned(body, None, body);
+        report.assert_returned(body, None, body);
     }
     let mut refused = answer(419, Pieces::whole("x"));
     let yes = HeaderValue::from_static("yes");
     refused.headers_mut().insert("x-incurable", yes);
-    let told = ask_with(teapot(), post(REST, ""), [refused]).await;
-    told.assert_returned("by its head", Some(ReplaySkipped::Incurable), "x");
+    let report = ask_with(teapot(), post(REST, ""), [refused]).await;
+    report.assert_returned("by its head", Some(ReplaySkipped::Incurable), "x");
 }
 
 // === Requests ===
@@ -825,16 +825,16 @@ fn value<'a>(request: &'a Request<Bytes>, name: &str) -> Option<&'a str> {
 
 #[tokio::test]
 async fn r22_a_bulk_request_carries_x_sfdc_session() {
-    let told = ask(BULK, [answer(400, Pieces::whole(BULK_XML))]).await;
-    told.assert_replayed("Bulk");
-    for (request, token) in told.sent.iter().zip(["T0", "T1"]) {
+    let report = ask(BULK, [answer(400, Pieces::whole(BULK_XML))]).await;
+    report.assert_replayed("Bulk");
+    for (request, token) in report.sent.iter().zip(["T0", "T1"]) {
         assert_eq!(value(request, "x-sfdc-session"), Some(token));
         assert_eq!(value(request, "authorization"), None);
         assert!(request.headers()["x-sfdc-session"].is_sensitive());
     }
-    let told = ask("/services/data/v66.0/jobs/ingest", []).await;
-    assert_eq!(value(&told.sent[0], "authorization"), Some("Bearer T0"));
-    assert_eq!(value(&told.sent[0], "x-sfdc-session"), None);
+    let report = ask("/services/data/v66.0/jobs/ingest", []).await;
+    assert_eq!(value(&report.sent[0], "authorization"), Some("Bearer T0"));
+    assert_eq!(value(&report.sent[0], "x-sfdc-session"), None);
 }
 
 #[tokio::test]
@@ -851,10 +851,10 @@ async fn r22_a_callers_own_session_header_is_left_alone() {
         let mut rejection = answer(400, Pieces::whole(body));
         let status = HeaderValue::from_static("16");
         rejection.headers_mut().insert("grpc-status", status);
-        let told = ask_with(renewing(), request, [rejection]).await;
-        told.assert_returned(name, None, body);
-        assert_eq!(value(&told.sent[0], name), Some("own"));
-        assert_eq!(told.sent[0].headers().len(), 2);
+        let report = ask_with(refreshing_layer(), request, [rejection]).await;
+        report.assert_returned(name, None, body);
+        assert_eq!(value(&report.sent[0], name), Some("own"));
+        assert_eq!(report.sent[0].headers().len(), 2);
     }
 }
 
@@ -874,18 +874,18 @@ async fn r22_a_grpc_call_is_classified_by_its_grpc_status() {
         request.headers_mut().insert("content-type", grpc);
         request
     };
-    let (layer, refreshes) = renewing();
+    let (layer, refreshes) = refreshing_layer();
     let layer = layer.allow_origin(pubsub).unwrap();
-    let told = ask_with(
+    let report = ask_with(
         (layer.clone(), refreshes.clone()),
         call(),
         [unauthenticated()],
     )
     .await;
-    told.assert_replayed("gRPC");
+    report.assert_replayed("gRPC");
     for (request, token, tenant) in [
-        (&told.sent[0], "T0", None),
-        (&told.sent[1], "T1", Some("00Dxx0000001gEFEAY")),
+        (&report.sent[0], "T0", None),
+        (&report.sent[1], "T1", Some("00Dxx0000001gEFEAY")),
     ] {
         assert_eq!(value(request, "accesstoken"), Some(token));
         assert_eq!(value(request, "instanceurl"), Some(INSTANCE));
@@ -894,17 +894,17 @@ async fn r22_a_grpc_call_is_classified_by_its_grpc_status() {
         assert!(request.headers()["accesstoken"].is_sensitive());
         assert!(request.headers()["instanceurl"].is_sensitive());
     }
-    // Any other status, and a status that does not come with the headers, is the caller's.
+    // Any other gRPC status is returned to the caller.
     let mut other = unauthenticated();
     let denied = HeaderValue::from_static("7");
     other.headers_mut().insert("grpc-status", denied);
-    let renewing = (layer, refreshes);
-    let told = ask_with(renewing, call(), [other]).await;
-    assert_eq!(told.sent.len(), 1);
-    assert!(told.outcome.is_none());
+    let refreshing = (layer, refreshes);
+    let report = ask_with(refreshing, call(), [other]).await;
+    assert_eq!(report.sent.len(), 1);
+    assert!(report.outcome.is_none());
 }
 
-/// The tenant of the session before is that session's alone.
+/// The tenant of the old session is not sent with the new one.
 #[tokio::test]
 async fn r22_a_replayed_grpc_call_keeps_its_callers_metadata() {
     for own in [None, Some("core/own")] {
@@ -918,17 +918,17 @@ async fn r22_a_replayed_grpc_call_keeps_its_callers_metadata() {
         let mut unauthenticated = answer(200, Pieces::default());
         let status = HeaderValue::from_static("16");
         unauthenticated.headers_mut().insert("grpc-status", status);
-        let (_, refreshes) = renewing();
+        let (_, refreshes) = refreshing_layer();
         let layer = SalesforceAuthLayer::new(|_: RefreshContext| async { Ok(session("T1")) })
             .session(session("T0").with_ids("00Dxx0000001gEFEAY", "005xx000001SwiUAAS"));
-        let told = ask_with((layer, refreshes), call, [unauthenticated]).await;
-        let tenants = told.sent.iter().map(|sent| value(sent, "tenantid"));
+        let report = ask_with((layer, refreshes), call, [unauthenticated]).await;
+        let tenants = report.sent.iter().map(|sent| value(sent, "tenantid"));
         let tenants: Vec<_> = tenants.collect();
         assert_eq!(tenants, [Some("00Dxx0000001gEFEAY"), own]);
     }
 }
 
-/// However the session is carried.
+/// In every API and header.
 #[tokio::test]
 async fn r16_a_foreign_host_gets_the_session_in_no_form() {
     for (path, content_type) in [
@@ -940,10 +940,15 @@ async fn r16_a_foreign_host_gets_the_session_in_no_form() {
         let mut request = post(&format!("https://example.com{path}"), envelope("own"));
         let content_type = HeaderValue::from_static(content_type);
         request.headers_mut().insert("content-type", content_type);
-        let told = ask_with(renewing(), request, [answer(401, Pieces::whole(EXPIRED))]).await;
-        told.assert_returned(path, None, EXPIRED);
-        assert_eq!(told.sent[0].headers().len(), 1, "{path}");
-        assert_eq!(told.sent[0].body(), &envelope("own"));
+        let report = ask_with(
+            refreshing_layer(),
+            request,
+            [answer(401, Pieces::whole(EXPIRED))],
+        )
+        .await;
+        report.assert_returned(path, None, EXPIRED);
+        assert_eq!(report.sent[0].headers().len(), 1, "{path}");
+        assert_eq!(report.sent[0].body(), &envelope("own"));
     }
 }
 
@@ -965,7 +970,7 @@ fn rejected() -> Response<Pieces> {
     )
 }
 
-/// A request that says how long its body is.
+/// A SOAP request with a `Content-Length`.
 fn measured<B>(body: B, length: usize) -> Request<B> {
     Request::post(SOAP)
         .header("content-type", "text/xml")
@@ -975,7 +980,7 @@ fn measured<B>(body: B, length: usize) -> Request<B> {
         .unwrap()
 }
 
-/// A layer whose tokens differ in length, and which may refresh twice.
+/// A layer that may refresh twice, and whose tokens differ in length.
 fn growing() -> (SalesforceAuthLayer, Arc<AtomicUsize>) {
     let (layer, refreshes) =
         counting(|n| async move { Ok(session(&format!("T{}", "9".repeat(n * 3)))) });
@@ -987,9 +992,9 @@ async fn r22_a_soap_replay_has_the_new_session_and_its_length() {
     let sent_with = ["T0", "T999", "T999999"];
     let body = envelope("T0");
     let request = measured(Full::new(Bytes::from(body.clone())), body.len());
-    let told = ask_with(growing(), request, [rejected(), rejected()]).await;
-    assert_eq!((told.sent.len(), told.refreshes), (3, 2));
-    for (request, token) in told.sent.iter().zip(sent_with) {
+    let report = ask_with(growing(), request, [rejected(), rejected()]).await;
+    assert_eq!((report.sent.len(), report.refreshes), (3, 2));
+    for (request, token) in report.sent.iter().zip(sent_with) {
         assert_eq!(request.body(), &envelope(token));
         let length = value(request, "content-length").unwrap();
         assert_eq!(length, request.body().len().to_string());
@@ -1012,35 +1017,35 @@ async fn r22_a_stale_session_in_an_envelope_is_replaced() {
         ] {
             let body = envelope(stale);
             let request = measured(Full::new(Bytes::from(body.clone())), body.len());
-            let told = ask_with(layer, request, []).await;
-            assert_eq!((told.sent.len(), told.refreshes), (1, 0));
-            assert_eq!(told.sent[0].body(), &envelope("T0"));
-            let length = value(&told.sent[0], "content-length").unwrap();
-            assert_eq!(length, told.sent[0].body().len().to_string());
+            let report = ask_with(layer, request, []).await;
+            assert_eq!((report.sent.len(), report.refreshes), (1, 0));
+            assert_eq!(report.sent[0].body(), &envelope("T0"));
+            let length = value(&report.sent[0], "content-length").unwrap();
+            assert_eq!(length, report.sent[0].body().len().to_string());
         }
     }
-    // Somebody else's is sent as it is by whoever says so.
+    // `SkipAuth` sends an envelope unchanged.
     let mut request = measured(Full::new(Bytes::from(envelope("own"))), 1);
     request.extensions_mut().insert(SkipAuth);
-    let told = ask_with(growing(), request, [rejected()]).await;
-    assert_eq!((told.sent.len(), told.refreshes), (1, 0));
-    assert_eq!(told.sent[0].body(), &envelope("own"));
+    let report = ask_with(growing(), request, [rejected()]).await;
+    assert_eq!((report.sent.len(), report.refreshes), (1, 0));
+    assert_eq!(report.sent[0].body(), &envelope("own"));
 }
 
 #[tokio::test]
 async fn r22_a_streamed_envelope_is_replayed_with_the_new_session() {
     let body = envelope("T0");
     let request = measured(Pieces::bytewise(body.as_bytes()), body.len());
-    let told = ask_with(growing(), request, [rejected(), rejected()]).await;
-    assert_eq!((told.sent.len(), told.refreshes), (3, 2));
-    for (request, token) in told.sent.iter().zip(["T0", "T999", "T999999"]) {
+    let report = ask_with(growing(), request, [rejected(), rejected()]).await;
+    assert_eq!((report.sent.len(), report.refreshes), (3, 2));
+    for (request, token) in report.sent.iter().zip(["T0", "T999", "T999999"]) {
         assert_eq!(request.body(), &envelope(token));
         let length = value(request, "content-length").unwrap();
         assert_eq!(length, request.body().len().to_string());
     }
 }
 
-/// The answer comes when so many bytes were read; what the next attempt sends is told.
+/// Rejects the first attempt after `bytes` bytes. Returns the outcome and the bytes read of each attempt.
 async fn answered_after(bytes: usize) -> (Option<AuthOutcome>, Vec<Bytes>) {
     let (layer, _) = growing();
     let sent = Arc::new(Mutex::new(Vec::new()));
@@ -1099,10 +1104,10 @@ async fn r22_an_envelope_without_session_is_replayed_unchanged() {
         "<Envelope><Body/></Envelope>",
     ] {
         let request = measured(Full::new(Bytes::from(body)), body.len());
-        let told = ask_with(renewing(), request, [rejected()]).await;
-        told.assert_replayed(body);
-        assert_eq!(told.sent[1].body(), body);
-        let length = value(&told.sent[1], "content-length").unwrap();
+        let report = ask_with(refreshing_layer(), request, [rejected()]).await;
+        report.assert_replayed(body);
+        assert_eq!(report.sent[1].body(), body);
+        let length = value(&report.sent[1], "content-length").unwrap();
         assert_eq!(length, body.len().to_string());
     }
 }

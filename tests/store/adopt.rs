@@ -25,8 +25,8 @@ use crate::{
     events::Events,
     scripted::{Fate, Scripted},
     setup::{
-        TIMEOUT, exchanges, expired, many, one_behind, one_unsaved, org_with_session,
-        refresh_error, store_error,
+        TIMEOUT, expired, many, one_behind, one_unsaved, org_with_session, refresh_error,
+        store_error, token_calls,
     },
     support::{KEY, LIMITS, app, assert_no_reuse, layer, limits, save, session, stored},
 };
@@ -36,15 +36,18 @@ use crate::{
 async fn a_layer_without_a_session_starts_with_the_stored_one() {
     let store = Scripted::default();
     let org = org_with_session(&store.store).await;
-    // Others may be in the middle of a refresh: a layer that only starts does not wait for them.
+    // Another process may hold the lock for a refresh. A layer that starts does not wait for it.
     let held = store.store.lock(KEY).await.unwrap();
-    let log = Events::default();
-    let layer = layer(&org, store.clone()).observer(Arc::new(log.clone()));
+    let events = Events::default();
+    let layer = layer(&org, store.clone()).observer(Arc::new(events.clone()));
     for answer in many(20, &layer, &org).join_all().await {
         assert_eq!(answer.unwrap(), StatusCode::OK);
     }
-    assert_eq!((exchanges(&org), store.count(StoreOperation::Load)), (0, 1));
-    assert_eq!(log.take(), ["adopted FirstLogin"]);
+    assert_eq!(
+        (token_calls(&org), store.count(StoreOperation::Load)),
+        (0, 1)
+    );
+    assert_eq!(events.take(), ["adopted FirstLogin"]);
     assert!(!layer.handle().has_unsaved_refresh_token());
     drop(held);
 }
@@ -56,7 +59,10 @@ async fn a_stored_session_that_has_expired_is_refreshed() {
     org.expire_sessions();
     let layer = layer(&org, store.clone());
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
-    assert_eq!((exchanges(&org), store.count(StoreOperation::Save)), (1, 1));
+    assert_eq!(
+        (token_calls(&org), store.count(StoreOperation::Save)),
+        (1, 1)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -77,7 +83,7 @@ async fn an_empty_store_costs_one_login_for_all_layers() {
     for answer in requests.join_all().await {
         assert_eq!(answer.unwrap(), StatusCode::OK);
     }
-    assert_eq!(exchanges(&org), 1);
+    assert_eq!(token_calls(&org), 1);
     let kept = stored(&store).await.unwrap();
     for layer in &layers {
         assert_eq!(
@@ -102,8 +108,8 @@ async fn r27_an_evicted_session_is_loaded_again() {
                 .handle()
         })
     };
-    let nobody = SalesforceAuthLayer::new(|_: RefreshContext| async {
-        Err(RefreshError::terminal("requests bring their handles"))
+    let sessionless = SalesforceAuthLayer::new(|_: RefreshContext| async {
+        Err(RefreshError::terminal("requests carry their handles"))
     });
     for round in 0..6 {
         let uri = format!("{}{LIMITS}", org.instance_url());
@@ -111,7 +117,11 @@ async fn r27_an_evicted_session_is_loaded_again() {
         request
             .extensions_mut()
             .insert(sessions.get(&(round % 2)).unwrap());
-        let response = nobody.layer(org.clone()).oneshot(request).await.unwrap();
+        let response = sessionless
+            .layer(org.clone())
+            .oneshot(request)
+            .await
+            .unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         if round % 3 == 0 {
             org.expire_sessions();
@@ -129,35 +139,35 @@ async fn r03_two_handles_present_each_refresh_token_once() {
     let layers = [layer(&org, store.clone()), layer(&org, store.clone())];
     for round in 0..50 {
         org.expire_sessions();
-        // In turn, at once, and one of them for a while alone.
+        // Sometimes both handles send a request, sometimes only one.
         let both = round % 3 == 0;
         for layer in &layers[..=usize::from(both || round % 7 == 0)] {
             assert_eq!(limits(layer, &org).await.unwrap(), StatusCode::OK);
         }
         assert_no_reuse(&org);
     }
-    assert_eq!((exchanges(&org), org.counters().token_refusals), (50, 0));
+    assert_eq!((token_calls(&org), org.counters().token_refusals), (50, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_adopted_dead_session_costs_no_caller_a_rejection() {
     let store = Scripted::default();
-    let (org, here, log) = expired(&store).await;
-    // Another process renews the session, and that ends too, before this one sends anything.
+    let (org, here, events) = expired(&store).await;
+    // Another process refreshes, and the new session expires before this process sends a request.
     let elsewhere = layer(&org, store.clone());
     assert_eq!(limits(&elsewhere, &org).await.unwrap(), StatusCode::OK);
     org.expire_sessions();
     for answer in many(20, &here, &org).join_all().await {
         assert_eq!(answer.unwrap(), StatusCode::OK);
     }
-    assert_eq!(log.take(), ["adopted Rejected", "exchange"]);
-    assert_eq!(exchanges(&org), 2);
+    assert_eq!(events.take(), ["adopted Rejected", "started"]);
+    assert_eq!(token_calls(&org), 2);
     assert_no_reuse(&org);
 }
 
 #[tokio::test(start_paused = true)]
 async fn r01_adoptions_are_bounded_per_request() {
-    // Every time that the session is rejected, there is another in the store, as dead as that.
+    // After every rejection there is another session in the store, which is also rejected.
     let store = MemoryStore::new();
     let org = Org::new();
     org.refuse_sessions("Session expired or invalid");
@@ -186,12 +196,12 @@ async fn r01_adoptions_are_bounded_per_request() {
         .await
         .unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-    // The first, one that cost nothing, and one instead of a refresh.
-    assert_eq!((saved.load(Ordering::SeqCst), exchanges(&org)), (3, 0));
+    // The attempts are the first one, one with a free adoption, and one with an adoption instead of a refresh.
+    assert_eq!((saved.load(Ordering::SeqCst), token_calls(&org)), (3, 0));
 }
 
 // === After a refusal ===
-/// Renews sessions like the flow. During the first exchange somebody stores `other`, who does not know of the lock.
+/// A layer that refreshes like the flow. During its first token call, `other` is stored without the lock.
 fn overtaken(org: &Org, store: &Scripted, other: Option<Session>) -> SalesforceAuthLayer {
     let flow = Arc::new(RefreshToken::new(org.clone(), app(org), "none"));
     let (scripted, other) = (store.clone(), Arc::new(Mutex::new(other)));
@@ -209,7 +219,7 @@ fn overtaken(org: &Org, store: &Scripted, other: Option<Session>) -> SalesforceA
     SalesforceAuthLayer::new(refresh).store(store.clone(), KEY)
 }
 
-/// An org, and a store with a session of it that has ended with its grant.
+/// An org, a store, and its stored session, which has expired and whose grant is revoked.
 async fn revoked() -> (Org, Scripted, Session) {
     let (org, store) = (Org::new(), Scripted::default());
     let session = session(&org.authorize());
@@ -223,27 +233,27 @@ async fn revoked() -> (Org, Scripted, Session) {
 async fn r24_a_session_replaced_elsewhere_is_adopted() {
     let (org, store, _) = revoked().await;
     let other = session(&org.authorize());
-    let log = Events::default();
-    let layer = overtaken(&org, &store, Some(other.clone())).observer(log.clone());
+    let events = Events::default();
+    let layer = overtaken(&org, &store, Some(other.clone())).observer(events.clone());
     for answer in many(20, &layer, &org).join_all().await {
         assert_eq!(answer.unwrap(), StatusCode::OK);
     }
     assert_eq!(
-        log.take(),
+        events.take(),
         [
             "adopted FirstLogin",
-            "exchange",
+            "started",
             "failed Refused",
             "adopted Rejected"
         ]
     );
-    assert_eq!((exchanges(&org), store.held()), (1, 0));
+    assert_eq!((token_calls(&org), store.held()), (1, 0));
     assert_eq!(
         layer.handle().refresh_token().as_ref(),
         other.refresh_token()
     );
     assert!(!layer.handle().has_unsaved_refresh_token());
-    // It was looked at once for the start, once under the lock, and once more.
+    // The record is loaded at the start, under the lock, and after the refusal.
     assert_eq!(store.count(StoreOperation::Load), 3);
 }
 
@@ -252,37 +262,32 @@ async fn r24_a_refresh_token_replaced_alone_is_presented() {
     let (org, store, before) = revoked().await;
     let grant = org.authorize();
     let other = before.with_refresh_token(grant.refresh_token());
-    let log = Events::default();
-    let layer = overtaken(&org, &store, Some(other)).observer(log.clone());
+    let events = Events::default();
+    let layer = overtaken(&org, &store, Some(other)).observer(events.clone());
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
     assert_eq!(
-        log.take(),
-        [
-            "adopted FirstLogin",
-            "exchange",
-            "failed Refused",
-            "exchange"
-        ]
+        events.take(),
+        ["adopted FirstLogin", "started", "failed Refused", "started"]
     );
-    assert_eq!((exchanges(&org), store.held()), (2, 0));
+    assert_eq!((token_calls(&org), store.held()), (2, 0));
     assert_no_reuse(&org);
 }
 
 #[tokio::test(start_paused = true)]
 async fn r24_an_equal_stored_token_is_a_terminal_failure() {
     let (org, store, _) = revoked().await;
-    let log = Events::default();
-    let layer = overtaken(&org, &store, None).observer(log.clone());
+    let events = Events::default();
+    let layer = overtaken(&org, &store, None).observer(events.clone());
     for answer in many(20, &layer, &org).join_all().await {
         let error = answer.unwrap_err();
         assert_eq!(refresh_error(&error).error_code(), Some("invalid_grant"));
         assert!(refresh_error(&error).is_terminal());
     }
     assert_eq!(
-        log.take(),
-        ["adopted FirstLogin", "exchange", "failed Refused"]
+        events.take(),
+        ["adopted FirstLogin", "started", "failed Refused"]
     );
-    assert_eq!((exchanges(&org), store.held()), (1, 0));
+    assert_eq!((token_calls(&org), store.held()), (1, 0));
     assert_eq!(store.count(StoreOperation::Load), 3);
 }
 
@@ -309,7 +314,7 @@ async fn r24_an_unsaved_token_is_kept_over_the_one_it_replaced() {
     let (org, _, layer) = one_unsaved().await;
     let newest = layer.handle().refresh_token();
     org.expire_sessions();
-    // It has nothing to do with the token.
+    // The refusal is not about the refresh token.
     org.on_token(Fault::refuse(
         StatusCode::BAD_REQUEST,
         "invalid_grant",
@@ -336,21 +341,21 @@ async fn r10_a_dead_grant_rereads_the_store_and_presents_nothing() {
         assert_eq!(refresh_error(&error).error_code(), Some("invalid_grant"));
         advance(Duration::from_millis(600)).await;
     }
-    assert_eq!(exchanges(&org), 1);
+    assert_eq!(token_calls(&org), 1);
     let looks = store.count(StoreOperation::Load) - loads;
     assert!((50..=61).contains(&looks), "{looks}");
-    // A look that finds nothing is no news.
+    // Loading an unchanged record emits no event.
     assert!(matches!(
         states.state(),
         SessionState::ReauthenticationRequired(_)
     ));
     assert!(futures_util::FutureExt::now_or_never(states.changed()).is_none());
 
-    // Somebody logs in elsewhere.
+    // Another process logs in.
     save(&store.store, session(&org.authorize())).await;
     advance(Duration::from_secs(10)).await;
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
-    assert_eq!(exchanges(&org), 1);
+    assert_eq!(token_calls(&org), 1);
     org.expire_sessions();
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
 }
@@ -364,21 +369,21 @@ async fn a_record_older_than_the_last_seen_is_refused() {
     let layer = layer(&org, store.clone());
     org.expire_sessions();
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
-    assert_eq!(exchanges(&org), 1);
+    assert_eq!(token_calls(&org), 1);
 
     store.lock(KEY).await.unwrap().save(&backup).await.unwrap();
     org.expire_sessions();
     let error = limits(&layer, &org).await.unwrap_err();
     assert_eq!(store_error(&error).kind(), StoreErrorKind::Stale);
-    // Its refresh token is spent, and to present it would be the end of the grant.
-    assert_eq!(exchanges(&org), 1);
+    // The older refresh token is spent: presenting it would revoke the grant.
+    assert_eq!(token_calls(&org), 1);
     assert_no_reuse(&org);
-    // Another login is another story, however few times it was saved.
+    // A new login is accepted although its record has a lower number.
     advance(TIMEOUT).await;
     store.lock(KEY).await.unwrap().delete().await.unwrap();
     save(&store, session(&org.authorize())).await;
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
-    assert_eq!(exchanges(&org), 1);
+    assert_eq!(token_calls(&org), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! Both stores keep to the contract.
+//! Both stores keep the contract, and the check finds stores that break it.
 
 use std::{
     collections::HashMap,
@@ -28,7 +28,7 @@ fn is_empty(store: &MemoryStore) {
     assert!(shown.contains("keys: 0,"), "{shown}");
 }
 
-/// A web application has a key for each browser that ever came.
+/// A web application has a key for each browser, so old keys must not take memory.
 #[tokio::test]
 async fn a_deleted_or_absent_key_leaves_nothing_in_memory() {
     let store = MemoryStore::new().lock_timeout(SOON);
@@ -46,7 +46,7 @@ async fn a_deleted_or_absent_key_leaves_nothing_in_memory() {
 
         let mut lock = store.lock(key).await.unwrap();
         lock.delete().await.unwrap();
-        // Somebody waits for it, and has the lock and nobody else when it comes.
+        // A waiter gets the lock, and excludes all others.
         let waiting = store.lock(key);
         let (next, ()) = tokio::join!(waiting, async { lock.unlock().await });
         let mut next = next.unwrap();
@@ -69,7 +69,7 @@ async fn the_file_store_conforms() {
             .lock_timeout(SOON)
     })
     .await;
-    // Nothing is left of it, in the directory or beside it.
+    // The directory is empty afterwards.
     assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
 }
 
@@ -103,7 +103,7 @@ enum Fault {
     LosesRefreshTokens,
     SavesInPieces,
     LosesWhatIsGivenUp,
-    LeaksTheLockOfWhoeverGivesUp,
+    LeaksTheLockOfADroppedCaller,
     SavesAfterItWasGivenUp,
     LosesTheLockByASave,
     LosesTheLockByADeletion,
@@ -162,9 +162,9 @@ impl SessionStore for Faulty {
                 Fault::HasNoLock => None,
                 Fault::LocksAllKeysAtOnce => Some(self.store.lock("all").await?),
                 Fault::CallsBusyDown => Some(self.store.lock(&key).await.map_err(|_| down())?),
-                Fault::LeaksTheLockOfWhoeverGivesUp => {
+                Fault::LeaksTheLockOfADroppedCaller => {
                     let (store, key) = (self.store.clone(), key.clone());
-                    // A task of its own goes on waiting, and keeps what it gets.
+                    // Its own task keeps waiting for the lock, and leaks it.
                     let (give, given) = tokio::sync::oneshot::channel();
                     tokio::spawn(async move {
                         let lock = store.lock_timeout(10 * SOON).lock(&key).await;
@@ -196,7 +196,7 @@ struct FaultyLock {
     store: Faulty,
     key: String,
     lock: Option<Box<dyn StoreLock>>,
-    /// What was stored before, to be put back.
+    /// The stored record before each save, to be restored.
     before: Vec<Option<Record>>,
 }
 
@@ -236,7 +236,7 @@ impl StoreLock for FaultyLock {
                 Fault::SavesAfterItWasGivenUp => {
                     let (store, key, record) =
                         (self.store.clone(), self.key.clone(), record.clone());
-                    // The longer, the later.
+                    // A longer record is saved later.
                     let len = u32::try_from(record.encode().expose().len()).unwrap();
                     let saving = tokio::spawn(async move {
                         tokio::time::sleep(SOON * len / 10_000).await;
@@ -319,7 +319,7 @@ async fn a_store_that_breaks_the_contract_fails_the_check() {
         Fault::LosesRefreshTokens,
         Fault::SavesInPieces,
         Fault::LosesWhatIsGivenUp,
-        Fault::LeaksTheLockOfWhoeverGivesUp,
+        Fault::LeaksTheLockOfADroppedCaller,
         Fault::LosesTheLockByASave,
         Fault::LosesTheLockByADeletion,
         Fault::UndoesWhatWasNotUnlocked,
@@ -328,7 +328,7 @@ async fn a_store_that_breaks_the_contract_fails_the_check() {
     }
 }
 
-/// In real time, which goes on while others read.
+/// Runs in real time, which goes on while others read.
 #[tokio::test]
 async fn a_store_that_saves_late_fails_the_check() {
     is_found(Fault::SavesAfterItWasGivenUp).await;

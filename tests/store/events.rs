@@ -1,4 +1,4 @@
-//! The events of a session, recorded.
+//! An observer that records events.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,7 @@ impl Events {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 
-    /// The last refresh token that came with nothing else.
+    /// The last refresh token that was reported without a session.
     pub(crate) fn last_refresh_token(&self) -> Option<Secret> {
         self.1.lock().unwrap().clone()
     }
@@ -27,7 +27,7 @@ impl Events {
 
 impl Observer for Events {
     fn refresh_started(&self, _: &RefreshStarted) {
-        self.note("exchange".to_owned());
+        self.note("started".to_owned());
     }
 
     fn refresh_failed(&self, event: &RefreshFailed) {

@@ -1,4 +1,4 @@
-//! Sessions in a directory.
+//! `FileStore`: records, their directory, a full disk, and encryption.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ fn open(directory: impl AsRef<Path>) -> FileStore {
     store.lock_timeout(Duration::from_millis(50))
 }
 
-/// With everything that a session can have.
+/// A session with every field.
 fn whole_session() -> Session {
     let login_url = LoginUrl::sandbox()
         .with_authorization_endpoint("https://gateway.example.com/authorize?x=1")
@@ -59,7 +59,7 @@ async fn a_stored_session_is_loaded_unchanged() {
     assert_eq!(after.scope(), before.scope());
     assert_eq!(after.issued_at(), before.issued_at());
     assert_eq!(after.lifetime(), before.lifetime());
-    // It ends as it would have, by a SOAP logout.
+    // The record also says that the session ends by a SOAP logout.
     assert_eq!(Record::new(after).encode(), Record::new(before).encode());
     let text = fs::read_to_string(open(&directory).path(KEY)).unwrap();
     assert!(
@@ -68,7 +68,7 @@ async fn a_stored_session_is_loaded_unchanged() {
     );
 }
 
-/// What version 1 looks like, to the letter: later versions of the crate have to read it.
+/// Later versions of the crate have to read this exact text.
 #[tokio::test]
 async fn a_record_of_version_1_can_be_read() {
     let directory = tempfile::tempdir().unwrap();
@@ -122,15 +122,15 @@ async fn a_broken_record_is_an_error_and_is_left_in_place() {
             .collect::<String>();
         assert_eq!(kind(&store).await, StoreErrorKind::Corrupt, "{shown}");
         let error = store.load(KEY).await.unwrap_err();
-        let told = format!("{error} {error:?} {:?}", chain(&error));
-        assert!(!told.contains("SECRET"), "{told}");
+        let output = format!("{error} {error:?} {:?}", chain(&error));
+        assert!(!output.contains("SECRET"), "{output}");
         assert_eq!(fs::read(store.path(KEY)).unwrap(), text);
     }
     let later = record(r#""version":1"#, r#""version":2"#);
     fs::write(store.path(KEY), &later).unwrap();
     assert_eq!(kind(&store).await, StoreErrorKind::UnsupportedVersion);
     assert_eq!(fs::read_to_string(store.path(KEY)).unwrap(), later);
-    // Whoever saves knows what it does.
+    // A save replaces the unreadable record.
     let mut lock = store.lock(KEY).await.unwrap();
     lock.save(&Record::new(whole_session())).await.unwrap();
     assert!(lock.load().await.unwrap().is_some());
@@ -155,7 +155,7 @@ async fn a_broken_record_is_not_replaced_by_a_login() {
         .store(store.clone(), KEY);
     layer.handle().token().await.unwrap_err();
     assert_eq!(fs::read_to_string(store.path(KEY)).unwrap(), "broken");
-    // The way out that the error names.
+    // The error names this remedy.
     fs::remove_file(store.path(KEY)).unwrap();
     layer.handle().reset();
     layer.handle().token().await.unwrap();
@@ -215,7 +215,7 @@ async fn only_the_owner_can_read_a_stored_session() {
     lock.save(&Record::new(whole_session())).await.unwrap();
     assert_eq!(mode(&store.path(KEY)), 0o600);
 
-    // What others can write to, they can put a session of theirs into.
+    // A directory that others can write to is refused: they could store a session of their own.
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
     let error = FileStore::open(&directory).unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
@@ -240,7 +240,7 @@ async fn files_of_a_killed_process_do_not_block_the_store() {
     assert_eq!(left, if cfg!(unix) { 1 } else { 2 });
 }
 
-/// A lock is taken away with its file. Whoever had opened that meanwhile must not take it for the lock.
+/// Unlocking removes the lock's file. A process that opened the file before must not take it for the lock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_lock_has_one_holder_even_as_its_file_is_removed() {
     let directory = tempfile::tempdir().unwrap();
@@ -265,7 +265,7 @@ async fn a_lock_has_one_holder_even_as_its_file_is_removed() {
 
 // === A disk that is full ===
 
-/// A process that cannot write a byte finds that out when it takes the lock, and presents no refresh token.
+/// A process that cannot write fails when it takes the lock, before it presents a refresh token.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_full_disk_is_detected_before_a_token_is_presented() {
@@ -333,7 +333,7 @@ async fn an_encrypted_session_can_be_read_only_with_its_key() {
         StoreErrorKind::Undecryptable
     );
     assert_eq!(kind(&open(&directory)).await, StoreErrorKind::Undecryptable);
-    // Two saves of one record have nothing in common.
+    // Two saves of the same record have different ciphertexts.
     save(&store, whole_session()).await;
     let again = fs::read_to_string(store.path(KEY)).unwrap();
     let ciphertext = |text: &str| text.split(r#""ciphertext":""#).nth(1).unwrap()[..40].to_owned();
@@ -346,7 +346,7 @@ async fn an_encrypted_session_cannot_be_changed_or_moved() {
     let store = encrypted(&directory, 1);
     save(&store, whole_session()).await;
     let text = fs::read_to_string(store.path(KEY)).unwrap();
-    // Each character, but for what JSON is made of: it is then another record, or none.
+    // Every change of one character is detected.
     let key = EncryptionKey::new([1; 32]);
     for at in 0..text.len() {
         let mut changed = text.clone().into_bytes();
@@ -361,7 +361,7 @@ async fn an_encrypted_session_cannot_be_changed_or_moved() {
     let error = store.load("another user").await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Undecryptable);
 
-    // Nobody gets around the key by storing a session that is not encrypted.
+    // A record without encryption is refused.
     let plain = Record::new(whole_session()).encode();
     fs::write(store.path(KEY), plain.expose()).unwrap();
     assert_eq!(kind(&store).await, StoreErrorKind::Undecryptable);

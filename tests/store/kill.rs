@@ -1,4 +1,4 @@
-//! Processes that are killed in the middle of the procedure.
+//! Processes that are killed during a refresh (R6).
 
 use std::{
     future::pending,
@@ -24,14 +24,14 @@ use crate::support::{
 /// Where a process is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    BeforeExchange,
+    BeforeTokenCall,
     BeforeSave,
     DuringSave,
     BeforeUnlock,
 }
 
 const STEPS: [Step; 4] = [
-    Step::BeforeExchange,
+    Step::BeforeTokenCall,
     Step::BeforeSave,
     Step::DuringSave,
     Step::BeforeUnlock,
@@ -39,7 +39,7 @@ const STEPS: [Step; 4] = [
 
 const KILLS: usize = 200;
 
-/// Side by side, each with an org and a store of its own.
+/// The number of orgs, each with its own store, that are tested in parallel.
 const LANES: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +69,7 @@ async fn r06_a_killed_process_leaves_a_usable_store() {
         saves.len()
     );
     assert_eq!(killed.iter().sum::<usize>(), KILLS);
-    // After the server rotated, and before the save reached the disk: nobody can help that. And nowhere else.
+    // A grant is lost only between the rotation at the server and the save on disk, which no client can prevent.
     assert_eq!(lost[0], 0);
     assert_eq!(lost[1], killed[1]);
     assert_eq!(lost[3], 0);
@@ -79,7 +79,7 @@ async fn r06_a_killed_process_leaves_a_usable_store() {
 struct Toll {
     killed: [usize; STEPS.len()],
     lost: [usize; STEPS.len()],
-    /// Microseconds.
+    /// The durations of saves, in microseconds.
     saves: Vec<u64>,
 }
 
@@ -100,18 +100,18 @@ async fn kill_again_and_again(mut random: Random, kills: usize) -> Toll {
         toll.saves.extend(saved_in);
         toll.killed[step as usize] += 1;
 
-        // It can be read, and locked at once.
+        // The record can be loaded and locked at once.
         let after = stored(&store).await.unwrap();
         store.lock(KEY).await.unwrap().unlock().await;
         let is_saved = refresh_token(&before) != refresh_token(&after);
         match step {
-            Step::BeforeExchange | Step::BeforeSave => assert!(!is_saved),
+            Step::BeforeTokenCall | Step::BeforeSave => assert!(!is_saved),
             Step::DuringSave => {}
             Step::BeforeUnlock => assert!(is_saved),
         }
 
-        // And gone on with, unless the server has rotated and the disk has not.
-        let is_rotated = step != Step::BeforeExchange;
+        // The next refresh succeeds, unless the server has rotated and the disk has not.
+        let is_rotated = step != Step::BeforeTokenCall;
         let layer = SalesforceAuthLayer::new(RefreshToken::new(client(), app(&org), "none"))
             .store(store.clone(), KEY);
         org.expire_sessions();
@@ -119,7 +119,7 @@ async fn kill_again_and_again(mut random: Random, kills: usize) -> Toll {
         if is_rotated && !is_saved {
             answer.unwrap_err();
             toll.lost[step as usize] += 1;
-            // What a user has to do then: authorize the app again.
+            // The user then has to authorize the app again.
             save(&store, session(&org.authorize())).await;
         } else {
             assert_eq!(answer.unwrap(), StatusCode::OK, "killed {step:?}");
@@ -129,7 +129,7 @@ async fn kill_again_and_again(mut random: Random, kills: usize) -> Toll {
     toll
 }
 
-/// Kills a process, and returns how many microseconds it took to save, if it came to that.
+/// Kills a process at a step. Returns how many microseconds its save took, if it saved.
 async fn kill_at(step: Step, org: &Org, directory: &Path, random: &mut Random) -> Option<u64> {
     let part = json!({ "step": format!("{step:?}") });
     let mut victim = Program::start("kill::victim", org, directory, &part);
@@ -139,7 +139,7 @@ async fn kill_at(step: Step, org: &Org, directory: &Path, random: &mut Random) -
     }
     assert_eq!(victim.hear().await, format!("{step:?}"));
     if step == Step::DuringSave {
-        // Wherever it is by then: before, in or after the save, which takes some milliseconds.
+        // The kill comes before, during or after the save, which takes some milliseconds.
         let after = Instant::now() + Duration::from_micros(random.below(12_000) as u64);
         while Instant::now() < after {
             std::hint::spin_loop();
@@ -149,7 +149,7 @@ async fn kill_at(step: Step, org: &Org, directory: &Path, random: &mut Random) -
     window
 }
 
-/// Sends a request, and stands still at a step of the procedure.
+/// Sends a request, and stops at a step of its refresh.
 #[tokio::test]
 #[ignore = "a process of another test"]
 async fn victim() {
@@ -168,7 +168,7 @@ async fn victim() {
     };
     let layer = SalesforceAuthLayer::new(login).store(Halting { inner: store, halt }, KEY);
     get_limits(&layer).await.unwrap();
-    // It was saved before it could be killed.
+    // The process saved before it was killed.
     assert_eq!(halt.0, Step::DuringSave);
     pending::<()>().await;
 }
@@ -194,7 +194,7 @@ struct Halting<T> {
 
 impl<F: RefreshFn> RefreshFn for Halting<F> {
     async fn refresh(&self, context: RefreshContext) -> Result<Session, RefreshError> {
-        self.halt.at(Step::BeforeExchange).await;
+        self.halt.at(Step::BeforeTokenCall).await;
         self.inner.refresh(context).await
     }
 }
@@ -240,7 +240,7 @@ impl StoreLock for Halting<Box<dyn StoreLock>> {
     }
 }
 
-/// Numbers that need not be good, only different.
+/// Pseudo-random numbers (xorshift64).
 struct Random(u64);
 
 impl Random {

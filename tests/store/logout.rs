@@ -1,4 +1,4 @@
-//! Logout: the record is deleted, here and for all who share the store.
+//! Logout deletes the record for all processes that share the store (R30).
 
 use std::{
     sync::{Arc, OnceLock},
@@ -17,7 +17,7 @@ use tower_salesforce_auth::{
 
 use crate::{
     scripted::{Fate, Scripted},
-    setup::{exchanges, expired, is_good, kind, one_behind, one_unsaved, org_with_session},
+    setup::{expired, is_good, kind, one_behind, one_unsaved, org_with_session, token_calls},
     support::{KEY, app, assert_no_reuse, layer, limits, refreshing, save, session, stored},
 };
 
@@ -40,14 +40,14 @@ async fn r30_logout_ends_a_session_stored_by_another_process() {
     assert_eq!(limits(&elsewhere, &org).await.unwrap(), StatusCode::OK);
     here.handle().logout_and_revoke(org.clone()).await.unwrap();
     assert!(stored(&store).await.is_none());
-    // The newest refresh token was revoked, and with it the session that this handle never saw. Whoever has it finds that
-    // there is nothing to go on with, and asks the server for nothing.
-    let exchanged = exchanges(&org);
+    // The logout revoked the newest refresh token, which this handle had never loaded. The other handle finds no record,
+    // and makes no token call.
+    let before = token_calls(&org);
     let error = limits(&elsewhere, &org).await.unwrap_err();
     let error: &Error = error.downcast_ref().unwrap();
     assert_eq!(
-        (error.kind(), exchanges(&org)),
-        (ErrorKind::LoggedOut, exchanged)
+        (error.kind(), token_calls(&org)),
+        (ErrorKind::LoggedOut, before)
     );
 }
 
@@ -55,9 +55,9 @@ async fn r30_logout_ends_a_session_stored_by_another_process() {
 async fn r30_logout_deletes_an_undeleted_record_next_time() {
     for operation in [StoreOperation::Lock, StoreOperation::Delete] {
         let store = Scripted::default();
-        let (org, layer, log) = expired(&store).await;
+        let (org, layer, events) = expired(&store).await;
         assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
-        log.take();
+        events.take();
         store.fail(operation);
         let error = layer.handle().logout(org.clone()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Logout);
@@ -65,8 +65,8 @@ async fn r30_logout_deletes_an_undeleted_record_next_time() {
             error.refresh_error().unwrap().kind(),
             RefreshErrorKind::Store
         );
-        assert_eq!(log.take(), [format!("{operation:?} Unavailable 1")]);
-        // At the server it is over all the same.
+        assert_eq!(events.take(), [format!("{operation:?} Unavailable 1")]);
+        // The token is revoked all the same.
         assert_eq!(org.counters().tokens_revoked, 1);
         assert!(stored(&store).await.is_some());
         store.on(operation, Fate::Done);
@@ -110,9 +110,9 @@ async fn a_session_logged_out_elsewhere_is_not_used_again() {
     assert_eq!(kind(&error), ErrorKind::LoggedOut);
     assert!(stored(&store).await.is_none());
     assert_no_reuse(&org);
-    // Its owner was told that it stays good.
+    // A logout without revocation leaves the refresh token valid.
     assert!(is_good(&org, &newest).await);
-    // A login elsewhere is for all.
+    // A login of another process is adopted.
     save(&store.store, session(&org.authorize())).await;
     advance(Duration::from_secs(10)).await;
     assert_eq!(limits(&behind, &org).await.unwrap(), StatusCode::OK);
@@ -276,7 +276,7 @@ async fn r30_logout_does_not_end_a_later_login() {
     org.expire_sessions();
     org.on_token(Fault::Delay(Duration::from_secs(1)));
     let waiting = refreshing(&layer, &org).await;
-    // It waits for the refresh.
+    // The logout waits for the refresh.
     let logout = tokio::spawn({
         let (handle, org) = (layer.handle(), org.clone());
         async move { handle.logout_and_revoke(org).await }
@@ -314,7 +314,7 @@ async fn r30_logout_in_progress_is_not_adopted_by_the_next_login() {
     }
     held.unlock().await;
     logout.await.unwrap().unwrap();
-    // It has nothing to log in with.
+    // The next login has no refresh token.
     next.await.unwrap().unwrap_err();
     assert!(stored(&store).await.is_none());
 }

@@ -1,4 +1,4 @@
-//! Sessions that outlive the process, and are shared by several.
+//! Session stores: sessions that survive a restart, and that processes share.
 
 mod adopt;
 mod conformance;

@@ -18,7 +18,7 @@ use tower_salesforce_auth::{
 
 use crate::{
     scripted::{Fate, Scripted},
-    setup::{TIMEOUT, exchanges, expired, many, one_behind, refresh_error, store_error},
+    setup::{TIMEOUT, expired, many, one_behind, refresh_error, store_error, token_calls},
     support::{KEY, assert_no_reuse, limits, save},
 };
 
@@ -30,7 +30,7 @@ async fn r07_without_the_lock_no_token_is_presented() {
         StoreErrorKind::Stale,
     ] {
         let store = Scripted::default();
-        let (org, layer, log) = expired(&store).await;
+        let (org, layer, events) = expired(&store).await;
         store.on(StoreOperation::Lock, Fate::Fails(kind));
         let started = Instant::now();
         for answer in many(20, &layer, &org).join_all().await {
@@ -39,17 +39,20 @@ async fn r07_without_the_lock_no_token_is_presented() {
             assert!(!refresh_error(&error).is_terminal());
         }
         assert!(started.elapsed() <= TIMEOUT);
-        assert_eq!(exchanges(&org), 0);
-        let told = log.take();
+        assert_eq!(token_calls(&org), 0);
+        let emitted = events.take();
         assert!(
-            told.len() > 1 && told.iter().all(|told| *told == format!("Lock {kind:?} 1")),
-            "{told:?}"
+            emitted.len() > 1
+                && emitted
+                    .iter()
+                    .all(|event| *event == format!("Lock {kind:?} 1")),
+            "{emitted:?}"
         );
-        // And then it can be had again.
+        // The lock is available again.
         advance(TIMEOUT).await;
         store.on(StoreOperation::Lock, Fate::Done);
         assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
-        assert_eq!(exchanges(&org), 1);
+        assert_eq!(token_calls(&org), 1);
     }
 }
 
@@ -65,16 +68,16 @@ async fn r07_a_lock_held_elsewhere_is_waited_for_until_timeout() {
     advance(Duration::from_secs(5)).await;
     held.unlock().await;
     assert_eq!(waiting.await.unwrap().unwrap(), StatusCode::OK);
-    assert_eq!(exchanges(&org), 1);
+    assert_eq!(token_calls(&org), 1);
 
-    // Not for longer than a refresh may take, however.
+    // A waiter gives up at the refresh timeout.
     org.expire_sessions();
     let held = store.store.lock(KEY).await.unwrap();
     let started = Instant::now();
     let error = limits(&layer, &org).await.unwrap_err();
     assert_eq!(store_error(&error).kind(), StoreErrorKind::LockBusy);
     assert!(started.elapsed() <= TIMEOUT);
-    assert_eq!(exchanges(&org), 1);
+    assert_eq!(token_calls(&org), 1);
     drop(held);
 }
 
@@ -82,30 +85,30 @@ async fn r07_a_lock_held_elsewhere_is_waited_for_until_timeout() {
 async fn a_hung_store_fails_within_the_refresh_timeout() {
     for operation in [StoreOperation::Lock, StoreOperation::Load] {
         let store = Scripted::default();
-        let (org, layer, log) = expired(&store).await;
+        let (org, layer, events) = expired(&store).await;
         store.on(operation, Fate::Hangs);
         let started = Instant::now();
         for answer in many(20, &layer, &org).join_all().await {
             let error = answer.unwrap_err();
             assert_eq!(store_error(&error).kind(), StoreErrorKind::Unavailable);
         }
-        // An exchange that began now would be cut off soon.
+        // A token call after half of the timeout could be cut off.
         assert_eq!(started.elapsed(), TIMEOUT / 2);
-        assert_eq!((exchanges(&org), store.held()), (0, 0));
-        assert_eq!(log.take(), [format!("{operation:?} Unavailable 1")]);
+        assert_eq!((token_calls(&org), store.held()), (0, 0));
+        assert_eq!(events.take(), [format!("{operation:?} Unavailable 1")]);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_panic_is_a_store_failure() {
     let store = Scripted::default();
-    let (org, layer, log) = expired(&store).await;
+    let (org, layer, events) = expired(&store).await;
     store.on(StoreOperation::Save, Fate::Panics);
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
-    assert_eq!(log.take(), ["exchange", "Save Unavailable 1"]);
+    assert_eq!(events.take(), ["started", "Save Unavailable 1"]);
     assert_eq!(store.held(), 0);
     assert!(layer.handle().has_unsaved_refresh_token());
-    // It can be saved by hand, like any other that was not.
+    // The session can be saved by hand.
     store.on(StoreOperation::Save, Fate::Done);
     layer.handle().save().await.unwrap();
     assert!(!layer.handle().has_unsaved_refresh_token());
@@ -113,7 +116,7 @@ async fn a_store_panic_is_a_store_failure() {
     store.on(StoreOperation::Lock, Fate::Panics);
     let error = limits(&layer, &org).await.unwrap_err();
     assert_eq!(refresh_error(&error).kind(), RefreshErrorKind::Panicked);
-    assert_eq!(exchanges(&org), 1);
+    assert_eq!(token_calls(&org), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,7 +127,7 @@ async fn an_unreadable_record_is_an_error_and_left_alone() {
         StoreErrorKind::Undecryptable,
     ] {
         let store = Scripted::default();
-        let (org, layer, log) = expired(&store).await;
+        let (org, layer, events) = expired(&store).await;
         store.on(StoreOperation::Load, Fate::Fails(kind));
         let started = Instant::now();
         for answer in many(20, &layer, &org).join_all().await {
@@ -132,10 +135,10 @@ async fn an_unreadable_record_is_an_error_and_left_alone() {
         }
         assert_eq!(started.elapsed(), Duration::ZERO);
         let saves = store.count(StoreOperation::Save) + store.count(StoreOperation::Delete);
-        assert_eq!((exchanges(&org), saves, store.held()), (0, 0, 0));
-        assert_eq!(log.take(), [format!("Load {kind:?} 1")]);
+        assert_eq!((token_calls(&org), saves, store.held()), (0, 0, 0));
+        assert_eq!(events.take(), [format!("Load {kind:?} 1")]);
         assert!(layer.handle().save().await.is_err());
-        // Until somebody has done something about it.
+        // A repaired record is loaded again.
         store.on(StoreOperation::Load, Fate::Done);
         advance(Duration::from_secs(10)).await;
         assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
@@ -198,7 +201,7 @@ async fn no_token_call_begins_shortly_before_the_timeout() {
     assert_eq!(*presented, once);
 }
 
-/// A current-thread runtime whose `block_on` has returned: the refresh stands still, and nobody drives it any more.
+/// The refresh is on a current-thread runtime whose `block_on` has returned, so it is no longer driven.
 #[test]
 fn r14_an_undriven_refresh_releases_the_store_lock() {
     let limit = Duration::from_millis(300);
@@ -219,7 +222,7 @@ fn r14_an_undriven_refresh_releases_the_store_lock() {
         let _ = timeout(limit / 3, handle.token()).await;
     });
     assert_eq!(store.held(), 1);
-    // Whoever comes later waits until it is overdue, which tells that nobody drives it.
+    // A later caller waits until the refresh is overdue.
     driven.block_on(async {
         while store.held() > 0 {
             let _ = handle.token().await;

@@ -1,4 +1,4 @@
-//! Several processes, one session, one refresh token.
+//! Several processes with one session and one refresh token (R7).
 
 use std::sync::{
     Arc,
@@ -29,36 +29,36 @@ async fn r07_processes_that_share_a_store_refresh_once() {
         .map(|_| Program::start("processes::worker", &org, directory.path(), &part))
         .collect();
 
-    // They begin at the same moment, with the same refresh token, and nothing stored.
+    // All processes log in at once, with the same refresh token and an empty store.
     for program in &mut programs {
         assert_eq!(program.hear().await, "ready");
     }
     for program in &mut programs {
-        program.tell("log in").await;
+        program.write("log in").await;
     }
-    let mut exchanges = 0;
+    let mut token_calls = 0;
     let mut adoptions = 0;
     for program in &mut programs {
-        let (exchanged, adopted) = report(&program.hear().await, 1);
-        exchanges += exchanged;
+        let (called, adopted) = report(&program.hear().await, 1);
+        token_calls += called;
         adoptions += adopted;
     }
-    assert_eq!((exchanges, adoptions), (1, PROCESSES - 1));
+    assert_eq!((token_calls, adoptions), (1, PROCESSES - 1));
     assert_eq!(org.counters().tokens_issued, 1);
 
-    // The session ends for all of them, three times over.
+    // The session expires for all processes, three times.
     for round in 2..5 {
         org.expire_sessions();
         for program in &mut programs {
-            program.tell("go").await;
+            program.write("go").await;
         }
         for program in &mut programs {
-            let (exchanged, adopted) = report(&program.hear().await, TASKS);
-            exchanges += exchanged;
+            let (called, adopted) = report(&program.hear().await, TASKS);
+            token_calls += called;
             adoptions += adopted;
         }
         let counters = org.counters();
-        assert_eq!((exchanges, counters.tokens_issued), (round, round as u64));
+        assert_eq!((token_calls, counters.tokens_issued), (round, round as u64));
         assert_eq!(adoptions, round * (PROCESSES - 1));
         assert_eq!(
             (
@@ -83,7 +83,7 @@ async fn r07_processes_that_share_a_store_refresh_once() {
     served.shutdown().await;
 }
 
-/// What a worker has done since its last report: exchanges and adoptions.
+/// The token calls and adoptions of a worker since its last report.
 fn report(said: &str, requests: usize) -> (usize, usize) {
     let mut numbers = said
         .split(' ')
@@ -95,7 +95,7 @@ fn report(said: &str, requests: usize) -> (usize, usize) {
 
 #[derive(Default)]
 struct Counts {
-    exchanges: AtomicUsize,
+    token_calls: AtomicUsize,
     adoptions: AtomicUsize,
 }
 
@@ -103,7 +103,7 @@ struct Counting(Arc<Counts>);
 
 impl Observer for Counting {
     fn refresh_started(&self, _: &RefreshStarted) {
-        self.0.exchanges.fetch_add(1, Ordering::SeqCst);
+        self.0.token_calls.fetch_add(1, Ordering::SeqCst);
     }
 
     fn session_adopted(&self, _: &SessionAdopted) {
@@ -115,7 +115,7 @@ impl Observer for Counting {
     }
 }
 
-/// Sends requests when it is told to, one at first, and says how many succeeded and what that took.
+/// Sends one request, then `TASKS` at a time, whenever it gets a line. Prints the successes, token calls and adoptions.
 #[tokio::test]
 #[ignore = "a process of another test"]
 async fn worker() {
@@ -141,7 +141,7 @@ async fn worker() {
         let take = |count: &AtomicUsize| count.swap(0, Ordering::SeqCst);
         say(format_args!(
             "{succeeded} {} {}",
-            take(&counts.exchanges),
+            take(&counts.token_calls),
             take(&counts.adoptions)
         ));
     }

@@ -1,4 +1,4 @@
-//! Saving: before any waiter goes on (R6), and by hand.
+//! Saving a session: before any waiter sends (R6), and by hand.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,8 +19,8 @@ use crate::{
     events::Events,
     scripted::{Fate, Scripted},
     setup::{
-        TIMEOUT, assert_stored, exchanges, expired, many, one_behind, org_with_session,
-        refresh_error, store_error,
+        TIMEOUT, assert_stored, expired, many, one_behind, org_with_session, refresh_error,
+        store_error, token_calls,
     },
     support::{
         KEY, app, assert_no_reuse, layer, limits, refresh_token, refreshing, save, session, stored,
@@ -31,7 +31,7 @@ use crate::{
 #[tokio::test(start_paused = true)]
 async fn r06_a_session_is_saved_once_before_any_waiter_sends() {
     let store = Scripted::default();
-    let (org, layer, log) = expired(&store).await;
+    let (org, layer, events) = expired(&store).await;
     let saves_take = Duration::from_millis(200);
     store.on(StoreOperation::Save, Fate::After(saves_take));
     let accepted = org.counters().data_accepted;
@@ -41,17 +41,23 @@ async fn r06_a_session_is_saved_once_before_any_waiter_sends() {
     for _ in 0..1_000 {
         tokio::task::yield_now().await;
     }
-    assert_eq!((exchanges(&org), store.count(StoreOperation::Save)), (1, 1));
+    assert_eq!(
+        (token_calls(&org), store.count(StoreOperation::Save)),
+        (1, 1)
+    );
     assert_eq!(org.counters().data_accepted, accepted);
     assert!(layer.handle().current().is_none());
-    // It is locked until it is saved.
+    // The lock is held until the session is saved.
     assert_eq!(store.held(), 1);
     while let Some(answer) = requests.join_next().await {
         assert_eq!(answer.unwrap().unwrap(), StatusCode::OK);
     }
-    assert_eq!((exchanges(&org), store.count(StoreOperation::Save)), (1, 1));
+    assert_eq!(
+        (token_calls(&org), store.count(StoreOperation::Save)),
+        (1, 1)
+    );
     assert_eq!(store.held(), 0);
-    assert_eq!(log.take(), ["exchange"]);
+    assert_eq!(events.take(), ["started"]);
 
     let kept = stored(&store).await.unwrap();
     let live = layer.handle().current().unwrap();
@@ -71,17 +77,20 @@ async fn r06_a_session_is_saved_once_before_any_waiter_sends() {
 #[tokio::test(start_paused = true)]
 async fn r06_a_failing_save_is_tried_3_times_and_reported_once() {
     let store = Scripted::default();
-    let (org, layer, log) = expired(&store).await;
+    let (org, layer, events) = expired(&store).await;
     store.fail(StoreOperation::Save);
     for answer in many(20, &layer, &org).join_all().await {
         assert_eq!(answer.unwrap(), StatusCode::OK);
     }
-    assert_eq!((exchanges(&org), store.count(StoreOperation::Save)), (1, 3));
-    assert_eq!(log.take(), ["exchange", "Save Unavailable 3"]);
+    assert_eq!(
+        (token_calls(&org), store.count(StoreOperation::Save)),
+        (1, 3)
+    );
+    assert_eq!(events.take(), ["started", "Save Unavailable 3"]);
     assert_eq!(store.held(), 0);
     assert!(layer.handle().has_unsaved_refresh_token());
 
-    // What is in memory counts, and is saved as soon as it can be.
+    // The session in memory is used, and the next refresh saves.
     org.expire_sessions();
     store.on(StoreOperation::Save, Fate::Done);
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
@@ -93,32 +102,32 @@ async fn r06_a_failing_save_is_tried_3_times_and_reported_once() {
 #[tokio::test(start_paused = true)]
 async fn r06_a_save_that_fails_twice_still_succeeds() {
     let store = Scripted::default();
-    let (org, layer, log) = expired(&store).await;
+    let (org, layer, events) = expired(&store).await;
     store.on(StoreOperation::Save, Fate::FailsFor(2));
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
-    assert_eq!(log.take(), ["exchange"]);
+    assert_eq!(events.take(), ["started"]);
     assert!(!layer.handle().has_unsaved_refresh_token());
 }
 
 #[tokio::test(start_paused = true)]
 async fn r06_an_unsaved_session_can_be_saved_by_hand() {
     let store = Scripted::default();
-    let (org, layer, log) = expired(&store).await;
+    let (org, layer, events) = expired(&store).await;
     store.fail(StoreOperation::Save);
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
     let error = layer.handle().save().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store);
     assert_eq!(
-        log.take(),
-        ["exchange", "Save Unavailable 3", "Save Unavailable 3"]
+        events.take(),
+        ["started", "Save Unavailable 3", "Save Unavailable 3"]
     );
     store.on(StoreOperation::Save, Fate::Done);
     layer.handle().save().await.unwrap();
     assert!(!layer.handle().has_unsaved_refresh_token());
-    // What this handle saved is nothing new to it.
+    // A handle does not adopt its own record.
     org.expire_sessions();
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
-    assert_eq!(log.take(), ["exchange"]);
+    assert_eq!(events.take(), ["started"]);
     assert_no_reuse(&org);
 }
 
@@ -132,7 +141,7 @@ async fn r06_an_unsaved_session_is_not_used_if_so_configured() {
     assert_eq!(store_error(&error).kind(), StoreErrorKind::Unavailable);
     assert!(!refresh_error(&error).is_terminal());
     assert!(layer.handle().current().is_none());
-    // The rotated token is not lost for that.
+    // The rotated token is kept, and saved by the next refresh.
     advance(TIMEOUT).await;
     store.on(StoreOperation::Save, Fate::Done);
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
@@ -150,7 +159,7 @@ async fn r06_a_refresh_token_without_a_session_is_saved() {
             .map_or("none", Secret::expose)
             .to_owned();
         async move {
-            // A host that nobody trusts.
+            // This host is not trusted.
             let session = Session::new("T1", "https://salesforce.example.com").unwrap();
             Ok(session.with_refresh_token(format!("{presented}+")))
         }
@@ -173,7 +182,7 @@ async fn r06_a_refresh_token_without_a_session_is_saved() {
 #[tokio::test(start_paused = true)]
 async fn r04_a_save_outlives_its_callers() {
     let store = Scripted::default();
-    let (org, layer, log) = expired(&store).await;
+    let (org, layer, events) = expired(&store).await;
     store.on(
         StoreOperation::Save,
         Fate::After(Duration::from_millis(500)),
@@ -190,15 +199,18 @@ async fn r04_a_save_outlives_its_callers() {
         states.changed().await;
     }
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
-    assert_eq!((exchanges(&org), store.count(StoreOperation::Save)), (1, 1));
-    assert_eq!(log.take(), ["exchange"]);
+    assert_eq!(
+        (token_calls(&org), store.count(StoreOperation::Save)),
+        (1, 1)
+    );
+    assert_eq!(events.take(), ["started"]);
     assert_stored(&store, &layer).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_slow_to_save_is_used_and_saved() {
     let store = Scripted::default();
-    let (org, layer, log) = expired(&store).await;
+    let (org, layer, events) = expired(&store).await;
     store.on(
         StoreOperation::Save,
         Fate::After(TIMEOUT + Duration::from_secs(10)),
@@ -209,16 +221,19 @@ async fn a_session_slow_to_save_is_used_and_saved() {
         assert_eq!(answer.unwrap(), StatusCode::OK);
     }
     assert_eq!(started.elapsed(), TIMEOUT);
-    // It goes on, with the lock, for as long as a refresh may take.
+    // The save goes on with the lock, for as long as a refresh may take.
     assert_eq!(store.held(), 1);
     assert!(layer.handle().has_unsaved_refresh_token());
     advance(Duration::from_secs(19)).await;
-    assert_eq!((store.held(), log.take()), (1, vec!["exchange".to_owned()]));
+    assert_eq!(
+        (store.held(), events.take()),
+        (1, vec!["started".to_owned()])
+    );
     advance(Duration::from_secs(1)).await;
     while store.held() > 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(log.take(), ["Save Unavailable 1"]);
+    assert_eq!(events.take(), ["Save Unavailable 1"]);
     assert!(layer.handle().has_unsaved_refresh_token());
 
     store.on(StoreOperation::Save, Fate::After(Duration::from_secs(25)));
@@ -231,7 +246,7 @@ async fn a_session_slow_to_save_is_used_and_saved() {
         tokio::task::yield_now().await;
     }
     assert!(!layer.handle().has_unsaved_refresh_token());
-    assert_eq!(log.take(), ["exchange"]);
+    assert_eq!(events.take(), ["started"]);
     assert_no_reuse(&org);
 }
 
@@ -242,10 +257,10 @@ fn an_observer_gets_a_token_whose_save_was_cut_off() {
         .enable_all()
         .build()
         .unwrap();
-    let (store, log) = (Scripted::default(), Events::default());
+    let (store, events) = (Scripted::default(), Events::default());
     let org = Org::new();
     rt.block_on(save(&store.store, session(&org.authorize())));
-    let layer = layer(&org, store.clone()).observer(log.clone());
+    let layer = layer(&org, store.clone()).observer(events.clone());
     rt.block_on(limits(&layer, &org)).unwrap();
     org.expire_sessions();
     store.on(StoreOperation::Save, Fate::Hangs);
@@ -258,7 +273,7 @@ fn an_observer_gets_a_token_whose_save_was_cut_off() {
     }
     rt.shutdown_background();
     let newest = loop {
-        if let Some(token) = log.last_refresh_token() {
+        if let Some(token) = events.last_refresh_token() {
             break token;
         }
         std::thread::yield_now();
@@ -288,7 +303,7 @@ async fn saving_needs_a_store_and_a_session() {
         ErrorKind::LoggedOut
     );
 
-    // In the middle of a refresh it would wait for itself.
+    // A save inside a refresh would wait for itself.
     let handle = Arc::new(std::sync::OnceLock::<tower_salesforce_auth::SessionHandle>::new());
     let inside = handle.clone();
     let layer = SalesforceAuthLayer::new(move |_: RefreshContext| {
@@ -319,12 +334,12 @@ async fn a_set_session_is_stored_by_save() {
         stored(&store).await.unwrap().access_token(),
         login.access_token()
     );
-    // Others find it when theirs has ended.
+    // Other processes adopt the session when theirs is rejected.
     let handle = elsewhere.handle();
     handle.invalidate(handle.current().unwrap().generation());
     let live = handle.token().await.unwrap();
     assert_eq!(live.access_token(), login.access_token());
-    assert_eq!(exchanges(&org), 0);
+    assert_eq!(token_calls(&org), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! A store that does as it is told.
+//! A scripted store.
 
 use std::{
     future::pending,
@@ -15,30 +15,30 @@ use tower_salesforce_auth::{
     store::{BoxFuture, MemoryStore, Record, SessionStore, StoreError, StoreErrorKind, StoreLock},
 };
 
-/// What becomes of an operation.
+/// How an operation ends.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Fate {
     #[default]
     Done,
     After(Duration),
     Fails(StoreErrorKind),
-    /// This often, and then no more.
+    /// Fails this many times, then succeeds.
     FailsFor(usize),
     Hangs,
     Panics,
 }
 
-/// A store in memory, whose operations are counted, and fail when they are told to.
+/// A store in memory that counts its operations and ends them as scripted.
 #[derive(Clone, Default)]
 pub(crate) struct Scripted {
     pub(crate) store: MemoryStore,
     fates: Arc<Mutex<Fates>>,
     counts: Arc<Counts>,
-    /// What is loaded instead of what was saved.
+    /// The record to load instead of the saved one. `None` to load that.
     overwritten: Arc<Mutex<Option<Record>>>,
     /// Whether the next unlock panics.
     panics_at_unlock: Arc<AtomicBool>,
-    /// What is done before a save.
+    /// A hook before each save. `None` without one.
     at_save: Arc<Mutex<Option<Hook>>>,
 }
 
@@ -96,7 +96,7 @@ impl Scripted {
         *self.at_save.lock().unwrap() = Some(Box::new(hook));
     }
 
-    /// Stores a record, whoever has the lock.
+    /// Stores a record without the lock.
     pub(crate) fn overwrite(&self, record: Record) {
         *self.overwritten.lock().unwrap() = Some(record);
     }
@@ -105,7 +105,7 @@ impl Scripted {
         self.overwritten.lock().unwrap().clone()
     }
 
-    /// How many locks are held.
+    /// The number of locks that are held.
     pub(crate) fn held(&self) -> usize {
         self.counts.held.load(Ordering::SeqCst)
     }
@@ -134,7 +134,7 @@ impl Scripted {
             }
             met
         };
-        let failed = |kind| Err(StoreError::new(kind, "as it was told"));
+        let failed = |kind| Err(StoreError::new(kind, "as scripted"));
         match fate {
             Fate::Done => Ok(()),
             Fate::After(delay) => {
@@ -144,7 +144,7 @@ impl Scripted {
             Fate::Fails(kind) => failed(kind),
             Fate::FailsFor(_) => failed(StoreErrorKind::Unavailable),
             Fate::Hangs => pending().await,
-            Fate::Panics => panic!("as it was told"),
+            Fate::Panics => panic!("as scripted"),
         }
     }
 }
@@ -218,7 +218,7 @@ impl StoreLock for ScriptedLock {
     fn unlock(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let panics = self.script.panics_at_unlock.swap(false, Ordering::SeqCst);
-            assert!(!panics, "as it was told");
+            assert!(!panics, "as scripted");
         })
     }
 }

@@ -1,4 +1,4 @@
-//! No secret is in what is shown or traced of a store (R17).
+//! Secrets in the output and the traced events of a store (R17).
 
 use std::io::Write;
 
@@ -13,7 +13,7 @@ use tower_salesforce_auth::{
     store::{EncryptionKey, FileStore, MemoryStore, Record, SessionStore, StoreErrorKind},
 };
 
-/// Everything that is traced on this thread, and shown of the events, as text.
+/// The traced events of this thread and the output of observer events, as text.
 #[derive(Clone)]
 struct Shown(Traced);
 
@@ -68,7 +68,7 @@ async fn r17_no_secret_of_a_stored_session_is_shown_or_traced() {
         (StoreOperation::Save, Fate::Done),
         (StoreOperation::Delete, unavailable),
     ] {
-        // Other tests, of which nothing is traced, may have met an event just before this one was listening.
+        // Other tests may have cached the callsites as disabled.
         tracing::callsite::rebuild_interest_cache();
         store.on(operation, fate);
         if let Err(error) = limits(&layer, &org).await {
@@ -82,7 +82,7 @@ async fn r17_no_secret_of_a_stored_session_is_shown_or_traced() {
             shown.add(&error);
         }
         org.expire_sessions();
-        // Past any back-off.
+        // The time is beyond any back-off.
         tokio::time::advance(std::time::Duration::from_secs(60)).await;
     }
     shown.add(&layer);

@@ -1,4 +1,4 @@
-//! A session that the caller sets, beside a stored one.
+//! A session that a caller sets, beside a stored one.
 
 use std::{
     sync::{Arc, Mutex},
@@ -33,7 +33,7 @@ async fn a_set_session_wins_over_an_older_stored_one() {
     let new = org.authorize();
     let (me, other) = ("005xx000001SwiU", "005xx000001SwiV");
     for (set, kept, is_set_one_kept) in [
-        // Issued later, by the server's clock; earlier; and at an unknown time.
+        // The set session was issued later, earlier, or at an unknown time.
         (
             session(&new).with_issued_at(at(2)),
             session(&old).with_issued_at(at(1)),
@@ -46,7 +46,7 @@ async fn a_set_session_wins_over_an_older_stored_one() {
         ),
         (session(&new), session(&old).with_issued_at(at(2)), false),
         (session(&new), session(&old), false),
-        // Somebody else's is none of its business.
+        // The stored session of another user is ignored.
         (ids(session(&new), me), ids(session(&old), other), true),
         (ids(session(&new), me), ids(session(&old), me), false),
     ] {
@@ -60,7 +60,7 @@ async fn a_set_session_wins_over_an_older_stored_one() {
                     .lock()
                     .unwrap()
                     .push(context.refresh_token().cloned());
-                async { Err(RefreshError::terminal("no more")) }
+                async { Err(RefreshError::terminal("revoked")) }
             }
         };
         let layer = SalesforceAuthLayer::new(refresh)
@@ -85,7 +85,7 @@ async fn a_session_set_during_a_refresh_loses_neither_token() {
     let (org, layer, _) = expired(&store).await;
     org.on_token(Fault::Delay(Duration::from_secs(1)));
     let waiting = refreshing(&layer, &org).await;
-    // The same login, without its refresh token: the one that the refresh brings is the one to go on with.
+    // The set session has no refresh token, so the refreshed one is kept.
     let other = org.authorize();
     let set = Session::new(other.access_token(), other.instance_url()).unwrap();
     layer.handle().set(set);
@@ -94,7 +94,7 @@ async fn a_session_set_during_a_refresh_loses_neither_token() {
     while store.held() > 0 || store.count(StoreOperation::Save) == 0 {
         tokio::task::yield_now().await;
     }
-    // The others who share the store get what was brought.
+    // Other processes get the refreshed token.
     let kept = stored(&store).await.unwrap();
     assert_eq!(
         layer.handle().refresh_token().as_ref(),
@@ -109,7 +109,7 @@ async fn a_session_set_during_a_refresh_loses_neither_token() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_without_a_refresh_token_leaves_the_stored_one() {
-    // Whether it is saved,
+    // The set session is saved,
     let (org, store, behind, _) = one_behind().await;
     let newest = stored(&store).await.unwrap();
     let set = access_only(&org);
@@ -122,7 +122,7 @@ async fn a_session_without_a_refresh_token_leaves_the_stored_one() {
     limits(&behind, &org).await.unwrap();
     assert_no_reuse(&org);
 
-    // or was issued later than what is stored,
+    // or was issued later than the stored one,
     let (org, _, behind, _) = one_behind().await;
     let later = UNIX_EPOCH + Duration::from_secs(2_000_000_000);
     behind.handle().set(access_only(&org).with_issued_at(later));
@@ -130,7 +130,7 @@ async fn a_session_without_a_refresh_token_leaves_the_stored_one() {
     limits(&behind, &org).await.unwrap();
     assert_no_reuse(&org);
 
-    // and although the flow has one to begin with, which is spent.
+    // or its flow has a first refresh token, which is spent.
     let (org, store) = (Org::new(), MemoryStore::new());
     let grant = org.authorize();
     let start = || {
@@ -173,7 +173,7 @@ async fn r27_another_users_session_is_never_adopted() {
     let handle = layer(&org, store.clone()).session(mine).handle();
     handle.invalidate(handle.current().unwrap().generation());
     handle.token().await.unwrap_err();
-    // Nor later on.
+    // A later record of that user is not adopted either.
     save(&store, ids(session(&org.authorize()), other)).await;
     advance(Duration::from_secs(20)).await;
     handle.token().await.unwrap_err();

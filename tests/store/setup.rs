@@ -36,18 +36,18 @@ pub(crate) async fn assert_stored(store: &impl SessionStore, layer: &SalesforceA
     assert_eq!(kept.refresh_token(), live.refresh_token());
 }
 
-/// A layer of an org that has a session, which is stored, and has expired.
+/// An org with a stored session that has expired, a layer of it, and the layer's events.
 pub(crate) async fn expired(store: &Scripted) -> (Org, SalesforceAuthLayer, Events) {
     let org = org_with_session(&store.store).await;
-    let log = Events::default();
-    let layer = layer(&org, store.clone()).observer(Arc::new(log.clone()));
+    let events = Events::default();
+    let layer = layer(&org, store.clone()).observer(Arc::new(events.clone()));
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
-    assert_eq!(log.take(), ["adopted FirstLogin"]);
+    assert_eq!(events.take(), ["adopted FirstLogin"]);
     org.expire_sessions();
-    (org, layer, log)
+    (org, layer, events)
 }
 
-/// Sends so many requests at once.
+/// Sends `count` requests at once.
 pub(crate) fn many(
     count: usize,
     layer: &SalesforceAuthLayer,
@@ -66,7 +66,7 @@ pub(crate) fn refresh_error(error: &BoxError) -> &RefreshError {
     error.refresh_error().expect("a failed refresh")
 }
 
-/// Why the store failed, if that is why a request did.
+/// The store error that made a request fail.
 pub(crate) fn store_error(error: &BoxError) -> &StoreError {
     let error = refresh_error(error);
     assert_eq!(error.kind(), RefreshErrorKind::Store);
@@ -74,11 +74,11 @@ pub(crate) fn store_error(error: &BoxError) -> &StoreError {
     source.downcast_ref().expect("a StoreError")
 }
 
-pub(crate) fn exchanges(org: &Org) -> u64 {
+pub(crate) fn token_calls(org: &Org) -> u64 {
     org.counters().token_requests
 }
 
-/// Two handles that share a store. The second has renewed the session since the first looked.
+/// Two layers that share a store. The second has refreshed since the first loaded the record.
 pub(crate) async fn one_behind() -> (Org, Scripted, SalesforceAuthLayer, SalesforceAuthLayer) {
     let store = Scripted::default();
     let org = org_with_session(&store.store).await;
@@ -89,7 +89,7 @@ pub(crate) async fn one_behind() -> (Org, Scripted, SalesforceAuthLayer, Salesfo
     (org, store, behind, ahead)
 }
 
-/// A handle whose newest refresh token could not be saved.
+/// A layer whose newest refresh token could not be saved.
 pub(crate) async fn one_unsaved() -> (Org, Scripted, SalesforceAuthLayer) {
     let store = Scripted::default();
     let org = org_with_session(&store.store).await;
@@ -103,7 +103,7 @@ pub(crate) async fn one_unsaved() -> (Org, Scripted, SalesforceAuthLayer) {
     (org, store, layer)
 }
 
-/// An access token of the same user, without a refresh token.
+/// A session of the same user without a refresh token.
 pub(crate) fn access_only(org: &Org) -> Session {
     Session::new(org.authorize().access_token(), &org.instance_url()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! What the tests of the stores share: an org, clients of it, and programs that share a store of its sessions.
+//! What the tests of the stores share: sessions, layers, calls, and other processes.
 
 use std::{path::Path, process::Stdio};
 
@@ -37,7 +37,7 @@ pub(crate) use self::{app::app, rest::LIMITS, socket::client, traced::Traced};
 /// The key that all sessions are stored under.
 pub(crate) const KEY: &str = "example";
 
-/// The session of a user's consent.
+/// The session of a grant.
 pub(crate) fn session(grant: &Grant) -> Session {
     Session::new(grant.access_token(), grant.instance_url())
         .unwrap()
@@ -63,7 +63,7 @@ pub(crate) fn refresh_token(session: &Session) -> &str {
     session.refresh_token().map_or("", |token| token.expose())
 }
 
-/// Renews sessions with the refresh token that is stored: the one that it was given is good for nothing.
+/// A layer that refreshes with the stored refresh token. The flow's own token is invalid.
 pub(crate) fn layer(org: &Org, store: impl SessionStore) -> SalesforceAuthLayer {
     SalesforceAuthLayer::new(RefreshToken::new(org.clone(), app(org), "none")).store(store, KEY)
 }
@@ -74,17 +74,17 @@ pub(crate) async fn limits(layer: &SalesforceAuthLayer, org: &Org) -> Result<Sta
     Ok(status)
 }
 
-/// Sends a request, and returns when the refresh that it causes has reached the org.
+/// Sends a request, and returns when its refresh has reached the org.
 pub(crate) async fn refreshing(
     layer: &SalesforceAuthLayer,
     org: &Org,
 ) -> JoinHandle<Result<StatusCode, BoxError>> {
-    let exchanged = org.counters().token_requests;
+    let before = org.counters().token_requests;
     let waiting = tokio::spawn({
         let (layer, org) = (layer.clone(), org.clone());
         async move { limits(&layer, &org).await }
     });
-    while org.counters().token_requests == exchanged {
+    while org.counters().token_requests == before {
         tokio::task::yield_now().await;
     }
     waiting
@@ -97,7 +97,7 @@ pub(crate) async fn get_limits(layer: &SalesforceAuthLayer) -> Result<StatusCode
     Ok(response.status())
 }
 
-/// No refresh token was presented twice, one after the other or at once.
+/// Checks that no refresh token was presented twice.
 pub(crate) fn assert_no_reuse(org: &Org) {
     let counters = org.counters();
     assert_eq!(
@@ -108,7 +108,7 @@ pub(crate) fn assert_no_reuse(org: &Org) {
 
 // === Programs ===
 
-/// Another process. It is this one's program, told by a variable which part to play.
+/// Another process of this test binary. An environment variable names its part.
 pub(crate) struct Program {
     child: Child,
     said: Lines<BufReader<ChildStdout>>,
@@ -117,13 +117,13 @@ pub(crate) struct Program {
 const PART: &str = "SESSION_STORE_PART";
 
 impl Program {
-    /// Starts the test of this name, which is ignored otherwise.
+    /// Starts the test of this name, which is otherwise ignored.
     pub(crate) fn start(test: &str, org: &Org, directory: &Path, part: &Value) -> Self {
         let program = Command::new(std::env::current_exe().unwrap());
         Self::start_as(program, test, org, directory, part)
     }
 
-    /// Starts it where no file can get any longer.
+    /// Starts the test with a limit that lets no file grow.
     #[cfg(unix)]
     pub(crate) fn start_without_disk(
         test: &str,
@@ -169,10 +169,10 @@ impl Program {
         Self { child, said }
     }
 
-    /// The next thing that it says, past what the test harness does.
+    /// The next line that the program says, without the output of the test harness.
     pub(crate) async fn hear(&mut self) -> String {
         while let Some(line) = self.said.next_line().await.unwrap() {
-            // The harness ends no line before the test runs.
+            // The harness prints the test's name on the same line.
             if let Some((_, said)) = line.split_once("@@ ") {
                 return said.to_owned();
             }
@@ -180,7 +180,7 @@ impl Program {
         panic!("the program has ended");
     }
 
-    pub(crate) async fn tell(&mut self, what: &str) {
+    pub(crate) async fn write(&mut self, what: &str) {
         let stdin = self.child.stdin.as_mut().unwrap();
         stdin
             .write_all(format!("{what}\n").as_bytes())
@@ -199,7 +199,7 @@ impl Program {
     }
 }
 
-/// What a program was told. None if this is not one.
+/// The part of this program. `None` if this is the test itself.
 pub(crate) fn part() -> Option<Value> {
     let part = std::env::var(PART).ok()?;
     Some(serde_json::from_str(&part).unwrap())
@@ -209,7 +209,7 @@ pub(crate) fn say(what: impl std::fmt::Display) {
     println!("@@ {what}");
 }
 
-/// Waits until it is told something.
+/// Waits for a line of input.
 pub(crate) async fn listen() {
     let mut line = String::new();
     BufReader::new(tokio::io::stdin())
@@ -218,7 +218,7 @@ pub(crate) async fn listen() {
         .unwrap();
 }
 
-/// The flow of a program. What it is given to begin with is spent once the store has another.
+/// The flow of a program. Its first refresh token is spent once the store has a newer one.
 pub(crate) fn flow(part: &Value) -> RefreshToken<Client<HttpConnector, Full<Bytes>>> {
     let text = |name: &str| part[name].as_str().unwrap_or_default().to_owned();
     let app = App::new(text("login_url").parse().unwrap(), text("client_id"))

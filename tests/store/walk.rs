@@ -56,8 +56,8 @@ fn step() -> impl Strategy<Value = Step> {
 async fn walk(steps: Vec<Step>) {
     let store = Scripted::default();
     let org = org_with_session(&store.store).await;
-    let log = Events::default();
-    let layers = [(); 3].map(|()| layer(&org, store.clone()).observer(log.clone()));
+    let events = Events::default();
+    let layers = [(); 3].map(|()| layer(&org, store.clone()).observer(events.clone()));
     for step in steps {
         match step {
             Step::Request(n) => drop(limits(&layers[n], &org).await),
@@ -73,13 +73,13 @@ async fn walk(steps: Vec<Step>) {
             Step::Token(fault) => org.on_token(fault),
             Step::Wait(millis) => advance(Duration::from_millis(millis)).await,
         }
-        if log.take().iter().any(|told| told.starts_with("Save")) {
-            // A token that cannot be saved is the one thing that others do not get to know.
+        if events.take().iter().any(|event| event.starts_with("Save")) {
+            // Other processes cannot know a token that could not be saved.
             return;
         }
         assert_no_reuse(&org);
     }
-    // Whatever is under way ends, and everybody goes on.
+    // All running operations end, and every layer works again.
     store.on(StoreOperation::Lock, Fate::Done);
     store.on(StoreOperation::Save, Fate::Done);
     org.on_token(Fault::None);
@@ -95,7 +95,7 @@ async fn walk(steps: Vec<Step>) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// R3, R7: whatever happens to the store and the server, short of a token that cannot be saved at all.
+    /// R3 and R7 hold for any faults of the store and the server, unless a token cannot be saved at all.
     #[test]
     fn r03_no_refresh_token_is_presented_twice_in_a_random_walk(
         steps in proptest::collection::vec(step(), 1..30),

@@ -1,4 +1,4 @@
-//! A call of the org, which is a service itself and so needs no socket.
+//! A call of the org without a socket: the org itself is a service.
 
 use bytes::Bytes;
 use http::{Request, StatusCode};

@@ -1,4 +1,4 @@
-//! The echo of the org.
+//! The echo resource of the org.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What is traced while a test runs.
+//! Captures `tracing` while a test runs.
 
 use std::{
     io,
@@ -8,14 +8,14 @@ use std::{
 use tracing::{Dispatch, Level, subscriber::DefaultGuard};
 use tracing_subscriber::fmt::format::FmtSpan;
 
-/// Everything that is traced on this thread, as text.
+/// The events and spans of this thread, as text.
 #[derive(Clone, Default)]
 pub(crate) struct Traced(Arc<Mutex<Vec<u8>>>);
 
 impl Traced {
     pub(crate) fn begin() -> (Self, DefaultGuard) {
-        // With one subscriber alone, whether a span is wanted is asked of the thread that comes to it first, which may be
-        // another test's, and is remembered for all.
+        // With a single subscriber, `tracing` asks only the first thread at a callsite whether it is enabled, and caches
+        // the answer for all threads. A second subscriber makes it ask each time.
         static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| {
             let all = tracing_subscriber::fmt().with_max_level(Level::TRACE);
             Dispatch::new(all.with_writer(io::sink).finish())

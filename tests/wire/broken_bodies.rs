@@ -1,4 +1,4 @@
-//! Bodies that break off, or lie about their size, end as they do without the layer.
+//! Bodies that break off or declare a wrong size end as they do without the layer.
 
 use std::{
     collections::VecDeque,
@@ -77,7 +77,7 @@ impl Body for Scripted {
     }
 }
 
-/// Sends `body` over HTTP/1.1, with the layer or without, and says what the server took for a complete request.
+/// Sends `body` over HTTP/1.1, with the layer or without. Returns the requests that the server took for complete.
 async fn over_h1(body: Scripted, with_layer: bool) -> Vec<Bytes> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -88,7 +88,7 @@ async fn over_h1(body: Scripted, with_layer: bool) -> Vec<Bytes> {
             let (socket, _) = listener.accept().await.unwrap();
             let log = Arc::clone(&log);
             tokio::spawn(async move {
-                // HTTP/1.1 by hand: `Content-Length` framing is all that is needed.
+                // This server reads HTTP/1.1 by `Content-Length` and chunks only.
                 let mut socket = socket;
                 let mut bytes = Vec::new();
                 let mut buffer = [0; 4096];

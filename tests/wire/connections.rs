@@ -1,4 +1,4 @@
-//! Connections are given back, and carry one session at a time.
+//! Connections are reused, and headers are clean (R29).
 
 use http::{HeaderValue, StatusCode, header::AUTHORIZATION};
 use tokio::task::JoinSet;
@@ -8,7 +8,7 @@ use crate::support::{ECHO, LIMITS, Protocol, client, echoed, get, in_memory, lay
 
 #[tokio::test]
 async fn r29_a_hundred_replays_use_one_connection() {
-    // The body of a rejection as it is, and as long as what is read of it.
+    // Rejections have their usual body, or one as long as the peek.
     for error_body_size in [None, Some(64 * 1024)] {
         let org = Org::new();
         let _served = org.serve().await.unwrap();
@@ -34,7 +34,7 @@ async fn r29_a_hundred_replays_use_one_connection() {
             (100, 0)
         );
         assert_eq!(counters.requests_with_several_authorizations, 0);
-        // One for the data, and one for the tokens, whose client is another.
+        // There is one connection for the data, and one of the token client.
         assert_eq!(counters.connections, 2, "{error_body_size:?}");
     }
 }
@@ -44,14 +44,14 @@ async fn r29_a_larger_error_body_is_dropped_not_drained() {
     let org = Org::new();
     let _served = org.serve().await.unwrap();
     let grant = org.authorize();
-    // More than the sockets of both sides would buffer.
+    // The body is larger than the socket buffers of both sides.
     org.error_body_size(16 * 1024 * 1024);
     let client = client(&layer(&org, &grant), Protocol::Http1);
     for n in 1..=3 {
         org.expire_sessions();
         let (status, ..) = send(&client, get(LIMITS)).await.unwrap();
         assert_eq!(status, StatusCode::OK);
-        // A connection that is dropped in the middle of a body is of no more use.
+        // A connection that is dropped inside a body cannot be reused.
         assert_eq!(org.counters().connections, 2 + n);
     }
 }

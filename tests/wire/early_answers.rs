@@ -1,4 +1,4 @@
-//! Rejections that come while the request is still being sent.
+//! Rejections that come while the request is still sent (R8, R9).
 
 use std::{convert::Infallible, time::Duration};
 
@@ -11,7 +11,7 @@ use tower_salesforce_auth::{AuthOutcome, BodyFactory, ReplaySkipped, emulator::O
 
 use crate::support::{AnyBody, ECHO, Protocol, client, echoed, get, in_memory, layer, post, send};
 
-/// Chunks of a text that tells where a byte belongs, each ready at a poll of its own.
+/// A stream whose chunks show their position. Each chunk needs a poll of its own.
 fn streaming(chunks: usize, chunk_len: usize) -> AnyBody {
     let chunks = stream::iter(0..chunks).then(move |n| async move {
         tokio::task::yield_now().await;
@@ -34,8 +34,8 @@ async fn echo_of(body: AnyBody) -> (serde_json::Value, serde_json::Value) {
     (echo["body_sha256"].clone(), echo["body_length"].clone())
 }
 
-/// Sends so many streams, of chunks that `shape` gives the number and the length of, whose session has ended: the org says
-/// so before the body, or after one, two or three times `early` bytes of it. Each arrives whole.
+/// Sends `runs` streams with an expired session. `shape` gives the number and the length of their chunks. The org
+/// rejects them before the body, or after one, two or three times `early` bytes. Each stream arrives whole.
 async fn send_into_early_answers(
     runs: usize,
     early: usize,
@@ -76,7 +76,7 @@ async fn r09_early_answers_over_http_lose_and_repeat_no_byte() {
 
 #[tokio::test]
 async fn r09_a_factory_body_arrives_whole_after_an_early_answer() {
-    // Up to ten times what is kept of a stream.
+    // Streams have up to ten times the replay limit.
     let shape = |run| (1 + run % 40, 1 + run * 977 % 16_000);
     send_into_early_answers(200, 20_000, shape, |chunks, chunk_len| {
         let factory = BodyFactory::new(move || streaming(chunks, chunk_len));
@@ -142,7 +142,7 @@ async fn r09_framing_and_trailers_are_those_of_the_first_attempt() {
             let client = client(&layer(&org, &grant), protocol);
             let request = || {
                 let mut request = post(ECHO, body());
-                // HTTP/1.1 sends only the trailers that were announced.
+                // HTTP/1.1 sends only announced trailers.
                 let headers = request.headers_mut();
                 headers.insert("trailer", HeaderValue::from_static("x-checksum"));
                 if matches!(protocol, Protocol::Http1) {
@@ -180,12 +180,12 @@ async fn r08_an_upload_beyond_the_limit_is_not_replayed() {
                     assert_eq!(skipped, Some(ReplaySkipped::BodyNotReplayable));
                     assert_eq!((counters.data_requests, counters.token_requests), (1, 1));
                 }
-                // Answered before the limit was reached: what was not read yet is still there to be sent.
+                // The answer came before the limit was reached, so the stream is replayed.
                 Ok((status, ..)) => {
                     assert_eq!(status, StatusCode::OK);
                     assert!(early.is_some());
                 }
-                // A server that closes on a body may do so before its answer is read.
+                // The server may close the connection before its answer is read.
                 Err(_) => assert!(early.is_some()),
             }
             let (status, ..) = send(&client, get(ECHO)).await.unwrap();
@@ -204,7 +204,7 @@ async fn r09_a_stalled_stream_is_taken_back_from_the_transport() {
         let client = client(&layer(&org, &grant), protocol);
         org.expire_sessions();
         org.answer_early(0);
-        // The second half is there only after the first attempt was rejected and the second is under way.
+        // The second half comes only once the second attempt is running.
         let (tx, rx) = tokio::sync::oneshot::channel::<()>();
         let rest = stream::once(async {
             rx.await.unwrap();

@@ -37,9 +37,9 @@ async fn r03_a_rotated_refresh_token_is_never_lost_or_used_twice() {
     assert_eq!((counters.token_requests, counters.tokens_issued), (50, 50));
     assert_eq!(counters.refresh_token_reuses, 0);
     tokens.dedup();
-    assert_eq!(tokens.len(), 51, "each answer brought another");
+    assert_eq!(tokens.len(), 51, "each answer has a new one");
 
-    // An answer without one keeps the previous.
+    // An answer without a refresh token keeps the previous one.
     org.rotate_refresh_tokens(false);
     for _ in 0..3 {
         org.expire_sessions();
@@ -55,7 +55,7 @@ async fn a_refusal_names_host_grant_code_and_remedy() {
     let _served = org.serve().await.unwrap();
     let grant = org.authorize();
     let flow = refresh_token(&org, &grant);
-    // error, description, is it terminal, what the message holds
+    // The status, error and description, whether it is terminal, and a part of the message.
     for (status, error, description, terminal, text) in [
         (
             400,
@@ -89,9 +89,9 @@ async fn a_refusal_names_host_grant_code_and_remedy() {
         (
             400,
             "something_new",
-            "nobody knows",
+            "for unknown reasons",
             true,
-            "something_new (nobody knows)",
+            "something_new (for unknown reasons)",
         ),
         (
             400,
@@ -174,7 +174,7 @@ async fn a_wrong_secret_is_sent_once() {
 
 #[tokio::test]
 async fn a_refresh_fn_may_wrap_a_flow() {
-    // To save the rotated token before anybody uses the session, for one.
+    // A wrapper can save the rotated token before a request uses the session.
     let org = Org::new();
     let _served = org.serve().await.unwrap();
     let grant = org.authorize();

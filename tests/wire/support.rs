@@ -1,4 +1,4 @@
-//! Clients of the org.
+//! What the tests over sockets share: clients of the org.
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -44,7 +44,7 @@ pub(crate) enum Protocol {
     H2,
 }
 
-/// A layer that renews sessions of this grant, and begins with its first.
+/// A layer that begins with the session of a grant, and refreshes it.
 pub(crate) fn layer(org: &Org, grant: &Grant) -> SalesforceAuthLayer {
     let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
     SalesforceAuthLayer::new(refresh_token(org, grant)).session(session)
@@ -54,7 +54,7 @@ pub(crate) fn refresh_token(org: &Org, grant: &Grant) -> RefreshToken<TokenClien
     RefreshToken::new(token_client(), app(org), grant.refresh_token())
 }
 
-/// Wraps hyper-util's client.
+/// A client of hyper-util inside the layer.
 pub(crate) fn client(layer: &SalesforceAuthLayer, protocol: Protocol) -> ApiClient {
     let mut connector = HttpConnector::new();
     // Nagle's algorithm and delayed acknowledgements would cost each streamed body some 40 ms.

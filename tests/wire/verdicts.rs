@@ -1,4 +1,4 @@
-//! Sessions that end without a 401, over sockets.
+//! Sessions that expire without a 401, over sockets (R21, R22).
 
 use std::{
     pin::Pin,
@@ -50,7 +50,7 @@ fn soap(session_id: &str) -> Request<AnyBody> {
     request
 }
 
-/// A body of a few frames, which says how long it is or does not.
+/// A body of a few frames, with or without a known size.
 fn streamed(body: String, says_its_length: bool) -> AnyBody {
     let length = body.len();
     let frames: Vec<_> = body
@@ -144,12 +144,12 @@ async fn r22_every_api_recovers_with_one_refresh() {
         let counters = org.counters();
         assert_eq!((counters.data_rejected, counters.data_accepted), (2, 4));
         assert_eq!(counters.soap_rejected, 1);
-        // One for the data, and one for the tokens: rejections give theirs back.
+        // There is one connection for the data and one for the tokens: rejections return theirs.
         assert_eq!(counters.connections, 2, "{protocol:?}");
     }
 }
 
-/// Whether the caller says how long the envelope is, or the transport finds out.
+/// The size of the envelope is declared by the caller, or found by the transport.
 #[tokio::test]
 async fn r22_an_envelope_has_the_right_length_at_every_attempt() {
     for protocol in [Protocol::Http1, Protocol::H2] {
