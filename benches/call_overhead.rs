@@ -1,7 +1,7 @@
 //! What a layer adds to a request that is answered well, in time and in allocations, beside the floor and a fixed header.
 //!
 //! ```sh
-//! cargo bench --bench call_overhead
+//! cargo bench -p benches --bench call_overhead
 //! ```
 //!
 //! `bare` is the service alone, `fixed_header` is `tower_http`'s bearer header, which cannot be renewed; `inject_only` and

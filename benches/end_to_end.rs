@@ -1,7 +1,7 @@
 //! How many requests per second a client sends over loopback, alone and with a session.
 //!
 //! ```sh
-//! cargo bench --bench end_to_end
+//! cargo bench -p benches --bench end_to_end
 //! ```
 //!
 //! There is no TLS, and the server answers at once: a layer's part in the whole is as large as it can be. Contenders:

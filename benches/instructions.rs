@@ -1,7 +1,7 @@
 //! What a layer adds to a request that is answered well, in instructions: the same number at every run.
 //!
 //! ```sh
-//! cargo bench --bench instructions
+//! cargo bench -p benches --bench instructions
 //! ```
 //!
 //! It runs itself under valgrind's callgrind, once for each contender and request, says which goals are missed, and fails

@@ -1,7 +1,7 @@
 //! What sessions and waiting callers take of memory, in bytes: the same number at every run.
 //!
 //! ```sh
-//! cargo bench --bench many_sessions
+//! cargo bench -p benches --bench many_sessions
 //! ```
 //!
 //! The allocator counts what is asked of it, on the one thread that does everything. An idle session has a token of a

@@ -1,7 +1,7 @@
 //! What threads cost each other that send through one layer.
 //!
 //! ```sh
-//! cargo bench --bench read_contention
+//! cargo bench -p benches --bench read_contention
 //! ```
 //!
 //! From one thread to as many as there are cores, each with a clone of one service. A slowdown is what a call takes a thread

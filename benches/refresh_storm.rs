@@ -1,7 +1,7 @@
 //! Many callers meet a dead session at the same moment: how many refreshes that costs, and how long it takes.
 //!
 //! ```sh
-//! cargo bench --bench refresh_storm
+//! cargo bench -p benches --bench refresh_storm
 //! ```
 //!
 //! The server holds every rejection until all callers' requests have arrived. Its token endpoint takes 50 ms, and rotates the

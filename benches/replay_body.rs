@@ -1,7 +1,7 @@
 //! What it costs to be able to send a body again, and to do it, beside collecting the body first.
 //!
 //! ```sh
-//! cargo bench --bench replay_body
+//! cargo bench -p benches --bench replay_body
 //! ```
 //!
 //! Compare by `over collect` only: the contenders take turns in every one of many short rounds, and this is the median of

@@ -1,9 +1,9 @@
 //! Runs the other benches, and writes what came of them beside the goals.
 //!
 //! ```sh
-//! cargo bench --bench report
-//! cargo bench --bench report -- refresh_storm end_to_end
-//! cargo bench --bench report -- --again
+//! cargo bench -p benches --bench report
+//! cargo bench -p benches --bench report -- refresh_storm end_to_end
+//! cargo bench -p benches --bench report -- --again
 //! ```
 //!
 //! The first runs all benches, the second some of them, and the third none: the report is made of what each kept when it
@@ -81,7 +81,7 @@ fn write() -> io::Result<()> {
         sections: sections(&kept),
     };
 
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/report");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("report");
     fs::create_dir_all(&repository)?;
     fs::write(repository.join("README.md"), markdown(&document))?;
     for plot in document.sections.iter().flat_map(|section| &section.plot) {

@@ -81,7 +81,7 @@ fn is_text(table: &Table, column: usize) -> bool {
 
 fn missing(section: &Section) -> String {
     format!(
-        "Missing: `cargo bench --bench {}` has kept nothing here.",
+        "Missing: `cargo bench -p benches --bench {}` has kept nothing here.",
         section.bench
     )
 }

@@ -19,7 +19,7 @@ pub(crate) fn facts() -> Vec<(&'static str, String)> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = model_name(&cpu).unwrap_or("a processor of no known name");
-    let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock");
+    let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock");
     let lock = fs::read_to_string(lock).unwrap_or_default();
     let crates = CRATES.map(|name| format!("{name} {}", versions(&lock, name)));
     vec![
@@ -35,7 +35,7 @@ pub(crate) fn facts() -> Vec<(&'static str, String)> {
         ("beside it", crates.join(", ")),
         (
             "written by",
-            "`cargo bench --bench report`; compare within one run only".to_string(),
+            "`cargo bench -p benches --bench report`; compare within one run only".to_string(),
         ),
     ]
 }
