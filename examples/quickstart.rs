@@ -1,7 +1,7 @@
 //! The main job, end to end: a session expires under 1,000 concurrent requests, and nobody notices.
 //!
 //! ```sh
-//! cargo run --example quickstart
+//! cargo run -p quickstart
 //! ```
 //!
 //! The Salesforce org is an emulator on loopback, where the clients need no TLS. A program that talks to a real org has

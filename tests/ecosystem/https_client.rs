@@ -1,16 +1,9 @@
 //! `HttpsClient`: TLS, proxies, and what it refuses to do.
 
-#[path = "../../examples/hyper_client/tls.rs"]
-mod tls;
-
 use std::{
     net::Ipv4Addr,
-    pin::Pin,
     process::Stdio,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -23,7 +16,6 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
     process::Command,
-    sync::Barrier,
     task::JoinSet,
     time::Instant,
 };
@@ -35,6 +27,11 @@ use tower_salesforce_auth::{
     flow::{HttpClient, RefreshToken},
     https::{HttpsClient, HttpsClientBuilder, Proxy, ResponseFuture, Roots},
     oauth::App,
+};
+
+use crate::{
+    support::{all_at_once, read_head, redirecting_server},
+    tls,
 };
 
 const LIMITS: &str = "/services/data/v66.0/limits";
@@ -525,22 +522,6 @@ async fn a_redirect_is_an_answer_like_any_other() {
     assert!(target.accept().now_or_never().is_none());
 }
 
-/// A server that sends whoever comes to a listener.
-pub(crate) async fn redirecting_server() -> (String, TcpListener) {
-    let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let location = format!("http://{}/", target.local_addr().unwrap());
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        read_head(&mut stream).await;
-        let answer =
-            format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
-        stream.write_all(answer.as_bytes()).await.unwrap();
-    });
-    (url, target)
-}
-
 // === Below the layer ===
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -580,28 +561,6 @@ async fn a_storm_of_rejections_over_tls_costs_one_refresh() {
         assert_eq!(counters.data_rejected, u64::from(CALLERS));
         assert_eq!(counters.data_requests, 2 * u64::from(CALLERS));
         assert_eq!(counters.requests_with_several_authorizations, 0);
-    }
-}
-
-/// Lets the first requests go when so many are there, so that all of them meet the session that has ended.
-pub(crate) fn all_at_once<F>(
-    callers: u32,
-) -> impl Fn(F) -> Pin<Box<dyn Future<Output = F::Output> + Send>> + Clone + Send + Sync + 'static
-where
-    F: Future + Send + 'static,
-{
-    let callers = callers as usize;
-    let barrier = Arc::new(Barrier::new(callers));
-    let arrived = Arc::new(AtomicUsize::new(0));
-    move |sending| {
-        let is_first_attempt = arrived.fetch_add(1, Ordering::Relaxed) < callers;
-        let barrier = Arc::clone(&barrier);
-        Box::pin(async move {
-            if is_first_attempt {
-                barrier.wait().await;
-            }
-            sending.await
-        })
     }
 }
 
@@ -734,15 +693,6 @@ impl ConnectProxy {
     fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut *self.requests.lock().unwrap())
     }
-}
-
-async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let byte = stream.read_u8().await.unwrap();
-        head.push(byte);
-    }
-    String::from_utf8(head).unwrap()
 }
 
 fn proxy_authorization(head: &str) -> Option<&str> {

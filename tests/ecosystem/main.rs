@@ -1,11 +1,8 @@
-//! The crate among its neighbours: what the examples show, held to what they say.
+//! The crate among its neighbours: the ready client over TLS and proxies, and layers of tower and tower-http.
 
-mod axum_login;
-mod axum_proxy;
-mod bulk_upload;
 mod https_client;
-mod pubsub_grpc;
-mod reqwest_client;
 mod stack_order;
+mod support;
+mod tls;
 #[path = "../support/traced.rs"]
 mod traced;

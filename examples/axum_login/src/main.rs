@@ -1,7 +1,7 @@
 //! A web application with "Log in with Salesforce": axum, cookies, and a session for each user.
 //!
 //! ```sh
-//! cargo run --example axum_login
+//! cargo run -p axum_login
 //! ```
 //!
 //! Open the URL that it prints, in two browsers for two users. Without more, the org is an emulated one, and the user to
@@ -17,6 +17,8 @@ mod failure;
 mod logins;
 mod pages;
 mod salesforce;
+#[cfg(test)]
+mod tests;
 
 use std::{env, future::Future, io, net::Ipv4Addr, process::ExitCode, sync::Arc, time::Duration};
 

@@ -1,7 +1,7 @@
 //! A reverse proxy that adds the session: programs that know nothing of OAuth ask it, and it asks the org.
 //!
 //! ```sh
-//! cargo run --example axum_proxy
+//! cargo run -p axum_proxy
 //! ```
 //!
 //! It prints a `curl` line to try, and serves on loopback until Ctrl-C; with `-- --demo` it tries that line itself, while
@@ -14,6 +14,8 @@
 mod headers;
 mod proxy;
 mod refusal;
+#[cfg(test)]
+mod tests;
 
 use std::{env, fmt::Write, net::Ipv4Addr};
 

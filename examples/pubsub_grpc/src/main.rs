@@ -1,7 +1,7 @@
 //! The Pub/Sub API through a tonic client: publish and subscribe, with sessions that expire before and during a call.
 //!
 //! ```sh
-//! cargo run --example pubsub_grpc
+//! cargo run -p pubsub_grpc
 //! ```
 //!
 //! Without more, the org is an emulated one, and the Pub/Sub API before it a small tonic server. With a real org
@@ -14,6 +14,8 @@
 mod eventbus;
 mod server;
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 use std::env;
 

@@ -1,9 +1,9 @@
 //! A large CSV file streamed to Bulk API 2.0, and the session ends on the way: the file is opened anew, and sent again.
 //!
 //! ```sh
-//! cargo run --example bulk_upload
-//! cargo run --example bulk_upload -- --size 20
-//! cargo run --example bulk_upload -- --file accounts.csv --object Account
+//! cargo run -p bulk_upload
+//! cargo run -p bulk_upload -- --size 20
+//! cargo run -p bulk_upload -- --file accounts.csv --object Account
 //! ```
 //!
 //! Nothing of the file is kept for the second attempt: a [`BodyFactory`] opens it when it is needed. The same upload without
@@ -18,6 +18,8 @@ mod ingest;
 mod org;
 mod progress;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::{
     env,

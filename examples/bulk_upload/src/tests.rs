@@ -1,12 +1,5 @@
 //! Files streamed to Bulk API 2.0, as the example `bulk_upload` does.
 
-#[path = "../../examples/bulk_upload/generate.rs"]
-mod generate;
-#[path = "../../examples/bulk_upload/ingest.rs"]
-mod ingest;
-#[path = "../../examples/bulk_upload/source.rs"]
-mod source;
-
 use std::{
     fmt::Write as _,
     fs::{self, OpenOptions},
@@ -37,7 +30,8 @@ use tower_salesforce_auth::{
     oauth::App,
 };
 
-use self::{
+use crate::{
+    generate,
     ingest::{Ingest, Job, MAX_LENGTH, Patience, Uploaded},
     source::{Body, Failure, PIECE, Source},
 };

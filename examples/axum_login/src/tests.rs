@@ -1,18 +1,5 @@
 //! The example `axum_login`, as a service: what a browser has no easy way to try. `tests/browser` has the rest.
 
-#[path = "../../examples/axum_login/app.rs"]
-mod app;
-#[path = "../../examples/axum_login/cookies.rs"]
-mod cookies;
-#[path = "../../examples/axum_login/failure.rs"]
-mod failure;
-#[path = "../../examples/axum_login/logins.rs"]
-mod logins;
-#[path = "../../examples/axum_login/pages.rs"]
-mod pages;
-#[path = "../../examples/axum_login/salesforce.rs"]
-mod salesforce;
-
 use std::{
     collections::{BTreeMap, HashMap},
     convert::Infallible,
@@ -38,8 +25,10 @@ use tower_salesforce_auth::{
     store::{BoxFuture, MemoryStore, Record, SessionStore, StoreError, StoreErrorKind, StoreLock},
 };
 
-use app::Settings;
-use logins::{LIFETIME, Logins, Refused};
+use crate::{
+    app::{self, Settings},
+    logins::{LIFETIME, Logins, Refused},
+};
 
 const HTTPS: &str = "https://app.example.com/callback";
 const LOOPBACK: &str = "http://localhost:3000/callback";

@@ -1,12 +1,5 @@
 //! The example `axum_proxy`: a reverse proxy that adds the session.
 
-#[path = "../../examples/axum_proxy/headers.rs"]
-mod headers;
-#[path = "../../examples/axum_proxy/proxy.rs"]
-mod proxy;
-#[path = "../../examples/axum_proxy/refusal.rs"]
-mod refusal;
-
 use std::{
     convert::Infallible,
     sync::{
@@ -47,7 +40,7 @@ use tower_salesforce_auth::{
     oauth::App,
 };
 
-use self::proxy::{Rules, router};
+use crate::proxy::{Rules, router};
 
 const KEY: &str = "the key of the proxy";
 const LIMITS: &str = "/services/data/v66.0/limits";

@@ -1,7 +1,7 @@
 //! The layer over reqwest: the session ends, and a hundred requests, every other one a POST, renew it once.
 //!
 //! ```sh
-//! cargo run --example reqwest_client
+//! cargo run -p reqwest_client
 //! ```
 //!
 //! reqwest is not a service of `http` requests; tower-reqwest makes it one. Take it where a program has reqwest anyway, with
@@ -12,6 +12,11 @@
 //! `SF_CLIENT_SECRET` to those of an app with the client credentials flow. It creates no records there.
 
 mod over_reqwest;
+#[cfg(test)]
+#[path = "../../../tests/ecosystem/support.rs"]
+mod support;
+#[cfg(test)]
+mod tests;
 
 use std::{env, time::Duration};
 

@@ -1,7 +1,7 @@
 //! The layer over hyper, with TLS: the session ends, and a hundred requests renew it once.
 //!
 //! ```sh
-//! cargo run --example hyper_client
+//! cargo run -p hyper_client
 //! ```
 //!
 //! `HttpsClient` (feature `https-client`) is hyper-util's client with hyper-rustls; [`by_hand`] makes the same of these two.
@@ -10,6 +10,7 @@
 //! Without more, the org is an emulated one behind TLS. For a real one, set `SF_LOGIN_URL` to its My Domain, and
 //! `SF_CLIENT_ID` and `SF_CLIENT_SECRET` to those of an app with the client credentials flow.
 
+#[path = "../../../tests/ecosystem/tls.rs"]
 mod tls;
 
 use std::{

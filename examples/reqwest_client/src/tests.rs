@@ -1,8 +1,5 @@
 //! The layer over reqwest, put together as the example does it.
 
-#[path = "../../examples/reqwest_client/over_reqwest.rs"]
-mod over_reqwest;
-
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response, StatusCode};
@@ -17,7 +14,10 @@ use tower_salesforce_auth::{
     flow::RefreshToken, oauth::App,
 };
 
-use crate::https_client::{all_at_once, redirecting_server};
+use crate::{
+    over_reqwest,
+    support::{all_at_once, redirecting_server},
+};
 
 const ECHO: &str = "/services/data/v66.0/echo";
 

@@ -1,8 +1,8 @@
 //! Several processes, one user's session, and one refresh token that is good for one use.
 //!
 //! ```sh
-//! cargo run --example shared_session
-//! cargo run --example shared_session -- 8
+//! cargo run -p shared_session
+//! cargo run -p shared_session -- 8
 //! ```
 //!
 //! Each process (4, unless told otherwise) sends requests as fast as it can, while the session ends under their hands again

@@ -1,12 +1,5 @@
 //! The example `pubsub_grpc`: the layer below a tonic client, and the small Pub/Sub API that it calls.
 
-#[path = "../../examples/pubsub_grpc/eventbus.rs"]
-mod eventbus;
-#[path = "../../examples/pubsub_grpc/server.rs"]
-mod server;
-#[path = "../../examples/pubsub_grpc/subscription.rs"]
-mod subscription;
-
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex},
@@ -26,7 +19,7 @@ use tower_salesforce_auth::{
     oauth::App,
 };
 
-use self::{
+use crate::{
     eventbus::{
         FetchRequest, ProducerEvent, PublishRequest, ReplayPreset, TopicRequest,
         pub_sub_client::PubSubClient,
