@@ -4,15 +4,15 @@
 //! cargo bench -p benches --bench call_overhead
 //! ```
 //!
-//! `bare` is the service alone, `fixed_header` is `tower_http`'s bearer header, which cannot be renewed; `inject_only` and
-//! `default` are this layer, with replay off and on. All calls are of one service, or each of a clone of it, by `oneshot`,
-//! as is usual with tower. All run on the allocator that counts.
+//! `bare` is the service alone. `fixed_header` is `tower_http`'s bearer header, which cannot be refreshed. `inject_only` and
+//! `default` are this layer, with replay off and on. Calls go to one service, or each to a clone of it by `oneshot`, as is
+//! usual with tower. The counting allocator is always on.
 //!
-//! Compare by `over bare` only: the contenders take turns in every one of many short rounds, and this is the median of the
-//! rounds' ratios. Criterion has the distribution of each, one after the other, while the machine may change its pace.
+//! Compare by `over bare` only. The contenders take turns in many short rounds, and `over bare` is the median of the rounds'
+//! ratios. Criterion measures the contenders one after the other, while the machine may change its pace.
 //!
-//! Bodies of 64 KiB and more are clones of one: what it takes to fill that much memory is no part of a call. A clone of a
-//! `Bytes` that was cloned before allocates nothing; the first one does, as the request with 256 bytes shows.
+//! Bodies of 64 KiB and more are clones of one `Bytes`: filling that much memory is no part of a call. The first clone of a
+//! `Bytes` allocates, as the request with 256 bytes shows; later clones do not.
 #![allow(missing_docs)]
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
@@ -35,10 +35,10 @@ mod figures;
 
 const ROUNDS: usize = 2_000;
 
-/// So many calls are made before those whose allocations count: what is made once is made by then.
+/// Calls made before allocations are counted, so that one-time allocations are over.
 const WARM_UP: usize = 32;
 
-/// So many count, and the number is their mean. Their requests are made ahead, and few enough to stay in the cache.
+/// Calls whose allocations are counted; the result is their mean. Their requests are made ahead, and fit into the cache.
 const CALLS: u32 = 64;
 
 fn call_overhead(criterion: &mut Criterion) {
@@ -85,21 +85,21 @@ fn compare<B>(
     B: Body<Error: Into<BoxError>> + Unpin + Send + 'static,
 {
     for contender in Contender::ALL {
-        let one = One {
+        let single = Single {
             measure,
             contender,
             make: make.clone(),
         };
         if on_clones {
-            contender.with(OnClones(one));
+            contender.with(OnClones(single));
         } else {
-            contender.with(one);
+            contender.with(single);
         }
     }
     measure.end(sent);
 }
 
-/// What is measured of a call.
+/// A way to measure a call.
 trait Measure {
     fn measure<B: 'static>(
         &mut self,
@@ -108,18 +108,18 @@ trait Measure {
         make: impl Fn() -> Request<B> + 'static,
     );
 
-    /// Each contender has had this kind of request, in order.
+    /// Ends a request kind, after each contender was measured with it, in order.
     fn end(&mut self, sent: &str);
 }
 
 /// One contender, one kind of request.
-struct One<'a, M, F> {
+struct Single<'a, M, F> {
     measure: &'a mut M,
     contender: Contender,
     make: F,
 }
 
-impl<B: 'static, M: Measure, F: Fn() -> Request<B> + 'static> Work<B> for One<'_, M, F> {
+impl<B: 'static, M: Measure, F: Fn() -> Request<B> + 'static> Work<B> for Single<'_, M, F> {
     type Output = ();
 
     fn with<S: Service<Request<B>> + 'static>(self, service: S) {
@@ -129,10 +129,10 @@ impl<B: 'static, M: Measure, F: Fn() -> Request<B> + 'static> Work<B> for One<'_
 
 // === Measures ===
 
-/// Criterion groups, named as what is sent.
+/// Criterion groups, named after the request kind.
 struct Times<'a> {
     criterion: &'a mut Criterion,
-    /// Those of the next group.
+    /// Benchmarks of the next group.
     functions: Vec<(&'static str, Function)>,
 }
 
@@ -173,10 +173,10 @@ impl Measure for Times<'_> {
     }
 }
 
-/// Ratios of contenders that take turns.
+/// Ratios between contenders that take turns.
 struct Rounds {
     table: Table,
-    /// Nanoseconds of a call, by contender.
+    /// Nanoseconds per call, by contender.
     batches: Vec<Box<dyn FnMut() -> f64>>,
 }
 
@@ -288,7 +288,7 @@ impl Measure for Allocations {
 
 // === On clones ===
 
-/// A service that leaves each call to a clone; and work that is done with such a service.
+/// A service that hands each call to a clone of itself, and work that uses such a service.
 #[derive(Clone)]
 struct OnClones<T>(T);
 

@@ -4,14 +4,14 @@
 //! cargo bench -p benches --bench end_to_end
 //! ```
 //!
-//! There is no TLS, and the server answers at once: a layer's part in the whole is as large as it can be. Contenders:
+//! There is no TLS, and the server answers at once, so the layer's share of the time is as large as it can be. Contenders:
 //!
 //! - `bare`: hyper-util's client alone. It sends no token, and so less than the others.
 //! - `header_by_hand`: the same, and each request has the token in it already.
-//! - `fixed_header`: the client under `tower_http`'s bearer header, which cannot be renewed.
+//! - `fixed_header`: the client under `tower_http`'s bearer header, which cannot be refreshed.
 //! - `layer`: the client under this layer, as it is by default.
 //!
-//! They take turns in every one of many short rounds. Compare by `of bare` only: the median of the rounds' ratios, with
+//! The contenders take turns in many short rounds. Compare by `of bare` only: the median of the rounds' ratios, with
 //! their quartiles.
 #![allow(missing_docs)]
 
@@ -39,10 +39,10 @@ mod loopback;
 
 const ROUNDS: usize = 100;
 
-/// So many requests are sent by each contender in each round.
+/// Requests that each contender sends in each round.
 const REQUESTS: usize = 2_000;
 
-/// So many callers send them, each one after the other: over as many connections of HTTP/1.1, or over one of HTTP/2.
+/// Callers that share them, each sending one at a time: over one HTTP/1.1 connection each, or over one HTTP/2 connection.
 const HTTP1_CALLERS: usize = 8;
 const HTTP2_CALLERS: usize = 64;
 
@@ -165,7 +165,7 @@ fn compare(
     reached
 }
 
-/// Sends [`REQUESTS`], and says how many that is in a second.
+/// Sends [`REQUESTS`], and returns the requests per second.
 type Load = Box<dyn Fn() -> BoxFuture<'static, f64>>;
 
 fn load<C: HttpClient<Full<Bytes>>>(client: C, sent: &Sent, callers: usize) -> Load {
@@ -192,7 +192,7 @@ fn load<C: HttpClient<Full<Bytes>>>(client: C, sent: &Sent, callers: usize) -> L
     })
 }
 
-/// What is sent, made anew each time.
+/// Makes a request of this kind.
 #[derive(Clone)]
 struct Sent {
     method: Method,
@@ -239,7 +239,7 @@ fn layer(instance: &str) -> SalesforceAuthLayer {
     let session = Session::new(token(), instance).expect("a valid session");
     let refreshed = session.clone();
     SalesforceAuthLayer::new(move |_: RefreshContext| {
-        // Nothing is rejected.
+        // The server rejects nothing, so no refresh runs.
         std::future::ready(Ok::<_, RefreshError>(refreshed.clone()))
     })
     .session(session)

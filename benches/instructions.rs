@@ -4,9 +4,11 @@
 //! cargo bench -p benches --bench instructions
 //! ```
 //!
-//! It runs itself under valgrind's callgrind, once for each contender and request, says which goals are missed, and fails
-//! where a call takes more than it did. Without valgrind it says so, and counts nothing. Each number is of one call, from `poll_ready` to the answer, without making the
-//! request. What a contender adds is its number less that of the service alone.
+//! The bench runs itself under valgrind's callgrind, once for each contender and request. It reports missed goals, and fails
+//! where a call takes more instructions than before. Without valgrind it says so, and counts nothing.
+//!
+//! Each number counts one call, from `poll_ready` to the answer, without making the request. A contender adds its number
+//! less that of the service alone.
 #![allow(missing_docs)]
 
 use std::{env, fs, process::Command};
@@ -19,22 +21,22 @@ use tower::Service;
 mod contenders;
 mod figures;
 
-/// So many calls are made before those that count: what is made once is made by then.
+/// Calls made before counting starts, so that one-time work is over.
 const WARM_UP: usize = 32;
 
-/// So many count. The number is their mean.
+/// Calls that are counted; the result is their mean.
 const CALLS: usize = 64;
 
-/// How many times the instructions of a fixed header injection alone should add, and how many the default, with eight
-/// headers and 256 bytes.
+/// Goals for a request with eight headers and 256 bytes: the ratio of injection alone to a fixed header, and the instructions
+/// that the default adds.
 const INJECTION_GOAL: f64 = 1.15;
 const DEFAULT_GOAL: i64 = 1_800;
 
-/// What both add by now, and a twentieth for other compilers and allocators. What is gained is not to be lost again.
+/// Upper bounds for what both add today, with a twentieth to spare for other compilers and allocators.
 const INJECTION_CEILING: i64 = 900;
 const DEFAULT_CEILING: i64 = 2_900;
 
-/// What is sent: so many headers, and a body of so many bytes. None: a stream of two frames.
+/// A request: its number of headers, and the bytes of its body. `None` for a stream of two frames.
 type Sent = (Headers, Option<usize>);
 
 const SENT: [Sent; 6] = [
@@ -82,7 +84,7 @@ impl<B, M: Fn() -> Request<B>> Work<B> for Repeat<M> {
     }
 }
 
-/// Callgrind counts what is done in a function of this name.
+/// Callgrind counts the instructions inside a function of this name.
 #[inline(never)]
 fn counted_call<S: Service<Request<B>>, B>(service: &mut S, request: Request<B>) {
     call(service, request);

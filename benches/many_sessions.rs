@@ -1,16 +1,19 @@
-//! What sessions and waiting callers take of memory, in bytes: the same number at every run.
+//! The memory of sessions and waiting callers, in bytes: the same number at every run.
 //!
 //! ```sh
 //! cargo bench -p benches --bench many_sessions
 //! ```
 //!
-//! The allocator counts what is asked of it, on the one thread that does everything. An idle session has a token of a
-//! hundred bytes, an instance and a refresh token; all sessions share what renews them. A parked caller is a task that
-//! waits for a refresh with a request of eight headers and no body, less the same task waiting for the service alone, which
-//! keeps nothing of a request. What it waits with is not the layer's: before a first login its own request, which was not
-//! sent yet, and after a 401 the rejection, which it gets if the refresh fails. Each is the difference between so many and twice as many. `over hyper-util` has the size
-//! of hyper-util's client for a wrapped service, of which each caller has a clone. After a 401 that is there twice: in
-//! what is kept, and as the room that it had in the future.
+//! The allocator counts the bytes requested on the one thread that does everything. Each number is the difference between
+//! N and 2 N sessions or callers.
+//!
+//! An idle session has a token of a hundred bytes, an instance and a refresh token; all sessions share one `RefreshFn`. A
+//! waiting caller is a task that waits for a refresh with a request of eight headers and no body. The same task waiting for
+//! the service alone, which keeps nothing of a request, is subtracted. So is what the caller itself holds: before a first
+//! login its request, which was not sent yet; after a 401 the rejection, which the caller gets if the refresh fails.
+//!
+//! `over hyper-util` wraps a service of the size of hyper-util's client, and each caller has a clone of it. After a 401 a
+//! caller holds that size twice: in the kept clone, and as the clone's former place in the future.
 //!
 //! The second table is the only one with times. Compare within one run only.
 #![allow(missing_docs)]
@@ -53,15 +56,15 @@ mod contenders;
 mod figures;
 
 const IDLE_GOAL: i64 = 2048;
-const PARKED_GOAL: i64 = 1024;
+const WAITING_GOAL: i64 = 1024;
 
 const FEW: usize = 1_000;
 const MANY: usize = 100_000;
 
-/// More than a session makes a difference between.
+/// More threads than a session has shards.
 const THREADS: usize = 12;
 
-/// How often as many requests are sent, one for each org. The median counts.
+/// Passes over all orgs, with one request for each. The median counts.
 const PASSES: usize = 7;
 
 fn main() {
@@ -86,12 +89,18 @@ fn main() {
 
     let handles = idle(|made| {
         (0..made)
-            .map(|number| handle(number, renew()))
+            .map(|number| handle(number, refresh()))
             .collect::<Vec<_>>()
     });
     row("idle session", FEW, handles, 0, Some(IDLE_GOAL));
-    let renewed = idle(renewed);
-    row("idle session, renewed", FEW, renewed, 0, Some(IDLE_GOAL));
+    let refreshed = idle(refreshed);
+    row(
+        "idle session, refreshed",
+        FEW,
+        refreshed,
+        0,
+        Some(IDLE_GOAL),
+    );
     let bytes = per_one(FEW, used(2 * FEW) - used(FEW));
     row(
         "idle session, used by many threads",
@@ -109,21 +118,21 @@ fn main() {
     row("request", FEW, request_bytes, 0, None);
     let rejection_bytes = idle(|made| (0..made).map(|_| rejection()).collect::<Vec<_>>());
     row("rejection", FEW, rejection_bytes, 0, None);
-    for (over, parked) in [
+    for (over, waiting) in [
         (
             "",
-            [When::FirstLogin, When::Rejected].map(|when| parked((), when)),
+            [When::FirstLogin, When::Rejected].map(|when| waiting_caller((), when)),
         ),
         (
             " over hyper-util",
-            [When::FirstLogin, When::Rejected].map(|when| parked(hyper_client(), when)),
+            [When::FirstLogin, When::Rejected].map(|when| waiting_caller(hyper_client(), when)),
         ),
     ] {
-        let [first_login, rejected] = parked;
-        let goal = Some(PARKED_GOAL);
-        let what = format!("parked caller{over}, first login");
+        let [first_login, rejected] = waiting;
+        let goal = Some(WAITING_GOAL);
+        let what = format!("waiting caller{over}, first login");
         row(&what, FEW, first_login, request_bytes, goal);
-        let what = format!("parked caller{over}, after a 401");
+        let what = format!("waiting caller{over}, after a 401");
         row(&what, FEW, rejected, rejection_bytes, goal);
     }
     for (what, bytes) in [
@@ -146,13 +155,13 @@ fn main() {
 
 // === Sessions ===
 
-/// The bytes of each of what `make` makes so many of.
+/// The bytes of one of the values that `make` makes.
 fn idle<T>(make: impl Fn(usize) -> T) -> i64 {
     let bytes = |made| measure(|| keep(make(made))).bytes_current;
     per_one(FEW, bytes(2 * FEW) - bytes(FEW))
 }
 
-/// For ever, so that it counts.
+/// Leaks the value, so that its bytes stay counted.
 fn keep<T>(made: T) {
     std::mem::forget(black_box(made));
 }
@@ -172,8 +181,8 @@ fn session(number: usize, refresh_token: &str) -> Session {
         .with_refresh_token(format!("{number:06}{}", refresh_token.repeat(10)))
 }
 
-/// Renews any session, with a rotated refresh token.
-fn renew() -> impl RefreshFn + Clone {
+/// Refreshes any session, with a rotated refresh token.
+fn refresh() -> impl RefreshFn + Clone {
     |_: RefreshContext| std::future::ready(Ok::<_, RefreshError>(session(0, "5Aep861R")))
 }
 
@@ -183,9 +192,9 @@ fn handle(number: usize, refresh_fn: impl RefreshFn) -> SessionHandle {
     handle
 }
 
-fn renewed(made: usize) -> Vec<SessionHandle> {
+fn refreshed(made: usize) -> Vec<SessionHandle> {
     let runtime = runtime();
-    let handles: Vec<_> = (0..made).map(|number| handle(number, renew())).collect();
+    let handles: Vec<_> = (0..made).map(|number| handle(number, refresh())).collect();
     runtime.block_on(async {
         for handle in &handles {
             handle.refresh().await.expect("a session");
@@ -194,7 +203,7 @@ fn renewed(made: usize) -> Vec<SessionHandle> {
     handles
 }
 
-/// The bytes of so many sessions that each of many threads sent a request with.
+/// The bytes of sessions after each of many threads sent a request with each of them.
 fn used(made: usize) -> i64 {
     let send = |handles: &[SessionHandle]| {
         let mut client = contenders::layer().layer(Accepting);
@@ -206,7 +215,7 @@ fn used(made: usize) -> i64 {
     };
     let mut handles = Vec::new();
     let here = measure(|| {
-        handles.extend((0..made).map(|number| handle(number, renew())));
+        handles.extend((0..made).map(|number| handle(number, refresh())));
     });
     let there = (0..THREADS).map(|_| {
         let handles = &handles;
@@ -221,7 +230,7 @@ fn used(made: usize) -> i64 {
 fn sessions(made: usize) -> Sessions<String> {
     let numbers = AtomicUsize::new(0);
     let sessions = Sessions::new(made, move |_: &String| {
-        handle(numbers.fetch_add(1, Ordering::Relaxed), renew())
+        handle(numbers.fetch_add(1, Ordering::Relaxed), refresh())
     });
     for number in 0..made {
         sessions.get(&org(number)).expect("a session");
@@ -229,7 +238,7 @@ fn sessions(made: usize) -> Sessions<String> {
     sessions
 }
 
-/// As long as an org's id.
+/// A key as long as an org's id.
 fn org(number: usize) -> String {
     format!("00Dxx{number:013}")
 }
@@ -243,8 +252,8 @@ enum When {
     Rejected,
 }
 
-/// The bytes of a caller that waits for a refresh, more than those of one that waits for an answer.
-fn parked<C: Clone + Send + Sync + 'static>(carried: C, when: When) -> i64 {
+/// The bytes of a caller that waits for a refresh, less those of a caller that waits for an answer.
+fn waiting_caller<C: Clone + Send + Sync + 'static>(carried: C, when: When) -> i64 {
     let bytes = |callers| {
         let gate = Arc::new(Semaphore::new(0));
         let service = Rejecting {
@@ -270,15 +279,15 @@ fn parked<C: Clone + Send + Sync + 'static>(carried: C, when: When) -> i64 {
     per_one(FEW, bytes(2 * FEW) - bytes(FEW)) - per_one(FEW, floor(2 * FEW) - floor(FEW))
 }
 
-/// The bytes of so many callers that wait.
-fn waiting<S>(callers: usize, mut service: S, park: impl FnOnce()) -> i64
+/// The bytes of this many callers that wait, once `reject` has let their answers come.
+fn waiting<S>(callers: usize, mut service: S, reject: impl FnOnce()) -> i64
 where
     S: Service<Request<Full<Bytes>>, Future: Send, Response: Send, Error: Send> + 'static,
     S::Future: 'static,
 {
     let runtime = runtime();
     runtime.block_on(async {
-        // What the runtime needs for so many tasks, it has by then.
+        // The runtime allocates its room for this many tasks here.
         for _ in 0..4 * callers {
             tokio::spawn(yield_now());
         }
@@ -292,8 +301,8 @@ where
                 tokio::spawn(service.call(request()));
             }
             yield_now().await;
-            park();
-            // Nobody is awake after that.
+            reject();
+            // Every caller waits for the refresh after that.
             sleep(Duration::from_millis(20)).await;
         });
     })
@@ -307,9 +316,9 @@ fn request() -> Request<Full<Bytes>> {
 /// Keeps nothing of a request, and does not answer before the gate is closed.
 #[derive(Clone)]
 struct Rejecting<C> {
-    /// None: it never answers.
+    /// The answer comes when it is closed. `None` if no answer ever comes.
     gate: Option<Arc<Semaphore>>,
-    /// What makes it as large as another service.
+    /// Makes the service as large as another one.
     carried: C,
 }
 
@@ -328,7 +337,7 @@ impl<B, C> Service<Request<B>> for Rejecting<C> {
             return Box::pin(pending());
         };
         Box::pin(async move {
-            // Fails when it is closed, which is what is waited for.
+            // The gate never has a permit: this returns when the gate is closed.
             let _ = gate.acquire().await;
             Ok(rejection())
         })

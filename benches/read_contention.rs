@@ -1,13 +1,13 @@
-//! What threads cost each other that send through one layer.
+//! What threads that send through one layer cost each other.
 //!
 //! ```sh
 //! cargo bench -p benches --bench read_contention
 //! ```
 //!
-//! From one thread to as many as there are cores, each with a clone of one service. A slowdown is what a call takes a thread
-//! among so many, over what it takes one alone in the same round; the table has the median of all rounds. `bare` is the
-//! floor: what the threads cost each other by themselves. `rw_lock`, `watch` and `mutex` hold a header that is ready made,
-//! like `inject_only`, where one usually would.
+//! From one thread to as many as there are cores send, each through a clone of one service. The slowdown is the time of a call
+//! with all threads over that with one thread in the same round. The table shows the median of all rounds. `bare` is the
+//! floor: the slowdown that the machine causes by itself. `rw_lock`, `watch` and `mutex` keep a ready-made header in the usual
+//! places; `inject_only` has one too.
 #![allow(missing_docs)]
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
@@ -35,7 +35,7 @@ mod figures;
 
 const ROUNDS: usize = 40;
 
-/// So many requests are made ahead, and sent while the clock runs.
+/// Requests made ahead, and sent while the clock runs.
 const BATCH: u32 = 512;
 const BATCHES: usize = 8;
 
@@ -70,7 +70,7 @@ fn main() {
     table.keep("read_contention");
 }
 
-/// What a call takes with so many threads.
+/// The time of a call, by number of threads.
 type Measure = fn(usize) -> f64;
 
 const CONTENDERS: [(&str, Measure); 7] = [
@@ -85,12 +85,12 @@ const CONTENDERS: [(&str, Measure); 7] = [
     ("mutex", |n| holding(n, Mutex::new)),
 ];
 
-/// For each contender and round, what a call takes with one thread and more.
+/// The time of a call for each contender and round, with one thread and with more.
 fn rounds(most: usize) -> [(&'static str, Vec<Vec<f64>>); CONTENDERS.len()] {
     let mut measured = CONTENDERS.map(|(name, _)| (name, Vec::new()));
     for round in 0..ROUNDS {
         for ((_, measured), (_, measure)) in measured.iter_mut().zip(CONTENDERS) {
-            // The machine may change its pace: now one thread is first, and now all are.
+            // The machine may change its pace, so the order alternates.
             let mut times = vec![0.0; most];
             for turn in 0..most {
                 let at = if round.is_multiple_of(2) {
@@ -106,7 +106,7 @@ fn rounds(most: usize) -> [(&'static str, Vec<Vec<f64>>); CONTENDERS.len()] {
     measured
 }
 
-/// What a call takes, in nanoseconds, each of so many threads at once.
+/// The nanoseconds that a call takes each of this many threads at once.
 struct Threads(usize);
 
 impl Work<Body> for Threads {
@@ -122,7 +122,7 @@ impl Work<Body> for Threads {
                         let requests: Vec<_> = (0..BATCH)
                             .map(|_| request(Headers(8), in_memory(0)))
                             .collect();
-                        // All begin at once. A thread that had to be woken would begin late.
+                        // Spins, so that all threads begin at once: a thread that has to be woken would begin late.
                         arrived.fetch_add(1, Ordering::AcqRel);
                         while arrived.load(Ordering::Acquire) < batch * self.0 {
                             spin_loop();
@@ -144,7 +144,7 @@ impl Work<Body> for Threads {
 
 // === Other holders ===
 
-/// Holds a header in a place that another thread could put another into.
+/// Keeps a header where another thread could replace it.
 trait Holder {
     fn read(&self) -> HeaderValue;
 }

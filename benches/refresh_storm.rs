@@ -1,24 +1,24 @@
-//! Many callers meet a dead session at the same moment: how many refreshes that costs, and how long it takes.
+//! Many callers meet an expired session at the same moment: how many refreshes that costs, and how long it takes.
 //!
 //! ```sh
 //! cargo bench -p benches --bench refresh_storm
 //! ```
 //!
 //! The server holds every rejection until all callers' requests have arrived. Its token endpoint takes 50 ms, and rotates the
-//! refresh token: one that was used before is refused, as Salesforce does. It is called in the client's own runtime, or
-//! over one connection of HTTP/2 on loopback, from another thread. Contenders:
+//! refresh token: one that was used before is refused, as Salesforce does. The server runs in the client's own runtime, or
+//! on another thread behind one HTTP/2 connection on loopback. Contenders:
 //!
 //! - `bare`: the client alone with a live token. Each caller sends two requests, as many as with a rejection: the floor.
-//! - `hand_written`: after a 401 a caller locks a mutex, refreshes unless somebody has done so, and sends again.
+//! - `hand_written`: after a 401 a caller locks a mutex, refreshes unless another caller has done so, and sends again.
 //! - `layer`: this layer.
-//! - `naive_mutex`: as `hand_written`, but each caller refreshes, one after the other. Given up after 6 s.
+//! - `naive_mutex`: as `hand_written`, but each caller refreshes, one after the other. The bench stops it after 6 s.
 //! - `per_caller`: each caller refreshes by itself, all at once.
 //!
-//! Compare within one run only. Contenders take turns in every round, and a ratio is the median of those of the rounds. Of
-//! refreshes and failures the worst round is shown. `µs per caller` leaves the 50 ms of the token call out: where it stays
-//! the same, the time is linear. (tokio's clock rounds up, so that a call takes a millisecond more.) `per_caller` has one
-//! success, and that is all its time is of. The bench panics if the layer refreshes twice or fails a single caller, and says
-//! where it takes longer than the goal allows. A number after `--` is the most callers that there are.
+//! Compare within one run only. Contenders take turns in every round. A ratio is the median of the rounds' ratios. For
+//! refreshes and failures the table shows the worst round. `µs per caller` leaves the 50 ms of the token call out: where the
+//! value stays the same, the time is linear. (tokio's clock rounds up, so that a call takes a millisecond more.) `per_caller`
+//! has one success, and its time is that of this one. The bench panics if the layer refreshes twice or fails a caller, and
+//! reports where the layer takes longer than the goal allows. A number after `--` limits the callers.
 #![allow(missing_docs)]
 
 use std::{
@@ -54,19 +54,19 @@ mod contenders;
 mod figures;
 mod loopback;
 
-/// How many callers meet the dead session, and in how many rounds.
+/// Callers that meet the expired session, and the rounds.
 const STORMS: [(usize, usize); 5] = [(1, 11), (100, 11), (1_000, 11), (10_000, 21), (100_000, 5)];
 
-/// How many times as long as by hand the layer may take.
+/// The time of the layer over that of `hand_written`, at most.
 const GOAL: f64 = 1.05;
 
 /// How long a call of the token endpoint takes.
 const TOKEN_CALL: Duration = Duration::from_millis(50);
 
-/// Callers that are not done by then have failed.
+/// Callers that are not done after this time have failed.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Every round of it takes as long, so there is only one.
+/// The time limit of `naive_mutex`. Every round takes that long, so there is only one.
 const NAIVE_LIMIT: Duration = Duration::from_secs(6);
 
 /// Beyond this, nearly all callers of `naive_mutex` fail.
@@ -75,7 +75,7 @@ const NAIVE_CALLERS: usize = 1_000;
 /// From here on, `per_caller` has only one round.
 const MANY_TOKEN_CALLS: usize = 10_000;
 
-const DEAD_TOKEN: &str = "00Dxx0000001gEF!AQEAQ.dead";
+const EXPIRED_TOKEN: &str = "00Dxx0000001gEF!AQEAQ.expired";
 const FIRST_REFRESH_TOKEN: &str = "5Aep861.0";
 const TOKEN_PATH: &str = "/services/oauth2/token";
 const WARM_UP_PATH: &str = "/services/data/";
@@ -135,7 +135,7 @@ impl Contender {
         }
     }
 
-    /// How many of `rounds` it takes part in.
+    /// The rounds that the contender takes part in.
     fn rounds(self, rounds: usize, callers: usize) -> usize {
         match self {
             Self::NaiveMutex if callers > NAIVE_CALLERS => 0,
@@ -146,12 +146,12 @@ impl Contender {
     }
 }
 
-/// What came of one storm.
+/// The result of one storm.
 #[derive(Clone, Copy)]
 struct Storm {
     refreshes: usize,
     failures: usize,
-    /// Until the last success. None: there was none.
+    /// The time until the last success. `None` if there was no success.
     took: Option<Duration>,
 }
 
@@ -209,7 +209,7 @@ fn storms<T: Transport>(most: usize, table: &mut Table) -> Vec<String> {
     missed
 }
 
-/// The microseconds of a caller, without the one token call that all wait for. NaN where they do not wait for one.
+/// The microseconds of a caller, less the one token call that all wait for. NaN where callers wait for none.
 #[expect(clippy::cast_precision_loss, reason = "a small number")]
 fn per_caller(contender: Contender, ms: f64, callers: usize) -> f64 {
     let token_call = match contender {
@@ -220,7 +220,7 @@ fn per_caller(contender: Contender, ms: f64, callers: usize) -> f64 {
     (ms - token_call) * 1e3 / callers as f64
 }
 
-/// NaN if there are none.
+/// The median; NaN if there are no figures.
 fn median(figures: impl Iterator<Item = f64>) -> f64 {
     let figures: Vec<_> = figures.collect();
     if figures.is_empty() {
@@ -240,7 +240,7 @@ fn cell(figure: f64, decimals: usize) -> String {
 
 // === One storm ===
 
-/// Everything is made anew, and the connections are there before it begins.
+/// Runs one storm with a new client and org, whose connections are open before it begins.
 fn storm<T: Transport>(contender: Contender, callers: usize) -> Storm {
     let org = Org::new(callers);
     let transport = T::to(org.clone());
@@ -287,7 +287,7 @@ fn storm<T: Transport>(contender: Contender, callers: usize) -> Storm {
             let (client, token_client) = (client.clone(), token_client.clone());
             let (tokens, request) = (Arc::clone(&tokens), request());
             async move {
-                let answer = renewing(by_hand, client, token_client, &tokens, request).await;
+                let answer = refreshing(by_hand, client, token_client, &tokens, request).await;
                 is_served(answer)
             }
         })
@@ -304,7 +304,7 @@ fn storm<T: Transport>(contender: Contender, callers: usize) -> Storm {
     storm
 }
 
-/// Lets all callers go at once, each on a task of its own, and waits for them. What they send is made by then.
+/// Starts all callers at once, each in its own task, and waits for them. Their requests are made before.
 async fn meet<F>(limit: Duration, callers: usize, caller: impl FnMut() -> F) -> Storm
 where
     F: Future<Output = bool> + Send + 'static,
@@ -340,18 +340,18 @@ async fn twice<C: HttpClient<Full<Bytes>>>(
     is_served(first) && is_served(send(&mut client, request).await)
 }
 
-/// How a caller renews a session by hand.
+/// How a caller refreshes a session by hand.
 #[derive(Clone, Copy)]
 enum ByHand {
-    /// One does it for all.
+    /// One caller refreshes for all.
     Once,
-    /// Each does it, one after the other.
+    /// Each caller refreshes, one after the other.
     InTurn,
-    /// Each does it, all at once.
+    /// Each caller refreshes, all at once.
     EachByItself,
 }
 
-async fn renewing<C, T>(
+async fn refreshing<C, T>(
     by_hand: ByHand,
     mut client: C,
     token_client: TokenClient<T>,
@@ -371,7 +371,7 @@ where
     if answer.status() != StatusCode::UNAUTHORIZED {
         return Ok(answer);
     }
-    let renewed = match by_hand {
+    let refreshed = match by_hand {
         ByHand::EachByItself => token_client.refresh(&used.refresh_token).await?,
         ByHand::Once | ByHand::InTurn => {
             let mut current = tokens.lock().await;
@@ -385,7 +385,7 @@ where
     let mut again = request;
     again
         .headers_mut()
-        .insert(AUTHORIZATION, renewed.authorization);
+        .insert(AUTHORIZATION, refreshed.authorization);
     send(&mut client, again).await
 }
 
@@ -394,7 +394,7 @@ fn layer(
     origin: &str,
 ) -> SalesforceAuthLayer {
     let instance = origin.to_string();
-    let dead = Session::new(DEAD_TOKEN, origin).expect("a valid session");
+    let expired = Session::new(EXPIRED_TOKEN, origin).expect("a valid session");
     SalesforceAuthLayer::new(move |context: RefreshContext| {
         let (token_client, instance) = (token_client.clone(), instance.clone());
         async move {
@@ -408,10 +408,10 @@ fn layer(
             Ok(session.with_refresh_token(&*tokens.refresh_token))
         }
     })
-    .session(dead.with_refresh_token(FIRST_REFRESH_TOKEN))
+    .session(expired.with_refresh_token(FIRST_REFRESH_TOKEN))
 }
 
-/// What a caller by hand has.
+/// The state of callers that refresh by hand.
 #[derive(Clone)]
 struct Tokens {
     access_token: Arc<str>,
@@ -421,7 +421,7 @@ struct Tokens {
 
 impl Tokens {
     fn first() -> Self {
-        Self::new(DEAD_TOKEN, FIRST_REFRESH_TOKEN)
+        Self::new(EXPIRED_TOKEN, FIRST_REFRESH_TOKEN)
     }
 
     fn new(access_token: &str, refresh_token: &str) -> Self {
@@ -479,7 +479,7 @@ trait Transport {
 
     fn origin(&self) -> String;
 
-    /// A client with connections of its own.
+    /// A client with its own connections.
     fn client<B>(&self) -> impl HttpClient<B>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static;
@@ -529,7 +529,7 @@ impl Transport for OverHttp2 {
 
 // === The org ===
 
-/// An org in which one session has died.
+/// An org with one expired session.
 #[derive(Clone)]
 struct Org {
     state: Arc<OrgState>,
@@ -538,10 +538,10 @@ struct Org {
 struct OrgState {
     callers: usize,
     arrived: AtomicUsize,
-    /// Closed once the first request of each caller has arrived. It never has a permit.
+    /// Closed when the first request of each caller has arrived. It never has a permit.
     all_arrived: Semaphore,
     token_calls: AtomicUsize,
-    /// How many refresh tokens were issued after the first. Only the last one works.
+    /// The number of refresh tokens issued after the first. Only the last one works.
     rotations: StdMutex<usize>,
 }
 
@@ -591,7 +591,7 @@ impl OrgState {
         if self.arrived.fetch_add(1, Ordering::Relaxed) + 1 == self.callers {
             self.all_arrived.close();
         }
-        // Fails when it is closed, which is what is waited for.
+        // The gate never has a permit: this returns when the gate is closed.
         let _ = self.all_arrived.acquire().await;
         if authorization.is_some_and(is_live) {
             answer(StatusCode::OK, r#"{"Id":"001xx000003DGb2AAG"}"#)
@@ -625,7 +625,7 @@ impl OrgState {
         }
     }
 
-    /// The number of the tokens that are issued, if the refresh token is the last one.
+    /// The number of the new tokens, if the refresh token is the last one.
     fn rotate(&self, form: &[u8]) -> Option<usize> {
         let mut rotations = self
             .rotations

@@ -1,18 +1,18 @@
-//! What it costs to be able to send a body again, and to do it, beside collecting the body first.
+//! What it costs to keep a body for a replay, and to replay it, beside collecting the body first.
 //!
 //! ```sh
 //! cargo bench -p benches --bench replay_body
 //! ```
 //!
-//! Compare by `over collect` only: the contenders take turns in every one of many short rounds, and this is the median of
-//! the rounds' ratios. Criterion has the distribution of each, one after the other, while the machine may change its pace.
-//! The service reads each body to its end.
+//! Compare by `over collect` only. The contenders take turns in many short rounds, and `over collect` is the median of the
+//! rounds' ratios. Criterion measures the contenders one after the other, while the machine may change its pace. The service
+//! reads each body to its end.
 //!
 //! | name | what is done |
 //! |---|---|
 //! | `pass_through` | this layer, with replay off: nothing is kept |
 //! | `record` | this layer, with a limit above the size: what is sent is kept, and not needed |
-//! | `replay` | the same, and the session turns out to be dead: another is set, and the body is sent and read twice |
+//! | `replay` | the same, but the session has expired: another is set, and the body is sent and read twice |
 //! | `collect` | by hand: the body is collected, and sent when it is complete |
 //! | `collect_and_replay` | by hand: the same, and it is sent twice |
 #![allow(missing_docs)]
@@ -50,7 +50,7 @@ const FRAMES: [usize; 3] = [2, 16, 256];
 
 const ROUNDS: usize = 200;
 
-/// So many requests are made ahead: few enough to stay in the cache.
+/// Requests made ahead: few enough to stay in the cache.
 const BATCH: u32 = 32;
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
@@ -62,7 +62,7 @@ async fn read(mut body: impl Body<Data = Bytes> + Unpin) {
     }
 }
 
-/// A service that reads, and accepts everything.
+/// A service that reads each body, and accepts every request.
 fn accepting<B>(request: Request<B>) -> Answer
 where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
@@ -73,8 +73,8 @@ where
     })
 }
 
-/// A service that reads, and turns down every other request. By then there is another session, so that what is measured
-/// is the replay, and not a refresh.
+/// A service that reads each body, and rejects every other request. It sets another session before, so that the bench
+/// measures the replay, and not a refresh.
 fn rejecting<B>(
     handle: SessionHandle,
 ) -> impl Service<
@@ -174,7 +174,7 @@ trait Measure {
         B: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static;
 }
 
-/// Ratios of contenders that take turns.
+/// Ratios between contenders that take turns.
 struct Rounds<'a> {
     runtime: &'a Runtime,
     table: Table,

@@ -1,4 +1,4 @@
-//! Runs the other benches, and writes what came of them beside the goals.
+//! Runs the other benches, and writes their results beside the goals.
 //!
 //! ```sh
 //! cargo bench -p benches --bench report
@@ -6,9 +6,9 @@
 //! cargo bench -p benches --bench report -- --again
 //! ```
 //!
-//! The first runs all benches, the second some of them, and the third none: the report is made of what each kept when it
-//! ran last. It is a page, `target/report/index.html`, and for the repository `benches/report/README.md` with its plots.
-//! What a bench could not make is said to be missing.
+//! The first line runs all benches, the second some of them, and the third no bench: the report takes the results that each
+//! bench saved last. The report is a page, `target/report/index.html`, and for the repository `benches/report/README.md` with
+//! its plots. It names the results that are missing.
 #![allow(missing_docs)]
 
 use std::{
@@ -28,10 +28,10 @@ use reporting::{
 mod figures;
 mod reporting;
 
-/// From our page to criterion's.
+/// The link from this page to criterion's.
 const CRITERION: &str = "../criterion/report/index.html";
 
-/// In this order.
+/// The benches, in the order of the run.
 const BENCHES: [&str; 7] = [
     "instructions",
     "call_overhead",
@@ -97,7 +97,7 @@ fn write() -> io::Result<()> {
     Ok(())
 }
 
-/// Beside criterion's.
+/// The directory of the page, beside criterion's.
 fn page_directory() -> PathBuf {
     criterion::directory().with_file_name("report")
 }

@@ -1,4 +1,4 @@
-//! What is measured: a service that answers at once, alone and in layers, and requests as clients make them.
+//! The measured services: one that answers at once, alone and in layers. And requests as clients make them.
 #![allow(dead_code, reason = "each bench needs a part of it")]
 
 use std::{
@@ -19,14 +19,14 @@ use tower_salesforce_auth::{RefreshContext, RefreshError, SalesforceAuthLayer, S
 
 pub(crate) const INSTANCE: &str = "https://mydomainname.my.salesforce.com";
 
-/// As long as Salesforce's are.
+/// A token as long as Salesforce's.
 pub(crate) fn token() -> String {
     "00Dxx0000001gEF!AQEAQ".repeat(5)
 }
 
-/// What requests carry.
+/// The session that requests carry.
 pub(crate) fn authorization() -> HeaderValue {
-    // Not a static one, which costs less than any that can be renewed.
+    // No static header: one costs less than any header that can be refreshed.
     HeaderValue::from_maybe_shared(Bytes::from(format!("Bearer {}", token()))).expect("a value")
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn layer() -> SalesforceAuthLayer {
 pub(crate) enum Contender {
     /// The service alone: the floor.
     Bare,
-    /// `tower_http`'s bearer header, which cannot be renewed.
+    /// `tower_http`'s bearer header, which cannot be refreshed.
     FixedHeader,
     /// This layer, without replay.
     InjectOnly,
@@ -90,14 +90,14 @@ impl Contender {
     }
 }
 
-/// What is done with a service, of whatever type it is.
+/// Work with a service of any type.
 pub(crate) trait Work<B> {
     type Output;
 
     fn with<S: Service<Request<B>> + Clone + Send + 'static>(self, service: S) -> Self::Output;
 }
 
-/// Accepts everything at once.
+/// A service that accepts every request at once.
 #[derive(Clone)]
 pub(crate) struct Accepting;
 
@@ -126,12 +126,13 @@ pub(crate) fn call<S: Service<Request<B>>, B>(service: &mut S, request: Request<
 
 // === Requests ===
 
-/// How many headers a request has. Of four, one is new with each request, one of the client's, and two the same for all.
+/// The number of headers of a request. Of each four, one is new with each request, one comes from the client, and two are the same
+/// for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Headers(pub(crate) usize);
 
 impl Headers {
-    /// Must be made anew for each request, as clients do.
+    /// The value is made for each request, as clients do.
     fn add(self, request: &mut Request<impl Sized>) {
         const NAMES: [&str; 16] = [
             "accept",
@@ -174,12 +175,12 @@ pub(crate) fn request<B>(headers: Headers, body: B) -> Request<B> {
     request
 }
 
-/// A body in memory, of its own for each request.
+/// A body in memory, made for each request.
 pub(crate) fn in_memory(len: usize) -> Full<Bytes> {
     Full::from(vec![7; len])
 }
 
-/// A body that is made as it is sent, and whose length nobody knows.
+/// A stream of unknown length, made while it is sent.
 #[derive(Clone)]
 pub(crate) struct Stream {
     pub(crate) frames: usize,

@@ -1,4 +1,4 @@
-//! Figures of a bench: a table that is printed as it grows, and kept for the report.
+//! The figures of a bench: a table that is printed row by row, and saved for the report.
 #![allow(dead_code, reason = "each bench needs a part of it")]
 
 use std::{env, fs, io, path::PathBuf, time::Duration};
@@ -29,7 +29,7 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// Keeps the table as `name`, for the report.
+    /// Saves the table as `name`, for the report.
     pub(crate) fn keep(&self, name: &str) {
         let lines = [&self.columns].into_iter().chain(&self.rows);
         let kept: String = lines.map(|line| line.join("\t") + "\n").collect();
@@ -37,7 +37,7 @@ impl Table {
         fs::write(file(name), kept).expect("that the figures can be written");
     }
 
-    /// The table that was kept as `name`.
+    /// Reads the table that was saved as `name`.
     pub(crate) fn kept(name: &str) -> io::Result<Self> {
         let kept = fs::read_to_string(file(name))?;
         let mut lines = kept
@@ -50,7 +50,7 @@ impl Table {
     }
 }
 
-/// The first quartile of some figures, their median and the third quartile, between two figures if need be.
+/// The first quartile of the figures, their median and the third quartile, interpolated between two figures.
 pub(crate) fn quartiles(mut figures: Vec<f64>) -> [f64; 3] {
     figures.sort_by(f64::total_cmp);
     [1, 2, 3].map(|quarter| {
@@ -64,13 +64,13 @@ pub(crate) fn quartiles(mut figures: Vec<f64>) -> [f64; 3] {
     })
 }
 
-/// There has to be one.
+/// The median. There must be at least one figure.
 pub(crate) fn median(figures: Vec<f64>) -> f64 {
     let [_, median, _] = quartiles(figures);
     median
 }
 
-/// Criterion, for what has its ratios from rounds: its plots take ten times as long with all the resamples of the default.
+/// Criterion with few resamples: the ratios come from rounds, and the default takes ten times as long for its plots.
 pub(crate) fn criterion() -> Criterion {
     Criterion::default()
         .sample_size(30)
@@ -79,7 +79,7 @@ pub(crate) fn criterion() -> Criterion {
         .measurement_time(Duration::from_millis(800))
 }
 
-/// Whether it is `cargo bench` that runs this, and not `cargo test --all-targets`, which is to see that it starts.
+/// Whether `cargo bench` runs this. `cargo test --all-targets` only checks that it starts.
 pub(crate) fn is_wanted() -> bool {
     env::args().any(|argument| argument == "--bench")
 }

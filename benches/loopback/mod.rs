@@ -1,4 +1,4 @@
-//! A service on loopback, with a thread and a runtime of its own, and clients of it.
+//! A service on loopback, on its own thread and runtime, and its clients.
 #![allow(dead_code, reason = "each bench needs a part of it")]
 
 use std::{
@@ -24,16 +24,16 @@ use tokio::{
 };
 use tower::{BoxError, Service, ServiceExt};
 
-/// So many requests may be under way on one connection of HTTP/2.
+/// The most concurrent requests on one HTTP/2 connection.
 const STREAMS: u32 = 200_000;
 
-/// The largest flow-control window there is (RFC 9113 §6.9.1), so that nothing waits for one.
+/// The largest flow-control window (RFC 9113 §6.9.1), so that no request waits for an update of it.
 const WINDOW: u32 = (1 << 31) - 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Http1,
-    /// With prior knowledge.
+    /// HTTP/2 with prior knowledge.
     Http2,
 }
 
@@ -60,7 +60,7 @@ impl Loopback {
                     .expect("a free port");
                 ready
                     .send(listener.local_addr().expect("an address"))
-                    .expect("that somebody waits for it");
+                    .expect("a receiver");
                 tokio::select! {
                     () = accept(listener, service) => {}
                     _ = stopped => {}
@@ -92,12 +92,12 @@ impl Loopback {
     }
 }
 
-/// Stops the server, and waits until it has stopped: what comes next has the machine to itself.
+/// Stops the server, and waits until it has stopped: the next bench must have the machine to itself.
 impl Drop for Loopback {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // Whatever it panicked with was printed.
+            // The panic message was printed by the thread.
             let _ = thread.join();
         }
     }
@@ -128,7 +128,7 @@ where
         let server = server.clone();
         let service = TowerToHyperService::new(service.clone());
         tokio::spawn(async move {
-            // A client that goes away is no failure.
+            // A client may close its connection at any time.
             let _ = server.serve_connection(TokioIo::new(stream), service).await;
         });
     }

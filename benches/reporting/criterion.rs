@@ -1,4 +1,4 @@
-//! Where criterion keeps its pages and pictures.
+//! The directory of criterion's pages and pictures.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ pub(crate) fn directory() -> PathBuf {
     target.expect("the target directory").join("criterion")
 }
 
-/// The way from our page to the picture of a group, if there is one, and what it shows.
+/// The link from the report to the picture of a group, and its caption. `None` without a picture.
 pub(crate) fn picture(group: &str) -> Option<(String, String)> {
     let picture = format!("{group}/report/violin.svg");
     directory().join(&picture).exists().then(|| {

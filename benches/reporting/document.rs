@@ -13,20 +13,20 @@ pub(crate) struct Document {
 
 pub(crate) struct Section {
     pub(crate) title: &'static str,
-    /// How to read it.
+    /// How to read the section.
     pub(crate) reading: &'static str,
-    /// The bench that keeps what is shown.
+    /// The bench that saves these results.
     pub(crate) bench: &'static str,
     pub(crate) tables: Vec<Table>,
-    /// What `tables` leave out, for the page only.
+    /// The full tables behind `tables`, for the page only.
     pub(crate) in_full: Vec<Table>,
     pub(crate) plot: Option<Plot>,
-    /// Links to pictures of criterion's, for the page only, and what they show.
+    /// Links to criterion's pictures and their captions, for the page only.
     pub(crate) pictures: Vec<(String, String)>,
 }
 
 pub(crate) struct Plot {
-    /// Beside the Markdown.
+    /// The file name, beside the Markdown.
     pub(crate) file: &'static str,
     pub(crate) shows: &'static str,
     pub(crate) svg: String,
@@ -71,7 +71,7 @@ pub(crate) fn markdown_table(table: &Table) -> String {
     text
 }
 
-/// A column of text, and not of figures.
+/// Whether a column has text, and not figures.
 fn is_text(table: &Table, column: usize) -> bool {
     let cells = table.rows.iter().filter_map(|row| row.get(column));
     let is_figure =
@@ -81,7 +81,7 @@ fn is_text(table: &Table, column: usize) -> bool {
 
 fn missing(section: &Section) -> String {
     format!(
-        "Missing: `cargo bench -p benches --bench {}` has kept nothing here.",
+        "Missing: `cargo bench -p benches --bench {}` has saved nothing here.",
         section.bench
     )
 }
@@ -95,7 +95,7 @@ fn line(text: &mut String, line: &str) {
 
 const STYLE: &str = include_str!("style.css");
 
-/// All that it needs is in it, but for `criterion`: the way to what criterion made.
+/// The page, complete in one file. `criterion` is the link to criterion's report.
 pub(crate) fn page(document: &Document, criterion: Option<&str>) -> String {
     let title = html(document.title);
     let mut text = format!(
@@ -172,7 +172,7 @@ fn html_table(table: &Table) -> String {
     text + "</tbody></table></div>"
 }
 
-/// Escaped, and with its code marked.
+/// The text escaped, with its code marked up.
 fn html(text: &str) -> String {
     let escaped = text
         .replace('&', "&amp;")

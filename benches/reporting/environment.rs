@@ -1,8 +1,8 @@
-//! Where the figures come from.
+//! The machine and the versions that the figures come from.
 
 use std::{env::consts, fs, process::Command, thread};
 
-/// Crates whose versions matter.
+/// Crates whose versions influence the figures.
 const CRATES: [&str; 8] = [
     "hyper",
     "hyper-util",
@@ -53,7 +53,7 @@ fn model_name(cpuinfo: &str) -> Option<&str> {
     Some(line.split_once(':')?.1.trim())
 }
 
-/// The versions of a crate in a lock file: more than one, if dependencies need different ones.
+/// The versions of a crate in a lock file. There are several if dependencies need different ones.
 fn versions(lock: &str, name: &str) -> String {
     let package = format!("name = \"{name}\"");
     let lines = lock.lines().zip(lock.lines().skip(1));

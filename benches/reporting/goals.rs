@@ -1,4 +1,4 @@
-//! The performance goals, and what was reached of them.
+//! The performance goals, and the figures reached.
 
 use crate::{
     figures::Table,
@@ -7,7 +7,7 @@ use crate::{
 
 pub(crate) struct Goal {
     pub(crate) goal: String,
-    /// None: it was not measured.
+    /// The figure reached. `None` if it was not measured.
     pub(crate) reached: Option<Reached>,
 }
 
@@ -27,7 +27,7 @@ impl Goal {
         }
     }
 
-    /// Adds where it was reached.
+    /// Adds the request or setting that reached the figure.
     fn at(mut self, place: Option<String>) -> Self {
         if let (Some(reached), Some(place)) = (&mut self.reached, place) {
             reached.what = format!("{} ({place})", reached.what);
@@ -137,7 +137,7 @@ fn threads(table: Option<&Table>) -> Vec<Goal> {
 }
 
 fn storm(table: Option<&Table>) -> Vec<Goal> {
-    /// From so many callers on, the time of each is to stay the same.
+    /// From this many callers on, the time per caller should stay the same.
     const MANY: f64 = 1_000.0;
     let layer: Vec<_> = table
         .map(|table| rows_with(table, &[("contender", "layer")]))
@@ -182,11 +182,11 @@ fn storm(table: Option<&Table>) -> Vec<Goal> {
     goals
 }
 
-/// The bench has the goals beside the figures.
+/// The memory goals, which the bench saves beside the figures.
 fn memory(table: Option<&Table>) -> Vec<Goal> {
     let Some(table) = table else {
         return vec![Goal {
-            goal: "memory: idle sessions and parked callers".to_string(),
+            goal: "memory: idle sessions and waiting callers".to_string(),
             reached: None,
         }];
     };
@@ -227,7 +227,7 @@ fn end_to_end(table: Option<&Table>) -> Vec<Goal> {
 
 // === Figures ===
 
-/// The row that has the highest figure, and that figure.
+/// The highest figure, and its row.
 fn highest<'a>(
     rows: &[Row<'a>],
     figure: impl Fn(Row<'a>) -> Option<f64>,

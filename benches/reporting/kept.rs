@@ -1,8 +1,8 @@
-//! The tables that the benches kept, read by the names of their columns.
+//! The tables that the benches saved, read by the names of their columns.
 
 use crate::figures::Table;
 
-/// A table is None if its bench has not run, or could not make it.
+/// All tables. A table is `None` if its bench has not run, or could not make it.
 pub(crate) struct Kept {
     pub(crate) instructions: Option<Table>,
     pub(crate) call_overhead: Option<Table>,
@@ -40,14 +40,14 @@ pub(crate) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Empty if there is no such column.
+    /// The text of a cell; empty if there is no such column.
     pub(crate) fn cell(self, column: &str) -> &'a str {
         let at = self.columns.iter().position(|one| one == column);
         at.and_then(|at| self.cells.get(at))
             .map_or("", String::as_str)
     }
 
-    /// None if there is no number.
+    /// The number in a cell; `None` if it has no number.
     pub(crate) fn number(self, column: &str) -> Option<f64> {
         self.cell(column).parse().ok()
     }
@@ -76,7 +76,7 @@ pub(crate) fn row_with<'a>(table: &'a Table, cells: &[(&str, &str)]) -> Option<R
     rows(table).find(|row| row.has(cells))
 }
 
-/// What a column has, each once, in order.
+/// The distinct values of a column, in order.
 pub(crate) fn distinct<'a>(table: &'a Table, column: &str) -> Vec<&'a str> {
     let mut distinct = Vec::new();
     for row in rows(table) {

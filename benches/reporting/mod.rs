@@ -1,4 +1,4 @@
-//! The report: what the benches kept, beside the goals.
+//! The report: the saved tables of the benches, beside the goals.
 
 pub(crate) mod criterion;
 pub(crate) mod document;

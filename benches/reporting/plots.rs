@@ -1,4 +1,4 @@
-//! Plots, on white, so that they can be read on dark pages too.
+//! Plots, on white, so that they are readable on dark pages too.
 
 use plotters::{
     coord::Shift,
@@ -11,7 +11,7 @@ use crate::{
     reporting::kept::{Row, distinct, largest, rows, rows_with},
 };
 
-/// How much of the time of a call alone the threads may take.
+/// The slowdown that is the goal.
 const SLOWDOWN_GOAL: f64 = 1.10;
 
 const INK: RGBColor = RGBColor(0x1c, 0x23, 0x30);
@@ -23,7 +23,7 @@ const FONT: &str = "sans-serif";
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Colours that can be told apart by everybody. This layer has the strongest one.
+/// Colours that colour-blind readers can tell apart. This layer has the strongest one.
 fn colour(contender: &str) -> RGBColor {
     match contender {
         "layer" | "inject_only" | "default" => RGBColor(0xd5, 0x3e, 0x00),
@@ -41,7 +41,7 @@ fn text(size: u32, colour: RGBColor, horizontal: HPos) -> TextStyle<'static> {
         .pos(Pos::new(horizontal, VPos::Center))
 }
 
-/// Draws into a string.
+/// Draws into a string of SVG.
 fn drawn(size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Result<(), DrawingError>) -> String {
     let mut svg = String::new();
     {
@@ -73,7 +73,7 @@ pub(crate) fn refresh_storm(table: &Table) -> String {
 fn storm(panel: &Area<'_>, table: &Table, transport: &str) -> Result<(), DrawingError> {
     let of_transport = rows_with(table, &[("transport", transport)]);
     let most = largest(&of_transport, "callers").unwrap_or(1.0);
-    // The same in all panels. None is zero, which a logarithm has no place for.
+    // The same range in all panels. No value is zero, since the axis is logarithmic.
     let ms = || rows(table).filter_map(|row| row.number("ms to the last success"));
     let (shortest, longest) = (ms().fold(1.0, f64::min).max(0.01), ms().fold(1.0, f64::max));
     let mut chart = ChartBuilder::on(panel)
@@ -103,7 +103,7 @@ fn storm(panel: &Area<'_>, table: &Table, transport: &str) -> Result<(), Drawing
         .draw()?;
     let mut labels = Vec::new();
     let mut contenders = distinct(table, "contender");
-    // Above the others, most of all above `hand_written`, which it is to follow.
+    // Drawn last, so that the layer's line is above `hand_written`, which it should follow.
     contenders.sort_by_key(|contender| *contender == "layer");
     for contender in contenders {
         let point = |row: Row<'_>| {
@@ -166,7 +166,7 @@ fn apart(mut labels: Vec<Label<'_>>) -> Vec<Label<'_>> {
     labels
 }
 
-/// A round number, its thousands apart.
+/// A rounded number with thousands separators.
 fn grouped(number: f64) -> String {
     let digits = number.to_string();
     match digits.len() {

@@ -1,4 +1,4 @@
-//! What the report shows of each bench.
+//! The sections of the report, one for each bench.
 
 use crate::{
     figures::Table,
@@ -26,9 +26,9 @@ pub(crate) fn sections(kept: &Kept) -> Vec<Section> {
         end_to_end(kept.end_to_end.as_ref()),
         Section {
             title: "Many sessions",
-            reading: "Bytes of memory, as the allocator is asked for them: of a session that nobody uses, and of a caller \
-                      that waits for a refresh. Then requests to as many orgs, one after the other on one core, over a \
-                      service that answers at once.",
+            reading: "Bytes of memory requested from the allocator: by an idle session, and by a caller that waits for a \
+                      refresh. Then requests per second to one org each, one after the other on one core, over a service \
+                      that answers at once.",
             bench: "many_sessions",
             tables: copies(&[
                 kept.many_sessions.as_ref(),
@@ -139,7 +139,7 @@ fn refresh_storm(table: Option<&Table>) -> Section {
     });
     Section {
         title: "Refresh storm",
-        reading: "All callers meet a dead session at the same moment: the milliseconds until the last of them is served, \
+        reading: "All callers meet an expired session at the same moment: the milliseconds until the last of them is served, \
                   50 of which the token endpoint takes. `bare` has a live token, and sends as many requests: the floor. \
                   `hand_written` is a mutex around the refresh. `naive_mutex` refreshes for each caller in turn, and \
                   `per_caller` for all at once, which the rotated refresh token fails for all but one.",
