@@ -86,7 +86,7 @@ test('log in, and see the list', async () => {
     // At https it is `__Host-session`, and secure.
     { name: 'session', domain: 'localhost', path: '/', expires: -1, httpOnly: true, secure: false, sameSite: 'Lax' },
   );
-  // Whoever comes by the first page is where the list is.
+  // The first page leads a logged-in user to the list.
   await user.goto(app);
   await seeContacts();
 });
@@ -97,7 +97,7 @@ test('the session expires, and the user does not notice', async () => {
     await pull('expire-sessions');
     const counted = await counting(() => user.reload());
     await seeContacts();
-    assert.equal(counted.token_requests, 1, 'one renewal for all that the page asks for');
+    assert.equal(counted.token_requests, 1, 'one refresh for all requests of the page');
     assert.equal(counted.refresh_token_reuses, 0);
     assert.equal(counted.data_accepted, 1);
   }
@@ -115,7 +115,7 @@ test('log out', async () => {
 
   await user.goBack();
   assert.ok(!(await user.content()).includes('ann@acme.example.com'), 'nothing of the list is left in the browser');
-  // Nor does a cookie help that somebody kept.
+  // A copy of the old cookie does not help either.
   await user.context().addCookies([session]);
   await user.goto(`${app}/contacts`);
   await see('Your session is over', 401);
@@ -137,7 +137,7 @@ test('two users are two sessions', async () => {
   await other.context().close();
 });
 
-test('whoever logs in once more has another session, and the former is over', async () => {
+test('a second login gives another session, and ends the former', async () => {
   await logIn();
   const [former] = await cookies();
   const counted = await counting(logIn);
@@ -169,7 +169,7 @@ test('the user denies it', async () => {
 test('the state is forged', async () => {
   await begin();
   const begun = user.url();
-  // Somebody else's login, which this browser is to be led into.
+  // The login of another user, which an attacker wants this browser to take over.
   const theirs = await newUser();
   await theirs.goto(`${app}/login`);
   const theirCallback = await approved(theirs.url());
@@ -206,7 +206,7 @@ test('the code is used again', async () => {
   again.searchParams.set('state', new URL(user.url()).searchParams.get('state'));
   await user.goto(again.href);
   await see('This login was used already', 400);
-  // Whoever was logged in still is.
+  // A user who was logged in still is.
   await user.goto(app);
   await seeContacts();
 });
@@ -315,7 +315,7 @@ async function newUser() {
   context.on('response', (response) => complaints.push(...wrongHeaders(response)));
   const page = await context.newPage();
   page.on('console', (message) => {
-    // It also tells of the statuses that are meant.
+    // The console also reports the error statuses that the tests expect.
     if (!message.text().startsWith('Failed to load resource')) complaints.push(message.text());
   });
   page.on('pageerror', (error) => complaints.push(String(error)));

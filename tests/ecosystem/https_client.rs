@@ -43,7 +43,7 @@ const CREDENTIALS: &str = "user:p%40ss";
 // === TLS ===
 
 #[tokio::test]
-async fn alpn_decides_between_http2_and_http1() {
+async fn alpn_chooses_http2_or_http1() {
     for roots in [Roots::Platform, Roots::WebPki] {
         for (protocols, expected) in [
             (&BOTH[..], Version::HTTP_2),
@@ -57,17 +57,17 @@ async fn alpn_decides_between_http2_and_http1() {
                 .await
                 .unwrap();
             assert_eq!(response.version(), expected, "{roots:?} {protocols:?}");
-            // There was no token. The answer is the org's.
+            // The request had no token, so the org answers this.
             assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         }
     }
 }
 
 #[tokio::test]
-async fn a_root_that_nobody_trusts_is_refused() {
+async fn an_untrusted_root_is_refused() {
     let org = Org::new();
     let served = tls::serve(&org, &BOTH).await.unwrap();
-    // One of the same name, and with another key.
+    // A certificate of the same name with another key.
     let (_, another_root) = tls::acceptor(&BOTH).unwrap();
     for (https, expected) in [
         (trusting(&[]).roots(Roots::WebPki), "UnknownIssuer"),
@@ -99,7 +99,7 @@ async fn a_certificate_for_another_name_is_refused() {
 }
 
 #[test]
-fn root_certificates_have_to_be_certificates() {
+fn a_root_that_is_no_certificate_is_an_error() {
     let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
     let begun = "-----BEGIN CERTIFICATE-----\nAAAA\n";
     let nonsense = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
@@ -116,9 +116,9 @@ fn root_certificates_have_to_be_certificates() {
 }
 
 #[test]
-fn a_key_beside_the_root_certificates_is_not_shown() {
+fn a_private_key_among_the_roots_is_not_shown() {
     let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
-    // As it gets into environment variables.
+    // As it often is in environment variables.
     let in_one_line = key.replace('\n', "");
     let begun = key.replace("-----END", "-----ENDED");
     let broken = key.replace("KEY-----\n", "KEY----\n");
@@ -136,8 +136,8 @@ fn a_key_beside_the_root_certificates_is_not_shown() {
 // === Plain HTTP ===
 
 #[tokio::test]
-async fn plain_http_beyond_loopback_is_refused_before_anything_is_sent() {
-    // This address is not one of loopback, and leads to the listener all the same.
+async fn plain_http_beyond_loopback_is_refused_before_it_connects() {
+    // This address is no loopback address, but it reaches the listener.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let seen = ConnectProxy::start(None).await;
@@ -163,7 +163,7 @@ async fn plain_http_beyond_loopback_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn plain_http_within_the_machine_goes_by_no_proxy() {
+async fn plain_http_to_loopback_uses_no_proxy() {
     let org = Org::new();
     let served = org.serve().await.unwrap();
     let proxy = ConnectProxy::start(None).await;
@@ -176,7 +176,7 @@ async fn plain_http_within_the_machine_goes_by_no_proxy() {
 // === Proxies ===
 
 #[tokio::test]
-async fn a_proxy_is_asked_for_a_tunnel() {
+async fn a_request_through_a_proxy_uses_one_tunnel() {
     let org = Org::new();
     let served = tls::serve(&org, &BOTH).await.unwrap();
     let proxy = ConnectProxy::start(None).await;
@@ -217,7 +217,7 @@ async fn a_proxy_that_refuses_is_named_without_its_password() {
         .proxy(Proxy::url(proxy.url_with(CREDENTIALS)).unwrap());
     assert!(get(&known, &served.url).await.is_ok());
 
-    let unknown = Proxy::url(proxy.url_with("somebody:hunter2")).unwrap();
+    let unknown = Proxy::url(proxy.url_with("stranger:hunter2")).unwrap();
     let https = https.proxy(unknown.clone());
     let error = get(&https, &served.url).await.unwrap_err();
     assert_eq!(kind(&error), ErrorKind::Connect);
@@ -228,17 +228,17 @@ async fn a_proxy_that_refuses_is_named_without_its_password() {
 
     let client: HttpsClient<Full<Bytes>> = https.build().unwrap();
     let shown = format!("{told} {error:?} {unknown:?} {https:?} {client:?}");
-    for secret in ["hunter2", "somebody", "c29tZWJvZHk6aHVudGVyMg"] {
+    for secret in ["hunter2", "stranger", "c3RyYW5nZXI6aHVudGVyMg"] {
         assert!(!shown.contains(secret), "{shown}");
     }
     assert_eq!(org.counters().requests, 1);
 }
 
 #[tokio::test]
-async fn tls_may_be_spoken_with_the_proxy_too() {
+async fn a_proxy_with_tls_is_used_if_its_root_is_trusted() {
     let org = Org::new();
     let served = tls::serve(&org, &BOTH).await.unwrap();
-    // One that offers HTTP/2 does not get it: the tunnel is asked for in HTTP/1.1.
+    // A proxy that offers HTTP/2 gets HTTP/1.1: CONNECT is sent over HTTP/1.1.
     let (acceptor, proxy_root) = tls::acceptor(&BOTH).unwrap();
     let proxy = ConnectProxy::start_with(Some(BASIC), move |stream| {
         let accepting = acceptor.accept(stream);
@@ -263,7 +263,7 @@ async fn tls_may_be_spoken_with_the_proxy_too() {
 }
 
 #[tokio::test]
-async fn a_socks5_proxy_is_told_the_name_and_the_password() {
+async fn a_socks5_proxy_gets_the_host_name_and_the_password() {
     let org = Org::new();
     let served = tls::serve(&org, &BOTH).await.unwrap();
     for scheme in ["socks5", "socks5h"] {
@@ -282,7 +282,7 @@ async fn a_socks5_proxy_is_told_the_name_and_the_password() {
         let response = get(&https, &served.url).await.unwrap();
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
         drop(response);
-        // The client is gone, and so is its connection.
+        // Dropping the client has closed its connection.
         let told = proxy.join_next().await.unwrap().unwrap();
         assert_eq!(
             (&*told.host, &*told.user, &*told.password),
@@ -292,14 +292,14 @@ async fn a_socks5_proxy_is_told_the_name_and_the_password() {
 }
 
 #[test]
-fn a_proxy_that_cannot_be_used_is_an_error_without_its_secrets() {
+fn an_unusable_proxy_is_an_error_without_its_secrets() {
     for (url, expected) in [
         ("socks4://user:hunter2@proxy.example.com:1080", "socks4://"),
         ("ftp://user:hunter2@proxy.example.com", "ftp://"),
         ("http://user:hunter2 @proxy.example.com", "not a URL"),
         ("/hunter2", "no host"),
         ("", "not a URL"),
-        // What is special in a URL has to be percent-encoded, or a password is taken for something that can be shown.
+        // Special characters have to be percent-encoded: otherwise a part of the password could be shown.
         (
             "http://user:p@hunter2@proxy.example.com:3128",
             "percent-encoded",
@@ -321,7 +321,7 @@ fn a_proxy_that_cannot_be_used_is_an_error_without_its_secrets() {
             "http://hunter2:pa/ss@proxy.example.com:3128",
             "percent-encoded",
         ),
-        // Another port would be asked.
+        // The port is invalid or missing.
         ("http://user:hunter2@proxy.example.com:3l28", "port"),
         ("http://user:hunter2@proxy.example.com:99999", "port"),
         ("http://user:hunter2@proxy.example.com:", "port"),
@@ -336,7 +336,7 @@ fn a_proxy_that_cannot_be_used_is_an_error_without_its_secrets() {
 }
 
 #[test]
-fn a_proxy_is_its_host_and_its_port() {
+fn a_proxy_url_with_a_host_is_accepted() {
     for url in [
         "http://proxy.example.com",
         "http://proxy.example.com/",
@@ -351,7 +351,7 @@ fn a_proxy_is_its_host_and_its_port() {
 }
 
 #[tokio::test]
-async fn some_hosts_are_reached_without_the_proxy() {
+async fn an_excepted_host_is_reached_without_the_proxy() {
     let org = Org::new();
     let served = tls::serve(&org, &BOTH).await.unwrap();
     let proxy = ConnectProxy::start(None).await;
@@ -411,7 +411,7 @@ async fn the_environment_names_the_proxy() {
     }
     assert_eq!(other.requests(), [] as [String; 0]);
 
-    // Going without would not be what was meant.
+    // An invalid proxy is an error: going without the proxy could leak requests.
     let before = org.counters().requests;
     for (name, url, expected) in [
         (
@@ -434,7 +434,7 @@ async fn the_environment_names_the_proxy() {
 
 const PART: &str = "HTTPS_CLIENT_PART";
 
-/// What a client with the defaults says of the served org, in another process with these variables.
+/// The result of a request by a default client, in another process with these variables.
 async fn in_environment(variables: &[(&str, &str)], served: &tls::TlsServed) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap());
     for name in [
@@ -456,15 +456,15 @@ async fn in_environment(variables: &[(&str, &str)], served: &tls::TlsServed) -> 
         .await
         .unwrap();
     let output = String::from_utf8(output.stdout).unwrap();
-    // The harness ends no line before the test runs.
+    // The harness prints on the same line before the test runs.
     let said = output.lines().find_map(|line| line.split_once("@@ "));
     said.expect("a result").1.to_owned()
 }
 
 #[tokio::test]
-#[ignore = "a part of another test, for a process of its own"]
+#[ignore = "a part of another test, for a separate process"]
 async fn in_another_process() {
-    // What the process has for TLS is of no use. The client has its own.
+    // The default provider of the process is useless. The client has its own.
     let provider = CryptoProvider {
         cipher_suites: Vec::new(),
         ..aws_lc_rs::default_provider()
@@ -486,8 +486,8 @@ async fn in_another_process() {
 // === Time ===
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_takes_as_long_as_it_may() {
-    // It is connected to, and says nothing: neither TLS nor what a proxy answers.
+async fn a_silent_server_times_out() {
+    // A server that accepts connections and sends nothing: no TLS, and no answer of a proxy.
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = silent.local_addr().unwrap();
     let directly = format!("https://{address}/");
@@ -515,7 +515,7 @@ async fn a_connection_takes_as_long_as_it_may() {
 // === Redirects ===
 
 #[tokio::test]
-async fn a_redirect_is_an_answer_like_any_other() {
+async fn a_redirect_is_not_followed() {
     let (url, target) = redirecting_server().await;
     let response = get(&HttpsClient::builder(), &url).await.unwrap();
     assert_eq!(response.status(), StatusCode::FOUND);
@@ -565,14 +565,14 @@ async fn a_storm_of_rejections_over_tls_costs_one_refresh() {
 }
 
 #[test]
-fn the_types_are_what_a_stack_needs() {
+fn the_client_types_have_the_bounds_of_a_stack() {
     fn sent<T: Send + 'static>() {}
     fn shared<T: Clone + Send + Sync + Unpin + std::fmt::Debug + 'static>() {}
     fn sends_for_a_flow<C: HttpClient>() {}
     sent::<ResponseFuture>();
     sent::<SalesforceAuth<HttpsClient<ReplayBody<Full<Bytes>>>>>();
     shared::<HttpsClient<Full<Bytes>>>();
-    // The body need not be cloned, nor shared.
+    // The body needs neither `Clone` nor `Sync`.
     shared::<HttpsClient<http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>>>();
     shared::<HttpsClientBuilder>();
     shared::<Proxy>();
@@ -581,7 +581,7 @@ fn the_types_are_what_a_stack_needs() {
 
 // === A client ===
 
-/// A client that trusts these as well, and goes by no proxy.
+/// A client that trusts these roots as well, and uses no proxy.
 fn trusting(root_pems: &[&str]) -> HttpsClientBuilder {
     root_pems.iter().fold(
         HttpsClient::builder().proxy(Proxy::none()),
@@ -616,9 +616,9 @@ fn chain(error: &BoxError) -> String {
     told
 }
 
-// === Proxies of our own ===
+// === Test proxies ===
 
-/// An HTTP proxy that makes tunnels, and remembers what it was asked.
+/// An HTTP proxy that makes tunnels, and records its requests.
 struct ConnectProxy {
     address: std::net::SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
@@ -626,12 +626,12 @@ struct ConnectProxy {
 }
 
 impl ConnectProxy {
-    /// Whoever asks has to say `authorization`, if there is one.
+    /// Clients have to send `authorization`, if it is `Some`.
     async fn start(authorization: Option<&'static str>) -> Self {
         Self::start_with(authorization, async |stream| Ok(stream)).await
     }
 
-    /// The proxy behind what `accept` makes of a connection.
+    /// The proxy, over the streams that `accept` makes of connections.
     async fn start_with<S, F>(
         authorization: Option<&'static str>,
         accept: impl Fn(TcpStream) -> F + Send + 'static,
@@ -700,15 +700,15 @@ fn proxy_authorization(head: &str) -> Option<&str> {
         .find_map(|line| line.strip_prefix("Proxy-Authorization: "))
 }
 
-/// What a SOCKS5 proxy was told (RFC 1928, RFC 1929).
-struct Told {
+/// The request of a client of a SOCKS5 proxy (RFC 1928, RFC 1929).
+struct SocksRequest {
     host: String,
     port: u16,
     user: String,
     password: String,
 }
 
-async fn socks5_handshake(stream: &mut TcpStream) -> Told {
+async fn socks5_handshake(stream: &mut TcpStream) -> SocksRequest {
     async fn text(stream: &mut TcpStream) -> String {
         let length = stream.read_u8().await.unwrap();
         let mut text = vec![0; length.into()];
@@ -730,7 +730,7 @@ async fn socks5_handshake(stream: &mut TcpStream) -> Told {
     let port = stream.read_u16().await.unwrap();
     let done = [5, 0, 0, 1, 127, 0, 0, 1, 0, 0];
     stream.write_all(&done).await.unwrap();
-    Told {
+    SocksRequest {
         host,
         port,
         user,

@@ -171,7 +171,7 @@ fn session(token: impl Into<String>) -> Session {
     Session::new(token.into(), INSTANCE).unwrap()
 }
 
-/// A layer that begins with the session `T0`, brings `T1`, `T2` and so on, and counts them.
+/// A layer that begins with the session `T0`, refreshes it to `T1`, `T2` and so on, and counts the refreshes.
 fn layer() -> (SalesforceAuthLayer, Arc<AtomicUsize>) {
     layer_after(async || {})
 }
@@ -196,7 +196,7 @@ where
     (layer.session(session("T0")), refreshes)
 }
 
-/// A layer whose session is dead, and whose refresh waits until it is let go.
+/// A layer whose session has expired, and whose refresh waits for a gate.
 fn gated() -> (SalesforceAuthLayer, Arc<AtomicUsize>, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(0));
     let wait = gate.clone();
@@ -513,7 +513,7 @@ async fn retry_outside_that_takes_a_401_multiplies_attempts_and_logins() {
     let (tokens, logins) = sent(minute, &[401]).await;
     assert_eq!(tokens, ["T0", "T1", "T1", "T2", "T2", "T3", "T3", "T4"]);
     assert_eq!(logins, 4);
-    // Without a pause the layer does not log in each time, since it knows by then that it is of no use (R12).
+    // Without a pause the layer does not log in each time, since it knows that new sessions are useless (R12).
     let (tokens, logins) = sent(Duration::ZERO, &[401]).await;
     assert_eq!(tokens, ["T0", "T1", "T1", "T1", "T1"]);
     assert_eq!(logins, 1);
@@ -571,7 +571,7 @@ async fn a_retried_request_has_to_keep_its_extensions() {
         .layer(&layer)
         .service(wire.clone());
     send(&service, marked(get(LIMITS), tenant)).await.unwrap();
-    assert_eq!(wire.tokens(), ["tenant", "T0"], "as somebody else");
+    assert_eq!(wire.tokens(), ["tenant", "T0"], "as another user");
 }
 
 // === buffer ===
@@ -599,7 +599,7 @@ macro_rules! pass_those_who_wait {
         for _ in 0..100 {
             waiters.spawn(service.clone().oneshot(get(LIMITS)));
         }
-        // Each gets as far as it can, a buffer's worker too, which is a task of its own.
+        // Each task runs as far as it can, the worker of a buffer too.
         for _ in 0..1_000 {
             tokio::task::yield_now().await;
         }
@@ -676,7 +676,7 @@ async fn a_concurrency_limit_outside_bounds_those_who_wait() {
         .layer(ConcurrencyLimitLayer::new(10))
         .layer(layer)
         .service(wire.clone());
-    // Whoever waits for a session has a permit, and nothing passes them.
+    // Requests that wait for a session hold their permits, so no other request passes.
     assert!(!pass_those_who_wait!(gate, wire, service));
 }
 
@@ -732,7 +732,7 @@ async fn a_concurrency_limit_outside_that_the_flow_shares_is_a_deadlock_until_th
     assert_eq!(error.kind(), ErrorKind::Refresh);
     assert_eq!(wire.tokens(), ["T0"]);
 
-    // With a client of its own it is one refresh, and no wait.
+    // With a separate client there is one refresh, and no wait.
     let wire = Wire::with_expired_session();
     let service = ServiceBuilder::new()
         .layer(GlobalConcurrencyLimitLayer::new(1))
@@ -778,7 +778,7 @@ async fn a_concurrency_limit_inside_that_the_flow_shares_stalls_behind_a_held_pe
         .service(wire.clone());
     let mut response = task::spawn(service.clone().oneshot(get(LIMITS)));
     assert_pending!(response.poll());
-    // Somebody who is ready, and does not call.
+    // A caller that has readiness, and does not call.
     let mut held = service.clone();
     ServiceExt::<Request<Full<Bytes>>>::ready(&mut held)
         .await
@@ -1142,7 +1142,7 @@ async fn what_the_server_sets_is_marked_by_a_layer_inside_of_the_trace() {
 
 // === follow_redirect ===
 
-/// The instance sends `/away` to a foreign host, and `/moved` elsewhere on itself. The foreign host knows nobody.
+/// The instance sends `/away` to a foreign host, and `/moved` elsewhere on itself. The foreign host accepts no session.
 fn redirecting() -> Wire {
     Wire::new(|head| match (head.uri.host(), head.uri.path()) {
         (Some("example.my.salesforce.com"), path) if path.ends_with("/away") => {
@@ -1262,7 +1262,7 @@ async fn follow_redirect_outside_keeps_whose_request_it_is() {
     assert_eq!(dropped.tokens(), ["tenant", ""]);
 }
 
-/// What the feature `follow-redirect` looks for is taken away here: without the feature nobody looks for it.
+/// Removes the extension that the feature `follow-redirect` reads, as if the feature were off.
 #[tokio::test]
 async fn follow_redirect_inside_without_the_feature_costs_a_refresh_for_a_foreign_401() {
     let wire = redirecting();
@@ -1305,7 +1305,7 @@ fn of_all_apis() -> Wire {
         let session = head.headers.get("x-sfdc-session");
         let has_expired = token(head) == "T0" || session.is_some_and(|token| token == "T0");
         let (status, text) = match head.uri.path() {
-            // What hardly repeats itself gzip leaves as it is, legible.
+            // gzip stores text without repetitions as it is, so that it stays readable.
             "/incurable" => return answer(StatusCode::UNAUTHORIZED, INCURABLE.repeat(3)),
             _ if !has_expired => (200, "ok"),
             "/services/async/66.0/job" => (400, BULK),

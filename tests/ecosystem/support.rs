@@ -15,7 +15,7 @@ use tokio::{
     sync::Barrier,
 };
 
-/// A server that sends whoever comes to a listener.
+/// A server that redirects to a listener, which never answers.
 pub(crate) async fn redirecting_server() -> (String, TcpListener) {
     let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let location = format!("http://{}/", target.local_addr().unwrap());
@@ -31,7 +31,7 @@ pub(crate) async fn redirecting_server() -> (String, TcpListener) {
     (url, target)
 }
 
-/// Lets the first requests go when so many are there, so that all of them meet the session that has ended.
+/// Holds the first requests until this many have come, so that all of them meet the expired session.
 pub(crate) fn all_at_once<F>(
     callers: u32,
 ) -> impl Fn(F) -> Pin<Box<dyn Future<Output = F::Output> + Send>> + Clone + Send + Sync + 'static

@@ -1,4 +1,4 @@
-//! TLS in front of the emulated org, which has none of its own.
+//! TLS in front of the emulated org, which serves plain HTTP.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -14,21 +14,21 @@ use tokio_rustls::{
 };
 use tower_salesforce_auth::{BoxError, emulator::Org};
 
-/// An org that is served by `https`, for as long as this lives.
+/// An org that is served by `https` until this is dropped.
 pub(crate) struct TlsServed {
     /// `https://localhost:PORT`
     pub(crate) url: String,
-    /// The certificate, signed by itself, so that it is its own root.
+    /// The self-signed certificate, in PEM.
     pub(crate) root_pem: String,
     _accepting: JoinSet<()>,
 }
 
-/// Serves the org as `localhost`, in the protocols that the client may choose from, and moves it there.
+/// Serves the org as `localhost`, with these protocols for ALPN, and moves its instance there.
 pub(crate) async fn serve(org: &Org, protocols: &[&str]) -> Result<TlsServed, BoxError> {
     let (acceptor, root_pem) = acceptor(protocols)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let url = format!("https://localhost:{}", listener.local_addr()?.port());
-    // What the tokens say; the login URL is for the app to know.
+    // Token responses name the instance; the app knows the login URL.
     org.move_instance(&url);
 
     let mut accepting = JoinSet::new();
@@ -40,7 +40,7 @@ pub(crate) async fn serve(org: &Org, protocols: &[&str]) -> Result<TlsServed, Bo
     })
 }
 
-/// TLS for `localhost`, and the certificate that it shows, in PEM.
+/// A TLS acceptor for `localhost`, and its certificate in PEM.
 pub(crate) fn acceptor(protocols: &[&str]) -> Result<(TlsAcceptor, String), BoxError> {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der())?;
@@ -57,13 +57,13 @@ pub(crate) fn acceptor(protocols: &[&str]) -> Result<(TlsAcceptor, String), BoxE
 }
 
 async fn accept(org: Org, listener: TcpListener, acceptor: TlsAcceptor) {
-    // They end with this task.
+    // The connections end with this task.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
         let (org, acceptor) = (org.clone(), acceptor.clone());
         connections.spawn(async move {
-            // A client that does not trust the certificate ends it here; that is the client's to tell.
+            // A client that does not trust the certificate ends the handshake, and reports the error itself.
             let Ok(stream) = acceptor.accept(stream).await else {
                 return;
             };

@@ -1,4 +1,4 @@
-//! The example `axum_login`, as a service: what a browser has no easy way to try. `tests/browser` has the rest.
+//! The example `axum_login` as a service, for cases that a browser cannot easily produce. `tests/browser` has the others.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -36,7 +36,7 @@ const LOOPBACK: &str = "http://localhost:3000/callback";
 // === The cookies ===
 
 #[tokio::test]
-async fn cookies_are_signed_and_out_of_the_reach_of_scripts_and_other_sites() {
+async fn cookies_are_signed_http_only_and_same_site() {
     for (redirect_uri, prefix, secure) in [(LOOPBACK, "", ""), (HTTPS, "__Host-", " Secure;")] {
         let site = Site::at(redirect_uri).await;
         let mut browser = site.browser();
@@ -53,17 +53,17 @@ async fn cookies_are_signed_and_out_of_the_reach_of_scripts_and_other_sites() {
         );
         let value = pair.strip_prefix(&format!("{prefix}login=")).unwrap();
         let (signature, state) = value.split_once("login.").unwrap();
-        // 256 bits in Base64, of which some characters are escaped.
+        // 256 bits in Base64, with some characters escaped.
         assert!(signature.len() >= 44 && signature.ends_with("%3D"));
         assert!(began.location.contains(&format!("&state={state}&")));
 
         let callback = site.org.approve(&began.location).unwrap();
-        let landed = browser.get(path_and_query(&callback)).await;
+        let returned = browser.get(path_and_query(&callback)).await;
         assert_eq!(
-            (landed.status, &*landed.location),
+            (returned.status, &*returned.location),
             (StatusCode::SEE_OTHER, "/contacts")
         );
-        let mut set: Vec<_> = landed.set_cookies.clone();
+        let mut set: Vec<_> = returned.set_cookies.clone();
         set.sort();
         let [ended, begun] = &*set else {
             panic!("{set:?}")
@@ -79,7 +79,7 @@ async fn cookies_are_signed_and_out_of_the_reach_of_scripts_and_other_sites() {
         );
         let value = pair.strip_prefix(&format!("{prefix}session=")).unwrap();
         let (_, id) = value.split_once("session.").unwrap();
-        // 256 bits, and not those that the browser came with.
+        // 256 bits, other than the state of the login.
         assert_eq!(id.len(), 43);
         assert_ne!(id, state);
         assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
@@ -87,7 +87,7 @@ async fn cookies_are_signed_and_out_of_the_reach_of_scripts_and_other_sites() {
 }
 
 #[tokio::test]
-async fn a_cookie_that_was_tampered_with_is_none() {
+async fn a_tampered_cookie_is_refused() {
     let mut site = Site::at(LOOPBACK).await;
     let mut browser = site.browser();
     let began = browser.get("/login").await;
@@ -108,14 +108,18 @@ async fn a_cookie_that_was_tampered_with_is_none() {
     let store = Arc::new(Broken::default());
     site.store = store.clone();
     browser.router = site.router(&site.key);
-    // The last is well signed, but for something else: anybody is given the cookie of a login.
+    // The last one has a valid signature, but is the cookie of a login, which every visitor gets.
     for forged in forgeries(&session).into_iter().chain([login]) {
         browser.cookies.insert("session".to_owned(), forged);
         let refused = browser.get("/contacts").await;
         assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
-        assert_eq!(store.asked.load(Ordering::Relaxed), 0, "it costs nothing");
+        assert_eq!(
+            store.asked.load(Ordering::Relaxed),
+            0,
+            "the store is not called"
+        );
     }
-    // With the key of another start.
+    // With the key of another run.
     browser.cookies.insert("session".to_owned(), session);
     browser.router = site.router(&Key::generate());
     assert_eq!(
@@ -124,11 +128,11 @@ async fn a_cookie_that_was_tampered_with_is_none() {
     );
 }
 
-/// Each character changed, cut short, unsigned, empty.
+/// The cookie with each character changed, truncated, unsigned, and empty.
 fn forgeries(value: &str) -> Vec<String> {
     let changed = (0..value.len()).map(|at| {
         let mut bytes = value.as_bytes().to_vec();
-        // Not the last bit of Base64, which may mean nothing.
+        // Another letter that also changes bits at the end, where Base64 ignores some.
         bytes[at] = if bytes[at] == b'Q' { b'x' } else { b'Q' };
         String::from_utf8(bytes).unwrap()
     });
@@ -148,7 +152,7 @@ fn unsigned(value: &str) -> String {
 // === Logins ===
 
 #[tokio::test]
-async fn a_callback_is_for_the_browser_that_began() {
+async fn a_callback_in_another_browser_is_refused() {
     let site = Site::at(LOOPBACK).await;
     let (mut one, mut two) = (site.browser(), site.browser());
     let began = one.get("/login").await;
@@ -161,13 +165,13 @@ async fn a_callback_is_for_the_browser_that_began() {
         two.get("/login").await;
     }
     assert_eq!(site.org.counters().token_requests, 0);
-    // The one who began is not kept from it.
-    let landed = one.get(path_and_query(&callback)).await;
-    assert_eq!(landed.location, "/contacts");
+    // The browser that began the login still succeeds.
+    let returned = one.get(path_and_query(&callback)).await;
+    assert_eq!(returned.location, "/contacts");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_callback_that_comes_many_times_at_once_is_exchanged_once() {
+async fn many_copies_of_a_callback_at_once_are_exchanged_once() {
     let site = Site::at(LOOPBACK).await;
     let mut browser = site.browser();
     let began = browser.get("/login").await;
@@ -178,8 +182,8 @@ async fn a_callback_that_comes_many_times_at_once_is_exchanged_once() {
         callers.spawn(async move { browser.get(path_and_query(&callback)).await });
     }
     let answers = callers.join_all().await;
-    let landed = answers.iter().filter(|it| it.location == "/contacts");
-    assert_eq!(landed.count(), 1);
+    let logged_in = answers.iter().filter(|it| it.location == "/contacts");
+    assert_eq!(logged_in.count(), 1);
     for refused in answers.iter().filter(|it| it.location.is_empty()) {
         assert_eq!(refused.status, StatusCode::BAD_REQUEST);
         assert!(refused.body.contains("was used already"));
@@ -188,7 +192,7 @@ async fn a_callback_that_comes_many_times_at_once_is_exchanged_once() {
 }
 
 #[test]
-fn a_login_is_good_once_and_for_ten_minutes_and_a_flood_of_them_takes_no_more_room() {
+fn a_pending_login_works_once_for_ten_minutes_and_is_bounded() {
     let pending = |n: u32| {
         let verifier = format!("{n:0>43}");
         PendingAuthorization::new(format!("state-{n}"), verifier).unwrap()
@@ -233,7 +237,7 @@ fn a_login_is_good_once_and_for_ten_minutes_and_a_flood_of_them_takes_no_more_ro
 }
 
 #[tokio::test]
-async fn what_salesforce_says_no_with_is_told_and_its_words_are_not_repeated() {
+async fn a_refused_login_is_explained_without_salesforces_words() {
     let site = Site::at(LOOPBACK).await;
     let refuse = |status: u16, error: &str| {
         let status = StatusCode::from_u16(status).unwrap();
@@ -256,7 +260,7 @@ async fn what_salesforce_says_no_with_is_told_and_its_words_are_not_repeated() {
         assert!(refused.body.contains(title), "{fault:?}: {}", refused.body);
         assert!(!refused.body.contains("alert") && !refused.body.contains("<b>"));
         assert!(browser.cookies.is_empty(), "{fault:?}");
-        // It was used up by that.
+        // The refused callback has used up the login.
         site.org.on_token(Fault::None);
         let again = browser.get(path_and_query(&callback)).await;
         assert!(again.body.contains("was used already"));
@@ -276,7 +280,7 @@ async fn what_salesforce_says_no_with_is_told_and_its_words_are_not_repeated() {
 // === Sessions ===
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn each_of_many_users_sees_what_is_theirs() {
+async fn each_of_many_users_sees_their_own_data() {
     const USERS: usize = 100;
     let salesforce = ManyUsers::serve().await;
     let router = salesforce.router();
@@ -290,7 +294,7 @@ async fn each_of_many_users_sees_what_is_theirs() {
             let callback = format!("/callback?code=user-{n}&state={state}");
             assert_eq!(browser.get(&callback).await.location, "/contacts");
             for round in 0..10 {
-                // Everybody's session ends now and then, in the midst of it all.
+                // Each session expires in some of the rounds.
                 if round % 3 == n % 3 {
                     salesforce.expire(n);
                 }
@@ -305,7 +309,7 @@ async fn each_of_many_users_sees_what_is_theirs() {
     }
     let browsers = users.join_all().await;
 
-    // One logs out: the others have not.
+    // One user logs out, and the others stay logged in.
     let mut browsers = browsers.into_iter();
     let mut first = browsers.next().unwrap();
     assert_eq!(first.post("/logout", &[]).await.location, "/logged-out");
@@ -320,7 +324,7 @@ async fn each_of_many_users_sees_what_is_theirs() {
 }
 
 #[tokio::test]
-async fn a_session_outlives_a_start_with_the_newest_refresh_token() {
+async fn a_session_survives_a_restart_with_the_newest_refresh_token() {
     let site = Site::at(LOOPBACK).await;
     let mut browser = site.logged_in().await;
     for _ in 0..3 {
@@ -336,7 +340,7 @@ async fn a_session_outlives_a_start_with_the_newest_refresh_token() {
 }
 
 #[tokio::test]
-async fn a_login_that_cannot_be_kept_leaves_nothing_behind() {
+async fn a_login_that_cannot_be_saved_is_revoked() {
     let mut site = Site::at(LOOPBACK).await;
     site.store = Arc::new(Broken::default());
     let mut browser = site.browser();
@@ -349,9 +353,9 @@ async fn a_login_that_cannot_be_kept_leaves_nothing_behind() {
     assert_eq!((counters.tokens_issued, counters.tokens_revoked), (1, 1));
 }
 
-/// Time passes as soon as nothing else happens.
+/// The paused clock advances when all tasks are idle.
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_ever_and_a_renewal_that_fails_for_a_while_costs_no_session() {
+async fn a_transient_failure_is_reported_in_time_and_ends_no_session() {
     let site = Site::at(LOOPBACK).await;
     let mut browser = site.logged_in().await;
     let is_unreachable = |page: &Page| {
@@ -368,17 +372,17 @@ async fn nobody_waits_for_ever_and_a_renewal_that_fails_for_a_while_costs_no_ses
         site.org.on_token(trouble);
         is_unreachable(&browser.get("/contacts").await);
         site.org.on_token(Fault::None);
-        // As long as it backs off at most.
+        // The longest back-off.
         tokio::time::advance(Duration::from_secs(120)).await;
         assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
-        // One that ends that soon is taken for no better than the one before: there is no other for a moment.
+        // A session that ends so soon counts as useless, so the next refresh has to wait.
         site.org.expire_sessions();
         is_unreachable(&browser.get("/contacts").await);
         tokio::time::advance(Duration::from_secs(120)).await;
         assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
     }
 
-    // While each new session is turned down at once, there is none for a moment.
+    // While each new session is rejected at once, refreshes pause.
     site.org.refuse_sessions("Session expired or invalid");
     assert_ne!(browser.get("/contacts").await.status, StatusCode::OK);
     is_unreachable(&browser.get("/contacts").await);
@@ -400,9 +404,9 @@ async fn nobody_waits_for_ever_and_a_renewal_that_fails_for_a_while_costs_no_ses
     assert!(browser.cookies.is_empty());
 }
 
-/// The head of an answer is there, and nothing of the body ever comes.
+/// The head of an answer comes, and its body never does.
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_does_not_go_on_is_not_waited_for_either() {
+async fn a_stalled_answer_times_out() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let stalled = || axum::body::Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
@@ -444,7 +448,7 @@ async fn an_answer_that_does_not_go_on_is_not_waited_for_either() {
 }
 
 #[tokio::test]
-async fn nobody_loses_a_session_to_what_others_have_to_mend() {
+async fn a_wrong_app_or_a_broken_store_ends_no_session() {
     let refuse = |error: &str| Fault::refuse(StatusCode::BAD_REQUEST, error, "no");
     for code in ["invalid_client", "invalid_client_id", "app_blocked"] {
         let site = Site::at(LOOPBACK).await;
@@ -453,10 +457,10 @@ async fn nobody_loses_a_session_to_what_others_have_to_mend() {
         site.org.on_token(refuse(code));
         let page = browser.get("/contacts").await;
         assert_eq!(page.status, StatusCode::BAD_GATEWAY, "{code}");
-        assert!(page.body.contains("Your session is not renewed"));
+        assert!(page.body.contains("Your session is not refreshed"));
         assert!(page.set_cookies.is_empty());
         assert_eq!(site.org.counters().tokens_revoked, 0);
-        // Mended without a start of the application.
+        // Fixed without a restart of the application.
         site.org.on_token(Fault::None);
         assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
     }
@@ -479,7 +483,7 @@ async fn nobody_loses_a_session_to_what_others_have_to_mend() {
         assert_eq!(browser.get("/contacts").await.status, StatusCode::OK);
     }
 
-    // Nobody answers at all.
+    // No server answers.
     let mut site = Site::at(LOOPBACK).await;
     let mut browser = site.logged_in().await;
     site.served.take().unwrap().shutdown().await;
@@ -489,9 +493,9 @@ async fn nobody_loses_a_session_to_what_others_have_to_mend() {
     assert!(page.set_cookies.is_empty());
 }
 
-/// More than there are sessions at hand.
+/// More failed logins than sessions in memory.
 #[tokio::test]
-async fn logins_that_come_to_nothing_take_nobodys_place() {
+async fn failed_logins_displace_no_session() {
     let mut site = Site::at(LOOPBACK).await;
     let store = Arc::new(Moody::default());
     site.store = store.clone();
@@ -512,12 +516,12 @@ async fn logins_that_come_to_nothing_take_nobodys_place() {
 // === Logging out ===
 
 #[tokio::test]
-async fn a_log_out_that_leaves_the_session_in_the_store_says_so_and_can_be_repeated() {
+async fn a_logout_that_fails_in_the_store_says_so_and_can_be_retried() {
     let mut site = Site::at(LOOPBACK).await;
     let store = Arc::new(Moody::default());
     site.store = store.clone();
     let mut browser = site.logged_in().await;
-    // Nothing is at hand that could be ended without the store.
+    // After a restart, no session is in memory, so the logout needs the store.
     browser.router = site.router(&site.key);
     let kept = browser.cookies.clone();
     store.fail_with(StoreErrorKind::Unavailable);
@@ -534,7 +538,7 @@ async fn a_log_out_that_leaves_the_session_in_the_store_says_so_and_can_be_repea
 }
 
 #[tokio::test]
-async fn a_log_out_forgets_the_session_even_if_salesforce_is_in_trouble() {
+async fn a_logout_without_salesforce_still_forgets_the_session() {
     let refuse = Fault::refuse(StatusCode::BAD_REQUEST, "unsupported_token_type", "no");
     for trouble in [Fault::Maintenance, Fault::LoseAnswer, refuse] {
         let site = Site::at(LOOPBACK).await;
@@ -558,7 +562,7 @@ async fn a_log_out_forgets_the_session_even_if_salesforce_is_in_trouble() {
 }
 
 #[tokio::test]
-async fn a_log_out_revokes_the_grant_and_a_second_one_does_no_harm() {
+async fn a_logout_revokes_the_grant_and_a_second_one_is_harmless() {
     let site = Site::at(LOOPBACK).await;
     let mut browser = site.logged_in().await;
     let kept = browser.cookies.clone();
@@ -578,7 +582,7 @@ async fn a_log_out_revokes_the_grant_and_a_second_one_does_no_harm() {
 }
 
 #[tokio::test]
-async fn only_a_form_of_the_application_itself_logs_out() {
+async fn a_logout_from_another_origin_is_refused() {
     let site = Site::at(LOOPBACK).await;
     let mut browser = site.logged_in().await;
     let host = ("host", "localhost:3000");
@@ -598,7 +602,7 @@ async fn only_a_form_of_the_application_itself_logs_out() {
     for headers in [
         [host, ("sec-fetch-site", "same-origin")],
         [host, ("origin", "http://localhost:3000")],
-        // Behind a proxy that calls the application something else.
+        // Behind a proxy that sends another host.
         [("host", "backend:80"), ("origin", "http://localhost:3000")],
     ] {
         let mut browser = site.logged_in().await;
@@ -613,7 +617,7 @@ async fn only_a_form_of_the_application_itself_logs_out() {
 // === Every page ===
 
 #[tokio::test]
-async fn no_page_has_a_secret_in_it_or_may_be_kept_or_framed() {
+async fn pages_have_no_secret_and_cannot_be_cached_or_framed() {
     let site = Site::at(LOOPBACK).await;
     let mut browser = site.browser();
     let mut pages = vec![browser.get("/").await];
@@ -649,7 +653,7 @@ async fn no_page_has_a_secret_in_it_or_may_be_kept_or_framed() {
             &unsigned(&id),
             unsigned(&id).strip_prefix("session.").unwrap(),
             site.org.client_secret(),
-            // What each access token of the org begins with, and each refresh token.
+            // The prefixes of the access tokens and the refresh tokens of the org.
             "00Dxx0000001gEF!",
             "5Aep",
         ] {
@@ -670,7 +674,7 @@ async fn no_page_has_a_secret_in_it_or_may_be_kept_or_framed() {
 }
 
 #[test]
-fn a_redirect_uri_that_is_not_its_own_is_refused() {
+fn a_redirect_uri_without_the_callback_path_is_refused() {
     for redirect_uri in ["https://app.example.com/other", "/callback", "callback", ""] {
         let settings = Settings {
             app: App::new("https://login.salesforce.com".parse().unwrap(), "3MVG9"),
@@ -682,7 +686,7 @@ fn a_redirect_uri_that_is_not_its_own_is_refused() {
     }
 }
 
-// === A site, and who comes to it ===
+// === A site, and its browsers ===
 
 /// The application, and the org behind it.
 struct Site {
@@ -711,7 +715,7 @@ impl Site {
         App::new(login_url, self.org.client_id()).client_secret(self.org.client_secret())
     }
 
-    /// A start of the application.
+    /// Starts the application.
     fn router(&self, key: &Key) -> Router {
         app::router(Settings {
             app: self.app(),
@@ -730,8 +734,8 @@ impl Site {
         let mut browser = self.browser();
         let began = browser.get("/login").await;
         let callback = self.org.approve(&began.location).unwrap();
-        let landed = browser.get(path_and_query(&callback)).await;
-        assert_eq!(landed.location, "/contacts");
+        let returned = browser.get(path_and_query(&callback)).await;
+        assert_eq!(returned.location, "/contacts");
         browser
     }
 
@@ -740,7 +744,7 @@ impl Site {
         self.store.load(id).await.unwrap()
     }
 
-    /// The browser has no session any more, and the one that it had is good for nothing.
+    /// Asserts that the browser has no session, and that its former cookie is useless.
     async fn is_forgotten(&self, mut browser: Browser, kept: BTreeMap<String, String>) {
         assert!(browser.cookies.is_empty());
         assert!(self.stored(&kept).await.is_none());
@@ -752,7 +756,7 @@ impl Site {
     }
 }
 
-/// As much of a browser as it takes: it keeps cookies, and follows nothing.
+/// A minimal browser: it keeps cookies, and follows no redirect.
 #[derive(Clone)]
 struct Browser {
     router: Router,
@@ -762,7 +766,7 @@ struct Browser {
 struct Page {
     status: StatusCode,
     headers: HeaderMap,
-    /// Empty if there is none.
+    /// The header `Location`; empty without one.
     location: String,
     set_cookies: Vec<String>,
     body: String,
@@ -826,7 +830,7 @@ impl Browser {
     }
 }
 
-/// The `state` that the browser was sent to Salesforce with.
+/// The `state` in the redirect to Salesforce.
 fn state(began: &Page) -> String {
     let (_, state) = began.location.split_once("&state=").unwrap();
     state.split('&').next().unwrap().to_owned()
@@ -837,7 +841,7 @@ fn path_and_query(url: &str) -> &str {
     &url[at..]
 }
 
-/// A store that keeps nothing, and counts how often it was asked to.
+/// A store that keeps nothing, and counts its calls.
 #[derive(Default)]
 struct Broken {
     asked: AtomicUsize,
@@ -856,7 +860,7 @@ impl SessionStore for Broken {
     }
 }
 
-/// A store that fails when it is told to, and counts how often it was asked.
+/// A store that fails on demand, and counts its calls.
 #[derive(Default)]
 struct Moody {
     inner: MemoryStore,
@@ -896,7 +900,7 @@ impl SessionStore for Moody {
 
 // === A Salesforce with many users ===
 
-/// The code `user-7` is that of the user of this name. The emulated org has one user.
+/// A server with many users, since the emulated org has one. The code `user-7` belongs to the user of this name.
 #[derive(Clone)]
 struct ManyUsers {
     url: String,
@@ -905,7 +909,7 @@ struct ManyUsers {
 
 #[derive(Default)]
 struct User {
-    /// What the tokens that are good end in.
+    /// The number at the end of the valid tokens.
     turn: u64,
     is_expired: bool,
     misuses: u64,
@@ -974,7 +978,7 @@ impl ManyUsers {
         .to_string()
     }
 
-    /// Whose session it is, if it is good.
+    /// The user of the session, if the token is valid.
     fn user(&self, headers: &HeaderMap) -> Result<String, StatusCode> {
         let token = headers[header::AUTHORIZATION].to_str().unwrap();
         let (name, turn) = token

@@ -47,8 +47,8 @@ const LIMITS: &str = "/services/data/v66.0/limits";
 const ECHO: &str = "/services/data/v66.0/echo";
 const MIB: usize = 1024 * 1024;
 
-/// After which a piece that is not there will not come.
-const AGES: Duration = Duration::from_secs(60);
+/// The wait for a piece, at most.
+const LONG: Duration = Duration::from_secs(60);
 
 // === Proxies ===
 
@@ -58,11 +58,11 @@ fn rules() -> Rules {
 
 /// A proxy before this org, without a socket between them.
 fn before(org: &Org, rules: Rules) -> Router {
-    router(renewing(org).layer(org.clone()), rules)
+    router(refreshing(org).layer(org.clone()), rules)
 }
 
-/// A layer that begins with a session of the org's, and is renewed without a word on the wire.
-fn renewing(org: &Org) -> SalesforceAuthLayer {
+/// A layer with a session of the org, which refreshes it in process.
+fn refreshing(org: &Org) -> SalesforceAuthLayer {
     let session = |org: &Org| {
         let grant = org.authorize();
         Session::new(grant.access_token(), grant.instance_url()).unwrap()
@@ -76,7 +76,7 @@ fn renewing(org: &Org) -> SalesforceAuthLayer {
     SalesforceAuthLayer::new(refresh).session(first)
 }
 
-/// A proxy before an upstream that is a function, with a session that it need not look at.
+/// A proxy before an upstream function, with a session that never expires.
 fn before_fn<F, R>(answer: F, rules: Rules) -> Router
 where
     F: Fn(http::Request<Body>) -> R + Clone + Send + Sync + 'static,
@@ -96,7 +96,7 @@ fn lasting(instance_url: &str) -> SalesforceAuthLayer {
     SalesforceAuthLayer::with_session(Session::new("00Dxx!live", instance_url).unwrap())
 }
 
-/// A request of somebody with the key.
+/// A request with the key.
 fn request(method: Method, uri: &str, body: impl Into<Body>) -> Request {
     let request = Request::builder().method(method).uri(uri);
     let request = request.header("x-api-key", KEY);
@@ -137,8 +137,8 @@ fn connector() -> HttpConnector {
     connector
 }
 
-/// Sends a request over HTTP/1.1 through a pipe in memory, so that nothing but the two ends holds anything, and nothing
-/// of it depends on the system's clock.
+/// Sends a request over HTTP/1.1 through a pipe in memory. Only the two ends buffer data, and nothing depends on the system's
+/// clock.
 async fn through_a_pipe<B>(
     to: Router,
     request: http::Request<B>,
@@ -179,7 +179,7 @@ async fn send_over(url: &str, mut request: Request) -> Response {
     client.request(request).await.unwrap().map(Body::new)
 }
 
-/// Pieces that come when they are sent.
+/// A body of the pieces that the sender sends.
 fn pieces() -> (mpsc::Sender<Bytes>, Body) {
     let (pieces, mut coming) = mpsc::channel::<Bytes>(1);
     let coming =
@@ -195,7 +195,7 @@ async fn next_piece(body: &mut Body) -> Option<Bytes> {
 // === Streaming ===
 
 #[tokio::test]
-async fn a_request_body_arrives_while_it_is_being_sent() {
+async fn a_request_body_arrives_while_it_is_sent() {
     let (arrived, mut arriving) = mpsc::channel(1);
     let upstream = Router::new().fallback(move |request: Request| {
         let arrived = arrived.clone();
@@ -219,8 +219,8 @@ async fn a_request_body_arrives_while_it_is_being_sent() {
     });
     for piece in ["first", "second", "last"] {
         pieces.send(piece.into()).await.unwrap();
-        // The next piece is not made before this one is there.
-        let arrived = timeout(AGES, arriving.recv()).await.expect("a piece");
+        // The next piece is sent after this one has arrived.
+        let arrived = timeout(LONG, arriving.recv()).await.expect("a piece");
         assert_eq!(arrived.unwrap(), piece);
     }
     drop(pieces);
@@ -228,24 +228,24 @@ async fn a_request_body_arrives_while_it_is_being_sent() {
 }
 
 #[tokio::test]
-async fn a_response_body_arrives_while_it_is_being_made() {
+async fn a_response_body_arrives_while_it_is_made() {
     let (pieces, body) = pieces();
     let body = Arc::new(Mutex::new(Some(body)));
     let upstream =
         Router::new().fallback(move || async move { body.lock().unwrap().take().unwrap() });
     let (url, _serving) = chain(upstream).await;
-    let response = timeout(AGES, send_over(&url, get(LIMITS))).await;
+    let response = timeout(LONG, send_over(&url, get(LIMITS))).await;
     let mut response = response.expect("a head").into_body();
     for piece in ["first", "second", "last"] {
         pieces.send(piece.into()).await.unwrap();
-        let arrived = timeout(AGES, next_piece(&mut response)).await;
+        let arrived = timeout(LONG, next_piece(&mut response)).await;
         assert_eq!(arrived.expect("a piece").unwrap(), piece);
     }
     drop(pieces);
     assert!(next_piece(&mut response).await.is_none());
 }
 
-/// How far whoever makes a body was ever ahead of whoever takes it.
+/// The lead of the sender of a body over its receiver.
 #[derive(Default)]
 struct Lead {
     made: AtomicU64,
@@ -256,7 +256,7 @@ struct Lead {
 const TOTAL: usize = 256;
 
 impl Lead {
-    /// So many pieces of a MiB, each made when it is asked for.
+    /// A body of `TOTAL` pieces of one MiB, each made at the poll for it.
     fn make(self: &Arc<Self>) -> Body {
         let this = Arc::clone(self);
         let piece = Bytes::from(vec![b'x'; MIB]);
@@ -268,8 +268,7 @@ impl Lead {
         })))
     }
 
-    /// Takes it all, and before each MiB waits until nobody else has anything left to do: the clock is paused, and
-    /// moves only then.
+    /// Reads the whole body, and before each MiB waits until all other tasks are idle: the paused clock advances only then.
     async fn take(&self, mut body: Body) {
         let mut until_pause = 0;
         while let Some(piece) = next_piece(&mut body).await {
@@ -284,18 +283,15 @@ impl Lead {
 
     fn assert_bounded(&self) {
         assert_eq!(self.taken.load(Ordering::SeqCst), (TOTAL * MIB) as u64);
-        // There are four ends of connections on the way, each with a buffer of some 400 KiB, and the piece that is on the
-        // way into the first of them.
+        // There are four ends of connections on the path, each with a buffer of some 400 KiB, and the piece that the first
+        // one is writing.
         let furthest = self.furthest.load(Ordering::SeqCst);
-        assert!(
-            furthest <= 4 * MIB as u64,
-            "{furthest} bytes were in flight"
-        );
+        assert!(furthest <= 4 * MIB as u64, "{furthest} bytes were buffered");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_request_body_beyond_memory_little_is_ever_in_flight() {
+async fn a_large_request_body_stays_in_bounded_memory() {
     let lead = Arc::new(Lead::default());
     let taker = Arc::clone(&lead);
     let upstream = Router::new().fallback(move |request: Request| {
@@ -312,7 +308,7 @@ async fn of_a_request_body_beyond_memory_little_is_ever_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_response_body_beyond_memory_little_is_ever_in_flight() {
+async fn a_large_response_body_stays_in_bounded_memory() {
     let lead = Arc::new(Lead::default());
     let maker = Arc::clone(&lead);
     let upstream = Router::new().fallback(move || async move { maker.make() });
@@ -366,7 +362,7 @@ async fn two_hundred_gets_with_an_expired_session_cost_one_refresh() {
     assert_eq!(counters.requests_with_several_authorizations, 0);
 }
 
-/// A stream of so many bytes, in pieces of 1 KiB.
+/// A stream of this many bytes, in pieces of 1 KiB.
 fn upload(bytes: usize) -> Body {
     let piece = Bytes::from(vec![b'x'; 1_024]);
     Body::from_stream(stream::iter(
@@ -375,11 +371,11 @@ fn upload(bytes: usize) -> Body {
 }
 
 #[tokio::test]
-async fn an_upload_that_meets_an_expired_session_is_sent_again_up_to_the_replay_limit() {
+async fn a_rejected_upload_is_replayed_up_to_the_replay_limit() {
     for (read_before_the_answer, bytes, is_sent_again) in [
         (None, 32 * 1_024, true),
         (None, MIB, false),
-        // Turned down before anything of it was read, and so nothing is lost of it.
+        // Rejected before any byte was read, so that the whole body is left.
         (Some(0), MIB, true),
     ] {
         let org = Org::new();
@@ -394,11 +390,11 @@ async fn an_upload_that_meets_an_expired_session_is_sent_again_up_to_the_replay_
             assert_eq!(echo["body_length"], bytes);
             assert_eq!((counters.data_rejected, counters.data_accepted), (1, 1));
         } else {
-            // As the org said it.
+            // The answer of the org, unchanged.
             assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
             assert_eq!(error_code_of_the_org(response).await, "INVALID_SESSION_ID");
             assert_eq!((counters.data_rejected, counters.data_accepted), (1, 0));
-            // The session is there by now.
+            // The session is refreshed now.
             let again = send(&proxy, request(Method::POST, ECHO, upload(bytes))).await;
             assert_eq!(again.status(), StatusCode::OK);
         }
@@ -428,7 +424,7 @@ async fn a_401_that_no_refresh_cures_is_passed_on() {
 // === Headers ===
 
 #[tokio::test]
-async fn what_is_of_the_caller_or_of_its_connection_stays_here() {
+async fn a_request_loses_session_hop_and_forwarding_headers() {
     let org = Org::new();
     let proxy = before(&org, rules());
     let mut asked = get(&format!("{ECHO}?q=1"));
@@ -478,9 +474,9 @@ async fn what_is_of_the_caller_or_of_its_connection_stays_here() {
     assert_eq!(serde_json::Value::from(received), expected);
 }
 
-/// Some servers take them for headers that come late.
+/// Some servers merge trailers into the headers.
 #[tokio::test]
-async fn what_stays_of_the_headers_stays_of_the_trailers_too() {
+async fn trailers_lose_the_same_fields_as_headers() {
     let trailers = |names: &[&'static str]| {
         let pairs = names.iter().map(|name| {
             let value = HeaderValue::from_static("1");
@@ -506,7 +502,7 @@ async fn what_stays_of_the_headers_stays_of_the_trailers_too() {
 }
 
 #[tokio::test]
-async fn the_request_goes_to_the_instance_whatever_host_the_caller_names() {
+async fn a_request_with_a_foreign_host_goes_to_the_instance() {
     let (asked, mut asking) = mpsc::unbounded_channel();
     let upstream = move |request: http::Request<Body>| {
         let host = request.headers().get(header::HOST).cloned();
@@ -524,13 +520,13 @@ async fn the_request_goes_to_the_instance_whatever_host_the_caller_names() {
         assert_eq!(send(&proxy, asked).await.status(), StatusCode::OK);
         let (uri, host) = asking.recv().await.unwrap();
         assert_eq!(uri, *format!("https://example.my.salesforce.com{LIMITS}"));
-        // A client writes the one of the URI.
+        // The HTTP client adds the host of the URI.
         assert_eq!(host, None);
     }
 }
 
 #[tokio::test]
-async fn of_the_orgs_answer_its_cookies_and_its_connection_stay_there() {
+async fn an_answer_loses_its_cookies_and_hop_headers() {
     let upstream = |_| async {
         let headers = [
             ("set-cookie", "sid=of-the-org"),
@@ -557,7 +553,7 @@ async fn of_the_orgs_answer_its_cookies_and_its_connection_stay_there() {
 // === What is let through ===
 
 #[tokio::test]
-async fn paths_beyond_the_data_apis_are_refused_however_they_are_written() {
+async fn a_path_outside_the_data_apis_is_refused_in_any_encoding() {
     let org = Org::new();
     let proxy = before(&org, rules());
     for path in [
@@ -596,7 +592,7 @@ async fn paths_beyond_the_data_apis_are_refused_however_they_are_written() {
         assert_eq!(error_code(response).await, "NOT_FOUND", "{path}");
     }
     assert_eq!(org.counters().requests, 0);
-    // These are as they should be.
+    // These paths are allowed.
     for path in [
         LIMITS,
         "/services/data/v66.0/query?q=SELECT+Name+FROM+Account+LIMIT+1%2e",
@@ -609,7 +605,7 @@ async fn paths_beyond_the_data_apis_are_refused_however_they_are_written() {
 }
 
 #[tokio::test]
-async fn nobody_is_let_in_without_the_key() {
+async fn a_caller_without_the_key_is_refused() {
     let org = Org::new();
     let proxy = before(&org, rules());
     for key in [
@@ -635,7 +631,7 @@ async fn nobody_is_let_in_without_the_key() {
 }
 
 #[tokio::test]
-async fn methods_are_limited_and_cannot_be_overridden() {
+async fn a_forbidden_or_overridden_method_is_refused() {
     let org = Org::new();
     let mut rules = rules();
     rules.methods = vec![Method::GET, Method::POST];
@@ -661,31 +657,31 @@ async fn methods_are_limited_and_cannot_be_overridden() {
 }
 
 #[tokio::test]
-async fn a_request_body_is_limited_whether_it_says_its_length_or_not() {
+async fn a_body_above_the_limit_is_refused_with_or_without_a_length() {
     let org = Org::new();
     let _served = org.serve().await.unwrap();
     let mut rules = rules();
     rules.request_body = 128 * 1_024;
     let (url, _serving) = {
         let upstream = Client::builder(TokioExecutor::new()).build_http();
-        serve(router(renewing(&org).layer(upstream), rules.clone())).await
+        serve(router(refreshing(&org).layer(upstream), rules.clone())).await
     };
     let declared = |bytes| Body::new(Full::new(Bytes::from(vec![b'x'; bytes])));
     for body in [declared, upload] {
         let response = send_over(&url, request(Method::POST, ECHO, body(128 * 1_024))).await;
         assert_eq!(response.status(), StatusCode::OK);
-        // What is under way in the other direction is cut off, and so it is sent without sockets.
+        // An early answer would reset the connection, so this request is sent without sockets.
         let proxy = before(&org, rules.clone());
         let response = send(&proxy, request(Method::POST, ECHO, body(129 * 1_024))).await;
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(error_code(response).await, "REQUEST_BODY_TOO_LARGE");
     }
-    // The same through hyper's client, by either version.
+    // The same through hyper's client, over HTTP/1.1 and HTTP/2.
     for http2_only in [false, true] {
         let upstream = Client::builder(TokioExecutor::new())
             .http2_only(http2_only)
             .build_http();
-        let proxy = router(renewing(&org).layer(upstream), rules.clone());
+        let proxy = router(refreshing(&org).layer(upstream), rules.clone());
         let response = send(&proxy, request(Method::POST, ECHO, upload(129 * 1_024))).await;
         assert_eq!(
             response.status(),
@@ -696,7 +692,7 @@ async fn a_request_body_is_limited_whether_it_says_its_length_or_not() {
 }
 
 #[tokio::test]
-async fn load_beyond_the_limit_is_shed_until_an_answer_is_over() {
+async fn load_above_the_limit_is_shed_until_an_answer_ends() {
     let (body_of, bodies) = mpsc::unbounded_channel::<Body>();
     let bodies = Arc::new(tokio::sync::Mutex::new(bodies));
     let upstream = move |_| {
@@ -711,7 +707,7 @@ async fn load_beyond_the_limit_is_shed_until_an_answer_is_over() {
     body_of.send(body).unwrap();
     let first = send(&proxy, get(LIMITS)).await;
     assert_eq!(first.status(), StatusCode::OK);
-    // Its head is here, and its body is not.
+    // Its head has come, its body has not.
     let second = send(&proxy, get(LIMITS)).await;
     assert_eq!(second.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(second.headers()["retry-after"], "1");
@@ -724,7 +720,7 @@ async fn load_beyond_the_limit_is_shed_until_an_answer_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_takes_nothing_does_not_keep_its_place() {
+async fn a_caller_that_reads_nothing_loses_its_permit() {
     let upstream = |_| async { Arc::new(Lead::default()).make().into_response() };
     let mut rules = rules();
     rules.concurrency = 1;
@@ -732,15 +728,15 @@ async fn a_caller_that_takes_nothing_does_not_keep_its_place() {
     let stuck = through_a_pipe(proxy.clone(), get(LIMITS)).await.unwrap();
     let shed = send(&proxy, get(LIMITS)).await;
     assert_eq!(shed.status(), StatusCode::SERVICE_UNAVAILABLE);
-    tokio::time::sleep(AGES * 2).await;
+    tokio::time::sleep(LONG * 2).await;
     let next = send(&proxy, get(LIMITS)).await;
     assert_eq!(next.status(), StatusCode::OK);
-    // What it has of the answer is not taken for the whole.
+    // The caller sees that its answer is incomplete.
     assert!(stuck.into_body().collect().await.is_err());
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_does_not_keep_its_place() {
+async fn a_caller_that_disconnects_releases_its_permit() {
     let (asked, mut asking) = mpsc::unbounded_channel();
     let upstream = move |_| {
         let (answer, answered) = oneshot::channel::<Response>();
@@ -750,27 +746,27 @@ async fn a_caller_that_goes_away_does_not_keep_its_place() {
     let mut rules = rules();
     rules.concurrency = 1;
     let proxy = before_fn(upstream, rules);
-    let gone_by_now = async || {
-        // Who goes is not waited for: what it held comes back when its task has seen that.
+    let settle = async || {
+        // The permit comes back when the task has seen the disconnect.
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
     };
 
-    // Before its answer.
+    // Disconnects before the answer.
     let waiting = tokio::spawn(proxy.clone().oneshot(get(LIMITS)));
     let unanswered = asking.recv().await.unwrap();
     waiting.abort();
-    gone_by_now().await;
+    settle().await;
     assert!(unanswered.is_closed());
 
-    // In the middle of it.
+    // Disconnects in the middle of the answer.
     let waiting = tokio::spawn(proxy.clone().oneshot(get(LIMITS)));
     let answer = asking.recv().await.unwrap();
     let (pieces, body) = pieces();
     answer.send(body.into_response()).unwrap();
     drop(waiting.await.unwrap());
-    gone_by_now().await;
+    settle().await;
     assert!(pieces.is_closed());
 
     let waiting = tokio::spawn(proxy.clone().oneshot(get(LIMITS)));
@@ -780,11 +776,11 @@ async fn a_caller_that_goes_away_does_not_keep_its_place() {
 }
 
 #[tokio::test]
-async fn an_org_that_cannot_be_reached_is_no_login_that_failed() {
+async fn an_unreachable_org_is_not_reported_as_a_failed_login() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    // The client of the example, whose error is one of the crate's own.
+    // The client of the example: its error is of the crate's own type.
     let proxy = router(lasting(&url).layer(HttpsClient::new().unwrap()), rules());
     let response = send(&proxy, get(LIMITS)).await;
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
@@ -792,7 +788,7 @@ async fn an_org_that_cannot_be_reached_is_no_login_that_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_org_that_does_not_answer_is_not_waited_for() {
+async fn an_org_that_does_not_answer_times_out() {
     let org = Org::new();
     let proxy = before(&org, rules());
     org.on_data(Fault::Hang);
@@ -801,9 +797,9 @@ async fn an_org_that_does_not_answer_is_not_waited_for() {
     assert_eq!(error_code(response).await, "UPSTREAM_TIMEOUT");
 }
 
-/// Each piece comes after most of the patience is over, and all of them take many times as long as it.
+/// Each piece comes after 90 % of the patience, and all pieces together take many times as long.
 #[tokio::test(start_paused = true)]
-async fn an_upload_that_goes_on_is_waited_for() {
+async fn a_slow_upload_that_makes_progress_does_not_time_out() {
     let org = Org::new();
     let proxy = before(&org, rules());
     let pieces = stream::unfold(0, |n| async move {
@@ -818,9 +814,9 @@ async fn an_upload_that_goes_on_is_waited_for() {
     assert_eq!(response.status(), StatusCode::OK);
 }
 
-/// Its connection is broken off, which is how a client finds that a body is not whole.
+/// The connection is closed, so that the client sees that the body is incomplete.
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_does_not_go_on_is_broken_off() {
+async fn a_stalled_answer_ends_with_an_error() {
     let (pieces, body) = pieces();
     let body = Arc::new(Mutex::new(Some(body)));
     let upstream = move |_| {
@@ -836,7 +832,7 @@ async fn an_answer_that_does_not_go_on_is_broken_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_are_told_without_a_word_about_what_is_behind() {
+async fn a_failure_reveals_nothing_about_the_org() {
     let secret = "invalid_grant: secrets of the org";
     let failing = |error: fn(&'static str) -> RefreshError| {
         let layer = SalesforceAuthLayer::new(move |_: RefreshContext| async move {

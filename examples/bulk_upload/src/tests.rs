@@ -38,16 +38,16 @@ use crate::{
 
 const MIB: u64 = 1024 * 1024;
 
-/// Two looks, as many as it takes.
+/// Two polls, as many as the emulated org needs.
 const PATIENCE: Patience = Patience {
     first_pause: Duration::from_secs(1),
     longest_pause: Duration::from_secs(60),
-    looks: 2,
+    polls: 2,
 };
 
 // === Fixtures ===
 
-/// A file of accounts, and what there is to know of it.
+/// A file of accounts, with its digest and its number of records.
 struct Accounts {
     _directory: TempDir,
     path: PathBuf,
@@ -76,7 +76,7 @@ impl Accounts {
         Source::look_at(&self.path).await.unwrap()
     }
 
-    /// Writes over the end of the file, and sees to it that this has another time.
+    /// Writes into the file at this position, and sets another modification time.
     fn write_over(&self, at: u64, text: &str) {
         let mut file = OpenOptions::new().write(true).open(&self.path).unwrap();
         file.seek(SeekFrom::Start(at)).unwrap();
@@ -91,7 +91,7 @@ impl Accounts {
     }
 }
 
-/// What the bodies of an upload did.
+/// Counts the bodies of an upload and their bytes.
 #[derive(Clone, Default)]
 struct Ledger(Arc<Counts>);
 
@@ -103,7 +103,7 @@ struct Counts {
     most_alive: AtomicUsize,
 }
 
-/// The bytes of a piece, which are counted for as long as anybody has them.
+/// The bytes of a piece, counted until the last clone is dropped.
 struct Piece {
     bytes: Bytes,
     ledger: Ledger,
@@ -131,7 +131,7 @@ impl Ledger {
         self.0.sent.load(Ordering::SeqCst)
     }
 
-    /// How many bytes there were in memory at most.
+    /// The most bytes in memory at a time.
     fn most_alive(&self) -> usize {
         self.0.most_alive.load(Ordering::SeqCst)
     }
@@ -189,14 +189,14 @@ impl Fixture {
         }
     }
 
-    /// Ends the session, and has the next upload rejected after so many bytes, or all.
+    /// Expires the session. The org rejects the next upload after this many bytes, or after all.
     fn expire(&self, after: Option<u64>) {
         self.org.expire_sessions();
         let after = after.map(|bytes| usize::try_from(bytes).unwrap());
         self.org.answer_early(after);
     }
 
-    /// Uploads the file by a factory that the ledger is kept of.
+    /// Uploads the file with a factory whose bodies the ledger counts.
     async fn upload(&self, job: &Job, source: &Source, ledger: &Ledger) -> Uploaded {
         let factory = ledger.factory(source);
         let uploading = self
@@ -214,7 +214,7 @@ fn layer(org: &Org, grant: &Grant) -> SalesforceAuthLayer {
     SalesforceAuthLayer::new(RefreshToken::new(http, app, grant.refresh_token())).session(session)
 }
 
-/// The org without a socket between. The session is not renewed.
+/// The org without a socket. The session is never refreshed.
 fn in_process(org: &Org) -> Ingest<SalesforceAuth<Org>> {
     let grant = org.authorize();
     let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
@@ -227,7 +227,7 @@ fn in_process(org: &Org) -> Ingest<SalesforceAuth<Org>> {
 // === An expiring session ===
 
 #[tokio::test]
-async fn an_upload_through_an_expiring_session_arrives_as_it_is() {
+async fn an_upload_through_an_expiring_session_arrives_unchanged() {
     let accounts = Accounts::of(4 * MIB);
     let half = Some(2 * MIB);
     // Early answers over HTTP/1.1 may be lost with the connection: see `tests/wire/early_answers.rs`.
@@ -268,7 +268,7 @@ async fn an_upload_through_an_expiring_session_arrives_as_it_is() {
 }
 
 #[tokio::test]
-async fn without_an_expiry_it_is_sent_once() {
+async fn an_upload_without_an_expiry_is_sent_once() {
     let accounts = Accounts::of(MIB);
     let fixture = Fixture::over(Protocol::Http1).await;
     let source = accounts.source().await;
@@ -281,7 +281,7 @@ async fn without_an_expiry_it_is_sent_once() {
 }
 
 #[tokio::test]
-async fn the_org_is_told_how_much_comes() {
+async fn an_upload_declares_its_length() {
     let accounts = Accounts::of(1_000);
     let source = accounts.source().await;
     let expected = source.length().to_string();
@@ -303,7 +303,7 @@ async fn the_org_is_told_how_much_comes() {
 }
 
 #[tokio::test]
-async fn without_a_factory_it_is_rejected_and_the_session_renewed() {
+async fn an_upload_without_a_factory_is_rejected_after_a_refresh() {
     let accounts = Accounts::of(4 * MIB);
     let fixture = Fixture::over(Protocol::H2).await;
     let source = accounts.source().await;
@@ -325,7 +325,7 @@ async fn without_a_factory_it_is_rejected_and_the_session_renewed() {
     assert!(outcome.refreshed());
     assert_eq!(fixture.org.upload(&job.id), None);
 
-    // The job still waits for its content, and the session is a new one.
+    // The job still waits for its content, and the session is new.
     let again = ledger.body(&source);
     let uploaded = fixture
         .ingest
@@ -349,7 +349,7 @@ async fn many_uploads_share_one_refresh() {
         jobs.push(fixture.ingest.create("Account").await.unwrap().id);
     }
     fixture.expire(Some(MIB / 4));
-    // None is answered before all have come.
+    // The org answers no upload before all have come.
     let before = fixture.org.counters();
     fixture.org.on_data(Fault::Hang);
     let mut uploads = JoinSet::new();
@@ -378,7 +378,7 @@ async fn many_uploads_share_one_refresh() {
 }
 
 #[tokio::test]
-async fn the_file_is_never_held() {
+async fn a_large_upload_stays_in_bounded_memory() {
     let accounts = Accounts::of(8 * MIB);
     for protocol in [Protocol::Http1, Protocol::H2] {
         let fixture = Fixture::over(protocol).await;
@@ -389,14 +389,14 @@ async fn the_file_is_never_held() {
         let uploaded = fixture.upload(&job, &source, &ledger).await;
         assert!(matches!(uploaded, Uploaded::Taken { attempts: 2 }));
         assert_eq!(ledger.sent(), 2 * source.length());
-        // What hyper has in its buffers for a connection.
+        // The buffers of a connection of hyper.
         let most = ledger.most_alive();
         assert!(
             (PIECE..=2 * 1024 * 1024).contains(&most),
             "{protocol:?}: {most} bytes"
         );
     }
-    // Without a transport that has buffers: a piece, and the next.
+    // Without the buffers of a transport: one piece, and the next.
     let org = Org::new();
     let ingest = in_process(&org);
     let source = accounts.source().await;
@@ -443,10 +443,10 @@ async fn upload_and_change(
         .upload(&job.id, &source, |head| factory.attach(head));
     let error = uploaded.await.unwrap_err();
     assert_eq!(ledger.made(), 2);
-    // Of what is another file by now, nothing.
+    // The second attempt sends nothing of the changed file.
     assert_eq!(ledger.sent(), sent_before.load(Ordering::SeqCst));
     assert_eq!(fixture.org.upload(&job.id), None);
-    // The job is as it was, and can be given up.
+    // The job is still open, and can be aborted.
     assert_eq!(
         fixture.ingest.abort(&job.id).await.unwrap().state,
         "Aborted"
@@ -481,9 +481,9 @@ async fn a_file_that_changed_between_attempts_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_file_that_changes_under_the_upload_does_not_arrive() {
-    // Cut off after the first piece; written over, when all but the last piece was sent.
-    for is_cut_off in [true, false] {
+async fn a_file_that_changes_during_the_upload_does_not_arrive() {
+    // Truncated after the first piece; or written to, when all but the last piece was sent.
+    for is_truncated in [true, false] {
         let accounts = Accounts::of(MIB);
         let org = Org::new();
         let ingest = in_process(&org);
@@ -495,7 +495,7 @@ async fn a_file_that_changes_under_the_upload_does_not_arrive() {
             let sent = bytes as u64;
             let left = left.fetch_sub(sent, Ordering::SeqCst) - sent;
             let file = OpenOptions::new().write(true).open(&path).unwrap();
-            if is_cut_off {
+            if is_truncated {
                 file.set_len(2 * PIECE as u64).unwrap();
             } else if left <= PIECE as u64 {
                 file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
@@ -510,7 +510,7 @@ async fn a_file_that_changes_under_the_upload_does_not_arrive() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_missing_is_named() {
+async fn a_missing_file_is_named_in_the_error() {
     let accounts = Accounts::of(100);
     let source = accounts.source().await;
     fs::remove_file(&accounts.path).unwrap();
@@ -545,17 +545,17 @@ async fn filled(org: &Org, ingest: &Ingest<SalesforceAuth<Org>>, rows: &str) -> 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_is_waited_for() {
+async fn a_job_is_polled_until_it_ends() {
     let org = Org::new();
     let ingest = in_process(&org);
     let job = filled(&org, &ingest, "Name\nAcme\nGlobex\n").await;
     let impatient = Patience {
-        looks: 1,
+        polls: 1,
         ..PATIENCE
     };
     let error = ingest.wait(&job.id, &impatient).await.unwrap_err();
     assert!(
-        error.to_string().contains("InProgress after 1 looks"),
+        error.to_string().contains("InProgress after 1 polls"),
         "{error}"
     );
     let job = ingest.wait(&job.id, &PATIENCE).await.unwrap();
@@ -564,7 +564,7 @@ async fn a_job_is_waited_for() {
         (2, 0)
     );
 
-    // One that failed, and one that was given up.
+    // A job that failed, and a job that was aborted.
     let job = filled(&org, &ingest, "Name\r\nAcme\r\n").await;
     let error = ingest
         .wait(&job.id, &PATIENCE)
@@ -586,8 +586,8 @@ async fn a_job_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pauses_double_up_to_the_longest() {
-    // It never gets any further.
+async fn pauses_between_polls_double_up_to_the_longest() {
+    // A job that never ends.
     let client = tower::service_fn(async |_: Request<Body>| {
         let job = r#"{"id":"750","state":"InProgress"}"#;
         Ok::<_, BoxError>(Response::new(Full::new(Bytes::from(job))))
@@ -596,7 +596,7 @@ async fn pauses_double_up_to_the_longest() {
     let patience = Patience {
         first_pause: Duration::from_secs(1),
         longest_pause: Duration::from_secs(5),
-        looks: 6,
+        polls: 6,
     };
     let started = tokio::time::Instant::now();
     ingest.wait("750", &patience).await.unwrap_err();
@@ -604,7 +604,7 @@ async fn pauses_double_up_to_the_longest() {
 }
 
 #[tokio::test]
-async fn refusals_say_what_was_refused() {
+async fn a_refusal_names_the_refused_step() {
     let org = Org::new();
     let ingest = in_process(&org);
     let error = ingest.create("Nothing").await.unwrap_err().to_string();
@@ -615,7 +615,7 @@ async fn refusals_say_what_was_refused() {
     let error = ingest.complete("750").await.unwrap_err().to_string();
     assert!(error.contains("NOT_FOUND"), "{error}");
 
-    // What is too large is not begun with.
+    // A file that is too large is not sent at all.
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("large.csv");
     fs::File::create(&path)

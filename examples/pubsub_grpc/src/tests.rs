@@ -66,14 +66,14 @@ impl Bed {
         app.client_secret(self.org.client_secret())
     }
 
-    /// A layer that logs in on its own, and trusts the API.
+    /// A layer that logs in by itself, and allows the origin of the API.
     fn layer(&self) -> SalesforceAuthLayer {
         let http = Client::builder(TokioExecutor::new()).build_http();
         let layer = SalesforceAuthLayer::new(ClientCredentials::new(http, self.app()));
         layer.allow_origin(&self.origin).unwrap()
     }
 
-    /// A client whose attempts are written down, as they leave the layer.
+    /// A client that records the attempts of the layer.
     fn client(&self, layer: &SalesforceAuthLayer) -> PubSubClient<SalesforceAuth<Wire>> {
         PubSubClient::with_origin(self.service(layer), self.origin.parse().unwrap())
     }
@@ -124,7 +124,7 @@ fn value<'a>(sent: &'a Sent, name: &str) -> Option<&'a str> {
 }
 
 async fn next_ids(subscription: &mut Subscription<SalesforceAuth<Wire>>) -> Vec<String> {
-    // An event that was missed never comes.
+    // A missed event never comes.
     let events = timeout(Duration::from_secs(60), subscription.next()).await;
     let events = events.expect("events").unwrap();
     events.into_iter().map(|it| it.event.unwrap().id).collect()
@@ -155,9 +155,9 @@ async fn a_hundred_calls_with_an_expired_session_cost_one_refresh() {
         assert_eq!(replay_ids.len(), CALLERS);
         assert_eq!(bed.refreshes() - refreshes, 1);
         let attempts = bed.sent().len() - sent;
-        assert!(attempts > CALLERS, "nobody met the expired session");
+        assert!(attempts > CALLERS, "no call met the expired session");
     }
-    // What was rejected did not happen, and what was sent again happened once.
+    // Each event was published once: rejected calls published nothing.
     let mut all = Subscription::new(client, TOPIC, Some(0_usize.to_be_bytes().to_vec()));
     let mut seen = Vec::new();
     while seen.len() < 5 * CALLERS {
@@ -168,13 +168,13 @@ async fn a_hundred_calls_with_an_expired_session_cost_one_refresh() {
 }
 
 #[tokio::test]
-async fn a_stream_of_requests_is_sent_again_from_its_first_message() {
+async fn a_rejected_request_stream_is_replayed_from_its_start() {
     let bed = Bed::new().await;
     let mut client = bed.client(&bed.layer());
     client.get_topic(topic()).await.unwrap();
     bed.org.expire_sessions();
 
-    // The third message is there only when the second attempt is under way.
+    // The third message comes only during the second attempt.
     let sent = Arc::clone(&bed.sent);
     let third = stream::once(async move {
         while sent.lock().unwrap().len() < 3 {
@@ -199,11 +199,11 @@ async fn a_stream_of_requests_is_sent_again_from_its_first_message() {
 }
 
 #[tokio::test]
-async fn the_metadata_of_an_attempt_are_those_of_one_session() {
+async fn an_attempt_has_the_metadata_of_one_session() {
     let bed = Bed::new().await;
     let grant = bed.org.authorize();
     let http = Client::builder(TokioExecutor::new()).build_http();
-    // Of the first session nobody knows the org. The one that the refresh brings tells.
+    // The first session has no organization id; the refreshed one has.
     let first = Session::new(grant.access_token(), grant.instance_url()).unwrap();
     let layer = SalesforceAuthLayer::new(RefreshToken::new(http, bed.app(), grant.refresh_token()))
         .session(first)
@@ -215,13 +215,13 @@ async fn the_metadata_of_an_attempt_are_those_of_one_session() {
 
     let sent = bed.sent();
     let (rejected, accepted) = (&sent[0], &sent[1]);
-    let renewed = layer.handle().current().unwrap();
+    let refreshed = layer.handle().current().unwrap();
     assert_eq!(sent.len(), 2);
     assert_eq!(value(rejected, "accesstoken"), Some(grant.access_token()));
     assert_eq!(value(rejected, "tenantid"), None);
     assert_eq!(
         value(accepted, "accesstoken"),
-        Some(renewed.access_token().expose())
+        Some(refreshed.access_token().expose())
     );
     assert_eq!(value(accepted, "tenantid"), Some(ORG_ID));
     for attempt in &sent {
@@ -231,7 +231,7 @@ async fn the_metadata_of_an_attempt_are_those_of_one_session() {
     }
 }
 
-/// The tenants share one pool of connections, and a request says whose session it is to be sent with.
+/// Both orgs share one pool of connections, and the extensions of a request name its session.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn each_of_two_orgs_gets_its_own_metadata_through_one_service() {
     let [ours, theirs] = [Bed::new().await, Bed::new().await];
@@ -290,7 +290,7 @@ async fn a_foreign_origin_gets_no_metadata() {
 }
 
 #[tokio::test]
-async fn unauthenticated_after_a_message_reaches_the_caller_as_it_is() {
+async fn unauthenticated_after_a_message_reaches_the_caller() {
     let bed = Bed::new().await;
     let mut client = bed.client(&bed.layer());
     let (requests, mut to_send) = tokio::sync::mpsc::channel(1);
@@ -322,7 +322,7 @@ async fn unauthenticated_after_a_message_reaches_the_caller_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_stream_outlives_its_session() {
+async fn a_stream_with_an_expired_session_stays_open() {
     let bed = Bed::new().await;
     let client = bed.client(&bed.layer());
     let mut subscription = Subscription::new(client.clone(), TOPIC, None);
@@ -338,10 +338,10 @@ async fn a_stream_outlives_its_session() {
 }
 
 #[tokio::test]
-async fn a_stream_that_ended_goes_on_after_its_last_event_with_a_new_session() {
+async fn an_ended_stream_resumes_after_its_last_event() {
     let bed = Bed::new().await;
     let client = bed.client(&bed.layer());
-    // An open stream whose session is over, and one that is begun with a session that is over.
+    // The subscription begins with an expired session.
     let mut subscription = Subscription::new(client.clone(), TOPIC, None);
     client.clone().publish(order("before")).await.unwrap();
     bed.org.expire_sessions();
@@ -352,19 +352,19 @@ async fn a_stream_that_ended_goes_on_after_its_last_event_with_a_new_session() {
     assert_eq!(next_ids(&mut subscription).await, ["a"]);
     for (n, missed) in ["b", "c", "d"].into_iter().enumerate() {
         bed.bus.end_streams(unauthenticated("rpc-1")).await;
-        // Nobody is subscribed when this is published.
+        // No client is subscribed when this is published.
         client.clone().publish(order(missed)).await.unwrap();
         bed.org.expire_sessions();
         let sent = bed.sent().len();
         assert_eq!(next_ids(&mut subscription).await, [missed]);
-        // The call that took up the thread was rejected, and sent again.
+        // The resuming call was rejected, and replayed.
         assert_eq!(bed.sent().len(), sent + 2);
         assert_eq!(bed.refreshes(), 3 + u64::try_from(n).unwrap());
     }
 }
 
 #[tokio::test]
-async fn a_stream_that_brought_nothing_is_not_begun_again() {
+async fn a_stream_that_ends_without_a_message_is_not_resumed() {
     let bed = Bed::new().await;
     let client = bed.client(&bed.layer());
     let mut subscription = Subscription::new(client, TOPIC, None);

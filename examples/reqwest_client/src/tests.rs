@@ -22,7 +22,7 @@ use crate::{
 const ECHO: &str = "/services/data/v66.0/echo";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_callers_share_a_refresh_and_their_bodies_arrive_whole() {
+async fn many_callers_share_one_refresh_and_all_bodies_arrive() {
     const CALLERS: u32 = 200;
     let org = Org::new();
     let _served = org.serve().await.unwrap();
@@ -35,7 +35,7 @@ async fn many_callers_share_a_refresh_and_their_bodies_arrive_whole() {
     let mut callers = JoinSet::new();
     for n in 0..CALLERS {
         let client = client.clone();
-        // From nothing to more than what a stream may have.
+        // From an empty body to more than the replay limit of a stream.
         let body = Bytes::from(n.to_be_bytes().repeat(n as usize * 100));
         callers.spawn(async move {
             let request = Request::post(ECHO).body(Full::new(body.clone()))?;
@@ -69,7 +69,7 @@ async fn a_short_stream_is_replayed() {
 }
 
 #[tokio::test]
-async fn a_long_stream_is_not_replayed_and_the_session_is_renewed_all_the_same() {
+async fn a_long_stream_is_not_replayed_but_the_session_is_refreshed() {
     let org = Org::new();
     let _served = org.serve().await.unwrap();
     let client = layer(&org).layer(reqwest());
@@ -105,7 +105,7 @@ async fn a_redirect_is_not_followed() {
 
 const PIECE: usize = 8 * 1024;
 
-/// Sends so many pieces, each when the one before has left.
+/// Sends this many pieces, each after the one before was taken.
 async fn stream<S, ResBody>(client: &S, pieces: usize) -> Result<Response<ResBody>, BoxError>
 where
     S: Service<Request<Channel<Bytes>>, Response = Response<ResBody>, Error = BoxError> + Clone,
@@ -123,7 +123,7 @@ where
     tokio::join!(client.clone().oneshot(request), sending).0
 }
 
-/// A layer whose flow goes by reqwest as well, with a session.
+/// A layer with a session, whose flow uses reqwest as well.
 fn layer(org: &Org) -> SalesforceAuthLayer {
     let grant = org.authorize();
     let app = App::new(org.login_url().parse().unwrap(), org.client_id())
@@ -161,7 +161,7 @@ where
     Ok(serde_json::from_slice(&body.to_bytes())?)
 }
 
-/// It is what the org received, byte by byte.
+/// Asserts that the org received this body.
 fn assert_is(echo: &Value, body: &[u8]) {
     let digest = Sha256::digest(body);
     let digest = digest
