@@ -1,4 +1,4 @@
-//! A real org: logs in, runs a query, renews the session, and runs it again.
+//! A real org: logs in, runs a query, refreshes the session, and runs the query again.
 //!
 //! ```sh
 //! SF_LOGIN_URL=https://MyDomainName.my.salesforce.com SF_CLIENT_ID=… SF_CLIENT_SECRET=… cargo run --example live_org
@@ -21,7 +21,7 @@ use tower_salesforce_auth::{
 };
 
 const USAGE: &str = "\
-Runs a query against a real Salesforce org, renews the session, and runs it again.
+Runs a query against a real Salesforce org, refreshes the session, and runs the query again.
 
 Environment:
   SF_LOGIN_URL           where to log in, https://MyDomainName.my.salesforce.com
@@ -30,7 +30,7 @@ Environment:
   SF_REFRESH_TOKEN       optional: a refresh token, to act for the user who gave it. Without it:
                          client credentials
   SF_SESSIONS            a directory to keep the session in, for the next run and for others;
-                         needed with a refresh token, since a rotated one replaces that for good
+                         required with a refresh token, since a rotated one replaces it permanently
   SF_API_VERSION         optional, 66.0 by default
 
 To set up in Salesforce, for client credentials:
@@ -42,11 +42,11 @@ To set up in Salesforce, for client credentials:
      \"API Enabled\".
   5. Copy the consumer key and secret from the app's OAuth settings. A new app may need ten
      minutes.
-  6. Setup > My Domain shows the login URL. login.salesforce.com does not do for this flow.
+  6. Setup > My Domain shows the login URL. login.salesforce.com does not work for this flow.
 
 For a refresh token, add the scope \"Perform requests at any time (refresh_token, offline_access)\",
-have a user authorize the app, and give the refresh token to the first run. The others find the
-newest one in the directory.";
+have a user authorize the app, and give the refresh token to the first run. Later runs find the
+newest token in the directory.";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -60,7 +60,7 @@ async fn main() -> ExitCode {
     let Err(error) = run(config).await else {
         return ExitCode::SUCCESS;
     };
-    // With its sources: what Salesforce said, and what to do about it, is in one of them.
+    // The sources have what Salesforce answered, and what to do about it.
     eprint!("{error}");
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -72,7 +72,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> Result<(), BoxError> {
-    // A flow has an HTTP client of its own: what it sends must not wait for itself.
+    // The flow has its own HTTP client: its token calls must not wait for the requests that wait for them.
     let mut layer = match config.refresh_token {
         None => SalesforceAuthLayer::new(ClientCredentials::new(HttpsClient::new()?, config.app)),
         Some(refresh_token) => {
@@ -91,7 +91,7 @@ async fn run(config: Config) -> Result<(), BoxError> {
     show(&client, &query).await?;
 
     let live = handle.refresh().await?;
-    println!("Renewed the session at {}.", live.instance_url());
+    println!("Refreshed the session at {}.", live.instance_url());
     show(&client, &query).await
 }
 
@@ -111,7 +111,7 @@ struct Config {
     app: App,
     refresh_token: Option<String>,
     sessions: Option<PathBuf>,
-    /// Which session it is, of all that are in the directory.
+    /// The key of the session in the store.
     key: String,
     api_version: String,
 }

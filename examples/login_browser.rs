@@ -1,10 +1,10 @@
-//! The authorization code flow from a terminal: the browser logs in, and brings the code back to a loopback address.
+//! The authorization code flow from a terminal: the browser logs in, and returns the code to a loopback address.
 //!
 //! ```sh
 //! cargo run --example login_browser
 //! ```
 //!
-//! Without more, the org is an emulated one, whose login page has a user to try. For a real one, set `SF_LOGIN_URL`,
+//! By default the org is emulated, and its login page names a user to try. For a real org, set `SF_LOGIN_URL`,
 //! `SF_CLIENT_ID`, `SF_CLIENT_SECRET` if the app requires it, and `SF_REDIRECT_URI` if the app's callback URL is not
 //! `http://localhost:1717/OauthRedirect`.
 
@@ -45,12 +45,12 @@ async fn main() -> Result<(), BoxError> {
     let user = oauth::userinfo(https.clone(), &session).await?;
     println!(
         "{} of org {} is logged in at {}.",
-        user.preferred_username.as_deref().unwrap_or("Somebody"),
+        user.preferred_username.as_deref().unwrap_or("A user"),
         user.organization_id,
         session.instance_url()
     );
 
-    // The flow renews the session, with the refresh token that came with it: here at once, to see it do so.
+    // The flow refreshes the session with the refresh token of the login: here at once, to show it.
     let layer = SalesforceAuthLayer::new(flow).session(session);
     layer.handle().refresh().await?;
     let client = layer.layer(HttpsClient::new()?);
@@ -62,11 +62,11 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Where to log in, and as what.
+/// The org, and the app to log in with.
 struct Login {
     app: App,
     redirect_uri: String,
-    /// The emulated org, for as long as this lives.
+    /// The emulated org, which serves until this is dropped. `None` for a real org.
     _served: Option<Served>,
 }
 
@@ -103,9 +103,9 @@ impl Login {
     }
 }
 
-/// Waits until the browser comes to `path`, and returns what it asked for.
+/// Waits until the browser requests `path`, and returns the URI of that request.
 ///
-/// Browsers connect more often than they ask, and ask for more than this.
+/// Browsers open connections without a request, and request other paths as well.
 async fn receive_callback(listener: TcpListener, path: &str) -> Result<String, BoxError> {
     let (sender, mut receiver) = mpsc::channel(1);
     let path = path.to_owned();
@@ -121,18 +121,19 @@ async fn receive_callback(listener: TcpListener, path: &str) -> Result<String, B
                         return Ok::<_, Infallible>(nothing);
                     }
                     let _ = sender.send(request.uri().to_string()).await;
-                    let mut page =
-                        Response::new(Full::from("You can close this, and go on in the terminal."));
+                    let mut page = Response::new(Full::from(
+                        "You can close this page, and continue in the terminal.",
+                    ));
                     page.headers_mut()
                         .insert(CONTENT_TYPE, http::HeaderValue::from_static("text/plain"));
                     Ok(page)
                 }
             });
-            // A connection that breaks is the browser's to mend.
+            // If a connection breaks, the browser opens another.
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
         }
     });
     let callback = receiver.recv().await;
     accepting.abort();
-    callback.ok_or_else(|| "nobody came back from the browser".into())
+    callback.ok_or_else(|| "the browser sent no callback".into())
 }

@@ -20,11 +20,11 @@ use tower_salesforce_auth::{
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // A real org has its own of all this.
+    // A real org has its own login URL, app and secret.
     let org = Org::new();
     let served = org.serve().await?;
 
-    // The secret in a header, as Salesforce prefers it. `.client_secret(…)` sends it in the form.
+    // Sends the secret in a header, as Salesforce prefers. `.client_secret(…)` sends it in the form.
     let app = App::new(org.login_url().parse()?, org.client_id())
         .client_authentication(ClientAuthentication::secret_basic(org.client_secret()));
     let login = ClientCredentials::new(HttpsClient::new()?, app);
@@ -35,7 +35,7 @@ async fn main() -> Result<(), BoxError> {
         let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
         let response = client.clone().oneshot(request).await?;
         println!("{}", response.status());
-        // The second request is turned down at first. It does not notice.
+        // The second request is rejected first, and then replayed; the caller does not see it.
         org.expire_sessions();
     }
 

@@ -4,7 +4,7 @@
 //! cargo run --example login_device
 //! ```
 //!
-//! In Salesforce: enable the device flow for the app. Here the emulated user enters the code after the first asking.
+//! In Salesforce: enable the device flow for the app. Here the emulated user enters the code after the first poll.
 
 use bytes::Bytes;
 use http::Request;
@@ -16,7 +16,7 @@ use tower_salesforce_auth::{
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // A real org has its own of all this.
+    // A real org has its own login URL and app.
     let org = Org::new();
     let served = org.serve().await?;
 
@@ -35,19 +35,19 @@ async fn main() -> Result<(), BoxError> {
         async move { org.approve_device(&code) }
     });
     println!(
-        "Waiting, and asking every {} s …",
+        "Waiting, and polling every {} s …",
         code.interval().as_secs()
     );
     let session = flow.wait(&code).await?;
     println!("The user entered the code: {}", user.await?);
 
-    // From here on the flow renews the session with the refresh token that came with it.
+    // From here on the flow refreshes the session with the refresh token of the login.
     let layer = SalesforceAuthLayer::new(flow).session(session);
     let client = layer.layer(HttpsClient::new()?);
     org.expire_sessions();
     let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
     let response = client.oneshot(request).await?;
-    println!("{}, after one renewal", response.status());
+    println!("{}, after one refresh", response.status());
 
     served.shutdown().await;
     Ok(())

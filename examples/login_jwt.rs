@@ -22,7 +22,7 @@ use tower_salesforce_auth::{
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // A real org has its own of all this.
+    // A real org has its own login URL, app and key.
     let org = Org::new();
     let served = org.serve().await?;
     let pem = org.jwt_private_key();
@@ -38,7 +38,7 @@ async fn main() -> Result<(), BoxError> {
         let response = client.clone().oneshot(request).await?;
         let live = layer.handle().token().await?;
         println!("{}, as user {:?}", response.status(), live.user_id());
-        // The second request is turned down at first. It does not notice.
+        // The second request is rejected first, and then replayed; the caller does not see it.
         org.expire_sessions();
     }
 

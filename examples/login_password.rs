@@ -4,7 +4,7 @@
 //! cargo run --example login_password
 //! ```
 //!
-//! Salesforce is withdrawing both: they are here for what exists. In new orgs they have to be enabled (Setup, OAuth and
+//! Salesforce is withdrawing both: they are for existing programs. In new orgs they have to be enabled (Setup, OAuth and
 //! OpenID Connect Settings; Setup, User Interface).
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use tower_salesforce_auth::{
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // A real org has its own of all this.
+    // A real org has its own login URL, app and users.
     let org = Org::new();
     let served = org.serve().await?;
     let http = HttpsClient::new()?;
@@ -70,7 +70,7 @@ async fn use_session(
         );
     }
 
-    // The session is over here and at the server. Whoever sends a request now gets an error, and no new login.
+    // The session has ended here and at the server. A request now gets an error, and starts no login.
     handle.logout(http).await?;
     let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
     if let Err(error) = client.oneshot(request).await {

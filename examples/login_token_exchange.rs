@@ -21,13 +21,13 @@ use tower_salesforce_auth::{
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // A real org has its own of all this.
+    // A real org has its own login URL, app and users.
     let org = Org::new();
     let served = org.serve().await?;
     let http = HttpsClient::new()?;
     let app =
         App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
-    // The emulated org takes a subject token that it was told of, and a SAML assertion of its user, as they are.
+    // The emulated org accepts a subject token that was registered, and any SAML assertion of its user.
     let id_token = "eyJraWQiOiJleGFtcGxlIn0.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl";
     org.trust_subject_token(id_token);
     let assertion = format!(
@@ -46,7 +46,7 @@ async fn main() -> Result<(), BoxError> {
     let saml = SamlBearer::new(http.clone(), org.login_url().parse()?, assertion);
     use_session("SAML bearer", saml).await?;
 
-    // What has no flow of its own: any grant type, with its own parameters.
+    // Any other grant type, with its parameters.
     let grant = ExtensionGrant::new(http, app, "urn:ietf:params:oauth:grant-type:token-exchange")
         .parameter("subject_token", id_token)
         .parameter(

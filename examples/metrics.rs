@@ -4,8 +4,8 @@
 //! cargo run --example metrics
 //! ```
 //!
-//! The recorder here keeps the counters in memory and prints them. In a program it is an exporter's, for Prometheus for
-//! one, and the observer stays as it is.
+//! The recorder here keeps the counters in memory and prints them. A program uses an exporter's recorder instead, for
+//! example one for Prometheus, and the same observer.
 
 use std::{
     collections::BTreeMap,
@@ -92,7 +92,7 @@ async fn main() -> Result<(), BoxError> {
     let layer = SalesforceAuthLayer::new(login).observer(Metrics);
     let client = layer.layer(HttpsClient::new()?);
 
-    // The first round logs in, the second finds the session expired.
+    // The first round logs in; the second meets the expired session.
     for _ in 0..2 {
         let mut callers = JoinSet::new();
         for _ in 0..20 {
@@ -113,7 +113,7 @@ async fn main() -> Result<(), BoxError> {
 
 // === A recorder that prints ===
 
-/// Counts, and counts the values of histograms.
+/// Counts events, and the values recorded in histograms.
 #[derive(Clone, Default)]
 struct Printer(Arc<Mutex<BTreeMap<String, Arc<AtomicU64>>>>);
 

@@ -4,8 +4,8 @@
 //! cargo run --example org -- --port 8443
 //! ```
 //!
-//! Prints one line of JSON with everything a client needs to log in, and serves until it is stopped with Ctrl-C or
-//! SIGTERM. What can be done to the org meanwhile is below `/emulator/`: see "Controls" in the docs of `emulator`.
+//! Prints one line of JSON with everything a client needs to log in, and serves until Ctrl-C or SIGTERM stops it. The
+//! controls of the org are below `/emulator/`: see "Controls" in the docs of `emulator`.
 
 use std::{
     env, fs,
@@ -27,7 +27,7 @@ Usage: org [--port PORT] [--rotate]
   --rotate     every refresh yields a new refresh token and ends the old one
 
 The first line of the output is a JSON object: base_url, client_id, client_secret, redirect_uri, username, password,
-security_token, and jwt_private_key, the path of a private key that is gone when the org stops.";
+security_token, and jwt_private_key, the path of a private key that the org deletes when it stops.";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -48,7 +48,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(options: &Options) -> Result<(), BoxError> {
-    // Listen for the signals first: whoever reads the line below may send one at once.
+    // Listen for the signals first: the reader of the line below may send one at once.
     let stop = stop_signal()?;
 
     let org = Org::new();
@@ -108,16 +108,16 @@ impl Options {
     }
 }
 
-/// A private key that only this user can read, for as long as the org is there.
+/// A private key that only this user can read. It is deleted on drop.
 struct KeyFile {
     path: PathBuf,
 }
 
 impl KeyFile {
     fn write(key: &str) -> io::Result<Self> {
-        // Others may write to the directory: the name cannot be foreseen, and the file must not be there yet.
-        let unforeseen = getrandom::u64()?;
-        let path = env::temp_dir().join(format!("salesforce-org-{unforeseen:016x}.pem"));
+        // Other users may write to the directory: the name is random, and the file must not exist yet.
+        let random = getrandom::u64()?;
+        let path = env::temp_dir().join(format!("salesforce-org-{random:016x}.pem"));
         let mut file = create_private(&path)?;
         let this = Self { path };
         file.write_all(key.as_bytes())?;
@@ -127,7 +127,7 @@ impl KeyFile {
 
 impl Drop for KeyFile {
     fn drop(&mut self) {
-        // If it is gone already, so much the better.
+        // An error means that the file is gone already.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -157,7 +157,7 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
 #[cfg(not(unix))]
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     Ok(async {
-        // Without Ctrl-C there is no way to stop but the hard one.
+        // Without Ctrl-C only killing the process stops it.
         let _ = tokio::signal::ctrl_c().await;
     })
 }

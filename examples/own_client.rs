@@ -1,11 +1,11 @@
-//! A client that does not go through the layer: the session, for whatever is not an HTTP service.
+//! A client that does not go through the layer: a session for protocols that are no HTTP service.
 //!
 //! ```sh
 //! cargo run --example own_client
 //! ```
 //!
 //! Two calls are enough: [`SessionHandle::token`] before each use, and [`SessionHandle::invalidate`] when the session was
-//! turned down. However many connections do so, there is one login for each session that dies.
+//! rejected. Any number of connections share one login for each session that ends.
 
 use std::io;
 
@@ -46,20 +46,20 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Asks with the session, and once more with the next one if it was turned down.
+/// Sends a request with the session, and again with the next session if that one was rejected.
 async fn ask(handle: SessionHandle) -> Result<StatusCode, BoxError> {
     let session = handle.token().await?;
     let status = exchange(&session).await?;
     if status != StatusCode::UNAUTHORIZED {
         return Ok(status);
     }
-    // It names the session that was turned down. If another caller has renewed it meanwhile, this does nothing.
+    // The generation names the rejected session. If another caller has refreshed it meanwhile, this does nothing.
     handle.invalidate(session.generation());
     let session = handle.token().await?;
     Ok(exchange(&session).await?)
 }
 
-/// Some protocol: a line of HTTP/1.1 by hand.
+/// The other protocol: here HTTP/1.1 written by hand.
 async fn exchange(session: &LiveSession) -> io::Result<StatusCode> {
     let instance = session.instance_url().to_string();
     let authority = instance.trim_start_matches("http://").trim_end_matches('/');

@@ -1,11 +1,11 @@
-//! The main job, end to end: a session expires under 1,000 concurrent requests, and nobody notices.
+//! The main job, end to end: a session expires under 1,000 concurrent requests, and all of them succeed.
 //!
 //! ```sh
 //! cargo run -p quickstart
 //! ```
 //!
-//! The Salesforce org is an emulator on loopback, where the clients need no TLS. A program that talks to a real org has
-//! `HttpsClient` in their place, and everything else is the same.
+//! The Salesforce org is an emulator on loopback, where the clients need no TLS. A program that talks to a real org uses
+//! `HttpsClient` in their place; everything else stays the same.
 
 use std::process::ExitCode;
 
@@ -26,12 +26,12 @@ const CALLERS: usize = 1_000;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
-    // The org, and what a user's consent in a browser would have given us.
+    // The org, and the tokens that a user's consent in a browser would have given us.
     let org = Org::new();
     let served = org.serve().await?;
     let grant = org.authorize();
 
-    // The flow that renews the session has an HTTP client of its own: what it sends must not wait for itself.
+    // The flow has its own HTTP client: its token calls must not wait for the requests that wait for them.
     let app =
         App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
     let flow = RefreshToken::new(
@@ -58,7 +58,7 @@ async fn main() -> Result<ExitCode, BoxError> {
         records["totalSize"], records["records"][0]["Name"]
     );
 
-    // A token call over the internet takes a while; without this, loopback would hardly show what happens meanwhile.
+    // A token call over the internet takes a while. On loopback the delay shows what happens in the meantime.
     org.on_token(Fault::Delay(std::time::Duration::from_millis(50)));
     org.expire_sessions();
     let before = org.counters();
@@ -117,7 +117,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     Ok(ExitCode::FAILURE)
 }
 
-/// Sends a request with a path alone: the layer knows the instance.
+/// Sends a request whose URI is a path: the layer adds the instance.
 async fn send<S, ResBody>(
     client: S,
     method: Method,

@@ -4,9 +4,9 @@
 //! cargo run --example stack_order
 //! ```
 //!
-//! A session expires under more requests than the stack lets in. The comments say why each layer is where it is, and
-//! `docs::stack_order` what breaks elsewhere. The org is an emulator on loopback, behind a front that compresses,
-//! redirects, and is busy at times.
+//! A session expires under more requests than the stack lets in. The comments say why each layer has its place, and
+//! `docs::stack_order` says what breaks in another place. The org is an emulator on loopback, behind a front that
+//! compresses, redirects, and is busy at times.
 
 use std::{
     collections::BTreeMap,
@@ -61,8 +61,8 @@ async fn main() -> Result<ExitCode, BoxError> {
     let served = org.serve().await?;
     let grant = org.authorize();
 
-    // The client that the flow logs in with is none of what follows. Behind a concurrency limit that it shared with the
-    // stack, a login would wait for the requests that wait for it.
+    // The flow has its own client, outside the stack. With a shared concurrency limit, a login would wait for the requests
+    // that wait for it.
     let app =
         App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
     let flow = RefreshToken::new(
@@ -79,54 +79,54 @@ async fn main() -> Result<ExitCode, BoxError> {
     let seen = Seen::default();
     let busy = Arc::new(AtomicUsize::new(0));
     let stack = ServiceBuilder::new()
-        // Outermost: it bounds everything, the wait for a refresh and all attempts included. The refresh goes on if it
-        // runs out. Inside it would start anew for each attempt, and nothing but the refresh timeout would bound the wait.
+        // Outermost: it bounds everything, the wait for a refresh and all attempts included. When it runs out, the refresh
+        // continues. Inside, it would start again for each attempt, and only the refresh timeout would bound the wait.
         .timeout(Duration::from_secs(60))
-        // Outside: each of its attempts gets the session of its time, and it sees no 401 that a refresh cures. Inside it
-        // would repeat the session that is dead, and could not clone a body.
+        // Outside: each of its tries gets the current session, and it sees no 401 that a refresh cures. Inside, it would
+        // repeat the expired session, and could not clone a body.
         .retry(WhenBusy { tries_left: 2 })
         .map_request(count(&seen.tries))
-        // Outside: it turns away whom the limit below would have to keep waiting. Inside it would turn away replays, for
-        // which the session was renewed already.
+        // Outside: it sheds the requests that the limit below would keep waiting. Inside, it would shed replays, for which
+        // the session was refreshed already.
         .load_shed()
-        // Outside: it bounds how many wait while a session is renewed. Inside it would bound the connections only, since
-        // whoever waits for a session gives the permit back.
+        // Outside: it bounds the requests that wait during a refresh. Inside, it would bound the connections only, since a
+        // request that waits for a session returns its permit.
         .concurrency_limit(LET_IN)
         .map_request(count(&seen.let_in))
-        // Outside: each hop is a request of its own, which gets the session if that belongs there. URIs have to be
-        // absolute for that. Inside, Bulk API's X-SFDC-Session would go wherever a redirect leads.
+        // Outside: each hop is a separate request, which gets the session if its host is the org's. URIs have to be
+        // absolute for that. Inside, Bulk API's X-SFDC-Session would follow a redirect to any host.
         .layer(FollowRedirectLayer::new())
         .map_request(count(&seen.hops))
         .layer(salesforce)
-        // Inside: what is compressed is legible for the layer. Outside, a session that ended with a 400, 403 or 500 would
-        // go unnoticed.
+        // Inside: the layer reads the decompressed body. Outside, the layer would miss sessions that end with a 400, 403 or
+        // 500.
         .layer(DecompressionLayer::new())
-        // Outside of the trace: what comes with the request. What the layer adds is marked by itself.
+        // Outside of the trace: it marks headers that come with the request. The layer marks its own headers.
         .layer(SetSensitiveRequestHeadersLayer::new([COOKIE]))
-        // Inside: the limit below cannot be cloned, and the layer needs a clone of what it wraps, to replay with. It has
-        // room for all that were let in.
+        // Inside: the limit below cannot be cloned, and the layer replays with a clone of its inner service. The buffer has
+        // room for all requests that were let in.
         .buffer(LET_IN)
-        // Inside: it counts what is on the wire. Outside it would count requests, and let twice as many pass when a session
-        // ends.
+        // Inside: it counts attempts on the wire. Outside, it would count requests, and let twice as many pass when a
+        // session ends.
         .rate_limit(5_000, Duration::from_secs(1))
         .map_request(count(&seen.on_the_wire))
-        // Inside: it sees each attempt as it is on the wire, the 401s too. Outside it would see one request, and the span
-        // of a refresh would be in that of the request: put another one there for that.
+        // Inside: it sees each attempt as it is on the wire, the 401s too. Outside, it would see one request, and the span of
+        // a refresh would be inside that of the request: add a second trace there for that.
         .layer(
             TraceLayer::new_for_http()
                 .on_request(seen.requests())
                 .on_response(seen.responses()),
         )
-        // Inside of the trace: what comes with the response.
+        // Inside of the trace: it marks headers that come with the response.
         .layer(SetSensitiveResponseHeadersLayer::new([SET_COOKIE]))
-        // Not a part of the stack: what is between here and the org.
+        // Not a part of the stack: the network between here and the org.
         .layer(CompressionLayer::new())
         .service(service_fn({
             let busy = busy.clone();
             move |request| front(client.clone(), busy.clone(), request)
         }));
 
-    // A token call over the internet takes a while; without this, loopback would hardly show what happens meanwhile.
+    // A token call over the internet takes a while. On loopback the delay shows what happens in the meantime.
     org.on_token(Fault::Delay(Duration::from_millis(200)));
     org.expire_sessions();
     busy.store(2, Ordering::Relaxed);
@@ -156,7 +156,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     let refreshes = org.counters().token_requests;
 
     println!("  timeout            {late:>4}  ran out of time");
-    println!("  load_shed          {shed:>4}  turned away: as many waited as may");
+    println!("  load_shed          {shed:>4}  shed: the limit was reached");
     println!("  Salesforce         {refreshes:>4}  refresh, for all of them");
     seen.print();
     println!("  succeeded          {succeeded:>4}");
@@ -171,7 +171,7 @@ async fn main() -> Result<ExitCode, BoxError> {
 
 // === Retry ===
 
-/// Tries again, a little later, what was answered with 503.
+/// Tries a request again, a little later, after a 503.
 #[derive(Clone)]
 struct WhenBusy {
     tries_left: u32,
@@ -185,7 +185,7 @@ impl<B> Policy<Request<Full<Bytes>>, Response<B>, BoxError> for WhenBusy {
         _: &mut Request<Full<Bytes>>,
         result: &mut Result<Response<B>, BoxError>,
     ) -> Option<Sleep> {
-        // An error of the Salesforce layer is final: it has tried again what could be. So is a 401.
+        // An error of the Salesforce layer is final, and so is a 401: the layer has retried what it can.
         let status = result.as_ref().ok()?.status();
         if status != StatusCode::SERVICE_UNAVAILABLE || self.tries_left == 0 {
             return None;
@@ -195,12 +195,12 @@ impl<B> Policy<Request<Full<Bytes>>, Response<B>, BoxError> for WhenBusy {
     }
 
     fn clone_request(&mut self, request: &Request<Full<Bytes>>) -> Option<Request<Full<Bytes>>> {
-        // With its extensions, which may say whose session it is sent with.
+        // The clone keeps the extensions, which may name the session of the request.
         Some(request.clone())
     }
 }
 
-// === What was seen ===
+// === Counters ===
 
 #[derive(Clone, Default)]
 struct Seen {
@@ -214,7 +214,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Counts the requests whose secrets a trace would not show.
+    /// Counts the requests whose secrets a trace hides.
     fn requests<B>(&self) -> impl FnMut(&Request<B>, &Span) + Clone + use<B> {
         let marked = self.marked.clone();
         move |request, _| {
@@ -230,7 +230,7 @@ impl Seen {
         }
     }
 
-    /// Counts the answers by what a trace sees of them.
+    /// Counts the answers by the status that a trace sees.
     fn responses<B>(&self) -> impl FnOnce(&Response<B>, Duration, &Span) + Clone + use<B> {
         let seen = self.clone();
         move |response, _, _| {
@@ -257,7 +257,7 @@ impl Seen {
                 &self.marked,
                 "with their cookie and their token marked",
             ),
-            ("decompression", &self.compressed, "answers made legible"),
+            ("decompression", &self.compressed, "answers decompressed"),
         ] {
             let count = counter.load(Ordering::Relaxed);
             println!("  {layer:<17}  {count:>4}  {what}");
@@ -268,7 +268,7 @@ impl Seen {
     }
 }
 
-/// Counts what passes.
+/// Counts the requests that pass.
 fn count<R>(counter: &Arc<AtomicUsize>) -> impl Fn(R) -> R + Clone + use<R> {
     let counter = counter.clone();
     move |request| {
@@ -281,7 +281,7 @@ fn count<R>(counter: &Arc<AtomicUsize>) -> impl Fn(R) -> R + Clone + use<R> {
 
 type Wrapped = ReplayBody<Full<Bytes>>;
 
-/// What stands before the org: it has moved a resource, and no time for some requests.
+/// A front before the org: it redirects one resource, and is busy for some requests.
 async fn front(
     client: Client<HttpConnector, Wrapped>,
     busy: Arc<AtomicUsize>,

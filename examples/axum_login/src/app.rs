@@ -37,22 +37,22 @@ use super::{
     salesforce::Salesforce,
 };
 
-/// The longest that a browser waits for anything.
+/// The wait of a browser for any answer, at most.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// No scripts, nothing from elsewhere, in nobody's frame; forms go here only.
+/// Forbids scripts, content of other origins, and frames; forms go to this origin only.
 const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; \
                               form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
-/// What the application has to be told.
+/// The settings of the application.
 pub(crate) struct Settings {
-    /// What it is registered as at Salesforce.
+    /// The registration at Salesforce.
     pub(crate) app: oauth::App,
-    /// Where browsers reach its callback: its own address, and `/callback`.
+    /// The URL of the callback: the origin of this application, and `/callback`.
     pub(crate) redirect_uri: String,
     /// Signs the cookies.
     pub(crate) cookie_key: Key,
-    /// Where sessions are kept.
+    /// The store of the sessions.
     pub(crate) store: Arc<dyn SessionStore>,
 }
 
@@ -74,7 +74,7 @@ impl FromRef<Shared> for Key {
 ///
 /// # Errors
 ///
-/// If the redirect URI is not of an origin, followed by `/callback`, or there are no root certificates.
+/// If the redirect URI is not an origin followed by `/callback`, or if there are no root certificates.
 pub(crate) fn router(settings: Settings) -> Result<Router, BoxError> {
     let Settings {
         app,
@@ -83,33 +83,33 @@ pub(crate) fn router(settings: Settings) -> Result<Router, BoxError> {
         store,
     } = settings;
     let origin = redirect_uri.strip_suffix("/callback").ok_or_else(|| {
-        format!("the redirect URI {redirect_uri} does not end in /callback, which is where this application answers it")
+        format!("the redirect URI {redirect_uri} does not end in /callback, the path that this application answers")
     })?;
 
     let stack = ServiceBuilder::new()
-        // First, and so around all the rest: every answer is logged, those of the layers below too. Of the request only
-        // its path is, since there is a code in the query of the callback.
+        // Outermost: it logs every answer, those of the layers below too. Of the request it logs only the path, since the
+        // query of the callback has a code.
         .layer(
             TraceLayer::new_for_http()
                 .make_span_with(span)
                 .on_response(DefaultOnResponse::new().level(Level::INFO)),
         )
-        // Then what every answer has, again with those of the layers below. `no-store`: nobody who comes to the browser
-        // later finds a page in it. `strict-origin`: no address of a page is told to anybody, since it may have a code in
-        // it; with `no-referrer` browsers would not tell the origin of a form either, which is looked at below.
+        // Then headers for every answer, those of the layers below too. `no-store`: the browser keeps no page for a later
+        // user. `strict-origin`: browsers send no URL of a page to other sites, since it may have a code. With `no-referrer`
+        // they would not send the origin of a form either, which the last layer checks.
         .layer(header(CACHE_CONTROL, "no-store"))
         .layer(header(CONTENT_SECURITY_POLICY, CONTENT_POLICY))
         .layer(header(REFERRER_POLICY, "strict-origin"))
         .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        // Over https nobody is to be asked over http first; browsers take it from there alone.
+        // Browsers use https from then on. They accept this header over https only.
         .layer(header(STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
-        // Then how long a browser waits, whatever it waits for.
+        // Then the timeout, for every route.
         .layer(TimeoutLayer::with_status_code(
             StatusCode::GATEWAY_TIMEOUT,
             PATIENCE,
         ))
-        // Last, next to the handlers: no form on another site logs anybody out. `SameSite` keeps other sites away; this
-        // one keeps away other hosts of the same site as well.
+        // Innermost, next to the handlers: no form on another site logs a user out. `SameSite` stops other sites; this layer
+        // also stops other hosts of the same site.
         .layer(
             CsrfLayer::new()
                 .add_trusted_origin(origin)?
@@ -137,7 +137,7 @@ pub(crate) fn router(settings: Settings) -> Result<Router, BoxError> {
 
 // === The handlers ===
 
-/// A page, or where to find one, and the cookies that come with it; whether it went well or not.
+/// A page or a redirect, or a failure; and the cookies that come with either.
 type Answer<T> = Result<(SignedCookieJar, T), (SignedCookieJar, Failure)>;
 
 async fn home(State(shared): State<Shared>, jar: SignedCookieJar) -> Response {
@@ -147,7 +147,7 @@ async fn home(State(shared): State<Shared>, jar: SignedCookieJar) -> Response {
     }
 }
 
-/// Sends the browser to Salesforce, with the `state` of a new authorization in its cookie.
+/// Redirects the browser to Salesforce, with the `state` of a new authorization in its cookie.
 async fn login(State(shared): State<Shared>, jar: SignedCookieJar) -> Answer<Redirect> {
     let request = match shared.salesforce.authorization() {
         Ok(request) => request,
@@ -163,7 +163,7 @@ async fn login(State(shared): State<Shared>, jar: SignedCookieJar) -> Answer<Red
     Ok((jar, Redirect::to(request.url())))
 }
 
-/// The browser is back from Salesforce, or somebody says so.
+/// Handles the callback: the browser is back from Salesforce, or the request is forged.
 async fn callback(
     State(shared): State<Shared>,
     uri: Uri,
@@ -182,7 +182,7 @@ async fn callback(
     };
     let jar = shared.cookies.end_login(jar);
 
-    // A new id: nobody can have known it, and planted it here.
+    // A new id, so that no attacker can have planted it in this browser (session fixation).
     let Some(id) = random_id() else {
         return Err((jar, Failure::Internal));
     };
@@ -191,7 +191,7 @@ async fn callback(
         return Err((jar, failure));
     }
     if let Some(former) = shared.cookies.session_id(&jar) {
-        // Nobody has its id any more. If its grant cannot be revoked, the log has it.
+        // The browser loses the former id here. If its grant cannot be revoked, the error is in the log.
         let _logged = shared.salesforce.log_out(&former).await;
     }
     let jar = shared.cookies.begin_session(jar, &id);
@@ -205,7 +205,7 @@ async fn contacts(State(shared): State<Shared>, jar: SignedCookieJar) -> Answer<
     match shared.salesforce.contacts(&id).await {
         Ok((user, contacts)) => Ok((jar, pages::contacts(&user, &contacts))),
         Err(Failure::SessionOver) => {
-            // What is left of it: the record in the store, and an access token that may still be good.
+            // The record in the store and the access token may still be valid.
             let _logged = shared.salesforce.log_out(&id).await;
             Err((shared.cookies.end_session(jar), Failure::SessionOver))
         }
@@ -213,7 +213,7 @@ async fn contacts(State(shared): State<Shared>, jar: SignedCookieJar) -> Answer<
     }
 }
 
-/// The address alone, from a bookmark or a link, logs nobody out: the button is on the page.
+/// A GET, from a bookmark or a link, logs no user out: the form is on the page.
 async fn ask_to_log_out() -> Redirect {
     Redirect::to("/")
 }
@@ -227,7 +227,7 @@ async fn logout(State(shared): State<Shared>, jar: SignedCookieJar) -> Answer<Re
         // Without its cookie, the browser could not try again.
         return Err((jar, Failure::NotLoggedOut));
     }
-    // Whatever Salesforce said.
+    // The cookie goes even if Salesforce did not revoke the grant.
     let jar = shared.cookies.end_session(jar);
     match ended {
         Ok(()) => Ok((jar, Redirect::to("/logged-out"))),
@@ -247,7 +247,7 @@ async fn icon() -> impl IntoResponse {
     file("image/svg+xml", include_str!("icon.svg"))
 }
 
-/// The same for everybody, and so to be kept for a while.
+/// A public file, which caches may keep for a while.
 fn file(content_type: &'static str, content: &'static str) -> impl IntoResponse {
     let headers = [
         (CONTENT_TYPE, content_type),
@@ -262,7 +262,7 @@ impl IntoResponse for Failure {
     }
 }
 
-// === What they need ===
+// === Helpers ===
 
 fn header(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
     SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
@@ -272,7 +272,7 @@ fn span(request: &Request) -> Span {
     tracing::info_span!("request", method = %request.method(), path = request.uri().path())
 }
 
-/// 256 bits, which nobody can guess.
+/// An id of 256 random bits.
 fn random_id() -> Option<String> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).ok()?;

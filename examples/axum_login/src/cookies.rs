@@ -1,5 +1,5 @@
-//! What a browser is given to keep: which login it began, and which session is its own. Both are random ids; what they
-//! stand for stays here.
+//! The cookies of a browser: the login that it began, and its session. Both values are random ids; the data behind them stays
+//! on the server.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use axum_extra::extract::{
 const LOGIN: &str = "login";
 const SESSION: &str = "session";
 
-/// The cookies of an application at this kind of address.
+/// The cookies of an application at http or at https.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cookies {
     is_https: bool,
@@ -24,7 +24,7 @@ impl Cookies {
         }
     }
 
-    /// Binds a login to this browser, and no longer than it may take.
+    /// Binds a login to this browser, for as long as a login may take.
     pub(crate) fn begin_login(
         self,
         jar: SignedCookieJar,
@@ -44,13 +44,12 @@ impl Cookies {
         jar.remove(self.cookie(LOGIN, ""))
     }
 
-    /// Gives the browser a session, until it is closed. How long the session itself is good, at the longest, the refresh
-    /// token policy of the app says.
+    /// Gives the browser a session until it is closed. The refresh token policy of the app limits the session itself.
     pub(crate) fn begin_session(self, jar: SignedCookieJar, id: &str) -> SignedCookieJar {
         jar.add(self.cookie(SESSION, id))
     }
 
-    /// The id of this browser's session.
+    /// The id of this browser's session, if it has one.
     pub(crate) fn session_id(self, jar: &SignedCookieJar) -> Option<String> {
         self.read(jar, SESSION)
     }
@@ -65,23 +64,23 @@ impl Cookies {
         (signed_for == purpose).then(|| id.to_owned())
     }
 
-    /// At https, `__Host-` (RFC 6265bis §4.1.3.2) makes sure that no other host of the domain has put the cookie there:
-    /// a signed one of somebody else's, to have the user work in that one's name. It takes the path `/`, which is worth
-    /// it, since a narrower path protects from nothing.
+    /// The name of a cookie. At https, `__Host-` (RFC 6265bis §4.1.3.2) stops other hosts of the domain from setting the
+    /// cookie: an attacker could set the signed cookie of another session. The prefix requires the path `/`; a narrower path
+    /// would protect from nothing.
     fn name(self, purpose: &str) -> String {
         let prefix = if self.is_https { "__Host-" } else { "" };
         format!("{prefix}{purpose}")
     }
 
     fn cookie(self, purpose: &str, id: &str) -> Cookie<'static> {
-        // The signature is of the value alone: without the purpose in it, the cookie of a login, which anybody is given,
-        // could be sent as that of a session.
+        // The signature covers the value alone. Without the purpose in it, the cookie of a login, which any visitor gets,
+        // would pass as that of a session.
         Cookie::build((self.name(purpose), format!("{purpose}.{id}")))
             .path("/")
             .secure(self.is_https)
-            // Out of the reach of scripts.
+            // Scripts cannot read it.
             .http_only(true)
-            // Not with what other sites embed or post. `Strict` would not come back from Salesforce with the browser.
+            // Other sites cannot embed or post with it. `Strict` would be missing when the browser returns from Salesforce.
             .same_site(SameSite::Lax)
             .build()
     }

@@ -1,4 +1,4 @@
-//! What can go wrong in front of a user.
+//! The failures that a user sees.
 
 use http::StatusCode;
 use tower_salesforce_auth::{BoxError, Error, ErrorKind, RefreshError, RefreshErrorKind};
@@ -7,24 +7,24 @@ use super::logins::Refused;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The user has not allowed it.
+    /// The user has not allowed the access.
     Denied,
-    /// The callback is not of a login that this browser began.
+    /// This browser has not begun the login of the callback.
     Forged,
     /// The code was used before, or is too old for Salesforce.
     Reused,
-    /// The login was begun too long ago.
+    /// The login began too long ago.
     TooLate,
     /// Salesforce refuses the login, for a reason that the user cannot change.
     LoginRefused,
-    /// The session cannot be renewed any more.
+    /// The session can no longer be refreshed.
     SessionOver,
-    /// Salesforce refuses to renew the session, for a reason that is not the session's.
-    NotRenewed,
-    /// Salesforce answers, and not with what was asked for.
+    /// Salesforce refuses to refresh the session, for a reason other than the session.
+    NotRefreshed,
+    /// Salesforce answers without the requested data.
     NoData(StatusCode),
     Unreachable,
-    /// Logged out here, and perhaps not at Salesforce.
+    /// The session has ended here, but perhaps not at Salesforce.
     NotRevoked,
     /// The session is still in the store.
     NotLoggedOut,
@@ -33,7 +33,7 @@ pub(crate) enum Failure {
     /// Another site made the browser send this.
     CrossSite,
     NotFound,
-    /// Nothing that anybody but the programmer could mend.
+    /// A fault that only the programmer can fix.
     Internal,
 }
 
@@ -44,7 +44,7 @@ impl Failure {
             Self::Forged | Self::Reused | Self::TooLate => StatusCode::BAD_REQUEST,
             Self::SessionOver => StatusCode::UNAUTHORIZED,
             Self::LoginRefused
-            | Self::NotRenewed
+            | Self::NotRefreshed
             | Self::NoData(_)
             | Self::Unreachable
             | Self::NotRevoked => StatusCode::BAD_GATEWAY,
@@ -54,7 +54,7 @@ impl Failure {
         }
     }
 
-    /// Of a code that was to be exchanged.
+    /// The failure of a code exchange.
     pub(crate) fn of_login(error: &RefreshError) -> Self {
         match (error.kind(), error.error_code()) {
             (RefreshErrorKind::InvalidCallback, _) => Self::Forged,
@@ -65,7 +65,7 @@ impl Failure {
         }
     }
 
-    /// Of a request with the session of a user.
+    /// The failure of a request with the session of a user.
     pub(crate) fn of_request(error: &BoxError) -> Self {
         let Some(error) = error.downcast_ref::<Error>() else {
             return Self::Unreachable;
@@ -74,24 +74,24 @@ impl Failure {
             (ErrorKind::LoggedOut | ErrorKind::NoSession | ErrorKind::OtherOrg, _) => {
                 Self::SessionOver
             }
-            (ErrorKind::Refresh, Some(error)) => Self::of_renewal(error),
-            // Of the client that the requests are sent with.
+            (ErrorKind::Refresh, Some(error)) => Self::of_refresh(error),
+            // An error of the client of the requests, not of the login.
             (ErrorKind::Connect, _) => Self::Unreachable,
             (ErrorKind::SessionsFull, _) => Self::Crowded,
             _ => Self::Internal,
         }
     }
 
-    /// A session is ended for good only if that is what Salesforce said of it. A consumer secret that was changed, or a
-    /// store that cannot be read, is mended, and then everybody goes on.
-    fn of_renewal(error: &RefreshError) -> Self {
+    /// The failure of a refresh. A session ends permanently only if Salesforce says so: a changed consumer secret or an
+    /// unreadable store can be fixed, and then all sessions continue.
+    fn of_refresh(error: &RefreshError) -> Self {
         match (error.kind(), error.error_code()) {
             (RefreshErrorKind::Store, _) => Self::Internal,
             _ if !error.is_terminal() => Self::Unreachable,
-            // The grant was revoked, has expired, or there never was one. Only the user can begin another.
+            // The grant was revoked, has expired, or never existed. Only the user can log in again.
             (RefreshErrorKind::Refused, Some("invalid_grant"))
             | (RefreshErrorKind::NoRefreshToken, _) => Self::SessionOver,
-            _ => Self::NotRenewed,
+            _ => Self::NotRefreshed,
         }
     }
 }

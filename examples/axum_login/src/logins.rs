@@ -1,8 +1,8 @@
-//! Logins that were begun, and whose browser is at Salesforce: the code verifier of each, for one callback, of the browser
-//! that began.
+//! Pending logins, whose browser is at Salesforce. Each keeps a code verifier for a single callback of the browser that began
+//! the login.
 //!
-//! The browser has the `state`, in its cookie and in the callback. The verifier never leaves this process before it is
-//! sent to the token endpoint.
+//! The browser has the `state`, in its cookie and in the callback. The verifier stays in this process until the token
+//! endpoint gets it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,11 +13,11 @@ use std::{
 use tokio::time::Instant;
 use tower_salesforce_auth::oauth::PendingAuthorization;
 
-/// How long a user may take to log in and consent. Salesforce's codes are good for 15 minutes.
+/// The time that a user has to log in and consent. Salesforce's codes are valid for 15 minutes.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(10 * 60);
 
-/// Anybody can begin a login, and need not end it: the oldest makes room for the next. It is some megabytes. Who begins as
-/// many while others are at Salesforce keeps them from coming back: limit the rate of `/login` by address, where one is known.
+/// The most pending logins, which take some megabytes. Any visitor can begin a login and never end it, so a new login drops the
+/// oldest. An attacker who begins as many drops the logins of other users: limit the rate of `/login` by address.
 const CAPACITY: usize = 10_000;
 
 #[derive(Default)]
@@ -27,20 +27,20 @@ pub(crate) struct Logins {
 
 #[derive(Default)]
 struct Begun {
-    /// By `state`. `None` once a callback has come: no code is presented twice, even if Salesforce would take it.
+    /// The pending logins by `state`. `None` after the callback: no code is presented twice, even if Salesforce would take it.
     by_state: HashMap<String, Option<PendingAuthorization>>,
-    /// The oldest first.
+    /// The logins in order, the oldest first.
     in_order: VecDeque<(Instant, String)>,
 }
 
-/// Why a callback is not let through. Nothing is asked of Salesforce then.
+/// Why a callback is refused, before any call to Salesforce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// This browser has not begun the login that the callback is of.
+    /// This browser has not begun the login of the callback.
     Forged,
-    /// Its callback has come before.
+    /// The callback of this login has come before.
     Used,
-    /// It was begun too long ago.
+    /// The login began too long ago.
     TooLate,
 }
 
@@ -56,8 +56,8 @@ impl Logins {
         begun.by_state.insert(state, Some(pending.clone()));
     }
 
-    /// Takes the login that a callback is of, with the `state` in the cookie and that in the callback. A forged callback
-    /// takes nothing, so that it does not get in the way of the right one.
+    /// Takes the login of a callback, by the `state` in the cookie and that in the callback. A forged callback takes no login,
+    /// so that the right callback still works.
     pub(crate) fn take(
         &self,
         in_cookie: Option<&str>,

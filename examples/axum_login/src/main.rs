@@ -4,12 +4,12 @@
 //! cargo run -p axum_login
 //! ```
 //!
-//! Open the URL that it prints, in two browsers for two users. Without more, the org is an emulated one, and the user to
-//! try is printed too. For a real one, set `SF_LOGIN_URL`, `SF_CLIENT_ID`, `SF_CLIENT_SECRET` if the app requires it, and
+//! Open the URL that it prints; use two browsers for two users. By default the org is emulated, and the program prints a
+//! user to try. For a real org, set `SF_LOGIN_URL`, `SF_CLIENT_ID`, `SF_CLIENT_SECRET` if the app requires it, and
 //! `SF_REDIRECT_URI`, the app's callback URL, if it is not `http://localhost:PORT/callback`.
 //!
-//! [`logins`] binds a callback to the browser that began, [`cookies`] is what a browser is given to keep, [`salesforce`]
-//! has the sessions and the tower stack towards Salesforce, [`app`] the one towards the browsers, [`pages`] what they show.
+//! [`logins`] binds a callback to the browser that began the login. [`cookies`] has the cookies. [`salesforce`] has the
+//! sessions and the tower stack towards Salesforce, [`app`] the stack towards the browsers, and [`pages`] the HTML.
 
 mod app;
 mod cookies;
@@ -35,7 +35,7 @@ use tracing::Level;
 
 use app::Settings;
 
-/// How long to wait for another process that renews the same session.
+/// The wait for another process that refreshes the same session, at most.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 const USAGE: &str = "\
@@ -77,7 +77,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(port: u16) -> Result<(), BoxError> {
-    // Whoever reads the URL below may send a signal at once.
+    // Listen for the signals first: the reader of the URL below may send one at once.
     let stop = stop_signal()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
@@ -115,7 +115,7 @@ fn port(mut arguments: impl Iterator<Item = String>) -> Result<u16, String> {
         .map_err(|_| format!("{port} is not a port, which is 0 to 65535."))
 }
 
-/// Where to log in, and as what. The emulated org is there for as long as what is returned with it.
+/// The app to log in with. The emulated org serves until the returned [`Served`] is dropped.
 async fn registration(redirect_uri: &str) -> Result<(oauth::App, Option<Served>), BoxError> {
     if let Ok(login_url) = env::var("SF_LOGIN_URL") {
         let client_id = env::var("SF_CLIENT_ID").map_err(|_| "SF_CLIENT_ID is not set")?;
@@ -138,11 +138,10 @@ async fn registration(redirect_uri: &str) -> Result<(oauth::App, Option<Served>)
     Ok((app, Some(served)))
 }
 
-/// The key that cookies are signed with. Without one of its own, each start has another, and whoever was logged in is not
-/// any more.
+/// The key that signs the cookies. Without `COOKIE_KEY` each start makes another key, and all users are logged out.
 fn cookie_key() -> Result<Key, BoxError> {
     let Ok(encoded) = env::var("COOKIE_KEY") else {
-        println!("COOKIE_KEY is not set: the cookies of this start are good until it ends.");
+        println!("COOKIE_KEY is not set: the cookies are valid until this program ends.");
         return Key::try_generate().ok_or_else(|| "there is no randomness for a cookie key".into());
     };
     // `openssl rand` breaks its lines.
@@ -152,20 +151,20 @@ fn cookie_key() -> Result<Key, BoxError> {
     Ok(Key::try_from(&*bytes).map_err(|_| expected)?)
 }
 
-/// Where sessions are kept. More than one process needs a store that all of them reach, and a home for [`logins`] as well.
+/// The store of the sessions. Several processes need a store that all of them reach, and a shared place for [`logins`].
 ///
-/// A browser that is closed has forgotten its session, and nobody logs it out: what was not written for longer than the
-/// app's refresh token policy has it live is for a job of yours to delete. The files have refresh tokens in plain text, for
-/// their owner alone: `FileStore::encryption` hides them from who reads a backup.
+/// A closed browser loses its cookie, and its session is never logged out. Delete records that are older than the app's
+/// refresh token policy allows. The files have refresh tokens in plain text, and only their owner can read them:
+/// `FileStore::encryption` hides the tokens from readers of a backup.
 fn store() -> Result<Arc<dyn SessionStore>, BoxError> {
     Ok(match env::var_os("SESSION_DIR") {
-        // Shorter than a renewal may take.
+        // Shorter than a refresh may take.
         Some(directory) => Arc::new(FileStore::open(directory)?.lock_timeout(LOCK_PATIENCE)),
         None => Arc::new(MemoryStore::new()),
     })
 }
 
-/// Ctrl-C, or SIGTERM where there is such a thing.
+/// Ctrl-C, or SIGTERM on Unix.
 fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     #[cfg(unix)]
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

@@ -1,4 +1,4 @@
-//! What the browsers show. Everything that comes from elsewhere is escaped, since maud escapes whatever is not its own.
+//! The HTML pages. maud escapes every value, so that data from Salesforce is safe.
 
 use maud::{DOCTYPE, Markup, html};
 use tower_salesforce_auth::oauth::UserInfo;
@@ -17,7 +17,7 @@ pub(crate) fn home() -> Markup {
             p { "Log in to see the contacts that you may see in Salesforce." }
             (log_in("Log in with Salesforce"))
             p.small {
-                "Your password stays with Salesforce. This application is given a session, which it ends when you log out."
+                "Your password stays with Salesforce. This application gets a session, which it ends when you log out."
             }
         }),
     )
@@ -70,7 +70,7 @@ pub(crate) fn logged_out() -> Markup {
         &Markup::default(),
         &card(&html! {
             h1 { "You are logged out" }
-            p { "This application has given your session back, and can do nothing in your name any more." }
+            p { "This application has ended your session, and can no longer act in your name." }
             p {
                 "You may still be logged in at Salesforce itself. On a computer that is not yours, log out there as well."
             }
@@ -79,7 +79,7 @@ pub(crate) fn logged_out() -> Markup {
     )
 }
 
-/// What happened, and what to do about it.
+/// The page of a failure: what happened, and what to do about it.
 pub(crate) fn failure(failure: Failure) -> Markup {
     let (title, happened, to_do) = match failure {
         Failure::Denied => (
@@ -89,18 +89,18 @@ pub(crate) fn failure(failure: Failure) -> Markup {
         ),
         Failure::Forged => (
             "This login did not begin here",
-            "This browser came back from a login that it has not begun, or not as its latest. Somebody may have sent you a \
-             link that would log you in as somebody else. It was not followed.",
-            "If you were logging in, begin anew, and finish in the same browser.",
+            "This browser came back from a login that it has not begun, or not as its latest. A link may have tried to log \
+             you in as another user. It was not followed.",
+            "If you were logging in, begin again, and finish in the same browser.",
         ),
         Failure::Reused => (
             "This login was used already",
-            "Each login is good for one use, and for a few minutes. You may have gone back to it, or loaded it again.",
+            "Each login works once, and for a few minutes. You may have gone back to it, or loaded it again.",
             "Go to your contacts if you are logged in, or else log in once more.",
         ),
         Failure::TooLate => (
             "This login took too long",
-            "More than ten minutes have passed since it began, or this application was started anew meanwhile.",
+            "More than ten minutes have passed since it began, or this application was restarted meanwhile.",
             "Log in once more.",
         ),
         Failure::LoginRefused => (
@@ -113,11 +113,11 @@ pub(crate) fn failure(failure: Failure) -> Markup {
             "You were logged out, or the access that you had given was withdrawn or has run out.",
             "Log in again to go on.",
         ),
-        Failure::NotRenewed => (
-            "Your session is not renewed",
-            "Salesforce refused to renew it, for a reason that trying again will not change: this application may be blocked, \
+        Failure::NotRefreshed => (
+            "Your session is not refreshed",
+            "Salesforce refused to refresh it, for a reason that trying again will not change: this application may be blocked, \
              or set up wrongly.",
-            "Tell those who look after it. When it is mended, you are logged in as before.",
+            "Tell its administrator. After the fix you are logged in as before.",
         ),
         Failure::NoData(_) => (
             "Salesforce did not show your contacts",
@@ -126,7 +126,7 @@ pub(crate) fn failure(failure: Failure) -> Markup {
         ),
         Failure::Unreachable => (
             "Salesforce cannot be reached",
-            "It did not answer, or not in time. Nothing of yours is lost.",
+            "It did not answer, or not in time. Your session is not lost.",
             "Try again in a minute.",
         ),
         Failure::NotRevoked => (
@@ -156,7 +156,7 @@ pub(crate) fn failure(failure: Failure) -> Markup {
         ),
         Failure::Internal => (
             "Something went wrong",
-            "It is this application's fault, and was written down for those who look after it.",
+            "It is this application's fault, and is in its log.",
             "Try again in a minute.",
         ),
     };
@@ -184,7 +184,7 @@ fn way_on(failure: Failure) -> Markup {
         Failure::Reused => html! {
             div.actions { a.button href="/contacts" { "Contacts" } }
         },
-        Failure::Unreachable | Failure::NoData(_) | Failure::NotRenewed => html! {
+        Failure::Unreachable | Failure::NoData(_) | Failure::NotRefreshed => html! {
             div.actions {
                 a.button href="/contacts" { "Try again" }
                 (log_out())
@@ -199,14 +199,14 @@ fn way_on(failure: Failure) -> Markup {
     }
 }
 
-/// A link, as whoever follows it can only become who they are at Salesforce, which asks them, or has asked them before.
+/// A link, and no form: a visitor can only log in as their own user, after Salesforce has asked them.
 fn log_in(label: &str) -> Markup {
     html! {
         div.actions { a.button href="/login" { (label) } }
     }
 }
 
-/// A form, so that no link, and nothing that a browser fetches ahead of its user, logs anybody out.
+/// A form, so that no link and no prefetch of a browser logs a user out.
 fn log_out() -> Markup {
     html! {
         form method="post" action="/logout" {
@@ -253,7 +253,7 @@ fn full_name(contact: &Contact) -> String {
     names.join(" ")
 }
 
-/// Where it does not fit, it is broken after the `@`.
+/// An email address, which may break after the `@`.
 fn email(contact: &Contact) -> Markup {
     let Some(email) = &contact.email else {
         return html! { "–" };

@@ -1,4 +1,4 @@
-//! The sessions of all users, and one client that their requests go through.
+//! The sessions of all users, and the one client that sends their requests.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,20 +20,20 @@ use tower_salesforce_auth::{
 
 use super::failure::Failure;
 
-/// How many sessions are kept at hand. Others are in the store, and are fetched when their user comes back.
+/// The most sessions in memory. The others are in the store, and are loaded when their user returns.
 const AT_HAND: usize = 10_000;
 
-/// The longest that Salesforce may take for an answer to a login, a renewal or a logout.
+/// The wait for the answer to a login, a refresh or a logout, at most.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The longest that a page waits for the head of one answer, and then for all of its body.
+/// The wait of a page for the head of one answer, at most, and then for its whole body.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// More than this is not what was asked for.
+/// The size of an answer, at most. A larger one is not the expected answer.
 const LARGEST_ANSWER: usize = 1024 * 1024;
 
 const USER: &str = "/services/oauth2/userinfo";
-/// As many contacts as the query asks for.
+/// The most contacts that the query returns.
 pub(crate) const MOST_CONTACTS: usize = 50;
 const CONTACTS: &str = "/services/data/v66.0/query?q=\
                         SELECT+FirstName,+LastName,+Email+FROM+Contact+LIMIT+50";
@@ -46,7 +46,7 @@ pub(crate) struct Salesforce {
     client: DataClient,
 }
 
-/// For logins, renewals and logouts, which do not go through the layer: they would wait for themselves.
+/// For logins, refreshes and logouts, which bypass the layer: through it they would wait for themselves.
 type LoginClient = HttpsClient<Full<Bytes>>;
 
 type DataClient =
@@ -62,19 +62,18 @@ impl Salesforce {
         store: Arc<dyn SessionStore>,
     ) -> Result<Self, Error> {
         let login_client = HttpsClient::new()?;
-        // With `refresh_token`, so that sessions can be renewed without their user.
+        // The scope `refresh_token` allows a refresh without the user.
         let flow = AuthorizationCode::new(login_client.clone(), app, redirect_uri)
             .scope("api openid refresh_token");
 
         let client = ServiceBuilder::new()
-            // First, and so around all the rest: how long a page waits for the head of one answer. The wait for a renewal
-            // counts, and both attempts do. It does not stop the renewal, which others may be waiting for.
+            // Outermost: it bounds the wait of a page for the head of one answer, a refresh and both attempts included. It
+            // does not stop the refresh, which other requests may wait for.
             .layer(TimeoutLayer::new(PATIENCE))
-            // Then the session: of the user whose handle is among the extensions of the request. One client, and one pool
-            // of connections, is for all of them. The layer's own session is nobody's: it has no refresh token, and a
-            // request that somebody forgot to put a handle on fails.
+            // Then the session of the user, whose handle is among the extensions of the request. One client, with one pool of
+            // connections, serves all users. The layer's own flow has no refresh token: a request without a handle fails.
             .layer(SalesforceAuthLayer::new(flow.clone()))
-            // Last, what is sent: the request, with the session of the moment, once or twice.
+            // Innermost: it sends each attempt.
             .service(HttpsClient::new()?);
 
         let stored = Stored {
@@ -94,15 +93,15 @@ impl Salesforce {
         })
     }
 
-    /// Where to send a user, and what to keep until the user is back.
+    /// The URL to send a user to, and the state to keep until the user returns.
     pub(crate) fn authorization(&self) -> Result<AuthorizationRequest, Error> {
         self.flow.authorization_url().build()
     }
 
     /// Exchanges the code of the callback, and stores the session under this new id.
     ///
-    /// It is at hand with the first request, and not before: anybody can come with a code that is none, and is not to take
-    /// the place of those who are logged in.
+    /// The session is loaded into memory with its first request only. So visitors with invalid codes cannot displace the
+    /// sessions of users.
     pub(crate) async fn log_in(
         &self,
         id: &str,
@@ -118,12 +117,12 @@ impl Salesforce {
             report("a login failed", &error);
             Failure::of_login(&error)
         })?;
-        // If only some orgs may use the application, `session.organization_id()` is to be looked at here.
+        // If only some orgs may use the application, check `session.organization_id()` here.
         let handle = self.stored.session(id);
         handle.set(session);
         if let Err(error) = handle.save().await {
             report("a session could not be saved", &error);
-            // Nobody is to have half of it.
+            // Without a record the session is useless: end it at Salesforce too.
             if let Err(error) = handle.logout_and_revoke(self.login_client.clone()).await {
                 report("a session could not be ended", &error);
             }
@@ -132,23 +131,23 @@ impl Salesforce {
         Ok(())
     }
 
-    /// The user of this session, and the contacts that the user may see.
+    /// The user of this session, and the contacts visible to the user.
     pub(crate) async fn contacts(&self, id: &String) -> Result<(UserInfo, Vec<Contact>), Failure> {
         let handle = self.session(id)?;
-        // Both at once. If the session has ended, both are turned down, it is renewed once, and both are sent again.
+        // Both at once. If the session has ended, both are rejected, one refresh runs, and both are replayed.
         let answers = tokio::try_join!(
             self.get::<UserInfo>(&handle, USER),
             self.get::<QueryResult<Contact>>(&handle, CONTACTS),
         );
-        if let Err(Failure::NotRenewed) = answers {
-            // It would stay refused. Whoever tries again does so by hand, and no user is locked out for a refresh token.
+        if let Err(Failure::NotRefreshed) = answers {
+            // The refusal would be permanent. The user can try again, and a refused refresh token locks no account.
             handle.reset();
         }
         let (user, contacts) = answers?;
         Ok((user, contacts.records))
     }
 
-    /// Ends the session here, whatever becomes of the rest, and revokes the grant: the refresh token, and what came of it.
+    /// Ends the session here in any case, and revokes the grant: the refresh token, and the sessions from it.
     pub(crate) async fn log_out(&self, id: &String) -> Result<(), Failure> {
         let handle = self.session(id)?;
         let ended = handle.logout_and_revoke(self.login_client.clone()).await;
@@ -157,11 +156,11 @@ impl Salesforce {
         if let Err(error) = &ended {
             report("a session could not be ended", error);
             if error.refresh_error().is_some_and(is_stored) {
-                // The handle stays: it knows what is left to do, and nobody gets past it to what is stored.
+                // The handle stays: it remembers the pending logout, and guards the stored record.
                 return Err(Failure::NotLoggedOut);
             }
         }
-        // Only now: whoever had asked for it meanwhile would have found it in the store.
+        // Only after the deletion: a request in between would have loaded the session from the store.
         self.sessions.remove(id);
         ended.map_err(|_reported| Failure::NotRevoked)
     }
@@ -178,7 +177,7 @@ impl Salesforce {
         handle: &SessionHandle,
         path: &'static str,
     ) -> Result<T, Failure> {
-        // The layer knows the instance.
+        // The URI is a path: the layer adds the instance.
         let mut request = Request::new(Full::default());
         *request.uri_mut() = http::Uri::from_static(path);
         request.extensions_mut().insert(handle.clone());
@@ -189,8 +188,8 @@ impl Salesforce {
         })?;
         let status = answer.status();
         if !status.is_success() {
-            tracing::warn!(path, %status, "Salesforce said no");
-            // New sessions were turned down at once, and there is none for a while.
+            tracing::warn!(path, %status, "Salesforce refused a request");
+            // New sessions were rejected at once, so the layer pauses its refreshes.
             let is_pausing = answer
                 .extensions()
                 .get::<AuthOutcome>()
@@ -217,8 +216,8 @@ impl Salesforce {
     }
 }
 
-/// Makes the handles of sessions, which are loaded from the store with their first request. What a renewal brings is saved
-/// there, the rotated refresh token above all; so nothing is lost when one makes room for another.
+/// Makes the handles of sessions, which are loaded from the store with their first request. A refresh saves the session and
+/// its rotated refresh token there, so that a handle can be dropped for another.
 #[derive(Clone)]
 struct Stored {
     flow: AuthorizationCode<LoginClient>,
@@ -248,7 +247,7 @@ pub(crate) struct Contact {
     pub(crate) email: Option<String>,
 }
 
-/// Logs an error and its causes, which hold no secret.
+/// Logs an error and its causes, which contain no secret.
 fn report(what: &'static str, error: &(dyn std::error::Error + 'static)) {
     let mut shown = error.to_string();
     let mut cause = error.source();

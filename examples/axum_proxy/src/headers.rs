@@ -1,5 +1,4 @@
-//! What of a header section stays on this side of the proxy, and of a trailer section, which some servers take for more
-//! headers.
+//! The headers that the proxy removes, in header sections and in trailer sections, which some servers merge into the headers.
 
 use bytes::Bytes;
 use http::{
@@ -11,11 +10,11 @@ use http::{
 };
 use http_body::Frame;
 
-/// What callers show to be let in. It is for the proxy alone.
+/// The key of a caller, for the proxy alone.
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// About this connection, and not about the message (RFC 9110 §7.6.1). `Proxy-Authorization` and its kin are of each
-/// hop, too (§11.7).
+/// Headers of the connection, not of the message (RFC 9110 §7.6.1). `Proxy-Authorization` and similar headers are of one hop
+/// as well (§11.7).
 const OF_THE_HOP: [HeaderName; 9] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -28,8 +27,8 @@ const OF_THE_HOP: [HeaderName; 9] = [
     UPGRADE,
 ];
 
-/// What would be a session, in any of the places where an API looks for one. The layer leaves a request alone that
-/// brings its own, so that a caller could go past it.
+/// Headers that an API accepts as a session. The layer sends a request with its own session unchanged, so a caller could
+/// bypass the layer.
 const SESSIONS: [HeaderName; 6] = [
     AUTHORIZATION,
     COOKIE,
@@ -39,7 +38,7 @@ const SESSIONS: [HeaderName; 6] = [
     HeaderName::from_static("tenantid"),
 ];
 
-/// What tells where the caller is, or how it got here: nothing that the org need know, and nothing to believe.
+/// Headers about the caller's address. The org does not need them, and callers can forge them.
 const FORWARDING: [HeaderName; 7] = [
     FORWARDED,
     HeaderName::from_static("x-forwarded-for"),
@@ -50,7 +49,7 @@ const FORWARDING: [HeaderName; 7] = [
     HeaderName::from_static("x-real-ip"),
 ];
 
-/// What would be another method, or another path, than those that were looked at.
+/// Headers that override the method or the path after the checks of the proxy.
 const OVERRIDES: [HeaderName; 5] = [
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-http-method-override"),
@@ -59,7 +58,7 @@ const OVERRIDES: [HeaderName; 5] = [
     HeaderName::from_static("x-rewrite-url"),
 ];
 
-/// What goes on to the org.
+/// Removes the headers that must not reach the org.
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     for name in SESSIONS.iter().chain(&FORWARDING).chain(&OVERRIDES) {
@@ -67,18 +66,18 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) {
     }
     headers.remove(VIA);
     headers.remove(API_KEY);
-    // The client writes the host that it connects to.
+    // The HTTP client writes the host of the instance.
     headers.remove(HOST);
-    // Answered already, by the server that reads the body.
+    // The server of the proxy has answered it already.
     headers.remove(EXPECT);
 }
 
-/// A gateway has to say that it is there (RFC 9110 §7.6.3), and need not say what is behind it.
+/// Adds `Via`, which a gateway must send (RFC 9110 §7.6.3).
 pub(crate) fn sign(headers: &mut HeaderMap) {
     headers.insert(VIA, HeaderValue::from_static("1.1 axum_proxy"));
 }
 
-/// A piece of a body, or what follows it, without what `strip` takes out.
+/// A frame of a body; if it has trailers, without those that `strip` removes.
 pub(crate) fn strip_trailers(frame: Frame<Bytes>, strip: fn(&mut HeaderMap)) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
@@ -89,12 +88,12 @@ pub(crate) fn strip_trailers(frame: Frame<Bytes>, strip: fn(&mut HeaderMap)) -> 
     }
 }
 
-/// What goes back to the caller.
+/// Removes the headers that must not reach the caller.
 pub(crate) fn strip_response(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
-    // Cookies of the org's would be a session of it, in the hands of a browser.
+    // A cookie of the org would be a session in the caller's browser.
     headers.remove(SET_COOKIE);
-    // Where else the org is to be found, without the proxy.
+    // It names other addresses of the org, which bypass the proxy.
     headers.remove("alt-svc");
 }
 

@@ -1,15 +1,15 @@
-//! A reverse proxy that adds the session: programs that know nothing of OAuth ask it, and it asks the org.
+//! A reverse proxy that adds the session: programs without OAuth send their requests to it, and it forwards them to the org.
 //!
 //! ```sh
 //! cargo run -p axum_proxy
 //! ```
 //!
-//! It prints a `curl` line to try, and serves on loopback until Ctrl-C; with `-- --demo` it tries that line itself, while
-//! the session expires, and ends. Bodies stream through in both directions, whatever their size.
+//! The proxy prints a `curl` line to try, and serves on loopback until Ctrl-C. With `-- --demo` it tries that line itself,
+//! while the session expires, and ends. Bodies of any size stream through in both directions.
 //!
-//! Without more, the org is an emulated one. For a real one, set `SF_LOGIN_URL`, the My Domain, and `SF_CLIENT_ID` and
-//! `SF_CLIENT_SECRET` of an app with a Run As user: that user's permissions are what every caller has. `PROXY_API_KEY` is
-//! what callers have to show, drawn at random if it is not set, and `PROXY_PORT` where to listen.
+//! By default the org is emulated. For a real org, set `SF_LOGIN_URL`, the My Domain, and `SF_CLIENT_ID` and
+//! `SF_CLIENT_SECRET` of an app with a Run As user: every caller has that user's permissions. `PROXY_API_KEY` is the key that
+//! callers must send (default: a random key), and `PROXY_PORT` the port to listen on (default: a free port).
 
 mod headers;
 mod proxy;
@@ -64,8 +64,8 @@ async fn main() -> Result<(), BoxError> {
     };
     let upstream = Upstream::from_env().await?;
     let proxy = stack(upstream.app, Rules::new(&*key))?;
-    // Other machines need TLS: put something before it that ends it, and keep this on loopback. It should also give up on
-    // who takes for ever to send a head, as nothing does here.
+    // Other machines need TLS: put a TLS terminator in front, and keep this proxy on loopback. The terminator should also
+    // limit the time of a request head, which has no limit here.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     let url = format!("http://{}", listener.local_addr()?);
     println!("curl -H \"X-Api-Key: {shown}\" {url}{LIMITS}");
@@ -88,19 +88,19 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The way of a request, from the caller to the org.
+/// The stack of a request, from the caller to the org.
 fn stack(app: App, rules: Rules) -> Result<Router, BoxError> {
-    // The login has a client of its own, which nothing of what follows holds up.
+    // The flow has its own client, so that no layer of the stack delays a login.
     let login = ClientCredentials::new(HttpsClient::new()?, app);
     let client = ServiceBuilder::new()
         // Above the layer are the limits: `router` puts them there.
         //
-        // From here on a request has the session. It may be sent twice, with what was read of its body by then.
+        // From here on a request has the session. The layer may send it twice, with the body that it has kept.
         .layer(SalesforceAuthLayer::new(login))
-        // Below it, each attempt is one request. The session in it is marked as sensitive.
+        // Below the layer, each attempt is one request. Its session header is marked as sensitive.
         .layer(TraceLayer::new_for_http())
-        // Not `FollowRedirect`: where the org sends a caller is for the caller to know. Nor a decompression: what is packed
-        // goes through as it is, if the caller asked for that. A packed 401 that no refresh cures costs one, though.
+        // No `FollowRedirect`: redirects go back to the caller. No decompression: a compressed body goes through unchanged.
+        // The layer cannot read a compressed 401, so one that no refresh cures costs a refresh.
         .service(HttpsClient::new()?);
     Ok(router(client, rules))
 }
@@ -133,7 +133,7 @@ impl Upstream {
     }
 }
 
-/// Does what the `curl` line does.
+/// Sends the request of the `curl` line.
 async fn ask(url: &str, key: &str) -> Result<(), BoxError> {
     let request = Request::get(url)
         .header(headers::API_KEY, key)

@@ -1,4 +1,4 @@
-//! The proxy: who may ask, for what, how much at a time; and the way of a request to the org and of its answer back.
+//! The proxy: its checks and limits, and how it forwards a request to the org and the answer back.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -26,26 +26,26 @@ use super::{
     refusal::Refusal,
 };
 
-/// What the proxy allows.
+/// The rules of the proxy.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
-    /// What callers have to show in `X-Api-Key`.
+    /// The key that callers must send in `X-Api-Key`.
     pub(crate) api_key: Secret,
-    /// With POST, a composite request may be one of them, which has requests of any method in its body: to have callers
-    /// read only, give the Run As user no more permissions than that.
+    /// The allowed methods. A POST may be a composite request, with requests of any method in its body. For callers that
+    /// may only read, limit the permissions of the Run As user.
     pub(crate) methods: Vec<Method>,
-    /// Where paths may begin, below `/services/`. Each ends with a slash.
+    /// The allowed prefixes of paths, below `/services/`. Each ends with a slash.
     pub(crate) prefixes: Vec<&'static str>,
-    /// How many bytes a request body may have.
+    /// The bytes of a request body, at most.
     pub(crate) request_body: usize,
-    /// How many requests may be under way, until the last byte of their answer.
+    /// The concurrent requests, at most, each counted until the last byte of its answer.
     pub(crate) concurrency: usize,
-    /// How long nothing may happen: no piece of the request sent, no head of the response, no piece of it come, or taken.
+    /// The time without progress, at most: on a piece of the request, on the head of the response, or on a piece of its body.
     pub(crate) patience: Duration,
 }
 
 impl Rules {
-    /// For the REST API, and Bulk API 2.0, which is a part of it.
+    /// Rules for the REST API, with Bulk API 2.0.
     pub(crate) fn new(api_key: impl Into<Secret>) -> Self {
         Self {
             api_key: api_key.into(),
@@ -57,9 +57,9 @@ impl Rules {
                 Method::PATCH,
                 Method::DELETE,
             ],
-            // Not `/services/oauth2/`, whose answers are tokens, nor what else may come to be below `/services/`.
+            // Not `/services/oauth2/`, whose answers have tokens, nor other APIs below `/services/`.
             prefixes: vec!["/services/data/"],
-            // More than the largest upload that Bulk API 2.0 takes, which is 150 MB in Base64.
+            // More than the largest upload of Bulk API 2.0, which is 150 MB in Base64.
             request_body: 150 * 1024 * 1024,
             concurrency: 100,
             patience: Duration::from_secs(60),
@@ -90,24 +90,24 @@ where
         .route("/services/{*path}", any(forward))
         .fallback(async || Refusal::NotFound)
         .layer(
-            // All of this is outside of the layer with the session: it is about requests of callers, of which each is one
-            // here, however often it is sent.
+            // All of this is outside of the layer with the session: it sees one request of the caller, also if the layer
+            // sends it twice.
             ServiceBuilder::new()
-                // Whoever is not let in learns nothing of what is there, and takes no room from those who are.
+                // First: callers without the key learn nothing about the proxy, and take no permit.
                 .layer(from_fn_with_state(Arc::clone(&rules), require_key))
-                // What is not allowed need not wait for what is.
+                // Then the checks: a forbidden request takes no permit.
                 .layer(from_fn_with_state(Arc::clone(&rules), check))
-                // What is left costs something. See there why this is no `ConcurrencyLimitLayer`, and no limit that the
-                // client of the login shares.
+                // Then the limit. `hold_permit` says why this is no `ConcurrencyLimitLayer`, and why the client of the login
+                // does not share it.
                 .layer(from_fn_with_state((permits, rules), hold_permit)),
         )
 }
 
-/// Lets in who has the key. Loopback alone would be too little: other users of the machine are there, too, and so is any
-/// page in a browser, which can post to it, but cannot set this header without being allowed to.
+/// Admits callers with the key. Loopback alone does not protect the proxy: other users of the machine reach it, and so do
+/// pages in a browser. A page can post to the proxy, but cannot set this header without permission (CORS).
 async fn require_key(State(rules): State<Arc<Rules>>, request: Request, next: Next) -> Response {
     let shown = request.headers().get(API_KEY);
-    // In constant time, so that nobody finds out the key piece by piece. Its length is no secret.
+    // In constant time, so that a caller cannot guess the key byte by byte. Its length is no secret.
     let is_known = shown.is_some_and(|shown| {
         let key = rules.api_key.expose().as_bytes();
         bool::from(shown.as_bytes().ct_eq(key))
@@ -133,15 +133,15 @@ async fn check(State(rules): State<Arc<Rules>>, request: Request, next: Next) ->
     if names.any(|name| name.eq_ignore_ascii_case("_HttpMethod")) {
         return Refusal::MethodOverridden.into_response();
     }
-    // One that does not say its length is counted as it comes.
+    // `forward` counts the bytes of a body without a length.
     if request.body().size_hint().lower() > rules.request_body as u64 {
         return Refusal::BodyTooLarge.into_response();
     }
     next.run(request).await
 }
 
-/// Whether the path is to everybody what it is here. A server may take an encoded dot or slash for a plain one, a
-/// backslash for a slash, `..;` for `..`, decode twice, and leave control characters out.
+/// Whether every server reads the path as the proxy does. A server may take an encoded dot or slash for a plain one, a
+/// backslash for a slash, `..;` for `..`, decode twice, and drop control characters.
 fn is_unambiguous(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
     let mut ambiguous = [
@@ -154,17 +154,17 @@ fn is_unambiguous(path: &str) -> bool {
 fn not_allowed(methods: &[Method]) -> Refusal {
     let methods: Vec<_> = methods.iter().map(Method::as_str).collect();
     let allow = HeaderValue::try_from(methods.join(", "));
-    // The names of methods are tokens, which can stand in any header.
+    // The names of methods are tokens, which are valid in any header.
     Refusal::MethodNotAllowed(allow.unwrap_or_else(|_| HeaderValue::from_static("")))
 }
 
-/// Sheds load instead of queueing it: a caller that is told at once can go elsewhere.
+/// Sheds load instead of queueing it: a caller gets the refusal at once.
 ///
-/// `tower`'s `LoadShed` and `ConcurrencyLimit` do so, too, but that limit has its permit back with the head of the
-/// response. Here most of the work comes after it, and so the permit goes with the body.
+/// `tower`'s `LoadShed` and `ConcurrencyLimit` shed load too, but that limit releases its permit with the head of the
+/// response. Here most of the work comes after the head, so the permit belongs to the body.
 ///
-/// Whatever the limit is made of, the client that the flow logs in with must not be below it: all permits may be held by
-/// requests that wait for the login, which then would wait for one of them.
+/// The flow's client must never share the limit: requests that wait for the login may hold all permits, and then the login
+/// would wait for them.
 async fn hold_permit(
     State((permits, rules)): State<(Arc<Semaphore>, Arc<Rules>)>,
     request: Request,
@@ -177,10 +177,10 @@ async fn hold_permit(
     response.map(|body| relay(body, rules.patience, permit))
 }
 
-/// Hands a body on, a piece at a time, and holds the permit for as long as that goes on.
+/// Forwards a body piece by piece, and holds the permit until its end.
 ///
-/// It is a task of its own. Of a caller that takes nothing a server sees no more than that there is no room, and asks the
-/// body for nothing: whatever is in the body would not see the time pass, and the permit would never come back.
+/// A separate task does this. If a caller reads nothing, the server stops polling the body: a timeout inside the body would
+/// never fire, and the permit would never be released.
 fn relay(body: Body, patience: Duration, permit: OwnedSemaphorePermit) -> Body {
     if body.is_end_stream() {
         return body;
@@ -188,7 +188,7 @@ fn relay(body: Body, patience: Duration, permit: OwnedSemaphorePermit) -> Body {
     let (pieces, mut coming) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut body = body;
-        // Without room the caller is too slow, or gone.
+        // Without room the caller is too slow, or has disconnected.
         while let Ok(Ok(room)) = timeout(patience, pieces.reserve()).await {
             let piece = tokio::select! {
                 piece = timeout(patience, body.frame()) => piece,
@@ -197,7 +197,7 @@ fn relay(body: Body, patience: Duration, permit: OwnedSemaphorePermit) -> Body {
             match piece {
                 Ok(Some(Ok(frame))) => room.send(Some(Ok(frame))),
                 ended => {
-                    // By now it is over, and whoever sees the end may ask for the next.
+                    // Before the end is visible: a caller that sees it may send its next request at once.
                     drop(permit);
                     room.send(match ended {
                         Ok(ended) => ended.map(|failed| failed.map_err(BoxError::from)),
@@ -208,7 +208,7 @@ fn relay(body: Body, patience: Duration, permit: OwnedSemaphorePermit) -> Body {
             }
         }
     });
-    // A caller that was too slow must not take what it has for the whole.
+    // An error, so that a slow caller does not take a partial body for the whole.
     let broken_off = || Some(Err("the answer was broken off".into()));
     let pieces = stream::poll_fn(move |cx| {
         let piece = coming.poll_recv(cx);
@@ -217,15 +217,15 @@ fn relay(body: Body, patience: Duration, permit: OwnedSemaphorePermit) -> Body {
     Body::new(StreamBody::new(pieces))
 }
 
-/// What is known of a request body on its way.
+/// The state of a request body during the upload.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Upload {
     WithinLimit,
     BeyondLimit,
 }
 
-/// Sends a request to the org, and its answer back. Neither body is held, but for the first 64 KiB of the request's, which
-/// the layer keeps for a replay: a piece is asked of one side when the other has taken the last one.
+/// Forwards a request to the org, and the answer back. Both bodies stream: the proxy reads a piece when the other side has taken
+/// the last one. Only the layer keeps the first 64 KiB of the request body, for a replay.
 async fn forward<S, B>(client: S, rules: Arc<Rules>, request: Request) -> Result<Response, Refusal>
 where
     S: Service<http::Request<Body>, Response = http::Response<B>, Error = BoxError>,
@@ -246,10 +246,10 @@ where
             }
             error
         });
-    // Made anew of what is to go on: the version and the extensions are of the connection that it came by.
+    // A new request, since the version and the extensions belong to the connection of the caller.
     let mut request = http::Request::new(Body::new(body));
     *request.method_mut() = head.method;
-    // Without a host, whatever the caller named. The layer sends it to the instance, wherever that is by then.
+    // Without the host of the caller: the layer sends a path to the current instance.
     let path = head.uri.into_parts().path_and_query;
     *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
     *request.headers_mut() = head.headers;
@@ -258,8 +258,8 @@ where
 
     let mut answer = pin!(client.oneshot(request));
     let answer = loop {
-        // A timeout for the call as a whole would be one for the upload, too, however well that goes. This one begins
-        // again with each piece. It is outside of the layer, and so covers the wait for a session, which it does not stop.
+        // A timeout for the whole call would also stop an upload that makes progress. This one starts again with each piece.
+        // It is outside of the layer, and so covers the wait for a session; it does not stop the refresh.
         tokio::select! {
             answer = &mut answer => break answer,
             Ok(()) = progressed.changed() => {}
@@ -267,14 +267,14 @@ where
         }
     };
     let response = answer.map_err(|error| {
-        // A client need not tell why it stopped sending: of a stream of HTTP/2 nothing but its reset is left.
+        // The error of a client need not say why the body failed: over HTTP/2 it only says that the stream was reset.
         if *progressed.borrow() == Upload::BeyondLimit {
             return Refusal::BodyTooLarge;
         }
         tracing::warn!(error = &*error as &(dyn std::error::Error + 'static));
         Refusal::of(&error)
     })?;
-    // Including a 401 that the layer could not cure: it says so itself.
+    // Including a 401 that the layer could not cure.
     let (head, body) = response.into_parts();
     let body = body.map_frame(|frame| strip_trailers(frame, strip_response));
     let mut response = Response::new(Body::new(body));

@@ -1,4 +1,4 @@
-//! What the proxy itself has to say: errors in the shape of the REST API's, without a word about what is behind it.
+//! The proxy's own errors, in the format of the REST API. They reveal nothing about the org or its hosts.
 
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ use http::{
 use serde_json::json;
 use tower_salesforce_auth::{BoxError, Error, ErrorKind, RefreshErrorKind};
 
-/// Why a request got no answer of the org's.
+/// Why a request got no answer from the org.
 #[derive(Clone, Debug)]
 pub(crate) enum Refusal {
-    /// The caller did not show the key.
+    /// The caller did not send the key.
     Forbidden,
-    /// Nothing is there that the proxy lets through.
+    /// The proxy forwards nothing at this path.
     NotFound,
-    /// With the methods that are allowed (RFC 9110 §15.5.6).
+    /// The method is not allowed. With the value of `Allow` (RFC 9110 §15.5.6).
     MethodNotAllowed(HeaderValue),
     MethodOverridden,
     BodyTooLarge,
     Busy,
-    /// There is no session right now. With how long to wait.
+    /// There is no session at the moment. With the time to wait.
     NoSession(Duration),
-    /// There is none, and will be none until somebody does something.
+    /// There is no session until the operator fixes the login.
     ReauthenticationRequired,
     NoAnswer,
     TimedOut,
@@ -36,7 +36,7 @@ pub(crate) enum Refusal {
 const A_MOMENT: Duration = Duration::from_secs(1);
 
 impl Refusal {
-    /// What to say of an error of the stack. The error itself is for the log: it tells hosts, and what they said.
+    /// The refusal for an error of the stack. The error itself goes to the log only: it names hosts and their answers.
     pub(crate) fn of(error: &BoxError) -> Self {
         let Some(error) = error.downcast_ref::<Error>() else {
             return Self::NoAnswer;
@@ -49,7 +49,7 @@ impl Refusal {
             (ErrorKind::Refresh | ErrorKind::NoSession | ErrorKind::LoggedOut, _) => {
                 Self::ReauthenticationRequired
             }
-            // `HttpsClient` got no connection, for one: that is no login that failed.
+            // For example `HttpsClient` got no connection: no login has failed.
             _ => Self::NoAnswer,
         }
     }
@@ -59,7 +59,7 @@ impl Refusal {
             Self::Forbidden => (
                 StatusCode::FORBIDDEN,
                 "PROXY_KEY_REQUIRED",
-                "Show the key of this proxy in the header X-Api-Key",
+                "Send the key of this proxy in the header X-Api-Key",
             ),
             Self::NotFound => (
                 StatusCode::NOT_FOUND,
@@ -125,7 +125,7 @@ impl IntoResponse for Refusal {
             Self::Busy => {
                 headers.insert(RETRY_AFTER, A_MOMENT.as_secs().into());
             }
-            // In whole seconds, and never none.
+            // In whole seconds, rounded up, and at least 1.
             Self::NoSession(wait) => {
                 let wait = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 headers.insert(RETRY_AFTER, wait.max(1).into());

@@ -1,4 +1,4 @@
-//! A large file to try with.
+//! A generator of a large file.
 
 use std::{
     fs::File,
@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-/// Writes a CSV file of accounts, of about so many bytes, and says how many there are. It is the same one every time.
+/// Writes a CSV file of accounts, of about this many bytes, and returns the number of accounts. The content is always the same.
 pub(crate) fn accounts(path: &Path, bytes: u64) -> io::Result<u64> {
     let mut file = BufWriter::new(File::create(path)?);
     let mut row = String::from("Name,Industry,Website\n");

@@ -13,7 +13,7 @@ use tower_salesforce_auth::{AuthOutcome, BoxError};
 
 use super::source::{Body, Source};
 
-/// What a job takes at most: 150 MB in Base64, which makes four bytes of three. Salesforce advises to stay below 100 MB.
+/// The bytes that a job takes at most: 150 MB in Base64, which makes four bytes of three. Salesforce advises less than 100 MB.
 pub(crate) const MAX_LENGTH: u64 = 112_500_000;
 
 /// The ingest jobs of an org.
@@ -36,20 +36,20 @@ pub(crate) struct Job {
     error_message: Option<String>,
 }
 
-/// What came of an upload.
+/// The result of an upload.
 #[derive(Debug)]
 pub(crate) enum Uploaded {
-    /// The org has it, after so many attempts.
+    /// The org has the content, after this many attempts.
     Taken { attempts: u32 },
-    /// The session was turned down, and the content was not sent again. The outcome says why.
+    /// The session was rejected, and the content was not sent again. The outcome says why.
     Rejected(AuthOutcome),
 }
 
-/// How long to wait for a job: so many looks, with pauses that double.
+/// The polls for the end of a job, with pauses that double.
 pub(crate) struct Patience {
     pub(crate) first_pause: Duration,
     pub(crate) longest_pause: Duration,
-    pub(crate) looks: u32,
+    pub(crate) polls: u32,
 }
 
 impl<S, ResBody> Ingest<S>
@@ -64,7 +64,7 @@ where
         }
     }
 
-    /// Creates a job that inserts records of this object, from rows that end with a line feed.
+    /// Creates a job that inserts records of this object. Its rows end with a line feed.
     pub(crate) async fn create(&self, object: &str) -> Result<Job, BoxError> {
         let job = json!({
             "object": object,
@@ -76,7 +76,7 @@ where
         answer.job("create a job")
     }
 
-    /// Sends the source as the content of the job. `attach` gives the request its body.
+    /// Sends the source as the content of the job. `attach` adds the body to the request.
     pub(crate) async fn upload(
         &self,
         id: &str,
@@ -92,7 +92,7 @@ where
         }
         let head = Request::put(format!("{}/{id}/batches", self.path))
             .header("content-type", "text/csv; charset=UTF-8")
-            // A stream does not know its length. Without it, HTTP/1.1 would send chunks, and nobody would notice a short one.
+            // A stream has no known length. Without this header HTTP/1.1 would send chunks, and a truncated file could pass.
             .header(CONTENT_LENGTH, length)
             .body(())?;
         let answer = self.send(attach(head)).await;
@@ -105,7 +105,7 @@ where
                 outcome,
                 ..
             } => Ok(Uploaded::Taken {
-                // A request that was never rejected has nothing to tell.
+                // A request without a rejection has no outcome.
                 attempts: outcome.map_or(1, |outcome| outcome.attempts()),
             }),
             Answer {
@@ -116,13 +116,13 @@ where
         }
     }
 
-    /// Says that the content is complete. The org begins with it.
+    /// Marks the content as complete, so that the org starts the job.
     pub(crate) async fn complete(&self, id: &str) -> Result<Job, BoxError> {
         let answer = self.change(id, "UploadComplete").await?;
         answer.job("close the job")
     }
 
-    /// Gives the job up, which would count against the limits of the org if it were left open.
+    /// Aborts the job. An open job would count against the limits of the org.
     pub(crate) async fn abort(&self, id: &str) -> Result<Job, BoxError> {
         let answer = self.change(id, "Aborted").await?;
         answer.job("abort the job")
@@ -133,8 +133,8 @@ where
         let path = format!("{}/{id}", self.path);
         let mut pause = patience.first_pause;
         let mut state = String::new();
-        for look in 0..patience.looks {
-            if look > 0 {
+        for poll in 0..patience.polls {
+            if poll > 0 {
                 sleep(pause).await;
                 pause = (pause * 2).min(patience.longest_pause);
             }
@@ -149,8 +149,8 @@ where
                 _ => state = job.state,
             }
         }
-        let looks = patience.looks;
-        Err(format!("job {id} is {state} after {looks} looks; it goes on without us").into())
+        let polls = patience.polls;
+        Err(format!("job {id} is {state} after {polls} polls; it continues in the org").into())
     }
 
     async fn change(&self, id: &str, state: &str) -> Result<Answer, BoxError> {
@@ -192,7 +192,7 @@ impl Answer {
             return Err(self.refusal(what));
         }
         let job = self.read();
-        job.map_err(|error| format!("the org was to {what}, and answered no job: {error}").into())
+        job.map_err(|error| format!("the org did not {what}: its answer is no job: {error}").into())
     }
 
     fn refusal(&self, what: &str) -> BoxError {

@@ -1,4 +1,4 @@
-//! A large CSV file streamed to Bulk API 2.0, and the session ends on the way: the file is opened anew, and sent again.
+//! A large CSV file streamed to Bulk API 2.0. The session ends during the upload: the file is opened again, and sent again.
 //!
 //! ```sh
 //! cargo run -p bulk_upload
@@ -6,12 +6,12 @@
 //! cargo run -p bulk_upload -- --file accounts.csv --object Account
 //! ```
 //!
-//! Nothing of the file is kept for the second attempt: a [`BodyFactory`] opens it when it is needed. The same upload without
-//! one follows for contrast. The org is an emulator on loopback, which turns the session down when half of the file has
-//! come, and the file is made up: 100 MiB of accounts, unless `--size` says otherwise.
+//! The layer keeps nothing of the file for the second attempt: a [`BodyFactory`] opens the file again. The same upload
+//! without a factory follows for contrast. The org is an emulator on loopback, which rejects the session after half of the
+//! file. The file is generated: 100 MiB of accounts, or the size of `--size`.
 //!
 //! With `SF_LOGIN_URL`, `SF_CLIENT_ID` and `SF_CLIENT_SECRET` in the environment, `--file` goes to a real org, by the client
-//! credentials flow, and its records are inserted there.
+//! credentials flow, and inserts its records there.
 
 mod generate;
 mod ingest;
@@ -53,7 +53,7 @@ use self::{
 
 const USAGE: &str = "usage: bulk_upload [--size MIB | --file PATH] [--object NAME]";
 
-/// What is not much longer than the `replay_limit` may be kept in full before it is rejected.
+/// A file up to this size may be replayed without a factory: the layer may have kept all of it before the rejection.
 const SMALL: u64 = 256 * 1024;
 
 /// Long enough for a slow line and a large file, twice.
@@ -86,9 +86,9 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<ExitCode, BoxError> {
     let org = Org::from_env().await?;
     if org.emulated.is_none() && arguments.file.is_none() {
-        return Err("a real org gets a file of yours, and no made-up accounts: give --file".into());
+        return Err("a real org gets no generated accounts: give --file".into());
     }
-    // It goes away with this, whatever happens.
+    // Deleted on drop.
     let directory = tempfile::tempdir()?;
     let path = match arguments.file {
         Some(path) => path,
@@ -98,27 +98,27 @@ async fn run(arguments: Arguments) -> Result<ExitCode, BoxError> {
             let to = path.clone();
             let accounts =
                 tokio::task::spawn_blocking(move || generate::accounts(&to, bytes)).await??;
-            println!("Made up {accounts} accounts.");
+            println!("Generated {accounts} accounts.");
             path
         }
     };
     let source = Source::look_at(path).await?;
 
     let refreshes = Refreshes::default();
-    // The flow has an HTTP client of its own: what it sends must not wait for itself.
+    // The flow has its own HTTP client: its token calls must not wait for the requests that wait for them.
     let is_emulated = org.emulated.is_some();
     let login = ClientCredentials::new(http_client(is_emulated), org.app.clone());
     let auth = SalesforceAuthLayer::new(login).observer(refreshes.clone());
     let client = ServiceBuilder::new()
-        // Outermost, how long a call may take: an upload, the refresh, and the upload once more. There is no retry layer out
-        // here. A PUT that broke off may have arrived, and a job takes its content once: what is safe is another job.
+        // Outermost: it bounds a call, with an upload, the refresh, and the second upload. There is no retry layer: an
+        // interrupted PUT may have arrived, and a job takes its content once. A new job is safe.
         .timeout(TIMEOUT)
-        // A layer that turns bodies into others (`map_request_body`) would go here, and the factory would have to make
-        // what it makes: the session finds a factory by the type of the body that gets to it.
+        // A layer that changes the type of bodies (`map_request_body`) would go here. The factory would then have to make the
+        // new type: the layer finds a factory by the type of the body that it gets.
         //
-        // The session. A rejected upload begins anew from here on, with another body; what is outside sees one request.
+        // The session. A rejected upload starts again here, with another body; layers outside see one request.
         .layer(auth)
-        // Layers that are to see every attempt, tracing for one, would go here. None of them may collect the body.
+        // Layers that should see every attempt, for example tracing, would go here. They must not collect the body.
         //
         // Innermost, the HTTP client. It polls the body when the connection takes more, so that a slow line slows the
         // reading of the file.
@@ -149,7 +149,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, BoxError> {
         && refreshes.count() == 1;
 
     if source.length() > SMALL {
-        println!("The same without one:");
+        println!("The same without a factory:");
         let was_rejected = contrast(&ingest, &org, &arguments.object, &source).await?;
         println!("  refreshes  {}", refreshes.count() - 1);
         is_as_promised &= was_rejected && refreshes.count() == 2;
@@ -177,7 +177,7 @@ where
     let job = ingest.create(object).await?;
     org.expire_after(source.length() / 2);
 
-    // It is asked once for every attempt, and must not block: the body opens the file when it is first polled.
+    // The layer calls it once for every attempt, and it must not block: the body opens the file at its first poll.
     let (file, bar) = (source.clone(), progress.clone());
     let factory = BodyFactory::new(move || {
         bar.begin();
@@ -196,16 +196,14 @@ where
                 Err(error) => error,
             }
         }
-        Ok(Uploaded::Rejected(outcome)) => {
-            format!("the session was turned down: {outcome:?}").into()
-        }
+        Ok(Uploaded::Rejected(outcome)) => format!("the session was rejected: {outcome:?}").into(),
         Err(error) => error,
     };
     give_up(ingest, &job).await;
     Err(problem)
 }
 
-/// The same upload with a body that can be sent once. Says whether it was rejected for that.
+/// The same upload with a body that can be sent once. Returns whether the upload was rejected for that.
 async fn contrast<S, ResBody>(
     ingest: &Ingest<S>,
     org: &Org,
@@ -231,12 +229,12 @@ where
             true
         }
     };
-    // The session was renewed all the same: this request is a good one.
+    // The session was refreshed all the same: this request succeeds.
     give_up(ingest, &job).await;
     Ok(was_rejected)
 }
 
-/// A problem here is not the one that there is to report.
+/// Aborts the job. An error is printed only, since the caller reports the first problem.
 async fn give_up<S, ResBody>(ingest: &Ingest<S>, job: &Job)
 where
     S: Service<Request<Body>, Response = Response<ResBody>, Error = BoxError> + Clone,
@@ -244,21 +242,21 @@ where
 {
     match ingest.abort(&job.id).await {
         Ok(job) => println!("  job        {}", job.state),
-        Err(error) => println!("  job        {} is left as it is: {error}", job.id),
+        Err(error) => println!("  job        {} was not aborted: {error}", job.id),
     }
 }
 
-/// A real org takes seconds to hours. The emulated one is done when it was looked at twice.
+/// The polls for the end of a job. A real org takes seconds to hours, the emulated org two polls.
 fn patience(org: &Org) -> Patience {
     let first_pause = Duration::from_millis(if org.emulated.is_some() { 50 } else { 2_000 });
     Patience {
         first_pause,
         longest_pause: Duration::from_secs(60),
-        looks: 120,
+        polls: 120,
     }
 }
 
-/// Counts the sessions that took the place of one that was turned down.
+/// Counts the refreshes after a rejection.
 #[derive(Clone, Default)]
 struct Refreshes(Arc<AtomicU64>);
 
@@ -278,8 +276,8 @@ impl Observer for Refreshes {
 
 /// TLS, and plain HTTP for the emulated org.
 ///
-/// Over HTTP/2 an answer that comes early ends no more than the stream. Over HTTP/1.1 it ends the connection, and may be lost
-/// in that. By TLS the two sides agree on it; without, it has to be known.
+/// Over HTTP/2 an early answer ends only its stream. Over HTTP/1.1 it ends the connection, and may be lost. With TLS, ALPN
+/// chooses the protocol; without TLS it has to be set.
 fn http_client<B>(is_emulated: bool) -> Client<HttpsConnector<HttpConnector>, B>
 where
     B: http_body::Body + Send,
@@ -297,7 +295,7 @@ where
 }
 
 struct Arguments {
-    /// Of the file to make up, in MiB.
+    /// The MiB of the generated file.
     size: u64,
     file: Option<PathBuf>,
     object: String,
@@ -312,7 +310,7 @@ impl Arguments {
         };
         while let Some(name) = arguments.next() {
             if !matches!(&*name, "--size" | "--file" | "--object") {
-                return Err(format!("{name} is not known"));
+                return Err(format!("{name} is not an option"));
             }
             let value = arguments.next().ok_or(format!("{name} needs a value"))?;
             match &*name {

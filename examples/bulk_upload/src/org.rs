@@ -1,4 +1,4 @@
-//! Where the file goes: an emulated org, or a real one.
+//! The target of the upload: an emulated org, or a real one.
 
 use std::env;
 
@@ -8,18 +8,18 @@ use tower_salesforce_auth::{
     oauth::App,
 };
 
-/// An org, and how to log in to it.
+/// An org, and the app to log in with.
 pub(crate) struct Org {
     pub(crate) app: App,
     pub(crate) api_version: String,
-    /// If it is emulated.
+    /// The emulated org. `None` for a real org.
     pub(crate) emulated: Option<emulator::Org>,
-    /// Serves the emulated one for as long as this lives.
+    /// Serves the emulated org until this is dropped.
     _served: Option<Served>,
 }
 
 impl Org {
-    /// The org that the environment tells of, or else an emulated one.
+    /// The org that the environment names, or else an emulated one.
     pub(crate) async fn from_env() -> Result<Self, BoxError> {
         let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
         let required = |name| variable(name).ok_or(format!("{name} is not set"));
@@ -49,7 +49,7 @@ impl Org {
         })
     }
 
-    /// Ends the session, and lets the org say so when it has so many bytes of the next upload. A real org does as it likes.
+    /// Expires the session. The org rejects the next upload after this many bytes. Does nothing with a real org.
     pub(crate) fn expire_after(&self, bytes: u64) {
         if let Some(org) = &self.emulated {
             org.expire_sessions();

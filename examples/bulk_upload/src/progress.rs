@@ -1,4 +1,4 @@
-//! How far an upload is, on a bar that begins anew with each attempt.
+//! The progress of an upload, on a bar that starts again with each attempt.
 
 use std::sync::{
     Arc,
@@ -31,20 +31,20 @@ impl Progress {
         })
     }
 
-    /// The body is made for the first time, or once more.
+    /// Starts an attempt: the layer has asked for a body.
     pub(crate) fn begin(&self) {
         let attempt = self.counts.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         if attempt > 1 {
             let reached = self.bar.position();
             self.bar.suspend(|| {
-                println!("  Turned down after {reached} bytes were sent. The session is renewed, and all is sent again.");
+                println!("  Rejected after {reached} bytes. The session is refreshed, and the file is sent again.");
             });
         }
         self.bar.set_prefix(format!("attempt {attempt}"));
         self.bar.reset();
     }
 
-    /// So many bytes more were handed to the transport.
+    /// Adds bytes that the transport has taken.
     pub(crate) fn sent(&self, bytes: usize) {
         self.counts.sent.fetch_add(bytes as u64, Ordering::Relaxed);
         self.bar.inc(bytes as u64);
@@ -54,12 +54,12 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 
-    /// How often the body was made.
+    /// The number of bodies made.
     pub(crate) fn attempts(&self) -> u64 {
         self.counts.attempts.load(Ordering::Relaxed)
     }
 
-    /// How many bytes were sent by all attempts.
+    /// The bytes sent by all attempts.
     pub(crate) fn bytes(&self) -> u64 {
         self.counts.sent.load(Ordering::Relaxed)
     }

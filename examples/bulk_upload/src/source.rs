@@ -1,4 +1,4 @@
-//! A file that is sent as it was when it was first looked at, or not at all.
+//! A file that is sent unchanged, or not at all: a change after the first look at it fails the upload.
 
 use std::{
     error, fmt, io,
@@ -14,23 +14,22 @@ use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use tokio::fs::{self, File};
 use tokio_util::io::ReaderStream;
 
-/// The body of every request of this program: a `BodyFactory` is found by the type of the body that it makes.
+/// The body of every request of this program. The layer finds a `BodyFactory` by the type of its bodies.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// How much is read at a time, and so about all that is in memory.
+/// The bytes read at a time, and about all that is in memory.
 pub(crate) const PIECE: usize = 64 * 1024;
 
-/// A file to upload. Clones are the same upload.
+/// A file to upload. Clones belong to the same upload.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     path: Arc<Path>,
     stamp: Stamp,
-    /// A transport reports a body that failed in its own words; HTTP/2 knows no more than a stream that was reset. Here is
-    /// why.
+    /// The error of a failed body. The transport hides it: over HTTP/2 it only reports that the stream was reset.
     failure: Arc<OnceLock<Failure>>,
 }
 
-/// What a file is recognised by.
+/// The properties that identify the content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     length: u64,
@@ -41,7 +40,7 @@ impl Stamp {
     async fn of(path: &Path) -> io::Result<Self> {
         let metadata = fs::metadata(path).await?;
         if !metadata.is_file() {
-            return Err(io::Error::other("it is not a file"));
+            return Err(io::Error::other("not a file"));
         }
         Ok(Self {
             length: metadata.len(),
@@ -51,7 +50,7 @@ impl Stamp {
 }
 
 impl Source {
-    /// Looks at the file. What is sent is this file as it is now.
+    /// Reads the stamp of the file. Uploads send the file as it is now.
     pub(crate) async fn look_at(path: impl Into<PathBuf>) -> Result<Self, Failure> {
         let path: Arc<Path> = path.into().into();
         match Stamp::of(&path).await {
@@ -64,18 +63,18 @@ impl Source {
         }
     }
 
-    /// Its `Content-Length`.
+    /// The length of the file, for `Content-Length`.
     pub(crate) fn length(&self) -> u64 {
         self.stamp.length
     }
 
-    /// Why a body of it failed, if one did.
+    /// The error of a failed body. `None` if no body has failed.
     pub(crate) fn failure(&self) -> Option<&Failure> {
         self.failure.get()
     }
 
-    /// The file from its beginning. It is opened when the body is first polled, and `sent` is told of every piece that is
-    /// handed to the transport.
+    /// A body with the whole file, which is opened at the first poll. `sent` gets the length of every piece that the transport
+    /// takes.
     pub(crate) fn body(&self, sent: impl Fn(usize) + Send + 'static) -> Body {
         let source = self.clone();
         let pieces = stream::once(async move {
@@ -99,7 +98,7 @@ impl Source {
         file.map_err(|error| self.is_unreadable(error))
     }
 
-    /// Whether the file is still what it was.
+    /// Fails if the file has changed.
     async fn check(&self) -> io::Result<()> {
         match Stamp::of(&self.path).await {
             Ok(found) if found == self.stamp => Ok(()),
@@ -125,11 +124,11 @@ impl Source {
     }
 }
 
-/// A file that is being sent.
+/// A file during its upload.
 struct Reading {
     source: Source,
     pieces: ReaderStream<File>,
-    /// How many bytes the org still waits for.
+    /// The bytes that the org still waits for.
     left: u64,
 }
 
@@ -140,7 +139,7 @@ impl Reading {
             Some(Ok(piece)) => piece,
             Some(Err(error)) => return Err(self.source.is_unreadable(error)),
             None if self.left == 0 => return Ok(None),
-            // It was cut off meanwhile.
+            // The file was truncated meanwhile.
             None => return Err(self.source.has_changed(sent)),
         };
         let length = piece.len() as u64;
@@ -149,7 +148,7 @@ impl Reading {
         };
         self.left = left;
         if left == 0 {
-            // With the last piece the org has all that it was promised. It does not get it if any of it may be wrong.
+            // The last piece completes the upload. A changed file must not complete it, so check before.
             self.source.check().await?;
         }
         Ok(Some((piece, self)))
@@ -159,7 +158,7 @@ impl Reading {
 /// Why a file was not sent.
 #[derive(Clone, Debug)]
 pub(crate) enum Failure {
-    /// It is not any more what its upload began with.
+    /// The file has changed since the upload began.
     Changed {
         path: Arc<Path>,
         expected: u64,
@@ -195,7 +194,7 @@ impl fmt::Display for Failure {
                 } else {
                     write!(f, "it had {expected} bytes, and {found} were found")?;
                 }
-                f.write_str("; upload it when nobody writes to it, or upload a copy")
+                f.write_str("; upload it while no program writes to it, or upload a copy")
             }
             Self::Unreadable { path, .. } => write!(f, "{} cannot be read", path.display()),
         }

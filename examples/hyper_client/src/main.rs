@@ -1,13 +1,13 @@
-//! The layer over hyper, with TLS: the session ends, and a hundred requests renew it once.
+//! The layer over hyper, with TLS: the session ends, and a hundred requests share one refresh.
 //!
 //! ```sh
 //! cargo run -p hyper_client
 //! ```
 //!
-//! `HttpsClient` (feature `https-client`) is hyper-util's client with hyper-rustls; [`by_hand`] makes the same of these two.
-//! A proxy is taken from the environment: `HTTPS_PROXY` (or `ALL_PROXY`) names it, `NO_PROXY` the hosts to reach without.
+//! `HttpsClient` (feature `https-client`) is hyper-util's client with hyper-rustls; [`by_hand`] builds the same from these two.
+//! The environment names the proxy: `HTTPS_PROXY` or `ALL_PROXY`, and `NO_PROXY` for the hosts to reach without it.
 //!
-//! Without more, the org is an emulated one behind TLS. For a real one, set `SF_LOGIN_URL` to its My Domain, and
+//! By default the org is emulated, and served with TLS. For a real org, set `SF_LOGIN_URL` to its My Domain, and
 //! `SF_CLIENT_ID` and `SF_CLIENT_SECRET` to those of an app with the client credentials flow.
 
 #[path = "../../../tests/ecosystem/tls.rs"]
@@ -52,20 +52,20 @@ async fn main() -> Result<(), BoxError> {
         _served,
     } = Target::from_env().await?;
 
-    // Each `build` makes a client with connections of its own. The flow has one for itself: what it sends must not wait
-    // for the requests that wait for it.
+    // Each `build` makes a client with its own connections. The flow has its own client: its token calls must not wait for
+    // the requests that wait for them.
     let login = ClientCredentials::new(https.build()?, app);
     let logins = Arc::new(AtomicU64::new(0));
     let layer = SalesforceAuthLayer::new(login).observer(Logins(Arc::clone(&logins)));
     let handle = layer.handle();
 
     let client = ServiceBuilder::new()
-        // Outermost: how long a caller waits at most, a refresh and the second attempt included. It does not end the
-        // refresh, which others wait for too.
+        // Outermost: it bounds the wait of a caller, a refresh and the second attempt included. It does not stop the
+        // refresh, which other callers wait for.
         .timeout(Duration::from_secs(60))
-        // Then the session: whatever is above sees one request and one answer, whatever is below each attempt.
+        // Then the session: layers above see one request and one answer, layers below see each attempt.
         .layer(layer)
-        // Innermost: connections. It follows no redirect, so that no answer says where the token goes next.
+        // Innermost: connections. The client follows no redirect, so that no answer decides where the token goes.
         .service(https.build()?);
 
     for round in ["logged in", "the session ended"] {
@@ -91,14 +91,14 @@ async fn main() -> Result<(), BoxError> {
             logins.load(Ordering::Relaxed),
         );
 
-        // It ends at the server, as it would by time or by an administrator. Nobody here is told.
+        // The session ends at the server, as by time or by an administrator. The layer does not know yet.
         let session = handle.token().await?;
         oauth::revoke(https.build()?, &login_url, session.access_token()).await?;
     }
     Ok(())
 }
 
-/// Counts what the flow brought.
+/// Counts the sessions that the flow obtained.
 struct Logins(Arc<AtomicU64>);
 
 impl Observer for Logins {
@@ -107,12 +107,12 @@ impl Observer for Logins {
     }
 }
 
-/// Where to log in, as what, and how to get there.
+/// The org, the app to log in with, and the client for them.
 struct Target {
     login_url: LoginUrl,
     app: App,
     https: HttpsClientBuilder,
-    /// The emulated org, for as long as this lives.
+    /// The emulated org, which serves until this is dropped. `None` for a real org.
     _served: Option<tls::TlsServed>,
 }
 
@@ -138,7 +138,7 @@ impl Target {
         Ok(Self {
             app: App::new(login_url.clone(), org.client_id()).client_secret(org.client_secret()),
             login_url,
-            // What nobody else has signed has to be trusted by name. The org is on this machine, where no proxy leads.
+            // A self-signed certificate has to be trusted explicitly. A proxy could not reach an org on this machine.
             https: HttpsClient::builder()
                 .root_certificates(&served.root_pem)?
                 .proxy(Proxy::none()),
@@ -147,22 +147,22 @@ impl Target {
     }
 }
 
-/// What `HttpsClient` is made of, for who wants to choose the parts. It goes where that goes: into a flow, with `Full<Bytes>`
-/// for a body, and below the layer, with this one.
+/// Builds the same as `HttpsClient`, for programs that choose the parts. This client goes below the layer; with the body
+/// `Full<Bytes>` it goes into a flow.
 #[expect(dead_code, reason = "shown, and compiled, and not used")]
 fn by_hand() -> Result<Client<HttpsConnector<HttpConnector>, ReplayBody<Full<Bytes>>>, BoxError> {
-    // Without a provider it takes the process's, and panics if there are two to choose from, or none.
+    // Without an explicit provider, it takes that of the process, and panics if there is not exactly one.
     let connector = HttpsConnectorBuilder::new()
         .with_provider_and_webpki_roots(aws_lc_rs::default_provider())?
-        // Nothing goes over plain HTTP. `https_or_http` would send what the layer adds no token to.
+        // Refuses plain HTTP. `https_or_http` would allow it for requests without a token.
         .https_only()
         // Offered by ALPN; the server chooses.
         .enable_http1()
         .enable_http2()
         .build();
-    // A proxy would be hyper-util's `Matcher::from_env`, which finds it, and `Tunnel`, a connector around the `HttpConnector`.
+    // For a proxy: hyper-util's `Matcher::from_env` finds it, and `Tunnel` is a connector around the `HttpConnector`.
     Ok(Client::builder(TokioExecutor::new())
-        // A connection goes when nobody uses it; without a timer it is only passed over.
+        // Closes idle connections. Without a timer, an expired connection stays open until the next request.
         .pool_idle_timeout(Duration::from_secs(90))
         .pool_timer(TokioTimer::new())
         .build(connector))

@@ -1,7 +1,7 @@
-//! What tonic makes of `pubsub_api.proto`: the messages, a client, and a server.
+//! The code that tonic generates from `pubsub_api.proto`: the messages, a client, and a server.
 //!
-//! It is checked in, so that nothing has to be installed to build the example. A program makes it anew with each build,
-//! from Salesforce's own definition. With `tonic-prost-build` 0.14 and `protox` 0.10, a compiler in Rust, among the
+//! The code is checked in, so that the example builds without further tools. A program generates it at each build, from
+//! Salesforce's own definition. With `tonic-prost-build` 0.14 and `protox` 0.10, a compiler in Rust, among the
 //! `[build-dependencies]`, its `build.rs` is:
 //!
 //! ```ignore
@@ -21,7 +21,7 @@
     missing_docs,
     unnameable_types,
     unreachable_pub,
-    reason = "made by a machine"
+    reason = "generated code"
 )]
 
 include!("eventbus.v1.rs");

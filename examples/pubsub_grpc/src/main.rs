@@ -4,12 +4,12 @@
 //! cargo run -p pubsub_grpc
 //! ```
 //!
-//! Without more, the org is an emulated one, and the Pub/Sub API before it a small tonic server. With a real org
-//! (`SF_LOGIN_URL`, the My Domain, `SF_CLIENT_ID` and `SF_CLIENT_SECRET` of an app with a Run As user) it shows the
-//! topic `SF_TOPIC`, `/data/ChangeEvents` by default, and its events as they come, until it is stopped.
+//! By default the org is emulated, and its Pub/Sub API is a small tonic server. With a real org (`SF_LOGIN_URL`, the My
+//! Domain, `SF_CLIENT_ID` and `SF_CLIENT_SECRET` of an app with a Run As user) the example shows the topic `SF_TOPIC`
+//! (default: `/data/ChangeEvents`) and its events, until it is stopped.
 //!
-//! `eventbus.rs` tells how the client is made of `pubsub_api.proto`, and `subscription.rs` how a stream goes on that
-//! ended.
+//! `eventbus.rs` says how the client is generated from `pubsub_api.proto`, and `subscription.rs` how a subscription resumes
+//! after its stream has ended.
 
 mod eventbus;
 mod server;
@@ -55,27 +55,27 @@ async fn main() -> Result<(), BoxError> {
     }
 }
 
-/// The client: whatever a message is, and wherever it goes, it carries the session.
+/// A client whose calls carry the session.
 fn connect(app: App, origin: &str) -> Result<PubSub, BoxError> {
     let login = ClientCredentials::new(http().build(connector()?), app);
-    // The API has an origin of its own, which is not the instance's, and has to be trusted by name.
+    // The API has another origin than the instance, which has to be allowed explicitly.
     let layer = SalesforceAuthLayer::new(login).allow_origin(origin)?;
     let service = ServiceBuilder::new()
-        // It knows a gRPC call by its content type, and puts `accesstoken`, `instanceurl` and `tenantid` into the
-        // metadata of each attempt: those of one session, whichever it is by then.
+        // The layer recognises a gRPC call by its content type, and adds `accesstoken`, `instanceurl` and `tenantid` of the
+        // current session to the metadata of each attempt.
         .layer(layer)
-        // What is below sees each attempt, and speaks HTTP/2. It takes `ReplayBody<tonic::body::Body>`, which is the body
-        // that tonic made, and what it takes to send it again.
+        // The client below sees each attempt, and uses HTTP/2. Its body is `ReplayBody<tonic::body::Body>`: tonic's body, and
+        // what a replay needs.
         //
-        // tonic's own `Channel` (its feature "channel") takes nothing but tonic's body, so the other is put into one:
+        // tonic's own `Channel` (its feature "channel") takes only tonic's body, so wrap the other one:
         //
         //     .map_request(|request: http::Request<ReplayBody<Body>>| request.map(Body::new))
         //     .service(Endpoint::from_shared(origin)?.connect_lazy())
         //
-        // It goes to its endpoint whatever the URI says, and the layer goes by the URI: let both be the same `origin`.
+        // A channel ignores the URI and calls its endpoint, while the layer decides by the URI: use the same `origin` for both.
         .service(http().http2_only(true).build(connector()?));
-    // Tower services of HTTP requests are what tonic's clients are made for. `PubSubClient::new` would send relative URIs,
-    // which go to the instance.
+    // tonic's clients take a tower service of HTTP requests. `PubSubClient::new` would send relative URIs, which go to the
+    // instance.
     Ok(PubSubClient::with_origin(service, origin.parse()?))
 }
 
@@ -104,26 +104,26 @@ async fn with_emulated_org() -> Result<(), BoxError> {
     println!("  {published} published, {logins} login");
     assert_eq!((published, logins), (CALLERS, 1));
 
-    println!("The session expires; then somebody subscribes:");
+    println!("The session expires; then a client subscribes:");
     org.expire_sessions();
     let mut subscription = Subscription::new(client.clone(), TOPIC, None);
-    // Rejected by the status UNAUTHENTICATED, which came with the headers, since nothing was answered yet. The layer
-    // renews the session, and sends the call again with all that was sent on it so far.
+    // The server rejects the call with UNAUTHENTICATED in the headers, before any message. The layer refreshes the session,
+    // and replays the call with all messages sent so far.
     subscription.begin().await?;
     client.clone().publish(order(CALLERS)).await?;
     show(&mut subscription).await?;
 
-    println!("The session expires while the stream is open, which goes on:");
+    println!("The session expires while the stream is open; the stream continues:");
     org.expire_sessions();
     client.clone().publish(order(CALLERS + 1)).await?;
     show(&mut subscription).await?;
 
-    println!("The stream is ended, and the session expires. What came meanwhile is not missed:");
+    println!("The stream ends, and the session expires. The subscription misses no event:");
     bus.end_streams(unauthenticated("rpc-of-the-stream")).await;
     client.clone().publish(order(CALLERS + 2)).await?;
     org.expire_sessions();
-    // The stream's UNAUTHENTICATED came after a message, and is the stream's to tell. The subscription subscribes
-    // again, after the last event that it saw, and that call is one like any other.
+    // UNAUTHENTICATED after a message goes to the caller of the stream. The subscription subscribes again after its last
+    // event, and the layer handles that call like any other.
     show(&mut subscription).await?;
 
     served.shutdown().await;
@@ -153,7 +153,7 @@ async fn describe(client: &mut PubSub, topic: &str) -> Result<(), BoxError> {
         "{}: publish {}, subscribe {}",
         topic.topic_name, topic.can_publish, topic.can_subscribe
     );
-    // The topic of all changes has as many schemas as there are objects: its events name theirs.
+    // The topic of all changes has a schema for each object: its events name the schema.
     if !topic.schema_id.is_empty() {
         let schema_id = topic.schema_id;
         let schema = client.get_schema(SchemaRequest { schema_id }).await?;
@@ -172,7 +172,7 @@ async fn show(
     Ok(())
 }
 
-/// An event of this number. The small server does not look into the payload; a real one wants Avro by the schema.
+/// An event with this number. The small server ignores the payload; a real org requires Avro by the schema.
 fn order(n: usize) -> PublishRequest {
     let event = ProducerEvent {
         id: format!("order-{n}"),

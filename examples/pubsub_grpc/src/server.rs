@@ -1,4 +1,4 @@
-//! A small Pub/Sub API before an emulated org: topics of any name, events in memory, and the org's word on each session.
+//! A small Pub/Sub API before an emulated org: topics of any name, events in memory, and sessions that the org checks.
 
 use std::{
     io,
@@ -45,12 +45,13 @@ pub(crate) struct EventBus {
     calls: Arc<AtomicU64>,
 }
 
-/// All events of all topics. The replay id of an event is how many there were when it had been added.
+/// All events of all topics. The replay id of an event is its position, counted from 1.
 #[derive(Default)]
 struct Log {
     events: Vec<(String, ProducerEvent)>,
-    /// How often all streams were ended, and how they ended the last time.
+    /// The number of times that all streams were ended.
     ends: u64,
+    /// The status of the last end. `None` before the first end.
     end: Option<Status>,
 }
 
@@ -63,7 +64,7 @@ impl EventBus {
         }
     }
 
-    /// Ends every subscription that is open with this status, and waits until there is none.
+    /// Ends every open subscription with this status, and waits until all have ended.
     pub(crate) async fn end_streams(&self, status: Status) {
         self.log.send_modify(|log| {
             log.ends += 1;
@@ -72,8 +73,7 @@ impl EventBus {
         self.log.closed().await;
     }
 
-    /// Serves on a free port of 127.0.0.1, over HTTP/2 without TLS, and returns the origin to call it by. Dropping the
-    /// set ends it.
+    /// Serves on a free port of 127.0.0.1, over HTTP/2 without TLS, and returns the origin. Dropping the set stops the server.
     pub(crate) async fn serve(&self) -> io::Result<(String, JoinSet<()>)> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let origin = format!("http://{}", listener.local_addr()?);
@@ -85,15 +85,15 @@ impl EventBus {
                 let mut server = http2::Builder::new(TokioExecutor::new());
                 server.max_concurrent_streams(None);
                 let connection = server.serve_connection(TokioIo::new(stream), service.clone());
-                // A connection that breaks is the client's to notice.
+                // The client notices a broken connection.
                 connections.spawn(async move { drop(connection.await) });
             }
         });
         Ok((origin, tasks))
     }
 
-    /// Looks at the session in the metadata, as the Pub/Sub API does for each call, and before it reads a message of it.
-    /// Returns the id of the call.
+    /// Checks the session in the metadata, as the Pub/Sub API does for each call before its first message. Returns the id of
+    /// the call.
     async fn authenticate(&self, metadata: &MetadataMap) -> Result<String, Status> {
         let rpc_id = format!("rpc-{}", self.calls.fetch_add(1, Ordering::Relaxed));
         match self.owns_session(metadata).await {
@@ -103,7 +103,7 @@ impl EventBus {
         }
     }
 
-    /// Whether the token is live, and the instance and the org in the metadata are those that it is for.
+    /// Whether the token is live, and the metadata have its instance and its org.
     async fn owns_session(&self, metadata: &MetadataMap) -> Result<bool, BoxError> {
         let value = |name| metadata.get(name).and_then(|value| value.to_str().ok());
         let session = (
@@ -147,7 +147,7 @@ impl EventBus {
     }
 }
 
-/// The answer to a session that has ended, and to one that never was (Pub/Sub API, "Handle Errors").
+/// The answer to a session that has ended or never existed (Pub/Sub API, "Handle Errors").
 pub(crate) fn unauthenticated(rpc_id: &str) -> Status {
     let message = format!(
         "An authentication exception occurred. Provide valid authentication via metadata headers. rpcId: {rpc_id}"
@@ -238,7 +238,7 @@ impl PubSub for EventBus {
             ends,
             rpc_id,
         };
-        // From here on nobody asks for the session. A stream outlives the session that it was begun with.
+        // From here on the session is not checked again: a stream outlives its session.
         let responses = stream::try_unfold(subscriber, Subscriber::next);
         Ok(Response::new(Box::pin(responses)))
     }
@@ -247,11 +247,11 @@ impl PubSub for EventBus {
 /// One call of Subscribe.
 struct Subscriber {
     requests: Streaming<FetchRequest>,
-    /// How much was in the log when it was called.
+    /// The length of the log at the call.
     begin: usize,
-    /// The topic, and how much of the log is behind it. None before the first request.
+    /// The topic, and the position in the log. `None` before the first request.
     position: Option<(String, usize)>,
-    /// How many more events were asked for.
+    /// The number of events that the client still wants.
     wanted: usize,
     log: watch::Receiver<Log>,
     ends: u64,
@@ -269,7 +269,7 @@ impl Subscriber {
                     Some(request) => self.take(request)?,
                     None => return Ok(None),
                 },
-                // It fails when the bus is gone, which the subscriber keeps alive.
+                // The subscriber keeps the bus alive, so this cannot fail.
                 _ = self.log.changed() => {}
             }
         }
@@ -291,7 +291,7 @@ impl Subscriber {
         Ok(())
     }
 
-    /// What there is for the subscriber, if there is anything.
+    /// The next events for the subscriber. `None` if there are no events yet.
     fn fetch(&mut self) -> Result<Option<FetchResponse>, Status> {
         let log = self.log.borrow_and_update();
         let Some((topic, position)) = &mut self.position else {

@@ -1,4 +1,4 @@
-//! A subscription that goes on where it was when its stream ends.
+//! A subscription that resumes after its last event when its stream ends.
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -14,21 +14,20 @@ use super::eventbus::{
     ConsumerEvent, FetchRequest, FetchResponse, ReplayPreset, pub_sub_client::PubSubClient,
 };
 
-/// How many events to ask for at a time. The API gives up to 100.
+/// The events to request at a time. The API sends up to 100.
 const BATCH: i32 = 100;
 
-/// The events of a topic, over as many calls of Subscribe as it takes.
+/// The events of a topic, over any number of Subscribe calls.
 ///
-/// A session that expires does not end a stream. But streams end, by a server that restarts or a connection that breaks,
-/// and then the call that takes up the thread meets the session that has died meanwhile: it is rejected before its
-/// first message, which the layer sees, renews the session, and sends the call again.
+/// An expired session does not end a stream. But a restart of the server or a broken connection does. The next call then
+/// has an expired session, and is rejected before its first message. The layer refreshes the session, and replays the call.
 ///
-/// What ends a stream after its first message comes with the trailers, and reaches the caller of the stream: nothing
-/// below could begin it anew, since nobody there knows where it was. Here somebody does.
+/// An error after the first message comes with the trailers, and goes to the caller of the stream. The layer cannot resume the
+/// stream, since it does not know the last event. This type does.
 pub(crate) struct Subscription<S> {
     client: PubSubClient<S>,
     topic_name: String,
-    /// After which event to go on. None: with what is published from now on.
+    /// The last event seen. `None` to begin with events published from now on.
     replay_id: Option<Vec<u8>>,
     call: Option<Call>,
 }
@@ -36,7 +35,7 @@ pub(crate) struct Subscription<S> {
 struct Call {
     requests: mpsc::Sender<FetchRequest>,
     responses: Streaming<FetchResponse>,
-    /// Whether it ever brought a message.
+    /// Whether a message has come.
     is_alive: bool,
 }
 
@@ -47,7 +46,7 @@ where
     S::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
     <S::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
 {
-    /// The events after this one; without one, those that are published from now on.
+    /// A subscription after this event, or `None` for events published from now on.
     pub(crate) fn new(
         client: PubSubClient<S>,
         topic_name: impl Into<String>,
@@ -61,7 +60,7 @@ where
         }
     }
 
-    /// Subscribes, unless that was done.
+    /// Subscribes, if there is no open call.
     pub(crate) async fn begin(&mut self) -> Result<(), Status> {
         if self.call.is_none() {
             self.call = Some(self.subscribe().await?);
@@ -69,10 +68,10 @@ where
         Ok(())
     }
 
-    /// Waits for the next events. Nothing is lost if it is dropped before that.
+    /// Waits for the next events. Dropping the future loses no event.
     ///
-    /// A stream that ends is taken up by another call. A call that brought nothing is not: its status is returned. (A
-    /// program that is to run for days would wait, longer each time, and try that again, too.)
+    /// When a stream ends, the next call resumes it. After a call without a message, its status is returned. (A program that
+    /// runs for days would retry that as well, after longer and longer pauses.)
     pub(crate) async fn next(&mut self) -> Result<Vec<ConsumerEvent>, Status> {
         loop {
             self.begin().await?;
@@ -80,17 +79,17 @@ where
             match call.responses.message().await {
                 Ok(Some(response)) => {
                     call.is_alive = true;
-                    // Ask for more only when all is here that was asked for: that is how a subscriber sets the pace.
+                    // Request more only when all requested events have come: so the subscriber sets the pace.
                     if response.pending_num_requested == 0 {
                         let more = FetchRequest {
                             topic_name: self.topic_name.clone(),
                             num_requested: BATCH,
                             ..FetchRequest::default()
                         };
-                        // If nobody takes it, the stream is over, and the next message says so.
+                        // An error means that the stream has ended; the next message reports it.
                         let _ = call.requests.try_send(more);
                     }
-                    // It moves on without events, too, when those that passed were for others.
+                    // It also advances without events, past those of other topics.
                     self.replay_id = Some(response.latest_replay_id);
                     if !response.events.is_empty() {
                         return Ok(response.events);
@@ -122,10 +121,10 @@ where
             num_requested: BATCH,
             ..FetchRequest::default()
         };
-        // There is room for it, and somebody who takes it.
+        // The channel is new, so there is room.
         let _ = requests.try_send(first);
-        // The client's side of the call: open for as long as `requests` is there. The layer keeps the messages of it until
-        // the call is accepted, and sends them again if it is not.
+        // The client's side of the call, open until `requests` is dropped. The layer keeps its messages until the call is
+        // accepted, and replays them after a rejection.
         let to_send = stream::poll_fn(move |cx| to_send.poll_recv(cx));
         let responses = self.client.subscribe(to_send).await?.into_inner();
         Ok(Call {

@@ -1,15 +1,15 @@
-//! The layer over reqwest: the session ends, and a hundred requests, every other one a POST, renew it once.
+//! The layer over reqwest: the session ends, and a hundred requests, every other one a POST, share one refresh.
 //!
 //! ```sh
 //! cargo run -p reqwest_client
 //! ```
 //!
-//! reqwest is not a service of `http` requests; tower-reqwest makes it one. Take it where a program has reqwest anyway, with
-//! what is set there: its proxies, its certificates, its decompression, its cookies. Where it does not, hyper is the
-//! shorter way, with a step less for each request and no second set of types: `hyper_client` is that.
+//! reqwest is not a service of `http` requests; tower-reqwest makes it one. Use it in a program that has reqwest already, with
+//! its settings for proxies, certificates, decompression and cookies. Otherwise hyper is simpler, with one step less for each
+//! request and no second set of types: see `hyper_client`.
 //!
-//! Without more, the org is an emulated one. For a real one, set `SF_LOGIN_URL` to its My Domain, and `SF_CLIENT_ID` and
-//! `SF_CLIENT_SECRET` to those of an app with the client credentials flow. It creates no records there.
+//! By default the org is emulated. For a real org, set `SF_LOGIN_URL` to its My Domain, and `SF_CLIENT_ID` and
+//! `SF_CLIENT_SECRET` to those of an app with the client credentials flow. The example creates no records there.
 
 mod over_reqwest;
 #[cfg(test)]
@@ -38,7 +38,7 @@ const CALLERS: usize = 100;
 async fn main() -> Result<(), BoxError> {
     let target = Target::from_env().await?;
 
-    // Two clients, since the flow has one for itself: what it sends must not queue behind the requests that wait for it.
+    // The flow has its own client: its token calls must not queue behind the requests that wait for them.
     let for_tokens = over_reqwest::service(target.reqwest()?);
     let for_data = over_reqwest::service(target.reqwest()?);
     let login = ClientCredentials::new(for_tokens.clone(), target.app.clone());
@@ -46,12 +46,12 @@ async fn main() -> Result<(), BoxError> {
     let handle = layer.handle();
 
     let client = ServiceBuilder::new()
-        // Outermost: the longest that a caller waits, a refresh and the second attempt included.
+        // Outermost: it bounds the wait of a caller, a refresh and the second attempt included.
         .timeout(Duration::from_secs(90))
-        // Then the session. It keeps what it needs of a body to send it again, so it has to be outside of what makes
-        // a reqwest body of it, which can be sent once.
+        // Then the session. It keeps the body for a replay, so it has to be outside of the conversion into a reqwest body,
+        // which can be sent only once.
         .layer(layer)
-        // Innermost: reqwest. Its own timeout is for each attempt.
+        // Innermost: reqwest. Its own timeout bounds each attempt.
         .service(for_data);
 
     for round in ["logged in", "the session ended"] {
@@ -70,12 +70,12 @@ async fn main() -> Result<(), BoxError> {
         if let Some((org, _)) = &target.emulated {
             let counters = org.counters();
             println!(
-                "  {} turned down so far, {} login(s), {} token request(s)",
+                "  {} rejected so far, {} login(s), {} token request(s)",
                 counters.data_rejected, counters.tokens_issued, counters.token_requests
             );
         }
 
-        // It ends at the server, as it would by time. Nobody here is told.
+        // The session ends at the server, as by time. The layer does not know yet.
         let session = handle.token().await?;
         let login_url = target.app.login_url();
         oauth::revoke(for_tokens.clone(), login_url, session.access_token()).await?;
@@ -83,7 +83,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Sends a request, and receives all of the answer.
+/// Sends a request, and receives the whole answer.
 async fn send<S, ResBody>(client: S, request: Request<Full<Bytes>>) -> Result<Bytes, BoxError>
 where
     S: Service<Request<Full<Bytes>>, Response = http::Response<ResBody>, Error = BoxError>,
@@ -97,7 +97,7 @@ where
     Ok(body)
 }
 
-/// Where to log in, and as what.
+/// The org, and the app to log in with.
 struct Target {
     app: App,
     emulated: Option<(Org, Served)>,
@@ -127,13 +127,13 @@ impl Target {
     fn reqwest(&self) -> reqwest::Result<reqwest::Client> {
         let client = over_reqwest::client();
         match self.emulated {
-            // reqwest goes by a proxy to loopback too, unless NO_PROXY has it.
+            // reqwest uses a proxy for loopback too, unless NO_PROXY lists it.
             Some(_) => client.no_proxy().build(),
             None => client.build(),
         }
     }
 
-    /// The path alone: the layer knows the instance.
+    /// A request whose URI is a path: the layer adds the instance.
     fn request(&self, n: usize) -> http::Result<Request<Full<Bytes>>> {
         if n.is_multiple_of(2) || self.emulated.is_none() {
             return Request::get("/services/data/v66.0/limits").body(Full::default());

@@ -10,18 +10,18 @@ use tower::{Service, ServiceBuilder};
 use tower_reqwest::HttpClientLayer;
 use tower_salesforce_auth::BoxError;
 
-/// A reqwest client as a session needs it, to be built, or added to.
+/// A builder of reqwest clients with the settings that the layer needs.
 pub(crate) fn client() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
-        // It follows ten by default, and only a token in `Authorization` would stay behind when the host changes.
+        // By default reqwest follows ten redirects, and drops only `Authorization` when the host changes.
         .redirect(redirect::Policy::none())
         .connect_timeout(Duration::from_secs(10))
-        // For one attempt, its body included; for all of a request there is tower's, outside the layer.
+        // Bounds each attempt, its body included. tower's timeout, outside the layer, bounds the whole request.
         .timeout(Duration::from_secs(30))
-    // A proxy is found in the environment, by reqwest itself: HTTPS_PROXY, ALL_PROXY, NO_PROXY.
+    // reqwest finds a proxy in the environment: HTTPS_PROXY, ALL_PROXY, NO_PROXY.
 }
 
-/// The client below the layer, and the one of a flow: they differ in the body alone.
+/// A service for the layer, or for a flow: the two differ in the body type only.
 pub(crate) fn service<B>(
     client: reqwest::Client,
 ) -> impl Service<
@@ -37,9 +37,9 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Sync + 'static,
 {
     ServiceBuilder::new()
-        // reqwest has a body type of its own. This is not a copy: what is sent is taken out of the other piece by piece.
+        // reqwest has its own body type. The conversion copies nothing: it streams the wrapped body.
         .map_request(|request: Request<B>| request.map(reqwest::Body::wrap))
-        // Its service is one of requests of its own, too: this makes it one of `http`'s.
+        // reqwest's service takes its own requests: this makes it a service of `http` requests.
         .layer(HttpClientLayer)
         // Innermost: connections, TLS, the proxy.
         .service(client)

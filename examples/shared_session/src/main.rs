@@ -1,14 +1,14 @@
-//! Several processes, one user's session, and one refresh token that is good for one use.
+//! Several processes share one user's session, and one refresh token that works only once.
 //!
 //! ```sh
 //! cargo run -p shared_session
 //! cargo run -p shared_session -- 8
 //! ```
 //!
-//! Each process (4, unless told otherwise) sends requests as fast as it can, while the session ends under their hands again
-//! and again. All share a directory, a `FileStore`. Whoever notices first renews the session and saves it; the others adopt
-//! what is stored. The Salesforce org is an emulator on loopback, and as strict as the real one: a refresh token that is
-//! presented twice would end the grant for all.
+//! Each process (default: 4) sends requests as fast as it can, while the session expires again and again. All processes
+//! share a directory, a `FileStore`. The first process that sees the rejection refreshes the session and saves it; the others
+//! adopt the stored session. The Salesforce org is an emulator on loopback, and as strict as the real one: a refresh token
+//! that is presented twice would end the grant for all.
 
 use std::{
     env, io,
@@ -44,7 +44,7 @@ use tower_salesforce_auth::{
 const PROCESSES: usize = 4;
 const TASKS: usize = 8;
 
-/// How often the session ends.
+/// The number of times that the session expires.
 const EXPIRIES: u64 = 20;
 
 #[tokio::main]
@@ -62,18 +62,18 @@ async fn main() -> Result<ExitCode, BoxError> {
     }
 }
 
-/// What a worker is told, on a line of its standard input.
+/// The task of a worker, on a line of its standard input.
 #[derive(Serialize, Deserialize)]
 struct Task {
     login_url: String,
     client_id: String,
     client_secret: String,
-    /// The first. Once there is something in the store it is spent, and nobody presents it.
+    /// The first refresh token. It is used only while the store is empty.
     refresh_token: String,
     directory: String,
 }
 
-/// What a worker has done, on the last line of its standard output.
+/// The counts of a worker, on the last line of its standard output.
 #[derive(Default, Serialize, Deserialize)]
 struct Report {
     requests: u64,
@@ -104,14 +104,14 @@ impl Observer for Counting {
     }
 }
 
-/// Sends requests until nobody listens any more.
+/// Sends requests until the supervisor closes standard input.
 async fn work() -> Result<(), BoxError> {
     let mut supervisor = BufReader::new(tokio::io::stdin());
     let mut line = String::new();
     supervisor.read_line(&mut line).await?;
     let task: Task = serde_json::from_str(&line)?;
 
-    // All that sharing takes: the same directory, and the same key.
+    // Processes share a session by the same directory and the same key.
     let app = App::new(task.login_url.parse()?, task.client_id).client_secret(task.client_secret);
     let http = Client::builder(TokioExecutor::new()).build_http();
     let counts = Arc::new(Counts::default());
@@ -150,7 +150,7 @@ async fn work() -> Result<(), BoxError> {
             }
         });
     }
-    // The supervisor closes our standard input when it is over.
+    // The supervisor closes standard input at the end.
     supervisor.read_to_end(&mut Vec::new()).await?;
     senders.shutdown().await;
     let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -189,7 +189,7 @@ async fn supervise(processes: usize) -> Result<ExitCode, BoxError> {
         workers.push(start(&task).await?);
     }
 
-    // The first exchange is the login. From then on each end of the session costs one.
+    // The first exchange is the login. From then on each expiry costs one exchange.
     let progress = ProgressBar::new(EXPIRIES + 1).with_style(ProgressStyle::with_template(
         "{bar:40} {pos}/{len} sessions, {msg}",
     )?);
@@ -197,13 +197,13 @@ async fn supervise(processes: usize) -> Result<ExitCode, BoxError> {
         if session > 1 {
             org.expire_sessions();
         }
-        let renewed = async {
+        let refreshed = async {
             while org.counters().tokens_issued < session {
                 sleep(Duration::from_millis(1)).await;
             }
         };
-        timeout(Duration::from_secs(30), renewed).await?;
-        // For a while it is good for everybody.
+        timeout(Duration::from_secs(30), refreshed).await?;
+        // All processes use the new session for a while.
         sleep(Duration::from_millis(150)).await;
         progress.set_message(format!("{} requests", org.counters().data_accepted));
         progress.inc(1);
@@ -239,7 +239,7 @@ async fn supervise(processes: usize) -> Result<ExitCode, BoxError> {
     Ok(ExitCode::FAILURE)
 }
 
-/// Starts this program once more, as a worker.
+/// Starts this program again, as a worker.
 async fn start(task: &Task) -> Result<Child, BoxError> {
     let mut worker = Command::new(env::current_exe()?)
         .arg("worker")
@@ -249,14 +249,14 @@ async fn start(task: &Task) -> Result<Child, BoxError> {
         .spawn()?;
     let mut line = serde_json::to_vec(task)?;
     line.push(b'\n');
-    // Not on its command line, where others can see it.
+    // Not on its command line, which other users can read.
     if let Some(stdin) = &mut worker.stdin {
         stdin.write_all(&line).await?;
     }
     Ok(worker)
 }
 
-/// Lets a worker end, and returns what it has done.
+/// Stops a worker, and returns its report.
 async fn stop(mut worker: Child) -> Result<Report, BoxError> {
     drop(worker.stdin.take());
     let Some(stdout) = worker.stdout.take() else {
