@@ -31,7 +31,9 @@ use loopback::{HttpClient, Loopback, Protocol, current_thread, send};
 use tokio::{task::JoinSet, time::Instant};
 use tower::{Layer, service_fn};
 use tower_http::auth::AddAuthorizationLayer;
-use tower_salesforce_auth::{RefreshContext, RefreshError, SalesforceAuthLayer, Session};
+use tower_salesforce_auth::{
+    RefreshContext, RefreshError, SalesforceAuthLayer, Session, SessionHandle,
+};
 
 mod contenders;
 mod figures;
@@ -238,11 +240,14 @@ impl Sent {
 fn layer(instance: &str) -> SalesforceAuthLayer {
     let session = Session::new(token(), instance).expect("a valid session");
     let refreshed = session.clone();
-    SalesforceAuthLayer::new(move |_: RefreshContext| {
-        // The server rejects nothing, so no refresh runs.
-        std::future::ready(Ok::<_, RefreshError>(refreshed.clone()))
-    })
-    .session(session)
+    SalesforceAuthLayer::from(
+        SessionHandle::builder(move |_: RefreshContext| {
+            // The server rejects nothing, so no refresh runs.
+            std::future::ready(Ok::<_, RefreshError>(refreshed.clone()))
+        })
+        .initial_session(session)
+        .build(),
+    )
 }
 
 async fn accept(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {

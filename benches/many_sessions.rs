@@ -263,10 +263,9 @@ fn waiting_caller<C: Clone + Send + Sync + 'static>(carried: C, when: When) -> i
         let layer = SalesforceAuthLayer::new(|_: RefreshContext| {
             pending::<Result<Session, RefreshError>>()
         });
-        let layer = match when {
-            When::FirstLogin => layer,
-            When::Rejected => layer.session(session(0, "5Aep861I")),
-        };
+        if let When::Rejected = when {
+            layer.handle().set(session(0, "5Aep861I"));
+        }
         waiting(callers, layer.layer(service), || gate.close())
     };
     let floor = |callers| {

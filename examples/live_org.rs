@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceExt};
+use tower_salesforce_auth::SessionHandle;
 use tower_salesforce_auth::{
     BoxError, LoginUrl, ReplayBody, SalesforceAuth, SalesforceAuthLayer,
     flow::{ClientCredentials, RefreshToken},
@@ -73,18 +74,18 @@ async fn main() -> ExitCode {
 
 async fn run(config: Config) -> Result<(), BoxError> {
     // The flow has its own HTTP client: its token calls must not wait for the requests that wait for them.
-    let mut layer = match config.refresh_token {
-        None => SalesforceAuthLayer::new(ClientCredentials::new(HttpsClient::new()?, config.app)),
+    let http = HttpsClient::new()?;
+    let mut builder = match config.refresh_token {
+        None => SessionHandle::builder(ClientCredentials::new(http, config.app)),
         Some(refresh_token) => {
-            let flow = RefreshToken::new(HttpsClient::new()?, config.app, refresh_token);
-            SalesforceAuthLayer::new(flow)
+            SessionHandle::builder(RefreshToken::new(http, config.app, refresh_token))
         }
     };
     if let Some(directory) = config.sessions {
-        layer = layer.store(FileStore::open(directory)?, config.key);
+        builder = builder.store(FileStore::open(directory)?, config.key);
     }
-    let handle = layer.handle();
-    let client = layer.layer(HttpsClient::new()?);
+    let handle = builder.build();
+    let client = SalesforceAuthLayer::from(handle.clone()).layer(HttpsClient::new()?);
 
     let version = config.api_version;
     let query = format!("/services/data/v{version}/query?q=SELECT+Name+FROM+Account+LIMIT+5");

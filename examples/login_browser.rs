@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpListener, sync::mpsc};
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
-    BoxError, SalesforceAuthLayer,
+    BoxError, SalesforceAuthLayer, SessionHandle,
     emulator::{Org, Served},
     flow::AuthorizationCode,
     https::HttpsClient,
@@ -51,7 +51,11 @@ async fn main() -> Result<(), BoxError> {
     );
 
     // The flow refreshes the session with the refresh token of the login: here at once, to show it.
-    let layer = SalesforceAuthLayer::new(flow).session(session);
+    let layer = SalesforceAuthLayer::from(
+        SessionHandle::builder(flow)
+            .initial_session(session)
+            .build(),
+    );
     layer.handle().refresh().await?;
     let client = layer.layer(HttpsClient::new()?);
     let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;

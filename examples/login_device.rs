@@ -11,7 +11,8 @@ use http::Request;
 use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
-    BoxError, SalesforceAuthLayer, emulator::Org, flow::DeviceAuthorization, https::HttpsClient, oauth::App,
+    BoxError, SalesforceAuthLayer, SessionHandle, emulator::Org, flow::DeviceAuthorization,
+    https::HttpsClient, oauth::App,
 };
 
 #[tokio::main]
@@ -42,7 +43,11 @@ async fn main() -> Result<(), BoxError> {
     println!("The user entered the code: {}", user.await?);
 
     // From here on the flow refreshes the session with the refresh token of the login.
-    let layer = SalesforceAuthLayer::new(flow).session(session);
+    let layer = SalesforceAuthLayer::from(
+        SessionHandle::builder(flow)
+            .initial_session(session)
+            .build(),
+    );
     let client = layer.layer(HttpsClient::new()?);
     org.expire_sessions();
     let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;

@@ -36,7 +36,7 @@ async fn main() -> Result<(), BoxError> {
     for _ in 0..2 {
         let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
         let response = client.clone().oneshot(request).await?;
-        let live = layer.handle().token().await?;
+        let live = layer.handle().session().await?;
         println!("{}, as user {:?}", response.status(), live.user_id());
         // The second request is rejected first, and then replayed; the caller does not see it.
         org.expire_sessions();

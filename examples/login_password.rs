@@ -56,7 +56,7 @@ async fn use_session(
     let response = client.clone().oneshot(request).await?;
 
     let handle = layer.handle();
-    let live = handle.token().await?;
+    let live = handle.session().await?;
     let user = oauth::userinfo(http.clone(), &live).await?;
     println!(
         "{name}: {}, as {:?}",

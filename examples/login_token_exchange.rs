@@ -64,7 +64,7 @@ async fn use_session(name: &str, login: impl RefreshFn) -> Result<(), BoxError> 
     let client = layer.layer(HttpsClient::new()?);
     let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
     let response = client.oneshot(request).await?;
-    let live = layer.handle().token().await?;
+    let live = layer.handle().session().await?;
     println!("{name}: {}, scope {:?}", response.status(), live.scope());
     Ok(())
 }

@@ -25,9 +25,15 @@ use metrics::{
 use tokio::task::JoinSet;
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
-    AuthOutcome, BoxError, Observer, RefreshDescription, RefreshError, RefreshFailed,
-    RefreshStarted, RefreshSucceeded, ReplaySkipped, Replayed, SalesforceAuthLayer, emulator::Org,
-    flow::ClientCredentials, https::HttpsClient, oauth::App,
+    BoxError, RefreshError, SalesforceAuthLayer, SessionHandle,
+    emulator::Org,
+    flow::ClientCredentials,
+    https::HttpsClient,
+    oauth::App,
+    observer::{
+        Observer, RefreshDescription, RefreshFailed, RefreshStarted, RefreshSucceeded, Replayed,
+    },
+    request::AuthOutcome,
 };
 
 // === The observer ===
@@ -36,19 +42,19 @@ struct Metrics;
 
 impl Observer for Metrics {
     fn refresh_started(&self, event: &RefreshStarted) {
-        let reason = format!("{:?}", event.reason);
+        let reason = format!("{:?}", event.reason());
         counter!("salesforce_refreshes_started", "reason" => reason).increment(1);
     }
 
     fn refresh_succeeded(&self, event: &RefreshSucceeded) {
-        let (grant, host) = labels(event.description.as_ref());
+        let (grant, host) = labels(event.description());
         counter!("salesforce_refreshes_succeeded", "grant" => grant, "host" => host).increment(1);
-        histogram!("salesforce_refresh_seconds").record(event.duration.as_secs_f64());
+        histogram!("salesforce_refresh_seconds").record(event.duration().as_secs_f64());
     }
 
     fn refresh_failed(&self, event: &RefreshFailed) {
-        let (grant, host) = labels(event.description.as_ref());
-        let code = event.error.error_code().unwrap_or("none").to_owned();
+        let (grant, host) = labels(event.description());
+        let code = event.error().error_code().unwrap_or("none").to_owned();
         counter!("salesforce_refreshes_failed", "grant" => grant, "host" => host, "code" => code)
             .increment(1);
     }
@@ -57,8 +63,10 @@ impl Observer for Metrics {
         counter!("salesforce_requests_replayed").increment(1);
     }
 
-    fn replay_skipped(&self, reason: ReplaySkipped, _outcome: &AuthOutcome) {
-        let reason = format!("{reason:?}");
+    fn replay_skipped(&self, outcome: &AuthOutcome) {
+        let reason = outcome
+            .replay_skipped()
+            .map_or_else(String::new, |reason| format!("{reason:?}"));
         counter!("salesforce_replays_skipped", "reason" => reason).increment(1);
     }
 
@@ -89,7 +97,7 @@ async fn main() -> Result<(), BoxError> {
     let app =
         App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
     let login = ClientCredentials::new(HttpsClient::new()?, app);
-    let layer = SalesforceAuthLayer::new(login).observer(Metrics);
+    let layer = SalesforceAuthLayer::from(SessionHandle::builder(login).observer(Metrics).build());
     let client = layer.layer(HttpsClient::new()?);
 
     // The first round logs in; the second meets the expired session.

@@ -48,14 +48,14 @@ async fn main() -> Result<(), BoxError> {
 
 /// Sends a request with the session, and again with the next session if that one was rejected.
 async fn ask(handle: SessionHandle) -> Result<StatusCode, BoxError> {
-    let session = handle.token().await?;
+    let session = handle.session().await?;
     let status = exchange(&session).await?;
     if status != StatusCode::UNAUTHORIZED {
         return Ok(status);
     }
     // The generation names the rejected session. If another caller has refreshed it meanwhile, this does nothing.
     handle.invalidate(session.generation());
-    let session = handle.token().await?;
+    let session = handle.session().await?;
     Ok(exchange(&session).await?)
 }
 

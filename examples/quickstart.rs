@@ -16,7 +16,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::{task::JoinSet, time::Instant};
 use tower::{Layer, Service, ServiceExt};
 use tower_salesforce_auth::{
-    BoxError, SalesforceAuthLayer, Session,
+    BoxError, SalesforceAuthLayer, Session, SessionHandle,
     emulator::{Fault, Org},
     flow::RefreshToken,
     oauth::App,
@@ -42,7 +42,11 @@ async fn main() -> Result<ExitCode, BoxError> {
 
     // The layer, and any HTTP client inside it. Clones share the session.
     let session = Session::new(grant.access_token(), grant.instance_url())?;
-    let layer = SalesforceAuthLayer::new(flow).session(session);
+    let layer = SalesforceAuthLayer::from(
+        SessionHandle::builder(flow)
+            .initial_session(session)
+            .build(),
+    );
     let client = layer.layer(
         Client::builder(TokioExecutor::new())
             .http2_only(true)

@@ -44,7 +44,7 @@ use tower_http::{
     trace::TraceLayer,
 };
 use tower_salesforce_auth::{
-    BoxError, ReplayBody, SalesforceAuthLayer, Session,
+    BoxError, ReplayBody, SalesforceAuthLayer, Session, SessionHandle,
     emulator::{Fault, Org},
     flow::RefreshToken,
     oauth::App,
@@ -71,7 +71,11 @@ async fn main() -> Result<ExitCode, BoxError> {
         grant.refresh_token(),
     );
     let session = Session::new(grant.access_token(), grant.instance_url())?;
-    let salesforce = SalesforceAuthLayer::new(flow).session(session);
+    let salesforce = SalesforceAuthLayer::from(
+        SessionHandle::builder(flow)
+            .initial_session(session)
+            .build(),
+    );
     let client = Client::builder(TokioExecutor::new())
         .http2_only(true)
         .build_http();

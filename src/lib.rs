@@ -70,7 +70,7 @@
 //! # use tower::{Layer, ServiceExt};
 //! # use tower_salesforce_auth::{BoxError, SalesforceAuthLayer, flow::ClientCredentials, oauth::App};
 //! use tokio::task::JoinSet;
-//! use tower_salesforce_auth::{AuthOutcome, emulator::Org};
+//! use tower_salesforce_auth::{emulator::Org, request::AuthOutcome};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), BoxError> {
@@ -114,7 +114,7 @@
 //!
 //! # fn keep(login: impl tower_salesforce_auth::RefreshFn, store: MemoryStore) -> SalesforceAuthLayer {
 //! // `store::FileStore`, or one of your own.
-//! let layer = SalesforceAuthLayer::new(login).store(store, "integration-user");
+//! let layer = SalesforceAuthLayer::from(SessionHandle::builder(login).store(store, "integration-user").build());
 //! # layer
 //! # }
 //! ```
@@ -124,7 +124,7 @@
 //! What comes and goes unnoticed by callers is told to an [`Observer`]. One event is to wake somebody up:
 //!
 //! ```
-//! use tower_salesforce_auth::{Observer, RefreshError, SalesforceAuthLayer};
+//! use tower_salesforce_auth::{RefreshError, SalesforceAuthLayer, observer::Observer};
 //!
 //! struct Pager;
 //!
@@ -135,7 +135,7 @@
 //! }
 //!
 //! # fn watch(login: impl tower_salesforce_auth::RefreshFn) -> SalesforceAuthLayer {
-//! let layer = SalesforceAuthLayer::new(login).observer(Pager);
+//! let layer = SalesforceAuthLayer::from(SessionHandle::builder(login).observer(Pager).build());
 //! # layer
 //! # }
 //! ```
@@ -250,16 +250,16 @@ pub mod docs;
 pub mod emulator;
 mod error;
 pub mod flow;
-mod handle;
+pub mod handle;
 mod http;
 #[cfg(feature = "https-client")]
 #[cfg_attr(docsrs, doc(cfg(feature = "https-client")))]
 pub mod https;
-mod layer;
+pub mod layer;
 pub mod oauth;
-mod refresh;
+pub mod refresh;
 mod report;
-mod request;
+pub mod request;
 mod secret;
 mod session;
 mod soap;
@@ -268,30 +268,30 @@ mod text;
 pub mod verdict;
 
 pub use self::{
-    body::{BodyFactory, ReplayBody, ResponseBody},
+    body::ReplayBody,
     error::{BoxError, Error, ErrorKind, RefreshError, RefreshErrorKind},
     handle::{handle::SessionHandle, registry::Sessions},
-    layer::{future::ResponseFuture, layer::SalesforceAuthLayer, service::SalesforceAuth},
-    refresh::hook::{FromService, RefreshContext, RefreshFn, from_service},
-    report::{
+    layer::{layer::SalesforceAuthLayer, service::SalesforceAuth},
+    refresh::hook::{RefreshContext, RefreshFn},
+    secret::Secret,
+    session::{
+        live::LiveSession,
+        session::Session,
+        url::{InstanceUrl, LoginUrl},
+    },
+};
+
+/// Events: what the layer reports to an [`Observer`](observer::Observer).
+pub mod observer {
+    pub use crate::report::{
         event::{
             RefreshFailed, RefreshStarted, RefreshSucceeded, Replayed, SessionAdopted, StoreFailed,
             StoreOperation,
         },
         observer::Observer,
-        outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
         reason::{RefreshDescription, RefreshReason},
-        subscription::{SessionState, Subscription},
-    },
-    request::extensions::{NoRefresh, NoReplay, SkipAuth},
-    secret::Secret,
-    session::{
-        lifetime::Renewal,
-        live::{Generation, LiveSession},
-        session::{AuthorizationScheme, Session},
-        url::{InstanceUrl, LoginUrl},
-    },
-};
+    };
+}
 
 /// Compiles what the README shows.
 #[cfg(doctest)]

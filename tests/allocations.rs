@@ -15,17 +15,17 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service};
 use tower_salesforce_auth::{
-    RefreshContext, RefreshError, ReplayBody, SalesforceAuthLayer, Session,
+    RefreshContext, RefreshError, ReplayBody, SalesforceAuthLayer, Session, SessionHandle,
 };
 
 const INSTANCE: &str = "https://example.my.salesforce.com";
 
 fn layer() -> SalesforceAuthLayer {
     let session = Session::new("00Dxx0000001gEF!AQEAQ", INSTANCE).unwrap();
-    SalesforceAuthLayer::new(|_: RefreshContext| async {
+    let handle = SessionHandle::builder(|_: RefreshContext| async {
         Session::new("T1", INSTANCE).map_err(RefreshError::terminal)
-    })
-    .session(session)
+    });
+    handle.initial_session(session).build().into()
 }
 
 /// Accepts everything, and allocates nothing.

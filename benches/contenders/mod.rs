@@ -15,7 +15,9 @@ use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use tower::{Layer, Service};
 use tower_http::auth::AddAuthorizationLayer;
-use tower_salesforce_auth::{RefreshContext, RefreshError, SalesforceAuthLayer, Session};
+use tower_salesforce_auth::{
+    RefreshContext, RefreshError, SalesforceAuthLayer, Session, SessionHandle,
+};
 
 pub(crate) const INSTANCE: &str = "https://mydomainname.my.salesforce.com";
 
@@ -32,10 +34,13 @@ pub(crate) fn authorization() -> HeaderValue {
 
 pub(crate) fn layer() -> SalesforceAuthLayer {
     let session = Session::new(token(), INSTANCE).expect("a valid session");
-    SalesforceAuthLayer::new(|_: RefreshContext| async {
-        Session::new("T1", INSTANCE).map_err(RefreshError::terminal)
-    })
-    .session(session)
+    SalesforceAuthLayer::from(
+        SessionHandle::builder(|_: RefreshContext| async {
+            Session::new("T1", INSTANCE).map_err(RefreshError::terminal)
+        })
+        .initial_session(session)
+        .build(),
+    )
 }
 
 // === Contenders ===

@@ -14,7 +14,7 @@ use http::Request;
 /// Each body must have the same content, and the length of the request's `Content-Length`. A factory that opens a file
 /// should check that the file has not changed, and otherwise make a body that fails. A body that declares another length
 /// than the first ([`Body::size_hint`](http_body::Body::size_hint)) is not sent. The layer then returns the rejection, with
-/// [`BodyNotReplayable`](crate::ReplaySkipped::BodyNotReplayable).
+/// [`BodyNotReplayable`](crate::request::ReplaySkipped::BodyNotReplayable).
 ///
 /// # When the factory is not used
 ///
@@ -38,7 +38,7 @@ use http::Request;
 /// use http_body::Frame;
 /// use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 /// use tokio_util::io::ReaderStream;
-/// use tower_salesforce_auth::BodyFactory;
+/// use tower_salesforce_auth::request::BodyFactory;
 ///
 /// /// Reads the file from its beginning. Opens it when the body is first polled.
 /// fn open(path: PathBuf) -> UnsyncBoxBody<Bytes, io::Error> {

@@ -24,7 +24,7 @@ use crate::{
 /// use http_body_util::Full;
 /// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 /// use tower_salesforce_auth::{
-///     BoxError, SalesforceAuthLayer, flow::AuthorizationCode, oauth::App,
+///     BoxError, SalesforceAuthLayer, SessionHandle, flow::AuthorizationCode, oauth::App,
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -46,7 +46,8 @@ use crate::{
 /// let session = flow.exchange(&pending, &callback_url).await?;
 /// println!("user {:?} of org {:?}", session.user_id(), session.organization_id());
 ///
-/// let layer = SalesforceAuthLayer::new(flow).session(session);
+/// let handle = SessionHandle::builder(flow).initial_session(session).build();
+/// let layer = SalesforceAuthLayer::from(handle);
 /// # Ok(())
 /// # }
 /// ```

@@ -39,7 +39,8 @@ const LIFETIME: Duration = Duration::from_secs(600);
 /// use http_body_util::Full;
 /// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 /// use tower_salesforce_auth::{
-///     BoxError, LoginUrl, SalesforceAuthLayer, flow::DeviceAuthorization, oauth::App,
+///     BoxError, LoginUrl, SalesforceAuthLayer, SessionHandle, flow::DeviceAuthorization,
+///     oauth::App,
 /// };
 ///
 /// # async fn example() -> Result<(), BoxError> {
@@ -52,7 +53,8 @@ const LIFETIME: Duration = Duration::from_secs(600);
 /// println!("Go to {} and enter {}", code.verification_uri(), code.user_code());
 /// let session = flow.wait(&code).await?;
 ///
-/// let layer = SalesforceAuthLayer::new(flow).session(session);
+/// let handle = SessionHandle::builder(flow).initial_session(session).build();
+/// let layer = SalesforceAuthLayer::from(handle);
 /// # Ok(())
 /// # }
 /// ```

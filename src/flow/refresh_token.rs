@@ -21,7 +21,7 @@ use crate::{
 /// If it is, Salesforce revokes the whole grant.
 ///
 /// The layer always presents the newest refresh token of its handle. It presents the token given here only while the
-/// handle has no other. To continue after a restart, give the layer a [store](crate::SalesforceAuthLayer::store): the
+/// handle has no other. To continue after a restart, give the layer a [store](crate::handle::SessionHandleBuilder::store): the
 /// stored token then takes precedence.
 ///
 /// Use one refresh token in one handle only, or in several handles that share a store and key. Without a store, clones

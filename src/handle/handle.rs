@@ -14,27 +14,25 @@ use pin_project_lite::pin_project;
 use tokio::{runtime, time::Instant};
 
 use crate::{
-    error::{self, Error, ErrorKind, RefreshError, RefreshErrorKind},
+    error::{self, Error, ErrorKind},
+    handle::builder::SessionHandleBuilder,
     refresh::{
-        hook::{RefreshFn, SharedRefreshFn},
+        hook::RefreshFn,
         policy::Permit,
-        shared::{self, Departure, Landed, Life, SessionOrigin, Settings, Shared, Standing},
+        shared::{Departure, Landed, Life, SessionOrigin, Shared, Standing},
         task::{Flight, Landing},
     },
     report::{
-        observer::{News, SharedObserver},
+        observer::Event,
         reason::RefreshReason,
         subscription::{SessionState, Subscription},
         trace,
     },
     secret::Secret,
     session::{
-        lifetime::Renewal,
         live::{Generation, LiveSession, Published},
-        session::{AuthorizationScheme, Session},
-        url::Origin,
+        session::Session,
     },
-    store::{OnSaveFailure, StoreKey},
 };
 
 /// How often to look whether another session was stored, after a failure for good. It costs a read, and nothing at the
@@ -59,7 +57,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// use tower_salesforce_auth::{Session, SessionHandle};
 ///
 /// let session = Session::new("00Dyy!AQEAQ", "https://OtherDomainName.my.salesforce.com")?;
-/// let other_org = SessionHandle::with_session(session);
+/// let other_org = SessionHandle::fixed(session);
 /// let request = http::Request::get("/services/data/v66.0/limits").extension(other_org).body(())?;
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
@@ -85,10 +83,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// });
 ///
 /// // A client of its own making: log in if needed, use the token, and say so when it is rejected.
-/// let live = handle.token().await?;
+/// let live = handle.session().await?;
 /// assert_eq!(live.access_token().expose(), "00Dxx!AQEAQ");
 /// handle.invalidate(live.generation());
-/// assert!(handle.current().is_none());
+/// assert!(handle.try_session().is_none());
 /// # Ok(())
 /// # }
 /// ```
@@ -98,28 +96,25 @@ pub struct SessionHandle {
 }
 
 impl SessionHandle {
-    /// A handle without a session yet, which `refresh_fn` logs in and renews.
+    /// Makes a handle without a session, with default settings. `refresh_fn` logs in and refreshes.
     ///
-    /// The first request or [`token`](Self::token) logs in.
+    /// The first request or call of [`session`](Self::session) logs in.
     pub fn new(refresh_fn: impl RefreshFn) -> Self {
-        Self::with_refresh_fn(Some(Arc::new(refresh_fn)))
+        Self::builder(refresh_fn).build()
     }
 
-    /// A handle of a session that nothing renews.
-    pub fn with_session(session: Session) -> Self {
-        let handle = Self::with_refresh_fn(None);
-        handle.set(session);
-        handle
+    /// Collects the settings of a handle. `refresh_fn` logs in and refreshes: a [flow](crate::flow), or a function.
+    pub fn builder(refresh_fn: impl RefreshFn) -> SessionHandleBuilder {
+        SessionHandleBuilder::new(refresh_fn)
     }
 
-    fn with_refresh_fn(refresh_fn: Option<SharedRefreshFn>) -> Self {
-        Self {
-            shared: Arc::new(Shared::new(refresh_fn)),
-        }
+    /// Makes a handle of a session that is never refreshed.
+    pub fn fixed(session: Session) -> Self {
+        SessionHandleBuilder::fixed(session).build()
     }
 
-    /// The session that requests are sent with now, if there is one. Never waits.
-    pub fn current(&self) -> Option<LiveSession> {
+    /// The session that requests are sent with now. `None` if there is none. Never waits.
+    pub fn try_session(&self) -> Option<LiveSession> {
         self.shared.current.load_full().map(LiveSession)
     }
 
@@ -131,7 +126,7 @@ impl SessionHandle {
     /// start outside of a tokio runtime, [`ErrorKind::Reentrant`] if it is called by the very refresh that it would
     /// wait for, [`ErrorKind::LoggedOut`] after a logout, and [`ErrorKind::Refresh`] if the refresh fails, or failed
     /// before for good.
-    pub async fn token(&self) -> Result<LiveSession, Error> {
+    pub async fn session(&self) -> Result<LiveSession, Error> {
         match self.acquire()? {
             Acquired::Ready(live) => {
                 if live.0.is_due() {
@@ -158,7 +153,7 @@ impl SessionHandle {
     ///
     /// # Errors
     ///
-    /// As for [`token`](Self::token).
+    /// As for [`session`](Self::session).
     pub async fn refresh(&self) -> Result<LiveSession, Error> {
         let waiting = {
             let life = self.shared.lock();
@@ -170,7 +165,7 @@ impl SessionHandle {
 
     /// Reports that the session of this generation was rejected: nothing is sent with it any more.
     ///
-    /// The next request, or [`token`](Self::token), obtains a new one. Does nothing if a newer session is there already,
+    /// The next request, or [`session`](Self::session), obtains a new one. Does nothing if a newer session is there already,
     /// or if the last refreshes brought sessions that were rejected at once: then it stays for a while.
     pub fn invalidate(&self, generation: Generation) {
         let mut life = self.shared.lock();
@@ -179,7 +174,7 @@ impl SessionHandle {
             return;
         }
         if self.shared.take_out(generation) && life.flight.is_none() {
-            self.shared.state.tell(SessionState::Empty);
+            self.shared.state.show(SessionState::Empty);
         }
     }
 
@@ -195,6 +190,13 @@ impl SessionHandle {
     /// identity URLs tell, or else the instances, requests that were meant for the one before are not sent with it, and
     /// the refresh token of the one before is forgotten.
     pub fn set(&self, session: Session) -> Generation {
+        let live = self.publish_set(session);
+        let generation = live.generation();
+        self.shared.announce(&[Event::SessionChanged(live)]);
+        generation
+    }
+
+    fn publish_set(&self, session: Session) -> LiveSession {
         let mut life = self.shared.lock();
         let departed = life.epoch;
         life.epoch += 1;
@@ -210,12 +212,10 @@ impl SessionHandle {
         life.policy.reset();
         let superseded = life.supersede(departed);
         drop(life);
-        let generation = live.generation();
         if let Some(superseded) = superseded {
             superseded.land(Ok(live.clone()));
         }
-        self.shared.announce(&[News::SessionChanged(live)]);
-        generation
+        live
     }
 
     /// Forgets that the last refresh failed for good, or that the session was logged out: the next request logs in again.
@@ -233,13 +233,13 @@ impl SessionHandle {
             life.seen = None;
         }
         if life.flight.is_none() && self.shared.current.load().is_none() {
-            self.shared.state.tell(SessionState::Empty);
+            self.shared.state.show(SessionState::Empty);
         }
     }
 
     /// The newest refresh token that any session came with: the one to keep for the next start of the program.
     ///
-    /// It may be newer than that of the [current](Self::current) session, if a refresh brought a session that could not
+    /// It may be newer than that of the [current](Self::try_session) session, if a refresh brought a session that could not
     /// be used.
     pub fn refresh_token(&self) -> Option<Secret> {
         self.shared.lock().refresh_token.clone()
@@ -249,73 +249,6 @@ impl SessionHandle {
     pub fn subscribe(&self) -> Subscription {
         let _life = self.shared.lock();
         self.shared.state.subscribe()
-    }
-
-    // === Settings ===
-
-    /// How long a refresh may take, 30 s by default.
-    pub(crate) fn set_refresh_timeout(&self, refresh_timeout: Duration) {
-        self.change_settings(|settings| settings.refresh_timeout = refresh_timeout);
-    }
-
-    /// Trusts another origin with the token, beside the instance.
-    pub(crate) fn allow_origin(&self, origin: &Origin) {
-        let mut life = self.shared.lock();
-        // A refresh that failed for want of it is worth another try.
-        let is_cured =
-            |failure: &RefreshError| failure.kind() == RefreshErrorKind::UntrustedInstance;
-        life.failure.take_if(|failure| is_cured(failure));
-        life.policy.unlatch_if(is_cured);
-        self.change_settings(|settings| {
-            if !settings.allowed_origins.contains(origin) {
-                settings.allowed_origins.push(origin.clone());
-            }
-        });
-    }
-
-    /// The word before the token, `Bearer` by default.
-    pub(crate) fn set_authorization_scheme(&self, scheme: AuthorizationScheme) {
-        let mut life = self.shared.lock();
-        self.change_settings(|settings| settings.authorization_scheme = scheme);
-        self.shared
-            .amend(&mut life, |latest| latest.clone().with_scheme(scheme));
-    }
-
-    /// When sessions are renewed before they end, never by default.
-    pub(crate) fn set_renewal(&self, renewal: Renewal) {
-        let mut life = self.shared.lock();
-        self.change_settings(|settings| settings.renewal = Some(renewal));
-        self.shared.amend(&mut life, |latest| {
-            latest.clone().with_renewal(Some(renewal), shared::jitter())
-        });
-    }
-
-    /// Where the session is stored, nowhere by default.
-    pub(crate) fn set_place(&self, place: &StoreKey) {
-        let mut life = self.shared.lock();
-        if self.shared.settings.load().place.is_none() && life.latest.is_some() {
-            // As far as the store is concerned.
-            life.standing = Standing::ByHand { since: life.epoch };
-        }
-        self.change_settings(|settings| settings.place = Some(place.clone()));
-    }
-
-    /// What becomes of a session that cannot be saved.
-    pub(crate) fn set_on_save_failure(&self, on_save_failure: OnSaveFailure) {
-        self.change_settings(|settings| settings.on_save_failure = on_save_failure);
-    }
-
-    /// Who is told of what happens, nobody by default.
-    pub(crate) fn set_observer(&self, observer: &SharedObserver) {
-        self.change_settings(|settings| settings.observer = Some(Arc::clone(observer)));
-    }
-
-    fn change_settings(&self, change: impl Fn(&mut Settings)) {
-        self.shared.settings.rcu(|settings| {
-            let mut settings = Settings::clone(settings);
-            change(&mut settings);
-            settings
-        });
     }
 
     // === For the layer ===
@@ -343,7 +276,7 @@ impl SessionHandle {
             Permit::NotBefore(until, _) => due.postpone(Some(until)),
             Permit::Now => {
                 // Should it fail, another request tries again.
-                due.postpone(now.checked_add(self.shared.settings.load().refresh_timeout));
+                due.postpone(now.checked_add(self.shared.settings.refresh_timeout));
                 self.depart(life, &runtime, RefreshReason::Proactive);
             }
         }
@@ -363,7 +296,6 @@ impl SessionHandle {
     pub(crate) fn allows(&self, uri: &Uri) -> bool {
         self.shared
             .settings
-            .load()
             .allowed_origins
             .iter()
             .any(|origin| origin.is_of(uri))
@@ -376,12 +308,12 @@ impl SessionHandle {
 
     /// The session to send with, or the flight that is bringing one.
     pub(crate) fn acquire(&self) -> Result<Acquired, Error> {
-        if let Some(live) = self.current() {
+        if let Some(live) = self.try_session() {
             return Ok(Acquired::Ready(live));
         }
         let mut life = self.shared.lock();
         // A flight may have landed since.
-        if let Some(live) = self.current() {
+        if let Some(live) = self.try_session() {
             return Ok(Acquired::Ready(live));
         }
         self.check_obtainable(&life)?;
@@ -413,7 +345,7 @@ impl SessionHandle {
         if !is_first || !life.policy.is_broken(Instant::now()) || has_served() {
             self.shared.take_out(generation);
         }
-        if let Some(live) = self.current() {
+        if let Some(live) = self.try_session() {
             return Ok(Acquired::Ready(live));
         }
         self.check_obtainable(&life)?;
@@ -438,7 +370,7 @@ impl SessionHandle {
     /// Fails at once where nobody would wait for long enough, or nothing can help.
     fn check_permitted(&self, life: &mut Life) -> Result<(), Error> {
         let now = Instant::now();
-        let settings = self.shared.settings.load();
+        let settings = &self.shared.settings;
         let limit = settings.refresh_timeout;
         match life.policy.permit(now) {
             // Somebody may have logged in elsewhere, and stored that.
@@ -495,7 +427,7 @@ impl SessionHandle {
     fn rejoin(&self, reason: RefreshReason) -> Result<Acquired, Error> {
         let life = self.shared.lock();
         self.check_obtainable(&life)?;
-        match self.current() {
+        match self.try_session() {
             Some(live) if reason != RefreshReason::Manual => Ok(Acquired::Ready(live)),
             _ => self.join(life, reason).map(Acquired::Wait),
         }
@@ -512,7 +444,7 @@ impl SessionHandle {
             epoch: life.epoch,
             grant: life.grant,
             reason,
-            limit: self.shared.settings.load().refresh_timeout,
+            limit: self.shared.settings.refresh_timeout,
         };
         let operation = {
             let shared = Arc::clone(&self.shared);
@@ -538,7 +470,7 @@ impl SessionHandle {
             _ => reason != RefreshReason::Proactive,
         };
         if is_refresh {
-            self.shared.state.tell(SessionState::Refreshing);
+            self.shared.state.show(SessionState::Refreshing);
         }
         // A runtime that is being shut down lands it at once, and that takes the lock.
         drop(life);
@@ -546,6 +478,20 @@ impl SessionHandle {
         let landing = flight.landing();
         flight.depart(runtime, trace::in_refresh_span(reason, task));
         landing
+    }
+}
+
+impl SessionHandleBuilder {
+    /// Builds the handle.
+    #[must_use = "the session is dropped with its last handle"]
+    pub fn build(self) -> SessionHandle {
+        let handle = SessionHandle {
+            shared: Arc::new(Shared::new(self.refresh_fn, self.settings)),
+        };
+        if let Some(session) = self.initial_session {
+            handle.publish_set(session);
+        }
+        handle
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
         shared::{Landed, Logout, Standing},
         task::Flight,
     },
-    report::{observer::News, subscription::SessionState},
+    report::{observer::Event, subscription::SessionState},
     session::{session::Session, url::LoginUrl},
     soap,
 };
@@ -119,7 +119,7 @@ impl SessionHandle {
         let standing = std::mem::replace(&mut life.standing, Standing::Stored);
         let seen = life.seen.take();
         self.shared.current.store(None);
-        self.shared.state.tell(SessionState::LoggedOut);
+        self.shared.state.show(SessionState::LoggedOut);
         // The next login waits until its exchange is over.
         let superseded = life.supersede(departed);
         let mut flights: Vec<_> = life.superseded.iter().cloned().collect();
@@ -133,13 +133,13 @@ impl SessionHandle {
             grant,
             sessions: session.into_iter().collect(),
             refresh_tokens: refresh_token.into_iter().collect(),
-            place: self.shared.settings.load().place.clone(),
+            place: self.shared.settings.place.clone(),
             seen,
             standing,
         });
         drop(life);
         if !was_logged_out {
-            self.shared.announce(&[News::LoggedOut]);
+            self.shared.announce(&[Event::LoggedOut]);
         }
         if let Some(superseded) = superseded {
             superseded.land(Err(RefreshError::new(
@@ -171,7 +171,7 @@ impl SessionHandle {
             }
         }
         let is_settled = outcome.is_ok();
-        let limit = self.shared.settings.load().refresh_timeout;
+        let limit = self.shared.settings.refresh_timeout;
         if !left.is_aboard
             && let Err(error) = self.shared.delete_stored(left.epoch).await
         {

@@ -1,4 +1,4 @@
-//! The sessions of many orgs: made on demand, kept within a bound, and given up when nobody would miss them.
+//! The sessions of many orgs: made on demand, within a bound, and evicted when idle.
 
 use std::{
     borrow::Borrow,
@@ -14,22 +14,22 @@ use crate::{
     secret::Secret,
 };
 
-/// The sessions of many orgs or users, by a key of yours: a tenant's id for one.
+/// The sessions of many orgs or users, by a key that you choose, for example a tenant's id.
 ///
-/// Handles are made when they are first asked for, and kept, `capacity` of them at most. When there is no room for
-/// another, the idle one that was asked for the longest ago is evicted. A session is idle if nobody else holds its handle
-/// (a request that is under way does) and no refresh is under way. One with an [unsaved refresh
-/// token](SessionHandle::has_unsaved_refresh_token) is never evicted: that token may be the only one that still works.
-/// If nothing can be evicted, [`get`](Self::get) fails.
+/// A handle is made when its key is first requested. The registry keeps at most `capacity` handles. When it is full, it
+/// evicts the idle handle that was requested the longest time ago. A handle is idle if it has no other clone and its
+/// session has no running refresh. A request in progress holds a clone. A handle with an [unsaved refresh
+/// token](SessionHandle::has_unsaved_refresh_token) is never evicted, because that token may be the only valid one. If
+/// no handle can be evicted, [`get`](Self::get) fails.
 ///
-/// Give it to many tasks in an [`Arc`].
+/// Share the registry between tasks in an [`Arc`].
 ///
-/// # What is forgotten with a handle
+/// # Eviction
 ///
-/// Evicting logs nobody out. When the key is asked for again, its session begins anew with what `make` makes: with a
-/// login, or with what was kept of it. A refresh that failed for good is tried again then, and a session that was logged
-/// out logs in again if its [`RefreshFn`](crate::RefreshFn) can. So let there be room for all that are active, and
-/// [`remove`](Self::remove) a session that was logged out once nobody is to have it.
+/// Eviction logs no session out. The next request for the key makes a new handle, which loads the stored session or
+/// logs in. It also retries a login that failed with a terminal error, and logs in again after a logout if its
+/// [`RefreshFn`](crate::RefreshFn) can. So choose a capacity for all active sessions. After a logout,
+/// [`remove`](Self::remove) the key, and do not request it again.
 ///
 /// # A web service
 ///
@@ -38,21 +38,32 @@ use crate::{
 /// use http::Request;
 /// use tower::{Service, ServiceExt};
 /// use tower_salesforce_auth::{
-///     BoxError, SalesforceAuthLayer, Sessions, flow::{HttpClient, RefreshToken}, oauth::App, store::SessionStore,
+///     BoxError, SessionHandle, Sessions, flow::{HttpClient, RefreshToken}, oauth::App,
+///     store::SessionStore,
 /// };
 ///
 /// type Tenant = String;
 ///
-/// /// Whatever refreshes bring is saved under the tenant's name, and found there when the tenant comes back.
-/// fn sessions(http: impl HttpClient, app: App, store: Arc<dyn SessionStore>) -> Sessions<Tenant> {
+/// /// The store keeps each tenant's session under the tenant's name.
+/// fn sessions(
+///     http: impl HttpClient,
+///     app: App,
+///     store: Arc<dyn SessionStore>,
+/// ) -> Sessions<Tenant> {
 ///     Sessions::new(1_000, move |tenant: &Tenant| {
-///         let login = RefreshToken::new(http.clone(), app.clone(), first_refresh_token_of(tenant));
-///         SalesforceAuthLayer::new(login).store(store.clone(), tenant).handle()
+///         let first = first_refresh_token_of(tenant);
+///         let login = RefreshToken::new(http.clone(), app.clone(), first);
+///         SessionHandle::builder(login).store(store.clone(), tenant).build()
 ///     })
 /// }
 ///
 /// /// One client for all.
-/// async fn limits<C, B>(client: C, sessions: &Sessions<Tenant>, tenant: &str, body: B) -> Result<C::Response, BoxError>
+/// async fn limits<C, B>(
+///     client: C,
+///     sessions: &Sessions<Tenant>,
+///     tenant: &str,
+///     body: B,
+/// ) -> Result<C::Response, BoxError>
 /// where
 ///     C: Service<Request<B>, Error = BoxError>,
 /// {
@@ -63,9 +74,8 @@ use crate::{
 /// # fn first_refresh_token_of(_: &Tenant) -> String { String::new() }
 /// ```
 ///
-/// Without a store, an [`Observer`](crate::Observer) tells of each new refresh token, and
-/// [`mark_saved`](SessionHandle::mark_saved) says that it was written down. One that held the handle itself would keep it from
-/// ever being idle.
+/// Without a store, an [`Observer`](crate::observer::Observer) receives each new refresh token. Save the token, and
+/// call [`mark_saved`](SessionHandle::mark_saved). The observer must not keep the handle, or the handle is never idle.
 pub struct Sessions<K> {
     make: Box<dyn Fn(&K) -> SessionHandle + Send + Sync>,
     capacity: usize,
@@ -74,22 +84,22 @@ pub struct Sessions<K> {
 
 struct Kept<K> {
     by_key: HashMap<K, Entry>,
-    /// How often a handle was asked for: the time that uses are told by.
+    /// Number of requests for a handle so far. It orders the uses.
     uses: u64,
 }
 
 struct Entry {
     handle: SessionHandle,
+    /// Value of `Kept::uses` at the last request for the handle.
     last_use: u64,
 }
 
 impl<K: Eq + Hash + Clone> Sessions<K> {
-    /// Keeps `capacity` sessions at most, each made by `make`.
+    /// Makes a registry of at most `capacity` sessions. `make` makes the handle of a key.
     ///
-    /// `make` may take its time: other keys do not wait for it. It may be called beside itself for one key, by callers who
-    /// come at the same moment; all of them get the same handle. The handle should have a
-    /// [store](crate::SalesforceAuthLayer::store), or begin with the newest refresh token, since an older one may not work
-    /// any more.
+    /// `make` may be slow: other keys do not wait for it. Concurrent callers for one key may each call it; all of them
+    /// get the same handle. The handle should have a [store](crate::handle::SessionHandleBuilder::store) or start with
+    /// the newest refresh token, because an older one may be invalid.
     pub fn new(
         capacity: usize,
         make: impl Fn(&K) -> SessionHandle + Send + Sync + 'static,
@@ -104,16 +114,16 @@ impl<K: Eq + Hash + Clone> Sessions<K> {
         }
     }
 
-    /// The session of this key. It is made if there is none.
+    /// Returns the handle of this key, and makes it if the registry has none.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::SessionsFull`] if it would have to be made, and there is no room: each session is in use or has an
-    /// unsaved refresh token. Nothing is lost, and sessions that are there already are still to be had.
+    /// [`ErrorKind::SessionsFull`] if the registry is full and no handle can be evicted: each is in use or has an unsaved
+    /// refresh token. The registry still returns the handles that it has.
     ///
     /// # Panics
     ///
-    /// If `make` does. Nothing is kept for the key then, and nothing is evicted.
+    /// If `make` panics. The registry does not change then.
     pub fn get<Q>(&self, key: &Q) -> Result<SessionHandle, Error>
     where
         K: Borrow<Q>,
@@ -122,12 +132,12 @@ impl<K: Eq + Hash + Clone> Sessions<K> {
         if let Some(handle) = self.lock().use_again(key) {
             return Ok(handle);
         }
-        // Without the lock: it may ask for another session, or take its time.
+        // Without the lock: `make` may be slow, and may call the registry.
         let own_key = key.to_owned();
         let made = (self.make)(&own_key);
         let mut kept = self.lock();
         if let Some(handle) = kept.use_again(key) {
-            // Another was faster. What is dropped is dropped without the lock, since the user's types are in it.
+            // A concurrent caller was faster. Release the lock first: dropping the handle drops types of the user.
             drop(kept);
             return Ok(handle);
         }
@@ -153,7 +163,7 @@ impl<K: Eq + Hash + Clone> Sessions<K> {
         Ok(made)
     }
 
-    /// The session of this key, if there is one. None is made, and it does not count as a use.
+    /// Returns the handle of this key, or `None` if the registry has none. The call does not count as a use.
     pub fn find<Q>(&self, key: &Q) -> Option<SessionHandle>
     where
         K: Borrow<Q>,
@@ -163,10 +173,10 @@ impl<K: Eq + Hash + Clone> Sessions<K> {
         kept.by_key.get(key).map(|entry| entry.handle.clone())
     }
 
-    /// Takes a session out, whether it is idle or not, and returns it, unsaved refresh token and all.
+    /// Removes the handle of this key and returns it, even if it is in use or has an unsaved refresh token.
     ///
-    /// It is not logged out, and whoever has its handle goes on with it. The next to [`get`](Self::get) the key gets
-    /// another.
+    /// The session is not logged out: other clones of the handle keep working. The next [`get`](Self::get) of the key
+    /// makes a new handle.
     pub fn remove<Q>(&self, key: &Q) -> Option<SessionHandle>
     where
         K: Borrow<Q>,
@@ -178,18 +188,19 @@ impl<K: Eq + Hash + Clone> Sessions<K> {
 }
 
 impl<K> Sessions<K> {
-    /// How many sessions are kept now.
+    /// Number of handles in the registry.
     pub fn len(&self) -> usize {
         self.lock().by_key.len()
     }
 
-    /// Whether no session is kept now.
+    /// Whether the registry has no handle.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept<K>> {
-        // Of the user's code only `Eq`, `Hash` and `Clone` of the keys run under it, and leave it whole.
+        // Under the lock, only `Eq`, `Hash` and `Clone` of the keys are code of the user. A panic there leaves the map
+        // valid.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -211,9 +222,9 @@ impl<K: Eq + Hash + Clone> Kept<K> {
         self.uses
     }
 
-    /// Takes out the idle session that was asked for the longest ago.
+    /// Removes the idle handle that was requested the longest time ago. `None` if no handle can be evicted.
     ///
-    /// All are looked at, which is little beside the login that a new session is about to cost.
+    /// Visits every entry, which costs little compared with the login of a new session.
     fn evict(&mut self) -> Option<(K, Entry)> {
         let (key, _) = self
             .by_key
@@ -246,24 +257,26 @@ impl<K> fmt::Debug for Sessions<K> {
 }
 
 impl SessionHandle {
-    /// Says that this refresh token is kept elsewhere, where it survives this handle: to be called once it is written
-    /// down. Does nothing if there is a newer one meanwhile.
+    /// Marks this refresh token as saved outside the handle. Call it when the token is saved. Does nothing if the
+    /// handle has a newer token.
     ///
     /// ```
     /// use tower_salesforce_auth::{RefreshContext, Session, SessionHandle};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), tower_salesforce_auth::Error> {
-    /// let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
+    /// let instance = "https://MyDomainName.my.salesforce.com";
+    /// let session = Session::new("00Dxx!AQEAQ", instance)?;
     /// let rotated = session.clone().with_refresh_token("5Aep862");
-    /// let handle = SessionHandle::new(move |_: RefreshContext| std::future::ready(Ok(rotated.clone())));
+    /// let login = move |_: RefreshContext| std::future::ready(Ok(rotated.clone()));
+    /// let handle = SessionHandle::new(login);
     /// handle.set(session.with_refresh_token("5Aep861"));
     /// assert!(!handle.has_unsaved_refresh_token());
     ///
     /// let live = handle.refresh().await?;
     /// assert!(handle.has_unsaved_refresh_token());
     /// if let Some(refresh_token) = live.refresh_token() {
-    ///     // Write it down, and then
+    ///     // Save the token first.
     ///     handle.mark_saved(refresh_token);
     /// }
     /// assert!(!handle.has_unsaved_refresh_token());
@@ -277,21 +290,22 @@ impl SessionHandle {
         }
     }
 
-    /// Whether the newest refresh token is one that a refresh brought, and that nobody [said was
+    /// Whether the newest refresh token came from a refresh, and is neither stored nor [marked as
     /// saved](Self::mark_saved).
     ///
-    /// One that a session was [set](Self::set) with, or that [`flow::RefreshToken`](crate::flow::RefreshToken) was made
-    /// with, is somewhere already, and counts as saved.
+    /// A token of a session that was [set](Self::set), or of
+    /// [`flow::RefreshToken::new`](crate::flow::RefreshToken::new), comes from the program and counts as saved.
     pub fn has_unsaved_refresh_token(&self) -> bool {
         let life = self.shared.lock();
         life.refresh_token.is_some() && life.refresh_token != life.saved_refresh_token
     }
 
-    /// Whether nothing is lost if this handle, the only one that its owner has, is dropped: nobody else has one, no
-    /// refresh is under way, and no refresh token is unsaved.
+    /// Whether dropping this handle loses nothing: it has no other clone, no running refresh, and no unsaved refresh
+    /// token.
     ///
-    /// Nobody can get one meanwhile if the owner does not hand it out. A refresh has a handle until it has landed; what
-    /// it brought is seen here, if it was seen to be gone.
+    /// The owner holds the registry's lock, so no clone appears during the check. The running refresh is checked after
+    /// the count: a refresh holds the session until its result is published, so the check of the token sees that
+    /// result.
     fn is_dispensable(&self) -> bool {
         Arc::strong_count(&self.shared) == 1
             && self.shared.lock().flight.is_none()

@@ -39,7 +39,7 @@ impl SessionHandle {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
     /// # let store = MemoryStore::new();
-    /// # let layer = SalesforceAuthLayer::with_session(session.clone()).store(store.clone(), "user");
+    /// # let layer = SalesforceAuthLayer::from(SessionHandleBuilder::fixed(session.clone()).store(store.clone(), "user").build());
     /// # logged_in(layer, session).await?;
     /// # assert!(store.load("user").await?.is_some());
     /// # Ok(())
@@ -53,10 +53,10 @@ impl SessionHandle {
     /// is no session, [`ErrorKind::LoggedOut`] after a logout, [`ErrorKind::NoRuntime`] outside of a tokio runtime, and
     /// [`ErrorKind::Reentrant`] in the middle of a refresh of this session, which has the lock.
     pub async fn save(&self) -> Result<(), Error> {
-        let Some(place) = self.shared.settings.load().place.clone() else {
+        let Some(place) = self.shared.settings.place.clone() else {
             return Err(Error::new(
                 ErrorKind::Store,
-                "the Salesforce session has no store: give the layer one with SalesforceAuthLayer::store",
+                "the Salesforce session has no store: give it one with SessionHandleBuilder::store",
             ));
         };
         if self.shared.owner.is_aboard() {
@@ -77,7 +77,7 @@ impl SessionHandle {
 
 impl Shared {
     async fn save_latest(self: Arc<Self>, place: StoreKey) -> Result<(), Error> {
-        let deadline = Instant::now().checked_add(self.settings.load().refresh_timeout);
+        let deadline = Instant::now().checked_add(self.settings.refresh_timeout);
         let locking = place.store.lock(&place.key);
         let mut lock = self
             .ask(&place, StoreOperation::Lock, deadline, locking)

@@ -54,7 +54,7 @@ use crate::error::{BoxError, Error};
 /// }
 ///
 /// fn salesforce(session: Session) -> Result<Salesforce, Error> {
-///     let layer = SalesforceAuthLayer::with_session(session);
+///     let layer = SalesforceAuthLayer::fixed(session);
 ///     Ok(Salesforce { client: layer.layer(HttpsClient::new()?) })
 /// }
 /// # let session = Session::new("00Dxx0000001gEF!AQEAQ", "https://MyDomainName.my.salesforce.com")?;

@@ -69,10 +69,12 @@ mod client;
 mod connector;
 mod proxy;
 mod roots;
+mod salesforce;
 
 pub use self::{
     builder::HttpsClientBuilder,
     client::{HttpsClient, ResponseFuture},
     proxy::Proxy,
     roots::Roots,
+    salesforce::{SalesforceClient, client},
 };

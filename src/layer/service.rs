@@ -42,8 +42,8 @@ use crate::{
 ///     Accounts { client: layer.layer(Client::builder(TokioExecutor::new()).build_http()) }
 /// }
 /// # let session = tower_salesforce_auth::Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
-/// # let accounts = accounts(&SalesforceAuthLayer::with_session(session));
-/// # assert!(accounts.client.handle().current().is_some());
+/// # let accounts = accounts(&SalesforceAuthLayer::fixed(session));
+/// # assert!(accounts.client.handle().try_session().is_some());
 /// # Ok::<_, tower_salesforce_auth::Error>(())
 /// ```
 #[derive(Clone)]

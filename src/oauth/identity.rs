@@ -67,7 +67,7 @@ pub struct Identity {
 ///
 /// # async fn example(handle: SessionHandle) -> Result<(), tower_salesforce_auth::BoxError> {
 /// # let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
-/// let session = handle.token().await?;
+/// let session = handle.session().await?;
 /// let identity = oauth::identity(client, &session).await?;
 /// println!("{:?} of {}", identity.username, identity.organization_id);
 /// # Ok(())
@@ -160,7 +160,7 @@ pub struct UserInfo {
 ///
 /// # async fn example(handle: SessionHandle) -> Result<(), tower_salesforce_auth::BoxError> {
 /// # let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
-/// let session = handle.token().await?;
+/// let session = handle.session().await?;
 /// let user = oauth::userinfo(client, &session).await?;
 /// println!("{:?} of {}", user.preferred_username, user.organization_id);
 /// # Ok(())

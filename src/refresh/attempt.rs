@@ -7,7 +7,7 @@ use crate::{
     refresh::hook::RefreshContext,
     report::{
         event::{RefreshFailed, RefreshStarted, RefreshSucceeded},
-        observer::News,
+        observer::Event,
         reason::RefreshDescription,
         trace::RefreshSpan,
     },
@@ -56,12 +56,12 @@ impl Attempt {
         Some(attempt)
     }
 
-    pub(crate) fn started(&self) -> News {
-        News::RefreshStarted(self.event.clone())
+    pub(crate) fn started(&self) -> Event {
+        Event::RefreshStarted(self.event.clone())
     }
 
-    pub(crate) fn succeeded(&self, waiters: usize, generation: Generation) -> News {
-        News::RefreshSucceeded(RefreshSucceeded {
+    pub(crate) fn succeeded(&self, waiters: usize, generation: Generation) -> Event {
+        Event::RefreshSucceeded(RefreshSucceeded {
             attempt: self.event.attempt,
             description: self.event.description.clone(),
             duration: self.began.elapsed(),
@@ -70,8 +70,8 @@ impl Attempt {
         })
     }
 
-    pub(crate) fn failed(&self, error: &RefreshError, will_retry: bool) -> News {
-        News::RefreshFailed(RefreshFailed {
+    pub(crate) fn failed(&self, error: &RefreshError, will_retry: bool) -> Event {
+        Event::RefreshFailed(RefreshFailed {
             attempt: self.event.attempt,
             description: self.event.description.clone(),
             duration: self.began.elapsed(),

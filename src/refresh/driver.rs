@@ -90,7 +90,7 @@ impl Shared {
     }
 
     fn limits(&self, departure: Departure, end: Option<Instant>) -> Limits {
-        let last_start = match &self.settings.load().place {
+        let last_start = match &self.settings.place {
             Some(_) => end.and_then(|end| end.checked_sub(departure.limit / 2)),
             None => end,
         };
@@ -132,7 +132,7 @@ impl Shared {
         departure: Departure,
         failure: &RefreshError,
     ) -> Option<Choice> {
-        let place = self.settings.load().place.clone()?;
+        let place = self.settings.place.clone()?;
         // Whoever waits is going to hear of a failure that is known, most likely.
         let deadline = Instant::now().checked_add(LOOK_LIMIT);
         let loading = place.store.load(&place.key);
@@ -149,7 +149,7 @@ impl Shared {
         departure: Departure,
         limits: Limits,
     ) -> Result<Brought, RefreshError> {
-        let Some(place) = self.settings.load().place.clone() else {
+        let Some(place) = self.settings.place.clone() else {
             return self.exchange(departure).await.map(Brought::Obtained);
         };
         // What was logged out is not to be found by anybody who logs in again.
@@ -230,7 +230,7 @@ impl Shared {
                 let saved = self
                     .save_within(departure, limits.end, place, lock, record(session.clone()))
                     .await;
-                match (saved, self.settings.load().on_save_failure) {
+                match (saved, self.settings.on_save_failure) {
                     (Err(error), OnSaveFailure::Fail) => {
                         let rotated = new_refresh_token(&session).cloned();
                         Err(RefreshError::from(error).with_rotated_refresh_token(rotated))
@@ -344,7 +344,7 @@ impl Shared {
             // grant if the same refresh token were presented twice.
             return Err(error);
         }
-        self.state.tell(SessionState::BackingOff(error));
+        self.state.show(SessionState::BackingOff(error));
         Ok(())
     }
 }

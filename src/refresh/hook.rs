@@ -1,4 +1,4 @@
-//! The user's hook, and its adapters.
+//! The hook that logs in and refreshes, and its adapters.
 
 use std::{
     fmt,
@@ -18,42 +18,45 @@ use crate::{
 
 // === RefreshFn ===
 
-/// Brings a new session: what the layer calls, once for everybody, when there is none or the last one was rejected.
+/// Obtains a new session: the layer calls it when there is no session, or when the session was rejected.
 ///
-/// Every flow in [`flow`](crate::flow) is one, and so is any function or closure from a [`RefreshContext`] to a
-/// future of a session. [`from_service`] makes one of a tower service.
+/// Every [flow](crate::flow) implements it, and so does any function or closure from a [`RefreshContext`] to a future of a
+/// session. [`from_service`] adapts a tower service.
 ///
-/// A closure hands out a new future at each call, and so clones what the future needs. An `async` closure is one of
-/// these only if it captures nothing.
+/// A closure returns a new future at each call, and clones what the future needs. An `async` closure implements the trait
+/// only if it captures nothing.
 ///
-/// # What the layer does around it
+/// # How the layer calls it
 ///
-/// It runs on a task of its own, so that a caller that gives up neither stops nor repeats it, and is given up after the
-/// refresh timeout. It may panic; that is an error like any other. What it must not do is send a request through the
-/// layer that it renews: such a request fails with [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant), unless it
-/// carries [`SkipAuth`](crate::SkipAuth). It must not block its thread either
-/// ([`spawn_blocking`](tokio::task::spawn_blocking) is for that): nothing can stop it then, and after the refresh
-/// timeout it may be called again beside itself.
+/// - Once for all callers who need a session, on a task of its own. A caller who gives up neither stops nor repeats it.
+/// - Until the [refresh timeout](crate::handle::SessionHandleBuilder::refresh_timeout), which drops its future.
+/// - It may panic: that is a transient error.
+/// - It must not send a request through the layer that waits for it. Such a request fails with
+///   [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant), unless it carries [`SkipAuth`](crate::request::SkipAuth). A request
+///   that the function sends from a task that it spawns is not recognised, and waits until the refresh timeout.
+/// - It must not block its thread (use [`spawn_blocking`](tokio::task::spawn_blocking)): a blocked thread cannot be stopped,
+///   and after the refresh timeout a second call may run beside it.
 ///
 /// # Rotation
 ///
-/// With refresh-token rotation a refresh token is good for one use. A session that is returned should carry the newest
-/// one, as [`with_refresh_token`](Session::with_refresh_token); the next call finds it in
-/// [`RefreshContext::refresh_token`].
+/// With refresh-token rotation each refresh token is valid for one use. Return the newest one with the session, by
+/// [`with_refresh_token`](Session::with_refresh_token). The next call gets it from [`RefreshContext::refresh_token`].
 ///
 /// ```
+/// use std::sync::Arc;
 /// use tower_salesforce_auth::{RefreshContext, RefreshError, SalesforceAuthLayer, Session};
 ///
 /// # struct Vault;
 /// # impl Vault {
 /// #     async fn read(&self, _: &str) -> Result<String, std::io::Error> { Ok("00Dxx!AQEAQ".into()) }
 /// # }
-/// let vault = std::sync::Arc::new(Vault);
+/// let vault = Arc::new(Vault);
 /// let layer = SalesforceAuthLayer::new(move |_context: RefreshContext| {
 ///     let vault = vault.clone();
 ///     async move {
 ///         let token = vault.read("salesforce").await.map_err(RefreshError::transient)?;
-///         Session::new(token, "https://MyDomainName.my.salesforce.com").map_err(RefreshError::terminal)
+///         Session::new(token, "https://MyDomainName.my.salesforce.com")
+///             .map_err(RefreshError::terminal)
 ///     }
 /// });
 /// ```
@@ -62,21 +65,38 @@ pub trait RefreshFn: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`RefreshError::terminal`] if trying again cannot help, [`RefreshError::transient`] if it can. After the latter it is
-    /// called again, as long as somebody waits and the refresh timeout lasts; after the former not before a session is set
-    /// or the handle is [reset](crate::SessionHandle::reset).
+    /// [`RefreshError::terminal`] if another attempt cannot help, [`RefreshError::transient`] if it can. After a transient
+    /// error the layer calls it again, within the refresh timeout and while callers wait. After a terminal error it is not
+    /// called before a session is set or the handle is [reset](crate::SessionHandle::reset).
     fn refresh(
         &self,
         context: RefreshContext,
     ) -> impl Future<Output = Result<Session, RefreshError>> + Send;
 
-    /// What a call with this context does, and where: for an [`Observer`](crate::Observer) and for `tracing`. It is asked
-    /// before each call.
+    /// Describes a call with this context, for an [`Observer`](crate::observer::Observer) and for `tracing`. Called before
+    /// each refresh.
     ///
-    /// None by default, and of functions and closures. Every flow says it.
+    /// Default: `None`, as for functions and closures. Every flow describes itself.
     fn describe(&self, context: &RefreshContext) -> Option<RefreshDescription> {
         let _ = context;
         None
+    }
+
+    /// Logs in once, without a layer.
+    ///
+    /// ```
+    /// use tower_salesforce_auth::{RefreshError, RefreshFn, Session};
+    ///
+    /// async fn log_in(flow: impl RefreshFn) -> Result<Session, RefreshError> {
+    ///     flow.log_in().await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`refresh`](Self::refresh).
+    fn log_in(&self) -> impl Future<Output = Result<Session, RefreshError>> + Send {
+        self.refresh(RefreshContext::new(RefreshReason::FirstLogin))
     }
 }
 
@@ -130,19 +150,18 @@ impl<R: RefreshFn> ErasedRefreshFn for R {
 
 // === RefreshContext ===
 
-/// Why a session is wanted, and what it replaces.
+/// Why a session is needed, and what it replaces.
 ///
-/// It is made by the layer, and by hand to call a [`RefreshFn`] without one:
+/// The layer makes it. Make one yourself to test a [`RefreshFn`]; [`RefreshFn::log_in`] makes one for a login.
 ///
 /// ```
-/// use tower_salesforce_auth::{RefreshContext, RefreshError, RefreshFn, RefreshReason, Session};
+/// use tower_salesforce_auth::{
+///     RefreshContext, RefreshError, RefreshFn, Session, observer::RefreshReason,
+/// };
 ///
-/// async fn log_in(flow: impl RefreshFn) -> Result<Session, RefreshError> {
-///     flow.refresh(RefreshContext::new(RefreshReason::FirstLogin)).await
-/// }
-///
-/// async fn go_on(flow: impl RefreshFn, refresh_token: &str) -> Result<Session, RefreshError> {
-///     let context = RefreshContext::new(RefreshReason::Manual).with_refresh_token(refresh_token);
+/// async fn exchange(flow: impl RefreshFn, refresh_token: &str) -> Result<Session, RefreshError> {
+///     let context =
+///         RefreshContext::new(RefreshReason::Manual).with_refresh_token(refresh_token);
 ///     flow.refresh(context).await
 /// }
 /// ```
@@ -156,7 +175,7 @@ pub struct RefreshContext {
 }
 
 impl RefreshContext {
-    /// The context of a first attempt without a previous session, to call a [`RefreshFn`] by hand.
+    /// Makes the context of a first attempt, without a previous session.
     pub fn new(reason: RefreshReason) -> Self {
         Self {
             reason,
@@ -194,30 +213,30 @@ impl RefreshContext {
         self
     }
 
-    /// Why the session is wanted.
+    /// Why the session is needed.
     pub fn reason(&self) -> RefreshReason {
         self.reason
     }
 
-    /// The session that is to be replaced, if there was one.
+    /// The session to replace. `None` at the first login.
     pub fn previous(&self) -> Option<&Session> {
         self.previous.as_deref()
     }
 
-    /// The newest refresh token that any session of this handle came with.
+    /// The newest refresh token of this handle. `None` if no session had one.
     ///
-    /// Under rotation an older one must never be used again, so prefer this to one that was configured.
+    /// Under rotation an older token must never be presented again: prefer this one to a configured one.
     pub fn refresh_token(&self) -> Option<&Secret> {
         self.refresh_token.as_ref()
     }
 
-    /// Whether a refresh token of this handle was rotated out or revoked. If there is [none](Self::refresh_token) to
-    /// present then, one that was configured must not be presented either.
+    /// Whether a refresh token of this handle was rotated out or revoked. If [`refresh_token`](Self::refresh_token) is `None`
+    /// then, a configured token must not be presented either.
     pub fn has_spent_refresh_token(&self) -> bool {
         self.has_spent_refresh_token
     }
 
-    /// Which attempt since the last success this is, from 1.
+    /// The number of this attempt since the last success, from 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
@@ -227,17 +246,19 @@ impl RefreshContext {
 
 /// Makes a [`RefreshFn`] of a tower service from a [`RefreshContext`] to a [`Session`].
 ///
-/// A refresh can then be wrapped in any tower layer. The service is cloned for each call, as it was given here: what it
-/// has to remember from call to call, its clones have to share. An error of the service that is a [`RefreshError`] is taken as it
-/// is, any other as [transient](RefreshError::transient).
+/// A refresh can then be wrapped in any tower layer. The service is cloned for each call: state that lasts from call to call
+/// has to be shared by its clones. A [`RefreshError`] of the service is returned unchanged; any other error is
+/// [transient](RefreshError::transient).
 ///
-/// A retry layer around a refresh token flow must not repeat a call that may have reached the server: under rotation
+/// A retry layer around a refresh token flow must not repeat a call that may have reached the server. Under rotation
 /// the second use of a refresh token revokes the grant.
 ///
 /// ```
 /// use std::time::Duration;
 /// use tower::{ServiceBuilder, service_fn};
-/// use tower_salesforce_auth::{RefreshContext, SalesforceAuthLayer, Session, from_service};
+/// use tower_salesforce_auth::{
+///     RefreshContext, SalesforceAuthLayer, Session, refresh::from_service,
+/// };
 ///
 /// let login = ServiceBuilder::new()
 ///     .timeout(Duration::from_secs(5))
@@ -260,7 +281,7 @@ where
 /// A [`RefreshFn`] that calls a tower service; made by [`from_service`].
 #[must_use = "nothing is called until a layer is made with it"]
 pub struct FromService<S> {
-    /// Only ever cloned from. The lock spares the service from having to be `Sync`, and there is one refresh at a time.
+    /// Cloned for each call. The lock makes the type `Sync` without asking that of the service.
     service: Mutex<S>,
 }
 

@@ -7,3 +7,5 @@ pub(crate) mod policy;
 pub(crate) mod record;
 pub(crate) mod shared;
 pub(crate) mod task;
+
+pub use self::hook::{FromService, from_service};

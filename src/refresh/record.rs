@@ -9,7 +9,7 @@ use crate::{
     refresh::shared::{Departure, Life, Logout, Shared, Standing, superseded},
     report::{
         event::{StoreFailed, StoreOperation},
-        observer::News,
+        observer::Event,
         trace,
     },
     session::{live::LiveSession, session::Session},
@@ -52,7 +52,7 @@ impl Shared {
         since: Instant,
         error: &StoreError,
     ) {
-        self.announce(&[News::StoreFailed(StoreFailed {
+        self.announce(&[Event::StoreFailed(StoreFailed {
             operation,
             key: Arc::clone(&place.key),
             attempts,
@@ -186,7 +186,7 @@ impl Shared {
         record: Record,
     ) -> Result<(), StoreError> {
         let since = Instant::now();
-        let deadline = since.checked_add(self.settings.load().refresh_timeout);
+        let deadline = since.checked_add(self.settings.refresh_timeout);
         let mut attempts = 0;
         let saved = within(deadline, async {
             loop {
@@ -250,7 +250,7 @@ impl Shared {
     }
 
     async fn delete_stored_of(&self, epoch: u64, place: &StoreKey) -> Result<(), StoreError> {
-        let deadline = Instant::now().checked_add(self.settings.load().refresh_timeout);
+        let deadline = Instant::now().checked_add(self.settings.refresh_timeout);
         let locking = place.store.lock(&place.key);
         let mut lock = self
             .ask(place, StoreOperation::Lock, deadline, locking)

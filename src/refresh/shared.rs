@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
 use crate::{
@@ -23,16 +23,16 @@ use crate::{
     },
     report::{
         event::SessionAdopted,
-        observer::{News, SharedObserver},
+        observer::{Event, SharedObserver},
         reason::RefreshReason,
         subscription::{SessionState, States},
         trace::{self, RefreshSpan},
     },
     secret::Secret,
     session::{
-        lifetime::Renewal,
+        lifetime::ProactiveRefresh,
         live::{Generation, LiveSession, Published},
-        session::{AuthorizationScheme, Session},
+        session::Session,
         url::Origin,
     },
     store::{OnSaveFailure, Revision, StoreKey, StoreLock},
@@ -55,21 +55,36 @@ pub(crate) struct Shared {
     pub(crate) refresh_fn: Option<SharedRefreshFn>,
     /// Some: send with this. None: come to the cold path and wait.
     pub(crate) current: ArcSwapOption<Published>,
-    pub(crate) settings: ArcSwap<Settings>,
+    pub(crate) settings: Settings,
     life: Mutex<Life>,
     pub(crate) state: States,
 }
 
+/// The settings of a session, fixed when its handle is built.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) refresh_timeout: Duration,
+    /// Origins that may receive the token beside the instance.
     pub(crate) allowed_origins: Vec<Origin>,
-    pub(crate) authorization_scheme: AuthorizationScheme,
-    pub(crate) renewal: Option<Renewal>,
+    /// `None` if sessions are refreshed only when they are rejected.
+    pub(crate) proactive_refresh: Option<ProactiveRefresh>,
     pub(crate) observer: Option<SharedObserver>,
-    /// Where the session is stored.
+    /// Where the session is stored. `None` without a store.
     pub(crate) place: Option<StoreKey>,
     pub(crate) on_save_failure: OnSaveFailure,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            refresh_timeout: DEFAULT_REFRESH_TIMEOUT,
+            allowed_origins: Vec::new(),
+            proactive_refresh: None,
+            observer: None,
+            place: None,
+            on_save_failure: OnSaveFailure::Continue,
+        }
+    }
 }
 
 /// A session that may not have been worth its refresh.
@@ -268,20 +283,12 @@ impl Life {
 }
 
 impl Shared {
-    pub(crate) fn new(refresh_fn: Option<SharedRefreshFn>) -> Self {
+    pub(crate) fn new(refresh_fn: Option<SharedRefreshFn>, settings: Settings) -> Self {
         Self {
             owner: Owner::new(),
             refresh_fn,
             current: ArcSwapOption::empty(),
-            settings: ArcSwap::from_pointee(Settings {
-                refresh_timeout: DEFAULT_REFRESH_TIMEOUT,
-                allowed_origins: Vec::new(),
-                authorization_scheme: AuthorizationScheme::default(),
-                renewal: None,
-                observer: None,
-                place: None,
-                on_save_failure: OnSaveFailure::Continue,
-            }),
+            settings,
             life: Mutex::new(Life {
                 latest: None,
                 last_generation: None,
@@ -398,14 +405,14 @@ impl Shared {
                         is_judged: false,
                     });
                 }
-                news.push(News::SessionChanged(live.clone()));
+                news.push(Event::SessionChanged(live.clone()));
                 news.extend(
                     attempt
                         .as_ref()
                         .map(|attempt| attempt.succeeded(waiters, live.generation())),
                 );
                 if origin == SessionOrigin::Store {
-                    news.push(News::SessionAdopted(SessionAdopted {
+                    news.push(Event::SessionAdopted(SessionAdopted {
                         reason: departure.reason,
                         waiters,
                         generation: live.generation(),
@@ -415,13 +422,13 @@ impl Shared {
             Err(error) => {
                 if let Some(rotated) = rotated {
                     let amended = self.keep_rotated(&mut life, departure, &rotated);
-                    news.push(News::RefreshTokenChanged(rotated));
-                    news.extend(amended.map(News::SessionChanged));
+                    news.push(Event::RefreshTokenChanged(rotated));
+                    news.extend(amended.map(Event::SessionChanged));
                 }
                 news.extend(attempt.as_ref().map(|attempt| attempt.failed(error, false)));
                 if !is_superseded {
                     let latched = self.fail(&mut life, error);
-                    news.extend(latched.map(News::ReauthenticationRequired));
+                    news.extend(latched.map(Event::ReauthenticationRequired));
                 }
             }
         }
@@ -434,19 +441,18 @@ impl Shared {
     }
 
     /// Tells the observer what happened. Not to be called under the lock, which the observer may take.
-    pub(crate) fn announce(&self, news: &[News]) {
-        let settings = self.settings.load_full();
-        for news in news {
-            trace::event(news);
-            if let Some(observer) = &settings.observer {
+    pub(crate) fn announce(&self, news: &[Event]) {
+        for event in news {
+            trace::event(event);
+            if let Some(observer) = &self.settings.observer {
                 // Whoever waits for the session is not to suffer for it. The message went to the panic hook.
-                let _ = catch_unwind(AssertUnwindSafe(|| news.tell(&**observer)));
+                let _ = catch_unwind(AssertUnwindSafe(|| event.emit(&**observer)));
             }
         }
     }
 
     /// Tells what happened in a refresh.
-    pub(crate) fn announce_in(&self, span: &RefreshSpan, news: &[News]) {
+    pub(crate) fn announce_in(&self, span: &RefreshSpan, news: &[Event]) {
         span.record(news);
         span.in_scope(|| self.announce(news));
     }
@@ -479,7 +485,7 @@ impl Shared {
                 }
             }
         };
-        self.state.tell_if(failed, |last, failed| {
+        self.state.show_if(failed, |last, failed| {
             // A renewal leaves no trace, nor does a look at the store that found nothing.
             !matches!(
                 (last, failed),
@@ -550,7 +556,7 @@ impl Shared {
         let amended = LiveSession(Arc::new(change(&latest.0)));
         if self.current.load().is_some() {
             self.current.store(Some(Arc::clone(&amended.0)));
-            self.state.tell(SessionState::Ready(amended.clone()));
+            self.state.show(SessionState::Ready(amended.clone()));
         }
         life.latest = Some(amended.clone());
         Some(amended)
@@ -566,7 +572,7 @@ impl Shared {
         let is_latest = |live: &LiveSession| live.instance_url().origin() == origin;
         if origin.is_salesforce_or_loopback()
             || life.latest.as_ref().is_some_and(is_latest)
-            || self.settings.load().allowed_origins.contains(origin)
+            || self.settings.allowed_origins.contains(origin)
         {
             return Ok(session);
         }
@@ -582,7 +588,7 @@ impl Shared {
             true,
             format!(
                 "the refresh brought a session for {origin}, which is neither a Salesforce host nor allowed: if it \
-                 is the org's, allow it with SalesforceAuthLayer::allow_origin"
+                 is the org's, allow it with SessionHandleBuilder::allow_origin"
             ),
         )
         .with_rotated_refresh_token(rotated))
@@ -598,7 +604,7 @@ impl Shared {
         let refresh_token = session.refresh_token().cloned();
         let published = match &life.latest {
             None => Published::first(session, life.last_generation),
-            Some(latest) if origin == SessionOrigin::Refresh => latest.0.renewed(session),
+            Some(latest) if origin == SessionOrigin::Refresh => latest.0.refreshed(session),
             Some(latest) => latest.0.replaced(session),
         };
         let published = if origin == SessionOrigin::Store {
@@ -606,12 +612,9 @@ impl Shared {
         } else {
             published
         };
-        let settings = self.settings.load();
-        let published = published
-            .with_scheme(settings.authorization_scheme)
-            .with_renewal(settings.renewal, jitter());
+        let published = published.with_proactive_refresh(self.settings.proactive_refresh, jitter());
         let published = if life.policy.has_been_fruitless() {
-            published.on_trial()
+            published.on_probation()
         } else {
             published
         };
@@ -629,7 +632,7 @@ impl Shared {
             life.standing = Standing::ByHand { since: life.epoch };
         }
         self.current.store(Some(Arc::clone(&live.0)));
-        self.state.tell(SessionState::Ready(live.clone()));
+        self.state.show(SessionState::Ready(live.clone()));
         live
     }
 }

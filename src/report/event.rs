@@ -1,4 +1,4 @@
-//! The events that an [`Observer`] receives.
+//! The events that an [`Observer`](crate::observer::Observer) receives.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,99 +10,199 @@ use crate::{
 
 /// A [`RefreshFn`](crate::RefreshFn) is about to be called.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct RefreshStarted {
-    /// Why a session is wanted.
-    pub reason: RefreshReason,
-    /// Which attempt since the last success this is, from 1.
-    pub attempt: u32,
-    /// The grant and the host, if the [`RefreshFn`](crate::RefreshFn) tells them.
-    pub description: Option<RefreshDescription>,
+    pub(crate) reason: RefreshReason,
+    pub(crate) attempt: u32,
+    pub(crate) description: Option<RefreshDescription>,
 }
 
-/// A refresh brought a session.
+impl RefreshStarted {
+    /// Why a session is needed.
+    pub fn reason(&self) -> RefreshReason {
+        self.reason
+    }
+
+    /// The number of this attempt since the last success, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The grant and the host. `None` if the [`RefreshFn`](crate::RefreshFn) does not describe itself.
+    pub fn description(&self) -> Option<&RefreshDescription> {
+        self.description.as_ref()
+    }
+}
+
+/// A refresh returned a session.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct RefreshSucceeded {
-    /// Which attempt since the last success this was, from 1.
-    pub attempt: u32,
-    /// The grant and the host, if the [`RefreshFn`](crate::RefreshFn) tells them.
-    pub description: Option<RefreshDescription>,
-    /// How long this attempt took, by tokio's clock.
-    pub duration: Duration,
-    /// How many requests, and calls of [`SessionHandle`](crate::SessionHandle), waited for it when it landed. Whoever had
-    /// given up does not count.
-    pub waiters: usize,
-    /// Of the session that it brought.
-    pub generation: Generation,
+    pub(crate) attempt: u32,
+    pub(crate) description: Option<RefreshDescription>,
+    pub(crate) duration: Duration,
+    pub(crate) waiters: usize,
+    pub(crate) generation: Generation,
 }
 
-/// A refresh failed.
+impl RefreshSucceeded {
+    /// The number of this attempt since the last success, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The grant and the host. `None` if the [`RefreshFn`](crate::RefreshFn) does not describe itself.
+    pub fn description(&self) -> Option<&RefreshDescription> {
+        self.description.as_ref()
+    }
+
+    /// How long this attempt took, by tokio's clock.
+    pub fn duration(&self) -> Duration {
+        self.duration
+    }
+
+    /// How many requests, and calls of [`SessionHandle`](crate::SessionHandle), waited for the refresh when it ended.
+    /// Callers who gave up before do not count.
+    pub fn waiters(&self) -> usize {
+        self.waiters
+    }
+
+    /// The generation of the new session.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+}
+
+/// An attempt to refresh failed.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct RefreshFailed {
-    /// Which attempt since the last success this was, from 1.
-    pub attempt: u32,
-    /// The grant and the host, if the [`RefreshFn`](crate::RefreshFn) tells them.
-    pub description: Option<RefreshDescription>,
-    /// How long this attempt took, by tokio's clock.
-    pub duration: Duration,
-    /// Why: with the server's own [code](RefreshError::error_code), and whether it is for
-    /// [good](RefreshError::is_terminal). [`Cancelled`](crate::RefreshErrorKind::Cancelled) if a session was set, or the
-    /// session logged out, meanwhile.
-    pub error: RefreshError,
-    /// Whether there is another attempt for those who wait, without anybody asking for it.
-    pub will_retry: bool,
+    pub(crate) attempt: u32,
+    pub(crate) description: Option<RefreshDescription>,
+    pub(crate) duration: Duration,
+    pub(crate) error: RefreshError,
+    pub(crate) will_retry: bool,
 }
 
-/// A session that another process saved is used.
+impl RefreshFailed {
+    /// The number of this attempt since the last success, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The grant and the host. `None` if the [`RefreshFn`](crate::RefreshFn) does not describe itself.
+    pub fn description(&self) -> Option<&RefreshDescription> {
+        self.description.as_ref()
+    }
+
+    /// How long this attempt took, by tokio's clock.
+    pub fn duration(&self) -> Duration {
+        self.duration
+    }
+
+    /// The cause, with the server's own [code](RefreshError::error_code) and whether it is
+    /// [terminal](RefreshError::is_terminal).
+    ///
+    /// The kind is [`Cancelled`](crate::RefreshErrorKind::Cancelled) if a session was set, or the session was logged
+    /// out, during the refresh.
+    pub fn error(&self) -> &RefreshError {
+        &self.error
+    }
+
+    /// Whether the same refresh makes another attempt for its waiters.
+    pub fn will_retry(&self) -> bool {
+        self.will_retry
+    }
+}
+
+/// A session that another process had saved was adopted from the store.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct SessionAdopted {
-    /// Why a session was wanted.
-    pub reason: RefreshReason,
-    /// How many requests, and calls of [`SessionHandle`](crate::SessionHandle), waited for it when it was there.
-    pub waiters: usize,
-    /// Of the session.
-    pub generation: Generation,
+    pub(crate) reason: RefreshReason,
+    pub(crate) waiters: usize,
+    pub(crate) generation: Generation,
+}
+
+impl SessionAdopted {
+    /// Why a session was needed.
+    pub fn reason(&self) -> RefreshReason {
+        self.reason
+    }
+
+    /// How many requests, and calls of [`SessionHandle`](crate::SessionHandle), waited for it.
+    pub fn waiters(&self) -> usize {
+        self.waiters
+    }
+
+    /// The generation of the adopted session.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
 }
 
 /// The store of a session failed.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct StoreFailed {
-    /// What it was asked for.
-    pub operation: StoreOperation,
-    /// The key of the session.
-    pub key: Arc<str>,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// How long that took, by tokio's clock.
-    pub duration: Duration,
-    /// Why the last try failed.
-    pub error: StoreError,
+    pub(crate) operation: StoreOperation,
+    pub(crate) key: Arc<str>,
+    pub(crate) attempts: u32,
+    pub(crate) duration: Duration,
+    pub(crate) error: StoreError,
 }
 
-/// What a store was asked for.
+impl StoreFailed {
+    /// The operation that failed.
+    pub fn operation(&self) -> StoreOperation {
+        self.operation
+    }
+
+    /// The key of the session.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// How often the operation was tried.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// How long all tries took, by tokio's clock.
+    pub fn duration(&self) -> Duration {
+        self.duration
+    }
+
+    /// Why the last try failed.
+    pub fn error(&self) -> &StoreError {
+        &self.error
+    }
+}
+
+/// An operation of a session store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreOperation {
-    /// To load what is stored.
+    /// Loading the record.
     Load,
-    /// For the lock.
+    /// Taking the lock.
     Lock,
-    /// To save a session.
+    /// Saving a session.
     Save,
-    /// To delete what is stored, for a logout.
+    /// Deleting the record, for a logout.
     Delete,
 }
 
-/// A request that was rejected is sent again.
+/// A rejected request is sent again.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Replayed {
-    /// Which attempt at the request this is, from 2.
-    pub attempt: u32,
-    /// Of the session that it is sent with.
-    pub generation: Generation,
+    pub(crate) attempt: u32,
+    pub(crate) generation: Generation,
+}
+
+impl Replayed {
+    /// The number of this attempt at the request, from 2.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The generation of the session that the request is sent with.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
 }

@@ -1,4 +1,4 @@
-//! What happens to a session, told to whoever wants to know.
+//! The observer of a session, and how events reach it.
 
 use std::sync::Arc;
 
@@ -8,41 +8,43 @@ use crate::{
         event::{
             RefreshFailed, RefreshStarted, RefreshSucceeded, Replayed, SessionAdopted, StoreFailed,
         },
-        outcome::{AuthOutcome, ReplaySkipped},
+        outcome::AuthOutcome,
     },
     secret::Secret,
     session::live::LiveSession,
 };
 
-/// Is told of what happens to a session, at once and of every time: what an event listener is in other languages.
+/// Receives session and request events. All methods have empty defaults.
 ///
-/// Set by [`SalesforceAuthLayer::observer`](crate::SalesforceAuthLayer::observer). Each method does nothing by default. They
-/// are called on whichever task or thread something happened: those of a refresh, and of the session that it brought, on
-/// the refresh's task before anybody who waited for it goes on; those of a request while its response future is polled.
-/// They must not block; a panic is caught, and changes nothing.
+/// Set with [`SessionHandleBuilder::observer`](crate::handle::SessionHandleBuilder::observer). Methods run on the task
+/// or thread where the event happens. Events of a refresh run on its task, before its waiters go on. Events of a
+/// request run while its response future is polled. Methods must not block. A panic is caught and changes nothing.
 ///
-/// A request that is accepted at once is no event, and costs nothing. No event but
-/// [`session_changed`](Self::session_changed) and [`refresh_token_changed`](Self::refresh_token_changed) has a secret in it.
+/// A request that is accepted at once emits no event and costs nothing. Only
+/// [`session_changed`](Self::session_changed) and [`refresh_token_changed`](Self::refresh_token_changed) carry secrets.
 ///
 /// # Keep the session
 ///
 /// ```
-/// use tower_salesforce_auth::{LiveSession, Observer, SalesforceAuthLayer, Session};
+/// use tower_salesforce_auth::{
+///     LiveSession, Session, handle::SessionHandleBuilder, observer::Observer,
+/// };
 ///
 /// struct Keeper(std::sync::mpsc::Sender<LiveSession>);
 ///
 /// impl Observer for Keeper {
 ///     fn session_changed(&self, session: &LiveSession) {
-///         // Hand it to whoever writes it down, refresh token and all.
+///         // The receiver writes the session down, with its refresh token.
 ///         let _ = self.0.send(session.clone());
 ///     }
 /// }
 ///
 /// let (keeper, kept) = std::sync::mpsc::channel();
 /// let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
-/// let layer = SalesforceAuthLayer::with_session(session.clone()).observer(Keeper(keeper));
+/// let builder = SessionHandleBuilder::fixed(session.clone());
+/// let handle = builder.observer(Keeper(keeper)).build();
 ///
-/// layer.handle().set(session.with_refresh_token("5Aep861"));
+/// handle.set(session.with_refresh_token("5Aep861"));
 /// assert!(kept.try_recv().is_ok_and(|live| live.refresh_token().is_some()));
 /// # Ok::<_, tower_salesforce_auth::Error>(())
 /// ```
@@ -50,8 +52,10 @@ use crate::{
 /// # Count
 ///
 /// ```
-/// use std::sync::atomic::{AtomicU64, Ordering};
-/// use tower_salesforce_auth::{Observer, RefreshFailed, RefreshSucceeded};
+/// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+/// use tower_salesforce_auth::{
+///     RefreshFn, SessionHandle, observer::{Observer, RefreshFailed, RefreshSucceeded},
+/// };
 ///
 /// #[derive(Default)]
 /// struct Counters {
@@ -69,15 +73,15 @@ use crate::{
 ///     }
 /// }
 ///
-/// # fn count(login: impl tower_salesforce_auth::RefreshFn) -> tower_salesforce_auth::SalesforceAuthLayer {
-/// let counters = std::sync::Arc::new(Counters::default());
-/// let layer = tower_salesforce_auth::SalesforceAuthLayer::new(login).observer(counters.clone());
+/// # fn count(login: impl RefreshFn) -> SessionHandle {
+/// let counters = Arc::new(Counters::default());
+/// let handle = SessionHandle::builder(login).observer(counters.clone()).build();
 /// println!("{} refreshes", counters.succeeded.load(Ordering::Relaxed));
-/// # layer
+/// # handle
 /// # }
 /// ```
 ///
-/// The example `metrics` does so with the `metrics` crate.
+/// The example `metrics` does the same with the `metrics` crate.
 pub trait Observer: Send + Sync + 'static {
     /// A [`RefreshFn`](crate::RefreshFn) is about to be called. [`refresh_succeeded`](Self::refresh_succeeded) or
     /// [`refresh_failed`](Self::refresh_failed) follows, once.
@@ -85,67 +89,69 @@ pub trait Observer: Send + Sync + 'static {
         let _ = event;
     }
 
-    /// A refresh brought a session, which is in use.
+    /// A refresh returned a session, which is published.
     fn refresh_succeeded(&self, event: &RefreshSucceeded) {
         let _ = event;
     }
 
-    /// A refresh failed, or brought nothing that could be used, or what it brought was not wanted any more.
+    /// An attempt failed, returned no usable session, or was superseded.
     fn refresh_failed(&self, event: &RefreshFailed) {
         let _ = event;
     }
 
-    /// A session that another process saved is used from now on. Nothing was refreshed.
+    /// A session that another process saved was adopted. No token call was made.
     fn session_adopted(&self, event: &SessionAdopted) {
         let _ = event;
     }
 
-    /// The [store](crate::store) failed at something.
+    /// The [store](crate::store) failed.
     ///
-    /// What to be woken for is [`StoreOperation::Save`]: a session, or a rotated refresh token, that a refresh brought could
-    /// not be saved. It is told once, after the last try. Until the next refresh, or
-    /// [`SessionHandle::save`](crate::SessionHandle::save), the store has the one before, and under rotation another process
-    /// that presents its refresh token ends the grant for all.
+    /// A failed [`StoreOperation::Save`](crate::observer::StoreOperation::Save) needs attention: a refreshed session,
+    /// or a rotated refresh token, is not saved. It is emitted once, after the last try. Until the next refresh or
+    /// [`SessionHandle::save`](crate::SessionHandle::save) the store has the previous record. Under rotation, another
+    /// process that presents its refresh token ends the grant for all.
     fn store_failed(&self, event: &StoreFailed) {
         let _ = event;
     }
 
-    /// A request that was rejected is sent again.
+    /// A rejected request is sent again.
     fn replayed(&self, event: &Replayed) {
         let _ = event;
     }
 
-    /// A request that was rejected is not sent again, and the rejection is returned. `outcome` is what the response carries.
+    /// A rejected request is not sent again, and the rejection is returned with this `outcome`.
     ///
-    /// It is not told of a request that fails with an error instead.
-    fn replay_skipped(&self, reason: ReplaySkipped, outcome: &AuthOutcome) {
-        let _ = (reason, outcome);
+    /// Not emitted for a request that fails with an error instead.
+    fn replay_skipped(&self, outcome: &AuthOutcome) {
+        let _ = outcome;
     }
 
-    /// There is a new session, or the same one with a new refresh token. It carries everything that is known of it.
+    /// A new session was published, or the present one has a new refresh token. `session` has all that is known of it.
     ///
-    /// Two changes at the same moment may be told in either order: the session with the higher
+    /// Two changes at the same moment may be emitted in either order. The session with the higher
     /// [generation](LiveSession::generation) is the newer one.
     #[doc(alias = "on_refresh")]
     fn session_changed(&self, session: &LiveSession) {
         let _ = session;
     }
 
-    /// A refresh brought a new refresh token and nothing else that could be used. The one before must not be presented any
-    /// more: keep this one in its place.
+    /// A refresh returned a new refresh token, and nothing else that is usable. Keep it in place of the one before,
+    /// which must not be presented again.
     ///
-    /// It is told also if the session was logged out meanwhile, and lives on at the server.
+    /// Also emitted if the session was logged out during the refresh: the token may still be valid at the server.
     fn refresh_token_changed(&self, refresh_token: &Secret) {
         let _ = refresh_token;
     }
 
-    /// A refresh failed for good: nothing is tried before a session is [set](crate::SessionHandle::set) or the handle is
-    /// [reset](crate::SessionHandle::reset). Told once.
+    /// A refresh failed with a terminal error. Emitted once.
+    ///
+    /// Nothing is tried before a session is [set](crate::SessionHandle::set) or the handle is
+    /// [reset](crate::SessionHandle::reset).
     fn reauthentication_required(&self, failure: &RefreshError) {
         let _ = failure;
     }
 
-    /// The session was [logged out](crate::SessionHandle::logout) here. What becomes of it at the server is not known yet.
+    /// The session was [logged out](crate::SessionHandle::logout) here. The server has not answered yet.
     fn logged_out(&self) {}
 }
 
@@ -174,8 +180,8 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
         O::replayed(self, event);
     }
 
-    fn replay_skipped(&self, reason: ReplaySkipped, outcome: &AuthOutcome) {
-        O::replay_skipped(self, reason, outcome);
+    fn replay_skipped(&self, outcome: &AuthOutcome) {
+        O::replay_skipped(self, outcome);
     }
 
     fn session_changed(&self, session: &LiveSession) {
@@ -197,23 +203,23 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
 
 pub(crate) type SharedObserver = Arc<dyn Observer>;
 
-/// What an observer has to be told.
-pub(crate) enum News {
+/// An event with its data.
+pub(crate) enum Event {
     RefreshStarted(RefreshStarted),
     RefreshSucceeded(RefreshSucceeded),
     RefreshFailed(RefreshFailed),
     SessionAdopted(SessionAdopted),
     StoreFailed(StoreFailed),
     Replayed(Replayed),
-    ReplaySkipped(ReplaySkipped, AuthOutcome),
+    ReplaySkipped(AuthOutcome),
     SessionChanged(LiveSession),
     RefreshTokenChanged(Secret),
     ReauthenticationRequired(RefreshError),
     LoggedOut,
 }
 
-impl News {
-    pub(crate) fn tell(&self, observer: &dyn Observer) {
+impl Event {
+    pub(crate) fn emit(&self, observer: &dyn Observer) {
         match self {
             Self::RefreshStarted(event) => observer.refresh_started(event),
             Self::RefreshSucceeded(event) => observer.refresh_succeeded(event),
@@ -221,7 +227,7 @@ impl News {
             Self::SessionAdopted(event) => observer.session_adopted(event),
             Self::StoreFailed(event) => observer.store_failed(event),
             Self::Replayed(event) => observer.replayed(event),
-            Self::ReplaySkipped(reason, outcome) => observer.replay_skipped(*reason, outcome),
+            Self::ReplaySkipped(outcome) => observer.replay_skipped(outcome),
             Self::SessionChanged(session) => observer.session_changed(session),
             Self::RefreshTokenChanged(refresh_token) => {
                 observer.refresh_token_changed(refresh_token);

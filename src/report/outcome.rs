@@ -1,23 +1,23 @@
-//! What the layer did to one exchange beyond adding a header.
+//! What the layer did for one request beyond adding the session.
 
 use crate::session::live::Generation;
 
-/// What the layer did for a response beyond adding a header: an extension of the response.
+/// What the layer did for a response beyond adding the session: an extension of the response.
 ///
-/// There for a request that was rejected, at first or for good. Absent from a response that simply came back, after
-/// however long a wait for a session, and from one to a request that was none of the layer's business.
+/// Present if the request was rejected at least once. Absent if the first answer was accepted, even after a wait for a
+/// session, and from answers to requests that the layer passed on untouched.
 ///
 /// ```
-/// use tower_salesforce_auth::{AuthOutcome, ReplaySkipped};
+/// use tower_salesforce_auth::request::{AuthOutcome, ReplaySkipped};
 ///
 /// fn explain<B>(response: &http::Response<B>) -> &'static str {
 ///     match response.extensions().get::<AuthOutcome>() {
-///         None => "nothing to tell",
-///         Some(outcome) if outcome.replay_skipped() == Some(ReplaySkipped::BodyNotReplayable) => {
-///             "the session is fresh by now: send the upload again"
-///         }
-///         Some(outcome) if outcome.attempts() > 1 => "the session was renewed on the way",
-///         Some(_) => "rejected",
+///         None => "accepted at once",
+///         Some(outcome) => match outcome.replay_skipped() {
+///             None => "accepted with a refreshed session",
+///             Some(ReplaySkipped::BodyNotReplayable) => "send the upload again",
+///             Some(_) => "rejected",
+///         },
 ///     }
 /// }
 /// # explain(&http::Response::new(()));
@@ -30,69 +30,69 @@ pub struct AuthOutcome {
     pub(crate) replay_skipped: Option<ReplaySkipped>,
 }
 
-/// Why a rejected request was not sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ReplaySkipped {
-    /// The request has been replayed as often as [`max_refreshes`] allows, and was rejected again.
-    ///
-    /// [`max_refreshes`]: crate::SalesforceAuthLayer::max_refreshes
-    RefreshesExhausted,
-    /// The body is a stream that outgrew the [`replay_limit`](crate::SalesforceAuthLayer::replay_limit), broke off, or
-    /// was not given back by the transport.
-    BodyNotReplayable,
-    /// The request is marked [`NoReplay`](crate::NoReplay).
-    NotWanted,
-    /// The refresh brought the very token that was rejected.
-    Unchanged,
-    /// The last refreshes brought sessions that were rejected at once, as this one was. There is none for a while, since
-    /// each is a login.
-    Fruitless,
-    /// The refresh failed, and [`OnRefreshFailure::Respond`](crate::OnRefreshFailure::Respond) is set.
-    RefreshFailed,
-    /// A session of another org or user was [set](crate::SessionHandle::set) meanwhile.
-    OtherOrg,
-    /// Nothing can renew the session: the layer was made [with a session](crate::SalesforceAuthLayer::with_session)
-    /// alone. Its answers are not looked into, so that only those that are rejections by their heads are known: all 401s.
-    NotConfigured,
-    /// The answer says that another session would be of no use either: an
-    /// [`Incurable`](crate::verdict::Verdict::Incurable) one. Nothing was refreshed for it.
-    Incurable,
-}
-
 impl AuthOutcome {
     /// How often the request was sent.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// The generation of the session that the response was answered with.
+    /// The generation of the session that the response answers.
     ///
-    /// A query locator that came with another generation may be gone: with refresh-token rotation a refresh ends the
-    /// session before it.
+    /// A query locator of another generation may be invalid: with refresh-token rotation a refresh ends the session
+    /// before it.
     pub fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// Whether the session was renewed, by this request or by another, since the request was first sent.
+    /// Whether the session was refreshed, for this request or for another, after the request was first sent.
     pub fn refreshed(&self) -> bool {
         self.refreshed
     }
 
-    /// Why the request was not sent again after its last rejection. None if it was not rejected.
+    /// Why the request was not sent again after its last rejection. `None` if its last answer was accepted.
     pub fn replay_skipped(&self) -> Option<ReplaySkipped> {
         self.replay_skipped
     }
 }
 
-/// What a request gets that was rejected, if its session cannot be renewed.
+/// Why a rejected request was not sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ReplaySkipped {
+    /// The request was replayed as often as [`max_refreshes`] allows, and was rejected again.
+    ///
+    /// [`max_refreshes`]: crate::SalesforceAuthLayer::max_refreshes
+    RefreshesExhausted,
+    /// The body is a stream that exceeds the [`replay_limit`](crate::SalesforceAuthLayer::replay_limit), broke off, or
+    /// was not released by the transport.
+    BodyNotReplayable,
+    /// The request is marked [`NoReplay`](crate::request::NoReplay).
+    NotWanted,
+    /// The refresh returned the token that was rejected.
+    Unchanged,
+    /// The last refreshes returned sessions that were rejected at once. The layer makes no refresh for a while, since
+    /// each is a login.
+    Fruitless,
+    /// The refresh failed, and [`OnRefreshFailure::Respond`](crate::layer::OnRefreshFailure::Respond) is set.
+    RefreshFailed,
+    /// A session of another org or user was [set](crate::SessionHandle::set) during the wait.
+    OtherOrg,
+    /// The session is [fixed](crate::SalesforceAuthLayer::fixed): nothing refreshes it. Bodies of its answers are not
+    /// read, so only a status of 401 counts as a rejection.
+    NotConfigured,
+    /// The answer says that a new session would be rejected too:
+    /// [`Verdict::Incurable`](crate::verdict::Verdict::Incurable). No refresh was made.
+    Incurable,
+}
+
+/// What a rejected request gets if its session cannot be refreshed.
 ///
-/// A request that waited for a session before it was ever sent gets the error in any case.
+/// A request that waited for a session before it was first sent gets the error in any case.
 ///
 /// ```
-/// use tower_salesforce_auth::{OnRefreshFailure, SalesforceAuthLayer};
+/// use tower_salesforce_auth::{SalesforceAuthLayer, layer::OnRefreshFailure};
 ///
-/// /// For callers who know what to make of a 401.
+/// /// For callers who handle a 401 themselves.
 /// fn with_rejections(layer: SalesforceAuthLayer) -> SalesforceAuthLayer {
 ///     layer.on_refresh_failure(OnRefreshFailure::Respond)
 /// }
@@ -100,9 +100,9 @@ impl AuthOutcome {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnRefreshFailure {
-    /// The [`Error`](crate::Error), whose source says why.
+    /// The [`Error`](crate::Error), whose source is the cause.
     #[default]
     Fail,
-    /// The answer that rejected it, with the outcome [`ReplaySkipped::RefreshFailed`].
+    /// The rejection, with the outcome [`ReplaySkipped::RefreshFailed`].
     Respond,
 }

@@ -6,28 +6,31 @@ use std::borrow::Cow;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RefreshReason {
-    /// There was no session yet.
+    /// There was no session.
     FirstLogin,
     /// The session was rejected, or [invalidated](crate::SessionHandle::invalidate).
     Rejected,
     /// [`SessionHandle::refresh`](crate::SessionHandle::refresh) was called.
     Manual,
-    /// The session is still good, and about to end.
+    /// The session is about to expire, and still in use.
     Proactive,
 }
 
-/// What a [`RefreshFn`](crate::RefreshFn) is going to do, and where: two words to tell refreshes apart by, neither of them secret.
+/// What a [`RefreshFn`](crate::RefreshFn) does, and where: two words that tell refreshes apart, neither of them secret.
 ///
-/// Both are fit for the label of a metric: there are as many as there are logins in a program.
+/// Both are fit for metric labels: a program has as many of them as it has logins.
 ///
 /// ```
-/// use tower_salesforce_auth::{RefreshContext, RefreshDescription, RefreshError, RefreshFn, Session};
+/// use tower_salesforce_auth::{
+///     RefreshContext, RefreshError, RefreshFn, Session, observer::RefreshDescription,
+/// };
 ///
 /// struct Vault;
 ///
 /// impl RefreshFn for Vault {
 ///     async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
-///         Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com").map_err(RefreshError::terminal)
+///         Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")
+///             .map_err(RefreshError::terminal)
 ///     }
 ///
 ///     fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
@@ -42,7 +45,7 @@ pub struct RefreshDescription {
 }
 
 impl RefreshDescription {
-    /// This grant is presented to this host.
+    /// Describes a refresh that presents `grant` to `host`.
     pub fn new(grant: impl Into<Cow<'static, str>>, host: impl Into<Cow<'static, str>>) -> Self {
         Self {
             grant: grant.into(),
@@ -50,13 +53,13 @@ impl RefreshDescription {
         }
     }
 
-    /// The OAuth grant type (RFC 6749), `refresh_token` for one, or `soap_login`, or whatever a [`RefreshFn`](crate::RefreshFn) of the user's
-    /// own calls it.
+    /// The OAuth grant type (RFC 6749), for example `refresh_token`, or `soap_login`, or the name that your
+    /// [`RefreshFn`](crate::RefreshFn) gives.
     pub fn grant(&self) -> &str {
         &self.grant
     }
 
-    /// The host that is asked: of the login URL, for the flows.
+    /// The host that the call goes to. For flows, the host of the login URL.
     pub fn host(&self) -> &str {
         &self.host
     }

@@ -1,4 +1,4 @@
-//! What a session is doing, for whoever watches it.
+//! The state of a session, for subscribers.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -6,16 +6,16 @@ use tokio::sync::watch;
 
 use crate::{error::RefreshError, session::live::LiveSession};
 
-/// What a [`SessionHandle`](crate::SessionHandle) is doing, as a [`Subscription`] shows it.
+/// The state of a [`SessionHandle`](crate::SessionHandle), as a [`Subscription`] shows it.
 ///
 /// ```
-/// use tower_salesforce_auth::SessionState;
+/// use tower_salesforce_auth::handle::SessionState;
 ///
 /// fn light(state: &SessionState) -> &'static str {
 ///     match state {
 ///         SessionState::Ready(_) => "green",
-///         SessionState::Empty | SessionState::Refreshing | SessionState::BackingOff(_) => "yellow",
-///         _ => "red",
+///         SessionState::ReauthenticationRequired(_) | SessionState::LoggedOut => "red",
+///         _ => "yellow",
 ///     }
 /// }
 /// # assert_eq!(light(&SessionState::Empty), "yellow");
@@ -23,14 +23,15 @@ use crate::{error::RefreshError, session::live::LiveSession};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SessionState {
-    /// There is no session to send with. The next request asks for one.
+    /// There is no session to send with. The next request starts a refresh.
     Empty,
-    /// A session is being obtained.
+    /// There is no session to send with, and a refresh is running.
     Refreshing,
-    /// Obtaining one failed, in a way that may pass, and the next attempt waits.
+    /// The last attempt failed with a transient error, and the next one waits.
     BackingOff(RefreshError),
-    /// Obtaining one failed for good. Nothing is tried before a session is [set](crate::SessionHandle::set) or the handle
-    /// is [reset](crate::SessionHandle::reset); requests fail with the cause.
+    /// The last refresh failed with a terminal error. Nothing is tried before a session is
+    /// [set](crate::SessionHandle::set) or the handle is [reset](crate::SessionHandle::reset). Requests fail with the
+    /// cause.
     ReauthenticationRequired(RefreshError),
     /// Requests are sent with this session.
     Ready(LiveSession),
@@ -38,17 +39,17 @@ pub enum SessionState {
     LoggedOut,
 }
 
-/// Shows what becomes of a session; made by [`SessionHandle::subscribe`](crate::SessionHandle::subscribe).
+/// Shows the state of a session; made by [`SessionHandle::subscribe`](crate::SessionHandle::subscribe).
 ///
-/// It shows the latest state, and skips what was over before anybody looked.
+/// Shows the latest state only: states that ended before the subscriber looked are skipped.
 ///
 /// ```
-/// use tower_salesforce_auth::{Session, SessionHandle, SessionState};
+/// use tower_salesforce_auth::{Session, SessionHandle, handle::SessionState};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower_salesforce_auth::Error> {
 /// let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
-/// let handle = SessionHandle::with_session(session.clone());
+/// let handle = SessionHandle::fixed(session.clone());
 /// let mut subscription = handle.subscribe();
 /// assert!(matches!(subscription.state(), SessionState::Ready(_)));
 ///
@@ -70,9 +71,10 @@ impl Subscription {
         self.states.borrow().clone()
     }
 
-    /// Waits until the state is another than when this last completed, or than at the beginning, and returns it.
+    /// Waits until the state differs from the one that was last returned, or from the first one, and returns it.
     ///
-    /// None when the session is gone, with its last handle. Nothing is missed if the future is dropped.
+    /// Returns `None` when the last handle of the session is dropped. Cancel-safe: no state is missed if the future is
+    /// dropped.
     pub async fn changed(&mut self) -> Option<SessionState> {
         self.states.changed().await.ok()?;
         Some(self.states.borrow_and_update().clone())
@@ -81,10 +83,10 @@ impl Subscription {
 
 // === States ===
 
-/// The state of a session, and who watches it.
+/// The state of a session, with its subscribers.
 pub(crate) struct States {
     latest: Mutex<SessionState>,
-    /// Made when somebody watches: it is as large as half a session, and most of many sessions have nobody.
+    /// Made for the first subscriber, since it is as large as half a session and few sessions have one.
     watched: OnceLock<watch::Sender<SessionState>>,
 }
 
@@ -96,28 +98,28 @@ impl States {
         }
     }
 
-    /// Tells a new state. To be called under the lock of the session's life, so that states are told in their order.
-    pub(crate) fn tell(&self, state: SessionState) {
-        self.tell_if(state, |_, _| true);
+    /// Shows a new state. Called under the lock of the session, so that states keep their order.
+    pub(crate) fn show(&self, state: SessionState) {
+        self.show_if(state, |_, _| true);
     }
 
-    /// Tells a new state, to those who watch only if it `is_news` beside the last one.
-    pub(crate) fn tell_if(
+    /// Shows a new state, and wakes subscribers only if it `is_change` from the last one.
+    pub(crate) fn show_if(
         &self,
         state: SessionState,
-        is_news: impl FnOnce(&SessionState, &SessionState) -> bool,
+        is_change: impl FnOnce(&SessionState, &SessionState) -> bool,
     ) {
         let last = std::mem::replace(&mut *self.latest_mut(), state.clone());
         if let Some(watched) = self.watched.get() {
-            let is_news = is_news(&last, &state);
+            let is_change = is_change(&last, &state);
             watched.send_if_modified(|watched| {
                 *watched = state;
-                is_news
+                is_change
             });
         }
     }
 
-    /// To be called under the lock of the session's life, so that nothing is told meanwhile.
+    /// Subscribes. Called under the lock of the session, so that the subscriber misses no state.
     pub(crate) fn subscribe(&self) -> Subscription {
         let watched = self
             .watched

@@ -1,7 +1,7 @@
-//! Spans and events for `tracing`: the one place that knows of it. Without the feature there is nothing to them.
+//! Spans and events for `tracing`. Without the feature, the same functions do nothing.
 //!
-//! What is recorded is bounded and not secret: words of this crate, the grant, the host, the server's error code, and
-//! messages of [`RefreshError`](crate::RefreshError)s, not those of their sources.
+//! Fields are bounded and hold no secret: words of this crate, the grant, the host, the server's error code, and
+//! messages of [`RefreshError`](crate::RefreshError)s without those of their sources.
 
 pub(crate) use implementation::{RefreshSpan, event, in_current_span, in_refresh_span};
 
@@ -11,14 +11,14 @@ mod implementation {
 
     use tracing::{Instrument, Span, debug, error, field::Empty, info, info_span, warn};
 
-    use crate::report::{observer::News, reason::RefreshReason};
+    use crate::report::{observer::Event, reason::RefreshReason};
 
     const TARGET: &str = "tower_salesforce_auth";
 
     const REFRESH: &str = "salesforce.refresh";
 
-    /// Runs the task of a refresh in a span of its own, in the one that is current: of the request that caused it. Not to
-    /// be called under a lock, which whoever collects the spans may take.
+    /// Runs the task of a refresh in a new span, a child of the current one: that of the request that caused the
+    /// refresh.
     pub(crate) fn in_refresh_span<F: Future>(
         reason: RefreshReason,
         task: F,
@@ -35,7 +35,7 @@ mod implementation {
         ))
     }
 
-    /// Runs what a refresh leaves behind in its span.
+    /// Runs a task that outlives the refresh in the refresh's span.
     pub(crate) fn in_current_span<F: Future>(task: F) -> impl Future<Output = F::Output> {
         task.in_current_span()
     }
@@ -45,37 +45,37 @@ mod implementation {
     pub(crate) struct RefreshSpan(Span);
 
     impl RefreshSpan {
-        /// That of the running task.
+        /// Returns the span of the running task.
         pub(crate) fn current() -> Self {
             let span = Span::current();
-            // If ours is filtered out, another may be there, of whoever drives the runtime.
-            let is_ours = span
+            // If a filter disables this crate's span, the current span belongs to the caller.
+            let is_refresh_span = span
                 .metadata()
                 .is_some_and(|metadata| metadata.name() == REFRESH && metadata.target() == TARGET);
-            Self(if is_ours { span } else { Span::none() })
+            Self(if is_refresh_span { span } else { Span::none() })
         }
 
         pub(crate) fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
             self.0.in_scope(work)
         }
 
-        pub(crate) fn record(&self, news: &[News]) {
-            for news in news {
-                match news {
-                    News::RefreshStarted(started) => {
+        pub(crate) fn record(&self, events: &[Event]) {
+            for event in events {
+                match event {
+                    Event::RefreshStarted(started) => {
                         self.0.record("attempt", started.attempt);
                         if let Some(description) = &started.description {
                             self.0.record("grant", description.grant());
                             self.0.record("host", description.host());
                         }
                     }
-                    News::RefreshSucceeded(_) => {
+                    Event::RefreshSucceeded(_) => {
                         self.0.record("outcome", "succeeded");
                     }
-                    News::SessionAdopted(_) => {
+                    Event::SessionAdopted(_) => {
                         self.0.record("outcome", "adopted");
                     }
-                    News::RefreshFailed(failed) if !failed.will_retry => {
+                    Event::RefreshFailed(failed) if !failed.will_retry => {
                         self.0.record("outcome", "failed");
                         if let Some(code) = failed.error.error_code() {
                             self.0.record("error_code", code);
@@ -87,14 +87,14 @@ mod implementation {
         }
     }
 
-    pub(crate) fn event(news: &News) {
-        match news {
-            News::RefreshStarted(started) => debug!(
+    pub(crate) fn event(event: &Event) {
+        match event {
+            Event::RefreshStarted(started) => debug!(
                 target: TARGET,
                 attempt = started.attempt,
                 "refresh started"
             ),
-            News::RefreshSucceeded(succeeded) => info!(
+            Event::RefreshSucceeded(succeeded) => info!(
                 target: TARGET,
                 attempt = succeeded.attempt,
                 duration = ?succeeded.duration,
@@ -102,7 +102,7 @@ mod implementation {
                 generation = %succeeded.generation,
                 "refresh succeeded"
             ),
-            News::RefreshFailed(failed) => warn!(
+            Event::RefreshFailed(failed) => warn!(
                 target: TARGET,
                 attempt = failed.attempt,
                 duration = ?failed.duration,
@@ -113,14 +113,14 @@ mod implementation {
                 will_retry = failed.will_retry,
                 "refresh failed"
             ),
-            News::SessionAdopted(adopted) => info!(
+            Event::SessionAdopted(adopted) => info!(
                 target: TARGET,
                 reason = ?adopted.reason,
                 waiters = adopted.waiters,
                 generation = %adopted.generation,
                 "session adopted"
             ),
-            News::StoreFailed(failed) => error!(
+            Event::StoreFailed(failed) => error!(
                 target: TARGET,
                 operation = ?failed.operation,
                 key = &*failed.key,
@@ -130,34 +130,34 @@ mod implementation {
                 kind = ?failed.error.kind(),
                 "session store failed"
             ),
-            News::Replayed(replayed) => debug!(
+            Event::Replayed(replayed) => debug!(
                 target: TARGET,
                 attempt = replayed.attempt,
                 generation = %replayed.generation,
                 "request replayed"
             ),
-            News::ReplaySkipped(reason, outcome) => info!(
+            Event::ReplaySkipped(outcome) => info!(
                 target: TARGET,
-                ?reason,
+                reason = outcome.replay_skipped().map(tracing::field::debug),
                 attempts = outcome.attempts(),
                 generation = %outcome.generation(),
                 "replay skipped"
             ),
-            News::SessionChanged(session) => debug!(
+            Event::SessionChanged(session) => debug!(
                 target: TARGET,
                 generation = %session.generation(),
                 host = session.instance_url().host(),
                 "session changed"
             ),
-            News::RefreshTokenChanged(_) => debug!(target: TARGET, "refresh token changed"),
-            News::ReauthenticationRequired(failure) => error!(
+            Event::RefreshTokenChanged(_) => debug!(target: TARGET, "refresh token changed"),
+            Event::ReauthenticationRequired(failure) => error!(
                 target: TARGET,
                 error = %failure,
                 kind = ?failure.kind(),
                 error_code = failure.error_code(),
                 "re-authentication required"
             ),
-            News::LoggedOut => info!(target: TARGET, "logged out"),
+            Event::LoggedOut => info!(target: TARGET, "logged out"),
         }
     }
 }
@@ -166,7 +166,7 @@ mod implementation {
 mod implementation {
     use std::future::Future;
 
-    use crate::report::{observer::News, reason::RefreshReason};
+    use crate::report::{observer::Event, reason::RefreshReason};
 
     pub(crate) fn in_refresh_span<F: Future>(_reason: RefreshReason, task: F) -> F {
         task
@@ -179,7 +179,7 @@ mod implementation {
     #[derive(Clone)]
     pub(crate) struct RefreshSpan;
 
-    #[expect(clippy::unused_self, reason = "it is something with the feature")]
+    #[expect(clippy::unused_self, reason = "the same signature as with the feature")]
     impl RefreshSpan {
         pub(crate) fn current() -> Self {
             Self
@@ -189,8 +189,8 @@ mod implementation {
             work()
         }
 
-        pub(crate) fn record(&self, _news: &[News]) {}
+        pub(crate) fn record(&self, _events: &[Event]) {}
     }
 
-    pub(crate) fn event(_news: &News) {}
+    pub(crate) fn event(_event: &Event) {}
 }

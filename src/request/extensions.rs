@@ -5,7 +5,7 @@
 /// The layer still resolves a relative URI, if there is a session whose instance it can use.
 ///
 /// ```
-/// use tower_salesforce_auth::SkipAuth;
+/// use tower_salesforce_auth::request::SkipAuth;
 ///
 /// let request = http::Request::get("https://MyDomainName.my.salesforce.com/services/data/")
 ///     .extension(SkipAuth)
@@ -19,7 +19,7 @@ pub struct SkipAuth;
 /// The layer never replays a request with this extension. A rejection still refreshes the session for later requests.
 ///
 /// ```
-/// use tower_salesforce_auth::NoReplay;
+/// use tower_salesforce_auth::request::NoReplay;
 ///
 /// let request = http::Request::post("/services/data/v66.0/composite").extension(NoReplay).body(())?;
 /// # Ok::<_, http::Error>(())
@@ -31,7 +31,7 @@ pub struct NoReplay;
 /// The layer sends a request with this extension with the session, and returns a rejection: no refresh, no replay.
 ///
 /// ```
-/// use tower_salesforce_auth::NoRefresh;
+/// use tower_salesforce_auth::request::NoRefresh;
 ///
 /// let request = http::Request::get("/services/data/v66.0/limits").extension(NoRefresh).body(())?;
 /// # Ok::<_, http::Error>(())

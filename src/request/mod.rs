@@ -1,4 +1,6 @@
 //! One request from its first send to its last replay: where it goes, what it carries, what is kept for a replay.
+//!
+//! Public are the extensions that a caller puts on a request, and the one that the layer puts on a response.
 
 pub(crate) mod authorize;
 pub(crate) mod extensions;
@@ -7,3 +9,9 @@ pub(crate) mod pending;
 pub(crate) mod redirect;
 pub(crate) mod replay;
 pub(crate) mod target;
+
+pub use self::extensions::{NoRefresh, NoReplay, SkipAuth};
+pub use crate::{
+    body::BodyFactory,
+    report::outcome::{AuthOutcome, ReplaySkipped},
+};

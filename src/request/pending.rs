@@ -11,7 +11,7 @@ use crate::{
     error::{BoxError, Error, ErrorKind},
     handle::handle::SessionHandle,
     report::{
-        observer::News,
+        observer::Event,
         outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
     },
     request::{
@@ -21,7 +21,7 @@ use crate::{
         redirect,
         target::{self, Target},
     },
-    session::live::{Generation, LiveSession, Published, Trial},
+    session::live::{Generation, LiveSession, Probation, Published},
     soap::session_header::HeaderRewrite,
     verdict::{Api, Classifier, Extent, ResponseHead, Verdict},
 };
@@ -35,6 +35,17 @@ pub(crate) struct ReplayPolicy {
     pub(crate) replay_limit: usize,
     pub(crate) on_refresh_failure: OnRefreshFailure,
     pub(crate) classifier: Classifier,
+}
+
+impl Default for ReplayPolicy {
+    fn default() -> Self {
+        Self {
+            max_refreshes: 1,
+            replay_limit: 64 * 1024,
+            on_refresh_failure: OnRefreshFailure::Fail,
+            classifier: Classifier::default(),
+        }
+    }
 }
 
 /// What a replay needs.
@@ -192,7 +203,7 @@ pub(crate) struct PendingRequest<S, B> {
     has_jwt: bool,
     classifier: Classifier,
     /// Where to record that the session was accepted. `None` if the session is not on probation.
-    trial: Option<Arc<Trial>>,
+    probation: Option<Arc<Probation>>,
     /// What a replay needs, or why there is no replay.
     pub(crate) replay: Result<ReplayParts<S, B>, ReplaySkipped>,
 }
@@ -224,7 +235,7 @@ impl<S, B> PendingRequest<S, B> {
             api,
             has_jwt: published.has_jwt,
             classifier: policy.classifier.clone(),
-            trial: published.trial.clone(),
+            probation: published.probation.clone(),
             replay,
         }
     }
@@ -237,7 +248,7 @@ impl<S, B> PendingRequest<S, B> {
             self.refreshes_left = self.refreshes_left.saturating_sub(1);
         }
         self.has_jwt = published.has_jwt;
-        self.trial.clone_from(&published.trial);
+        self.probation.clone_from(&published.probation);
     }
 
     pub(super) fn api(&self) -> Api {
@@ -331,8 +342,8 @@ impl<S, B> PendingRequest<S, B> {
             }
             (Verdict::Expired, _) => Some(ReplaySkipped::RefreshesExhausted),
         };
-        if let (Verdict::Pass, Some(trial)) = (verdict, &self.trial) {
-            trial.accept();
+        if let (Verdict::Pass, Some(probation)) = (verdict, &self.probation) {
+            probation.accept();
         }
         if self.is_refreshed() {
             match verdict {
@@ -360,9 +371,9 @@ impl<S, B> PendingRequest<S, B> {
             refreshed,
             replay_skipped,
         };
-        if let Some(reason) = replay_skipped {
-            let news = News::ReplaySkipped(reason, outcome.clone());
-            self.handle.shared.announce(&[news]);
+        if replay_skipped.is_some() {
+            let event = Event::ReplaySkipped(outcome.clone());
+            self.handle.shared.announce(&[event]);
         }
         response.extensions_mut().insert(outcome);
     }

@@ -7,7 +7,7 @@ use http_body::Body;
 use crate::{
     body::{Peeked, ReplayBody, Replayable, ResponseBody},
     error::{BoxError, Error},
-    report::{event::Replayed, observer::News, outcome::ReplaySkipped},
+    report::{event::Replayed, observer::Event, outcome::ReplaySkipped},
     request::{
         authorize,
         head::Head,
@@ -114,7 +114,7 @@ where
             head,
             body,
         });
-        let news = News::Replayed(Replayed {
+        let news = Event::Replayed(Replayed {
             attempt: pending.attempts(),
             generation: pending.generation,
         });

@@ -1,7 +1,8 @@
 //! A header value that many threads clone at once.
 //!
-//! Clones of a header value share a reference count, and threads that clone it at once fight over the cache line that it is
-//! on: two of them take a quarter longer for a whole request. Here each of a few threads has its own to clone.
+//! Clones of a header value share one reference count. Threads that clone it at once contend for its cache line: two
+//! threads take a quarter longer for a whole request. A sharded header has a few copies, and each thread clones one of
+//! them.
 
 use std::{
     fmt,
@@ -13,31 +14,31 @@ use std::{
 
 use http::HeaderValue;
 
-/// One in so many threads clones the value itself, and the others have copies. More threads share.
-const PLACES: usize = 3;
+/// Number of shards: the value and its copies. Threads are assigned round robin.
+const SHARDS: usize = 3;
 
-/// A longer value is not copied: in many sessions, the copies would be most of what these hold.
+/// Longest value that is copied, in bytes. Copies of a longer one would dominate the memory of many sessions.
 const LARGEST: usize = 512;
 
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// Whether this thread has a copy to clone, and which.
-    static MINE: Option<usize> = (NEXT.fetch_add(1, Ordering::Relaxed) % PLACES).checked_sub(1);
+    /// Index of the copy that this thread clones. `None` for the value itself.
+    static MINE: Option<usize> = (NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS).checked_sub(1);
 }
 
-/// A header value, and the copies of it that were asked for.
+/// A header value with its copies, each made when a thread first clones it.
 #[derive(Clone)]
 pub(crate) struct ShardedHeader {
     value: HeaderValue,
-    copies: [OnceLock<HeaderValue>; PLACES - 1],
+    copies: [OnceLock<HeaderValue>; SHARDS - 1],
 }
 
 impl ShardedHeader {
     /// A clone of the value.
     #[inline]
     pub(crate) fn get(&self) -> HeaderValue {
-        // A thread that is about to end has forgotten which is its own.
+        // The thread-local is gone while its thread ends: clone the value itself.
         match MINE.try_with(|mine| *mine).ok().flatten() {
             Some(mine) => self.copies[mine].get_or_init(|| self.copy()).clone(),
             None => self.value.clone(),
@@ -60,7 +61,7 @@ impl From<HeaderValue> for ShardedHeader {
     fn from(value: HeaderValue) -> Self {
         Self {
             value,
-            copies: [const { OnceLock::new() }; PLACES - 1],
+            copies: [const { OnceLock::new() }; SHARDS - 1],
         }
     }
 }
@@ -82,14 +83,14 @@ mod tests {
         let sharded = ShardedHeader::from(value.clone());
         let place = || sharded.get().as_bytes().as_ptr() as usize;
         let places: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..2 * PLACES).map(|_| scope.spawn(place)).collect();
+            let threads: Vec<_> = (0..2 * SHARDS).map(|_| scope.spawn(place)).collect();
             threads.into_iter().map(|it| it.join().unwrap()).collect()
         });
         let mut different = places.clone();
         different.sort_unstable();
         different.dedup();
         // Threads of other tests may have taken their turns in between.
-        assert!((2..=PLACES).contains(&different.len()), "{different:?}");
+        assert!((2..=SHARDS).contains(&different.len()), "{different:?}");
         assert_eq!(sharded.get(), value);
         assert!(sharded.get().is_sensitive());
         assert_eq!(format!("{sharded:?}"), "Sensitive");

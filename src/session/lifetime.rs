@@ -1,4 +1,4 @@
-//! Renewing a session before it ends: when that is due.
+//! When a proactive refresh of a session is due.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -7,40 +7,47 @@ use std::{
 
 use tokio::time::Instant;
 
-/// When a session is renewed before it ends, while it goes on serving.
+/// Refreshes a session before it expires, while requests still use it. Off by default.
 ///
-/// Only traffic renews a session: the first request after the time has come starts the refresh, and goes out with the
-/// session that there is, as does every other until the new one is there. Nothing runs by a timer. A renewal that fails
-/// harms no request, and is tried again later.
+/// Only traffic starts a proactive refresh: the first request after the due time starts it, and is sent with the
+/// present session, as are all others until the new one is published. No timer runs. A proactive refresh that fails
+/// harms no request and is tried again later.
 ///
-/// How long a session lives is hardly ever told by Salesforce: by a JWT access token, by `expires_in`, and by a SOAP login.
-/// For all others give a [`lifetime`](Self::lifetime), or there is no renewal. It counts from when the session came to the
-/// handle.
+/// Salesforce rarely says how long a session lasts: JWT access tokens, `expires_in` and SOAP logins do. For other
+/// sessions set a [`lifetime`](Self::lifetime), or no proactive refresh happens. The lifetime counts from when the
+/// handle published the session.
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_salesforce_auth::{RefreshContext, RefreshError, Renewal, SalesforceAuthLayer, Session};
+/// use tower_salesforce_auth::{
+///     RefreshContext, RefreshError, SalesforceAuthLayer, Session, SessionHandle,
+///     handle::ProactiveRefresh,
+/// };
 ///
-/// let layer = SalesforceAuthLayer::new(async |_: RefreshContext| {
+/// let login = async |_: RefreshContext| {
 ///     # let from_somewhere = "00Dxx!AQEAQ";
-///     Session::new(from_somewhere, "https://MyDomainName.my.salesforce.com").map_err(RefreshError::terminal)
-/// })
-/// .renewal(Renewal::at(0.8).lifetime(Duration::from_secs(2 * 60 * 60)));
+///     Session::new(from_somewhere, "https://MyDomainName.my.salesforce.com")
+///         .map_err(RefreshError::terminal)
+/// };
+/// let two_hours = Duration::from_secs(2 * 60 * 60);
+/// let handle = SessionHandle::builder(login)
+///     .refresh_before_expiry(ProactiveRefresh::at(0.8).lifetime(two_hours))
+///     .build();
+/// let layer = SalesforceAuthLayer::from(handle);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Renewal {
+pub struct ProactiveRefresh {
     share: f64,
     lifetime: Option<Duration>,
 }
 
-impl Renewal {
-    /// Renews a session when this share of its lifetime has passed: 0.8 for four fifths. A little before, to be exact, so
-    /// that not all sessions that began together are renewed together.
+impl ProactiveRefresh {
+    /// Refreshes a session when this share of its lifetime has passed: 0.8 for four fifths.
     ///
-    /// What is less than 0.1 counts as 0.1, and what is more than 1 as 1.
+    /// The due time is up to a twentieth earlier, at random, so that sessions that began together are not all refreshed
+    /// together. A share below 0.1 counts as 0.1, and a share above 1 as 1. NaN counts as 1.
     pub fn at(share: f64) -> Self {
         Self {
-            // A number that is none is none to compute with.
             share: if share.is_nan() {
                 1.0
             } else {
@@ -50,28 +57,27 @@ impl Renewal {
         }
     }
 
-    /// How long sessions live that do not tell it themselves: the session timeout of the org, or of the app. None by
-    /// default.
+    /// Sets the lifetime of sessions whose own is unknown: the session timeout of the org or of the app. Default: none.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self
     }
 
-    /// When a session is due that came `now`, and told its lifetime or not. `jitter` is from 0 to 1.
-    pub(crate) fn due(&self, told: Option<Duration>, now: Instant, jitter: f64) -> Option<Due> {
-        let lifetime = told.or(self.lifetime)?;
-        // A twentieth earlier at most.
+    /// When a session that was published `now` is due. `known` is its own lifetime, if the login returned one. `jitter`
+    /// is from 0 to 1.
+    pub(crate) fn due(&self, known: Option<Duration>, now: Instant, jitter: f64) -> Option<Due> {
+        let lifetime = known.or(self.lifetime)?;
         let share = self.share * (1.0 - jitter.clamp(0.0, 1.0) / 20.0);
         Some(Due::new(now, lifetime.mul_f64(share)))
     }
 }
 
-/// When a session is to be renewed.
+/// When a proactive refresh is due.
 #[derive(Debug)]
 pub(crate) struct Due {
     since: Instant,
-    /// In milliseconds.
+    /// Milliseconds after `since`. `u64::MAX` if never.
     after: AtomicU64,
 }
 
@@ -87,7 +93,7 @@ impl Due {
         millis(now.saturating_duration_since(self.since)) >= self.after.load(Ordering::Relaxed)
     }
 
-    /// Makes it due at another time. None: never.
+    /// Postpones the refresh until then. `None`: it is never due again.
     pub(crate) fn postpone(&self, until: Option<Instant>) {
         let after = until.map_or(u64::MAX, |until| {
             millis(until.saturating_duration_since(self.since))

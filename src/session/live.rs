@@ -17,94 +17,99 @@ use crate::{
     secret::Secret,
     session::{
         header::ShardedHeader,
-        lifetime::{Due, Renewal},
-        session::{AuthorizationScheme, Session, render, sensitive},
+        lifetime::{Due, ProactiveRefresh},
+        session::Session,
         url::Origin,
     },
 };
 
-/// Which of the sessions that a [`SessionHandle`](crate::SessionHandle) has published: a counter that only grows.
+/// Identifies one of the sessions that a [`SessionHandle`](crate::SessionHandle) has published: a counter that only
+/// grows.
 ///
-/// A rejection names the generation that was rejected, and so is never mistaken for one of a newer session.
+/// A rejection names the generation that was rejected. A late rejection of an older session therefore never ends a
+/// newer one.
 ///
 /// ```
 /// use tower_salesforce_auth::{Session, SessionHandle};
 ///
 /// let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
-/// let handle = SessionHandle::with_session(session.clone());
+/// let handle = SessionHandle::fixed(session.clone());
 /// let rejected = handle.set(session.clone());
 /// let newer = handle.set(session);
 /// assert!(newer > rejected);
 ///
-/// // Too late: that one is not in use any more.
+/// // Too late: that session is no longer in use.
 /// handle.invalidate(rejected);
-/// assert_eq!(handle.current().map(|live| live.generation()), Some(newer));
+/// assert_eq!(handle.try_session().map(|live| live.generation()), Some(newer));
 /// # Ok::<_, tower_salesforce_auth::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(u64);
 
-/// Its number.
+/// Shows the number.
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-/// A [`Session`] that was published by a [`SessionHandle`](crate::SessionHandle), and its generation.
+/// A [`Session`] that a [`SessionHandle`](crate::SessionHandle) has published, with its generation.
 ///
-/// Cheap to clone. It dereferences to the session.
+/// Cheap to clone. Dereferences to the session.
 ///
 /// ```
 /// use tower_salesforce_auth::{Error, LiveSession, SessionHandle};
 ///
 /// async fn instance(handle: &SessionHandle) -> Result<String, Error> {
-///     let live: LiveSession = handle.token().await?;
+///     let live: LiveSession = handle.session().await?;
 ///     Ok(live.instance_url().to_string())
 /// }
 /// ```
 #[derive(Clone)]
 pub struct LiveSession(pub(crate) Arc<Published>);
 
-/// What a [`LiveSession`] shares.
+/// The data of a [`LiveSession`], shared by its clones.
 #[derive(Clone)]
 pub(crate) struct Published {
     pub(crate) session: Session,
-    /// What requests carry: rendered once, in the scheme that is set.
+    /// The `Authorization` value of requests, rendered once.
     pub(crate) authorization: ShardedHeader,
-    /// What gRPC requests carry beside the token. Made for the first of them.
+    /// The gRPC metadata beside the token, made for the first gRPC request.
     metadata: OnceLock<Box<Metadata>>,
+    /// Whether the access token is a JWT.
     pub(crate) has_jwt: bool,
-    /// When it is to be renewed, if it is before it ends.
+    /// When a proactive refresh is due. `None` if none is.
     pub(crate) due: Option<Arc<Due>>,
-    /// Whether it was accepted by anybody: looked at only after fruitless refreshes.
-    pub(crate) trial: Option<Arc<Trial>>,
-    /// Whether another process had obtained it.
+    /// Whether a server has accepted the session. `None` unless useless refreshes came before it (R12).
+    pub(crate) probation: Option<Arc<Probation>>,
+    /// Whether the session was adopted from the store.
     pub(crate) is_adopted: bool,
     pub(crate) generation: Generation,
-    /// The generation that first had this access token. A refresh that brings the same token again makes a new
-    /// generation since this one, so that whoever was rejected in between knows that there is nothing new to try.
+    /// The first generation with this access token. A refresh that returns the same token publishes a new generation
+    /// and keeps this one, so that callers who were rejected with the token know that a replay is useless (R19).
     pub(crate) since: Generation,
-    /// The first generation of this org and user, for all that is known. What was meant for those before it stays away
-    /// from it.
+    /// The first generation of this org and user, as far as is known. A request meant for an earlier user is not sent
+    /// with this session.
     pub(crate) since_user: Generation,
-    /// Where this org's instance was before, the latest first. Requests that still go there are sent on.
+    /// Former instances of this org, the latest first. Requests that still name one of them are sent to the present
+    /// one.
     former_instances: Vec<Origin>,
 }
 
-/// The shortest life that Salesforce gives to a session is a minute.
+/// How old an accepted session has to be for a rejection to mean expiry. Salesforce's shortest session timeout is a
+/// minute.
 const SERVED: Duration = Duration::from_secs(45);
 
-/// What becomes of a session that came after fruitless refreshes.
-pub(crate) struct Trial {
+/// Records whether a session that follows useless refreshes is accepted (R12).
+pub(crate) struct Probation {
     since: Instant,
     is_accepted: AtomicBool,
 }
 
-impl Trial {
-    /// Takes note that somebody accepted the session.
+impl Probation {
+    /// Records that a server accepted the session.
     pub(crate) fn accept(&self) {
-        // It is read far more often than written.
+        // Read first: all requests share this cache line.
         if !self.is_accepted() {
             self.is_accepted.store(true, Ordering::Relaxed);
         }
@@ -115,7 +120,7 @@ impl Trial {
     }
 }
 
-/// `instanceurl` and `tenantid` (Pub/Sub API, "Authentication"), as far as they are known and can stand in a header.
+/// `instanceurl` and `tenantid` (Pub/Sub API, "Authentication"). Each is `None` if it is unknown or no header value.
 #[derive(Clone)]
 pub(crate) struct Metadata {
     pub(crate) instance_url: Option<HeaderValue>,
@@ -126,19 +131,23 @@ impl Metadata {
     fn of(session: &Session) -> Self {
         let instance_url = session.instance_url().to_string();
         Self {
-            instance_url: sensitive(instance_url).ok(),
-            tenant_id: session
-                .organization_id()
-                .and_then(|id| sensitive(id.to_owned()).ok()),
+            instance_url: sensitive(&instance_url),
+            tenant_id: session.organization_id().and_then(sensitive),
         }
     }
 }
 
-/// Orgs move now and then; nobody is still under way to where one was many moves ago.
+fn sensitive(value: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// How many previous instances are still recognised as this org.
 const FORMER_INSTANCES: usize = 4;
 
 impl Published {
-    /// A session that follows none, or none that it has anything to do with. `last` is the generation before it.
+    /// Publishes a session without a predecessor. `last` is the last generation that the handle published.
     pub(crate) fn first(session: Session, last: Option<Generation>) -> Self {
         let generation = Generation(last.map_or(1, |last| last.0 + 1));
         Self {
@@ -146,7 +155,7 @@ impl Published {
             metadata: OnceLock::new(),
             has_jwt: session.is_jwt(),
             due: None,
-            trial: None,
+            probation: None,
             is_adopted: false,
             session,
             generation,
@@ -156,14 +165,14 @@ impl Published {
         }
     }
 
-    /// The session that a refresh brought in place of this one: of the same org and user, unless both say otherwise.
-    pub(crate) fn renewed(&self, session: Session) -> Self {
+    /// Publishes the result of a refresh of this session. Both are of the same org and user unless both say otherwise.
+    pub(crate) fn refreshed(&self, session: Session) -> Self {
         let is_same_user = self.session.is_of_same_user(&session).unwrap_or(true);
         self.followed_by(session, is_same_user)
     }
 
-    /// A session that was set in place of this one, or that another process saved: of the same org and user if both say so,
-    /// or share the instance.
+    /// Publishes a session that was set, or adopted, in place of this one. Both are of the same org and user if both
+    /// say so or if they share the instance.
     pub(crate) fn replaced(&self, session: Session) -> Self {
         let is_same_user = session.may_replace(&self.session);
         self.followed_by(session, is_same_user)
@@ -188,7 +197,7 @@ impl Published {
             metadata: OnceLock::new(),
             has_jwt: session.is_jwt(),
             due: None,
-            trial: None,
+            probation: None,
             is_adopted: false,
             session,
             generation,
@@ -210,37 +219,42 @@ impl Published {
         }
     }
 
-    /// The same session, of which it will be known whether anybody accepts it.
-    pub(crate) fn on_trial(mut self) -> Self {
-        self.trial = Some(Arc::new(Trial {
+    /// Records from now on whether the session is accepted.
+    pub(crate) fn on_probation(mut self) -> Self {
+        self.probation = Some(Arc::new(Probation {
             since: Instant::now(),
             is_accepted: AtomicBool::new(false),
         }));
         self
     }
 
-    /// The same session, which another process had obtained.
+    /// Marks the session as adopted from the store.
     pub(crate) fn adopted(mut self) -> Self {
         self.is_adopted = true;
         self
     }
 
-    /// Whether it was accepted, and is there for so long that a rejection means that it has ended.
+    /// Whether the session was accepted and is old enough for a rejection to mean that it expired.
     pub(crate) fn has_served(&self) -> bool {
-        self.trial
+        self.probation
             .as_ref()
-            .is_some_and(|trial| trial.is_accepted() && trial.since.elapsed() >= SERVED)
+            .is_some_and(|probation| probation.is_accepted() && probation.since.elapsed() >= SERVED)
     }
 
-    /// The same session, renewed as it is set from now on.
-    pub(crate) fn with_renewal(mut self, renewal: Option<Renewal>, jitter: f64) -> Self {
-        let told = self.session.told_lifetime();
-        let due = renewal.and_then(|renewal| renewal.due(told, Instant::now(), jitter));
+    /// Sets when a proactive refresh is due.
+    pub(crate) fn with_proactive_refresh(
+        mut self,
+        proactive_refresh: Option<ProactiveRefresh>,
+        jitter: f64,
+    ) -> Self {
+        let lifetime = self.session.known_lifetime();
+        let due =
+            proactive_refresh.and_then(|setting| setting.due(lifetime, Instant::now(), jitter));
         self.due = due.map(Arc::new);
         self
     }
 
-    /// Whether it is to be renewed by now, while it goes on serving.
+    /// Whether a proactive refresh is due.
     pub(crate) fn is_due(&self) -> bool {
         self.due
             .as_ref()
@@ -252,36 +266,24 @@ impl Published {
             .get_or_init(|| Box::new(Metadata::of(&self.session)))
     }
 
-    /// The same session, sent in this scheme.
-    pub(crate) fn with_scheme(mut self, scheme: AuthorizationScheme) -> Self {
-        if scheme == AuthorizationScheme::Bearer {
-            self.authorization = self.session.authorization().clone().into();
-            return self;
-        }
-        // The token was found fit for a header when the session was made.
-        if let Ok(authorization) = render(scheme, self.session.access_token()).and_then(sensitive) {
-            self.authorization = authorization.into();
-        }
-        self
-    }
-
-    /// Whether `uri` is in the instance, where that is now.
+    /// Whether `uri` names the present instance.
     #[inline]
     pub(crate) fn is_at_instance(&self, uri: &Uri) -> bool {
         self.session.instance_url().origin().is_of(uri)
     }
 
-    /// Whether `uri` is in the instance, or was before that moved.
+    /// Whether `uri` names the present instance or a former one.
     pub(crate) fn has_instance(&self, uri: &Uri) -> bool {
         let instance = self.session.instance_url().origin();
         instance.is_of(uri) || self.former_instances.iter().any(|former| former.is_of(uri))
     }
 
+    /// Whether the session before this one, if any, was of another org or user.
     pub(crate) fn is_first_of_its_user(&self) -> bool {
         self.since_user == self.generation
     }
 
-    /// Whether a request that was meant for the session of `generation` is as well meant for this one.
+    /// Whether a request that was meant for the session of `generation` may be sent with this one.
     pub(crate) fn succeeds(&self, generation: Generation) -> bool {
         generation >= self.since_user
     }
@@ -293,12 +295,12 @@ impl LiveSession {
         self.0.generation
     }
 
-    /// Whether it has the token of the session before it.
+    /// Whether the access token is that of the session before (R19).
     pub(crate) fn is_unchanged(&self) -> bool {
         self.0.since != self.0.generation
     }
 
-    /// Whether its token is another than the one that `generation` was rejected with.
+    /// Whether the access token differs from the one that was rejected as `generation` (R19).
     pub(crate) fn cures(&self, generation: Generation) -> bool {
         generation < self.0.since
     }

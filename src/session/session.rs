@@ -1,4 +1,4 @@
-//! One session: an access token, the instance it is good for, and what the login returned with it.
+//! One session: an access token, its instance, and what the login returned with it.
 
 use std::{
     fmt,
@@ -15,15 +15,16 @@ use crate::{
     text::jwt,
 };
 
-/// An immutable snapshot of an authenticated context: a token, its instance, and what the login told about them.
+/// An immutable session: an access token, its instance, and what the login returned about both.
 ///
 /// ```
 /// use tower_salesforce_auth::Session;
 ///
-/// let session = Session::new("00Dxx0000001gEF!AQEAQ…", "https://MyDomainName.my.salesforce.com");
-/// assert!(session.is_err(), "an ellipsis cannot stand in a header");
+/// let instance = "https://MyDomainName.my.salesforce.com";
+/// let session = Session::new("00Dxx0000001gEF!AQEAQ…", instance);
+/// assert!(session.is_err(), "an ellipsis is not allowed in a header");
 ///
-/// let session = Session::new("00Dxx0000001gEF!AQEAQ", "https://MyDomainName.my.salesforce.com")?
+/// let session = Session::new("00Dxx0000001gEF!AQEAQ", instance)?
 ///     .with_refresh_token("5Aep861TSESvWeug");
 /// assert_eq!(session.instance_url().host(), "mydomainname.my.salesforce.com");
 /// assert!(!format!("{session:?}").contains("5Aep"));
@@ -34,7 +35,7 @@ pub struct Session {
     access_token: Secret,
     /// `Bearer <access token>` (RFC 6750 §2.1), rendered once and marked sensitive.
     authorization: HeaderValue,
-    /// The access token alone, likewise.
+    /// The access token alone, marked sensitive. It shares the memory of `authorization`.
     bare_token: HeaderValue,
     instance_url: InstanceUrl,
     login_url: Option<LoginUrl>,
@@ -43,37 +44,38 @@ pub struct Session {
     scope: Option<String>,
     issued_at: Option<SystemTime>,
     lifetime: Option<Duration>,
-    /// The org and the user, where no identity URL tells them.
+    /// The ids of the org and the user. `None` unless they were set apart from an identity URL.
     ids: Option<(String, String)>,
-    /// Whether the refresh token replaced one that must not be used any more.
+    /// Whether the refresh token replaced one that must no longer be used.
     is_rotated: bool,
-    /// Whether the refresh token is the very one that the session was obtained with.
+    /// Whether the refresh token is the one that the session was obtained with.
     keeps_refresh_token: bool,
-    /// Whether it came of a SOAP `login()`, and ends with a SOAP `logout()`.
+    /// Whether the session came from a SOAP `login()`, and so ends with a SOAP `logout()`.
     is_soap: bool,
 }
 
 impl Session {
-    /// A session with an access token for an instance, `https://MyDomainName.my.salesforce.com` for one.
+    /// Makes a session with an access token for an instance, for example `https://MyDomainName.my.salesforce.com`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidToken`] if the token is empty or cannot stand in a header, and [`ErrorKind::InvalidUrl`] if
-    /// the instance URL is not `https` (nor loopback), has a path, or is a Lightning host.
+    /// [`ErrorKind::InvalidToken`] if the token is empty or not a valid header value. [`ErrorKind::InvalidUrl`] if the
+    /// instance URL is neither `https` nor loopback, has a path, or is a Lightning host.
     pub fn new(access_token: impl Into<Secret>, instance_url: &str) -> Result<Self, Error> {
         Self::from_parts(access_token.into(), instance_url.parse()?)
     }
 
-    /// A session with a session id and the server URL that a SOAP `login()` returned with it.
+    /// Makes a session from a session id and the server URL that a SOAP `login()` returned with it.
     ///
-    /// The instance is the origin of the server URL. Such a session is ended by a SOAP `logout()`.
+    /// The instance is the origin of the server URL. A logout of this session calls SOAP `logout()`.
     ///
     /// ```
     /// use tower_salesforce_auth::Session;
     ///
-    /// let server_url = "https://MyDomainName.my.salesforce.com/services/Soap/u/64.0/00Dxx0000001gEF";
-    /// let session = Session::from_session_id("00Dxx0000001gEF!AQEAQ", server_url)?;
-    /// assert_eq!(session.instance_url().to_string(), "https://mydomainname.my.salesforce.com");
+    /// let url = "https://MyDomainName.my.salesforce.com/services/Soap/u/64.0/00Dxx";
+    /// let session = Session::from_session_id("00Dxx!AQEAQ", url)?;
+    /// let instance = session.instance_url().to_string();
+    /// assert_eq!(instance, "https://mydomainname.my.salesforce.com");
     /// # Ok::<_, tower_salesforce_auth::Error>(())
     /// ```
     ///
@@ -90,7 +92,7 @@ impl Session {
     }
 
     fn from_parts(access_token: Secret, instance_url: InstanceUrl) -> Result<Self, Error> {
-        let authorization = render(AuthorizationScheme::Bearer, &access_token)?;
+        let authorization = render(&access_token)?;
         let (_, bare_token) =
             authorization.split_at(authorization.len() - access_token.expose().len());
         Ok(Self {
@@ -111,7 +113,7 @@ impl Session {
         })
     }
 
-    /// Adds the refresh token (RFC 6749 §1.5) that renews this session.
+    /// Adds the refresh token (RFC 6749 §1.5) of this session.
     #[must_use]
     pub fn with_refresh_token(mut self, refresh_token: impl Into<Secret>) -> Self {
         self.refresh_token = Some(refresh_token.into());
@@ -126,7 +128,7 @@ impl Session {
         self
     }
 
-    /// Adds the identity URL, the `id` of a token response.
+    /// Adds the identity URL: the `id` of a token response.
     #[must_use]
     pub fn with_identity_url(mut self, identity_url: impl Into<String>) -> Self {
         self.identity_url = Some(identity_url.into());
@@ -147,14 +149,14 @@ impl Session {
         self
     }
 
-    /// Adds how long the server said that the session is good for.
+    /// Adds the lifetime that the server returned.
     #[must_use]
     pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self
     }
 
-    /// Adds the ids of the org and of the user. Those of an [identity URL](Self::with_identity_url) go before them.
+    /// Adds the ids of the org and of the user. The ids of an [identity URL](Self::with_identity_url) take precedence.
     #[must_use]
     pub fn with_ids(
         mut self,
@@ -165,37 +167,37 @@ impl Session {
         self
     }
 
-    /// The access token, or the session id, which is the same to the APIs.
+    /// The access token, or the session id of a SOAP login. The APIs treat both alike.
     pub fn access_token(&self) -> &Secret {
         &self.access_token
     }
 
-    /// Where the API calls of this session go.
+    /// The instance that the API calls of this session go to.
     pub fn instance_url(&self) -> &InstanceUrl {
         &self.instance_url
     }
 
-    /// Where the session was obtained, if known.
+    /// The login URL that the session was obtained at. `None` if unknown.
     pub fn login_url(&self) -> Option<&LoginUrl> {
         self.login_url.as_ref()
     }
 
-    /// The refresh token, if there is one.
+    /// The refresh token. `None` if the session has none.
     pub fn refresh_token(&self) -> Option<&Secret> {
         self.refresh_token.as_ref()
     }
 
-    /// The identity URL, `https://login.salesforce.com/id/<org id>/<user id>`, if known.
+    /// The identity URL, `https://login.salesforce.com/id/<org id>/<user id>`. `None` if unknown.
     pub fn identity_url(&self) -> Option<&str> {
         self.identity_url.as_deref()
     }
 
-    /// The 18-character id of the org, if known.
+    /// The 18-character id of the org. `None` if unknown.
     pub fn organization_id(&self) -> Option<&str> {
         self.identity().map(|(organization, _)| organization)
     }
 
-    /// The 18-character id of the user, if known.
+    /// The 18-character id of the user. `None` if unknown.
     pub fn user_id(&self) -> Option<&str> {
         self.identity().map(|(_, user)| user)
     }
@@ -212,8 +214,9 @@ impl Session {
         self.identity_url.as_deref().and_then(of_url).or_else(ids)
     }
 
-    /// Whether both are of the same user of the same org, if both are known. An id may have 15 characters, or three more
-    /// that check them.
+    /// Whether both sessions are of the same user of the same org. `None` if one of the users is unknown.
+    ///
+    /// Compares 15 characters: an id has 15, or 18 of which the last three are a checksum.
     pub(crate) fn is_of_same_user(&self, other: &Self) -> Option<bool> {
         fn ids(session: &Session) -> Option<(&str, &str)> {
             let (organization, user) = session.identity()?;
@@ -223,14 +226,15 @@ impl Session {
         Some(ids(self)? == ids(other)?)
     }
 
-    /// Whether both are of the same user of the same org, or else, if that is not known, of the same instance.
+    /// Whether both sessions are of the same user of the same org. If a user is unknown, compares the instances.
     pub(crate) fn may_replace(&self, other: &Self) -> bool {
         self.is_of_same_user(other)
             .unwrap_or_else(|| self.instance_url == other.instance_url)
     }
 
-    /// Whether a session that was set by hand is given up for `stored`, which was stored at an unknown time before or after:
-    /// unless that is of another user, or was issued earlier, by the clock of the server that issued both.
+    /// Whether the `stored` session replaces this one, which the user has set. It is unknown which came later.
+    ///
+    /// False if `stored` is of another user, or if the server issued it earlier.
     pub(crate) fn gives_way_to(&self, stored: &Self) -> bool {
         self.may_replace(stored)
             && match (self.issued_at, stored.issued_at) {
@@ -239,33 +243,33 @@ impl Session {
             }
     }
 
-    /// The granted scope, space-separated, if known.
+    /// The granted scope, space-separated. `None` if unknown.
     pub fn scope(&self) -> Option<&str> {
         self.scope.as_deref()
     }
 
-    /// When the server issued the token, by the server's clock, if known.
+    /// When the server issued the token, by the server's clock. `None` if unknown.
     pub fn issued_at(&self) -> Option<SystemTime> {
         self.issued_at
     }
 
-    /// How long the server said that the session is good for, if it did.
+    /// The lifetime that the server returned. `None` if it returned none.
     ///
-    /// Of a SOAP login it is the session's timeout, which begins anew with every call; of a token response (`expires_in`),
-    /// a period from the time of issue, which does not.
+    /// For a SOAP login this is the session timeout, which every call restarts. For a token response it is
+    /// `expires_in`, counted from the time of issue.
     pub fn lifetime(&self) -> Option<Duration> {
         self.lifetime
     }
 
-    /// Whether the access token is a JWT (Salesforce Help, "JWT-Based Access Tokens"). SOAP APIs do not take those.
+    /// Whether the access token is a JWT (Salesforce Help, "JWT-Based Access Tokens"). SOAP APIs reject JWTs.
     pub fn is_jwt(&self) -> bool {
         jwt::is_jwt(self.access_token.expose())
     }
 
-    /// When the access token ends, by the server's clock, where it can be told: the `exp` of a JWT, or else the
-    /// [lifetime](Self::lifetime) from the time of [issue](Self::issued_at).
+    /// When the access token expires, by the server's clock. `None` if unknown.
     ///
-    /// For planning only. A JWT's signature is not checked, and a session can end before.
+    /// This is the `exp` of a JWT, or the [lifetime](Self::lifetime) after the time of [issue](Self::issued_at). Use it
+    /// for planning only: the signature of a JWT is not checked, and a session may end earlier.
     ///
     /// ```
     /// use std::time::{Duration, UNIX_EPOCH};
@@ -275,7 +279,8 @@ impl Session {
     /// let jwt = "eyJhbGciOiJSUzI1NiJ9.eyJleHAiOjE3NTAwMDAwMDB9.c2lnbmF0dXJl";
     /// let session = Session::new(jwt, "https://MyDomainName.my.salesforce.com")?;
     /// assert!(session.is_jwt());
-    /// assert_eq!(session.expires_at(), Some(UNIX_EPOCH + Duration::from_secs(1_750_000_000)));
+    /// let expiry = UNIX_EPOCH + Duration::from_secs(1_750_000_000);
+    /// assert_eq!(session.expires_at(), Some(expiry));
     /// # Ok::<_, tower_salesforce_auth::Error>(())
     /// ```
     pub fn expires_at(&self) -> Option<SystemTime> {
@@ -283,12 +288,12 @@ impl Session {
             .or_else(|| self.issued_at?.checked_add(self.lifetime?))
     }
 
-    /// How long it is good for, as far as anything it came with tells.
-    pub(crate) fn told_lifetime(&self) -> Option<Duration> {
+    /// The lifetime, from the JWT or from the response of the login. `None` if unknown.
+    pub(crate) fn known_lifetime(&self) -> Option<Duration> {
         jwt::lifetime(self.access_token.expose()).or(self.lifetime)
     }
 
-    /// Says that the refresh token replaced one that must not be used any more.
+    /// Records that the refresh token replaced one that must no longer be used.
     pub(crate) fn rotated(mut self) -> Self {
         self.is_rotated = true;
         self
@@ -298,7 +303,7 @@ impl Session {
         self.is_rotated
     }
 
-    /// Says that the refresh token is the very one that the session was obtained with.
+    /// Records that the refresh token is the one that the session was obtained with.
     pub(crate) fn keeping_refresh_token(mut self) -> Self {
         self.keeps_refresh_token = true;
         self
@@ -308,7 +313,7 @@ impl Session {
         self.keeps_refresh_token
     }
 
-    /// The same session, whatever it came of: as it is stored.
+    /// The same session without the record of how its refresh token was obtained. Stores keep this form.
     pub(crate) fn without_provenance(mut self) -> Self {
         self.is_rotated = false;
         self.keeps_refresh_token = false;
@@ -328,27 +333,8 @@ impl Session {
     }
 }
 
-/// The word before the token in an `Authorization` header.
-///
-/// ```
-/// use tower_salesforce_auth::{AuthorizationScheme, SalesforceAuthLayer};
-///
-/// fn as_before(layer: SalesforceAuthLayer) -> SalesforceAuthLayer {
-///     layer.authorization_scheme(AuthorizationScheme::OAuth)
-/// }
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum AuthorizationScheme {
-    /// `Authorization: Bearer …` (RFC 6750 §2.1), which all APIs take.
-    #[default]
-    Bearer,
-    /// `Authorization: OAuth …`, the older form, which the REST and streaming APIs take too.
-    OAuth,
-}
-
-/// The value of an `Authorization` header. It ends with the token.
-pub(crate) fn render(scheme: AuthorizationScheme, access_token: &Secret) -> Result<Bytes, Error> {
+/// Renders the value of an `Authorization` header. It ends with the token.
+fn render(access_token: &Secret) -> Result<Bytes, Error> {
     let token = access_token.expose();
     if token.is_empty() {
         return Err(Error::new(
@@ -356,8 +342,8 @@ pub(crate) fn render(scheme: AuthorizationScheme, access_token: &Secret) -> Resu
             "the access token is empty",
         ));
     }
-    // Neither OAuth tokens nor session ids have a blank in them; one that got in by copying would be sent as another
-    // token, and a line break would be another header.
+    // No OAuth token or session id contains a blank. A copied blank would change the token, and a line break would add
+    // a header.
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Error::new(
             ErrorKind::InvalidToken,
@@ -365,14 +351,10 @@ pub(crate) fn render(scheme: AuthorizationScheme, access_token: &Secret) -> Resu
              check how it was copied",
         ));
     }
-    let scheme = match scheme {
-        AuthorizationScheme::Bearer => "Bearer",
-        AuthorizationScheme::OAuth => "OAuth",
-    };
-    Ok(format!("{scheme} {token}").into())
+    Ok(format!("Bearer {token}").into())
 }
 
-pub(crate) fn sensitive(value: impl Into<Bytes>) -> Result<HeaderValue, Error> {
+fn sensitive(value: impl Into<Bytes>) -> Result<HeaderValue, Error> {
     let mut value = HeaderValue::from_maybe_shared(value.into()).map_err(|error| {
         Error::new(
             ErrorKind::InvalidToken,

@@ -1,4 +1,4 @@
-//! Where a session lives and where it is obtained: parsed, and fit to receive a secret.
+//! URLs that may receive a secret: origins, instance URLs, login URLs.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -10,7 +10,8 @@ use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind};
 
-/// Domains that Salesforce serves orgs from. A session that a server sends us may name a host below these, and no other.
+/// Domains that Salesforce serves orgs from. The instance URL of a login must be at or below one of them, unless its
+/// origin is allowed.
 const SALESFORCE_DOMAINS: [&str; 7] = [
     "salesforce.com",
     "force.com",
@@ -23,11 +24,27 @@ const SALESFORCE_DOMAINS: [&str; 7] = [
 
 // === Origin ===
 
-/// Scheme, host and port (RFC 6454 §4): what a token is bound to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Origin {
+/// Scheme, host and port (RFC 6454 §4) of a server that receives the token in addition to the instance.
+///
+/// Parsed from `https://host[:port]`, or from `http://` with a loopback host. Set with
+/// [`SessionHandleBuilder::allow_origin`](crate::handle::SessionHandleBuilder::allow_origin).
+///
+/// ```
+/// use tower_salesforce_auth::handle::Origin;
+///
+/// let api: Origin = "https://api.salesforce.com".parse()?;
+/// assert_eq!(api.to_string(), "https://api.salesforce.com");
+/// assert!("http://api.salesforce.com".parse::<Origin>().is_err());
+/// # Ok::<_, tower_salesforce_auth::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// Parsing fails with [`ErrorKind::InvalidUrl`] if the text has another scheme, a path, a query or a user name.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
     scheme: Scheme,
-    /// In lower case, without user information, and without a port that is the scheme's own.
+    /// In lower case, without user information, and without the default port of the scheme.
     authority: Authority,
 }
 
@@ -44,7 +61,7 @@ impl Origin {
         Ok(origin)
     }
 
-    /// The origin of a URL that may have more to it.
+    /// The origin of a URL with any path and query.
     pub(crate) fn of_url(what: &'static str, url: &str) -> Result<Self, Error> {
         parse(what, url).map(|(origin, _)| origin)
     }
@@ -55,7 +72,7 @@ impl Origin {
         let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
             return false;
         };
-        // To the letter, as it is nearly always, or in other words.
+        // Nearly always the text is equal.
         *scheme == self.scheme
             && (authority.as_str() == self.authority.as_str() || self.is_also(scheme, authority))
     }
@@ -67,7 +84,7 @@ impl Origin {
                 && port(scheme, authority) == port(&self.scheme, &self.authority))
     }
 
-    /// Sends `path` here.
+    /// The URI of `path` at this origin.
     pub(crate) fn join(&self, path: PathAndQuery) -> Result<Uri, http::Error> {
         let mut parts = Parts::default();
         parts.scheme = Some(self.scheme.clone());
@@ -95,6 +112,20 @@ impl Origin {
     }
 }
 
+impl FromStr for Origin {
+    type Err = Error;
+
+    fn from_str(origin: &str) -> Result<Self, Error> {
+        Self::parse("the origin", origin)
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Origin({self})")
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.scheme, self.authority)
@@ -115,7 +146,7 @@ fn default_port(scheme: &Scheme) -> Option<u16> {
     }
 }
 
-/// Whether a host could be an org's: Salesforce's own, or a loopback where an emulator listens.
+/// Whether an org may answer at this host: a host of Salesforce, or a loopback host, where an emulator listens.
 pub(crate) fn may_be_an_instance(uri: &Uri) -> bool {
     uri.host()
         .is_some_and(|host| is_salesforce_host(host) || is_loopback_host(host))
@@ -137,7 +168,7 @@ fn is_within(host: &str, domain: &str) -> bool {
         && (start == 0 || host[..start].ends_with('.'))
 }
 
-/// Whether what is sent to this host stays on the machine. An IPv6 address may be in brackets.
+/// Whether this host is the machine itself. An IPv6 address may be in brackets.
 pub(crate) fn is_loopback_host(host: &str) -> bool {
     let address = host
         .strip_prefix('[')
@@ -153,7 +184,7 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidUrl, message.into())
 }
 
-/// The messages name scheme and host only: the rest of a URL may hold a secret.
+/// Parses a URL. The messages contain only its scheme and host: the rest may contain a secret.
 fn parse(what: &'static str, text: &str) -> Result<(Origin, PathAndQuery), Error> {
     let uri: Uri = text.trim().parse().map_err(|error: http::uri::InvalidUri| {
         invalid(format!(
@@ -203,9 +234,9 @@ fn parse(what: &'static str, text: &str) -> Result<(Origin, PathAndQuery), Error
 
 // === InstanceUrl ===
 
-/// Where an org's API calls go: the `instance_url` of a token response.
+/// Where the API calls of an org go: the `instance_url` of a token response.
 ///
-/// Scheme and host alone, always `https`, except for `http` to a loopback host. A trailing slash makes no difference.
+/// It has a scheme and a host only. The scheme is `https`, or `http` for a loopback host. A trailing slash is ignored.
 ///
 /// ```
 /// use tower_salesforce_auth::InstanceUrl;
@@ -220,7 +251,7 @@ fn parse(what: &'static str, text: &str) -> Result<(Origin, PathAndQuery), Error
 pub struct InstanceUrl(Origin);
 
 impl InstanceUrl {
-    /// Takes scheme and host of a URL that has more to it, a SOAP server URL for one.
+    /// Makes an instance URL from the origin of a URL with any path, for example a SOAP server URL.
     pub(crate) fn from_server_url(url: &str) -> Result<Self, Error> {
         Origin::of_url("the server URL", url).map(Self)
     }
@@ -267,8 +298,8 @@ impl fmt::Debug for InstanceUrl {
 
 /// Where a login happens: Salesforce's shared login host, an org's My Domain, or an Experience Cloud site.
 ///
-/// A path is kept, since a site's endpoints live below it; a trailing slash makes no difference. The endpoints are below
-/// it, at `/services/oauth2/…` (Salesforce Help, "OAuth Endpoints"), unless they are given.
+/// It may have a path, because the endpoints of a site are below one. A trailing slash is ignored. By default the
+/// endpoints are below the login URL, at `/services/oauth2/…` (Salesforce Help, "OAuth Endpoints").
 ///
 /// ```
 /// use tower_salesforce_auth::LoginUrl;
@@ -288,11 +319,11 @@ pub struct LoginUrl {
     origin: Origin,
     /// Without a trailing slash; empty for the root.
     path: String,
-    /// Those that are not where they are by default. Hardly anybody has any.
+    /// The endpoints that were set. `None` if all have their default.
     endpoints: Option<Arc<Endpoints>>,
 }
 
-/// Endpoints that are elsewhere than below the login URL.
+/// Endpoints that were set. `None` for the default, below the login URL.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 struct Endpoints {
     authorization: Option<Uri>,
@@ -327,17 +358,17 @@ impl LoginUrl {
         self.origin.host()
     }
 
-    /// Replaces the authorization endpoint (RFC 6749 §3.1), which may have a query.
+    /// Sets the authorization endpoint (RFC 6749 §3.1), which may have a query. Default: below the login URL.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidUrl`] if it is not `https` (nor loopback).
+    /// [`ErrorKind::InvalidUrl`] if the URL is neither `https` nor loopback.
     pub fn with_authorization_endpoint(self, url: &str) -> Result<Self, Error> {
         let endpoint = parse_endpoint("the authorization endpoint", url)?;
         Ok(self.with(|endpoints| endpoints.authorization = Some(endpoint)))
     }
 
-    /// Replaces the token endpoint (RFC 6749 §3.2).
+    /// Sets the token endpoint (RFC 6749 §3.2). Default: below the login URL.
     ///
     /// # Errors
     ///
@@ -347,7 +378,7 @@ impl LoginUrl {
         Ok(self.with(|endpoints| endpoints.token = Some(endpoint)))
     }
 
-    /// Replaces the revocation endpoint (RFC 7009 §2).
+    /// Sets the revocation endpoint (RFC 7009 §2). Default: below the login URL.
     ///
     /// # Errors
     ///
@@ -362,7 +393,7 @@ impl LoginUrl {
         self
     }
 
-    /// The authorization, token and revocation endpoints, as far as they are not where they are by default.
+    /// The authorization, token and revocation endpoints that were set. `None` for each default.
     pub(crate) fn given_endpoints(&self) -> [Option<&Uri>; 3] {
         match &self.endpoints {
             Some(given) => {
@@ -401,7 +432,7 @@ impl LoginUrl {
         }
     }
 
-    /// What is at `path` below this login URL.
+    /// The URI of `path` below this login URL.
     pub(crate) fn join(&self, path: &str) -> Result<Uri, Error> {
         PathAndQuery::try_from(format!("{}{path}", self.path))
             .map_err(http::Error::from)
@@ -415,13 +446,15 @@ impl LoginUrl {
         &self.origin
     }
 
-    /// Whether both are the same place to log in, wherever their endpoints are.
+    /// Whether both URLs have the same origin and path. Their endpoints may differ.
     pub(crate) fn is_same_place(&self, other: &Self) -> bool {
         self.origin == other.origin && self.path == other.path
     }
 
-    /// Who assertions are for (`aud`, RFC 7523 §3), which Salesforce compares with the class of the org: the shared
-    /// login host of its class, or, for a site or a host of one's own, the login URL itself.
+    /// The audience of assertions (`aud`, RFC 7523 §3).
+    ///
+    /// For a host of Salesforce this is the shared login host for production or for sandboxes: Salesforce compares it
+    /// with the kind of the org. For a site or a custom host this is the login URL.
     #[cfg(feature = "jwt")]
     pub(crate) fn audience(&self) -> String {
         let host = self.host();
@@ -440,7 +473,7 @@ impl LoginUrl {
     }
 }
 
-/// Parses the URL of an endpoint, which may be anywhere that a secret may be sent to.
+/// Parses the URL of an endpoint, which may be at any host, but not in plain HTTP beyond loopback.
 fn parse_endpoint(what: &'static str, url: &str) -> Result<Uri, Error> {
     let (origin, path) = parse(what, url)?;
     let host = origin.host().to_owned();
@@ -449,7 +482,7 @@ fn parse_endpoint(what: &'static str, url: &str) -> Result<Uri, Error> {
         .map_err(|error| invalid(format!("{what} on host {host} makes no URL")).with_source(error))
 }
 
-/// An org's instance is a place to log in, too.
+/// Logs in at the instance of an org.
 impl From<&InstanceUrl> for LoginUrl {
     fn from(instance_url: &InstanceUrl) -> Self {
         Self {

@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use tower_salesforce_auth::{
-//!     SalesforceAuthLayer,
+//!     SalesforceAuthLayer, SessionHandle,
 //!     flow::{HttpClient, RefreshToken},
 //!     oauth::App,
 //!     store::MemoryStore,
@@ -15,7 +15,7 @@
 //!     store: MemoryStore,
 //! ) -> SalesforceAuthLayer {
 //!     let login = RefreshToken::new(http, app, refresh_token);
-//!     SalesforceAuthLayer::new(login).store(store, "nightly-export")
+//!     SessionHandle::builder(login).store(store, "nightly-export").build().into()
 //! }
 //! ```
 //!
@@ -62,7 +62,7 @@
 //! | cannot be written to at a logout | The session ends here and at the server. [`logout`](crate::SessionHandle::logout) fails, and deletes the record when it is called again. |
 //!
 //! [`RefreshErrorKind::Store`]: crate::RefreshErrorKind::Store
-//! [`Observer::store_failed`]: crate::Observer::store_failed
+//! [`Observer::store_failed`]: crate::observer::Observer::store_failed
 //!
 //! While a rotated refresh token is not saved, the store still has the old one. If another process presents that, the grant
 //! ends for all of them. So alert an operator in [`Observer::store_failed`].

@@ -171,7 +171,7 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnSaveFailure {
-    /// This process uses the session. [`Observer::store_failed`](crate::Observer::store_failed) reports the failure.
+    /// This process uses the session. [`Observer::store_failed`](crate::observer::Observer::store_failed) reports the failure.
     #[default]
     Continue,
     /// The refresh fails with a transient error. A rotated refresh token stays in memory for the next attempt.

@@ -55,7 +55,7 @@ pub enum Verdict {
     /// The session has ended. A new session may work.
     Expired,
     /// The session is rejected, and a new session would be rejected too. The layer does not refresh it, and returns the
-    /// response with [`ReplaySkipped::Incurable`](crate::ReplaySkipped::Incurable).
+    /// response with [`ReplaySkipped::Incurable`](crate::request::ReplaySkipped::Incurable).
     Incurable,
 }
 

@@ -30,7 +30,7 @@
 //! let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
 //! let classifier =
 //!     SalesforceClassifier::new().incurable("blocked by the transaction security policy");
-//! let layer = SalesforceAuthLayer::with_session(session).classifier(classifier);
+//! let layer = SalesforceAuthLayer::fixed(session).classifier(classifier);
 //! # Ok::<_, tower_salesforce_auth::Error>(())
 //! ```
 //!

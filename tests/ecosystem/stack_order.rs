@@ -43,8 +43,9 @@ use tower_http::{
     trace::{DefaultMakeSpan, DefaultOnRequest, DefaultOnResponse, TraceLayer},
 };
 use tower_salesforce_auth::{
-    AuthOutcome, Error, ErrorKind, RefreshContext, RefreshError, ReplayBody, ReplaySkipped,
-    SalesforceAuthLayer, Session, SessionHandle, SkipAuth,
+    Error, ErrorKind, RefreshContext, RefreshError, ReplayBody, SalesforceAuthLayer, Session,
+    SessionHandle,
+    request::{AuthOutcome, ReplaySkipped, SkipAuth},
 };
 use tracing::{Span, info};
 
@@ -193,7 +194,8 @@ where
             Ok::<_, RefreshError>(session(format!("T{n}")))
         }
     });
-    (layer.session(session("T0")), refreshes)
+    layer.handle().set(session("T0"));
+    (layer, refreshes)
 }
 
 /// A layer whose session has expired, and whose refresh waits for a gate.
@@ -205,7 +207,7 @@ fn gated() -> (SalesforceAuthLayer, Arc<AtomicUsize>, Arc<Semaphore>) {
         async move { gate.acquire().await.unwrap().forget() }
     });
     let handle = layer.handle();
-    handle.invalidate(handle.current().unwrap().generation());
+    handle.invalidate(handle.try_session().unwrap().generation());
     (layer, refreshes, gate)
 }
 
@@ -554,7 +556,7 @@ async fn a_retried_request_has_to_keep_its_extensions() {
             }
         })
     };
-    let tenant = SessionHandle::with_session(session("tenant"));
+    let tenant = SessionHandle::fixed(session("tenant"));
     let (layer, _) = layer();
     let wire = busy();
     let service = ServiceBuilder::new()
@@ -713,7 +715,8 @@ where
             Ok(session("T1"))
         }
     });
-    layer.session(session("T0"))
+    layer.handle().set(session("T0"));
+    layer
 }
 
 #[tokio::test(start_paused = true)]
@@ -1233,7 +1236,7 @@ async fn follow_redirect_inside_takes_relative_uris_and_drops_authorization() {
 #[tokio::test]
 async fn follow_redirect_outside_keeps_whose_request_it_is() {
     let instance = "https://tenant.my.salesforce.com";
-    let tenant = SessionHandle::with_session(Session::new("tenant", instance).unwrap());
+    let tenant = SessionHandle::fixed(Session::new("tenant", instance).unwrap());
     let request = || marked(get(&format!("{instance}/moved")), tenant.clone());
     let wire = || {
         Wire::new(|head| match head.uri.path() {

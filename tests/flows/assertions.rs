@@ -12,7 +12,7 @@ use tower_salesforce_auth::{
     oauth::{App, ClientAuthentication, PrivateKey},
 };
 
-use crate::support::{first_login, form_of, get_limits, public_app, recorded};
+use crate::support::{form_of, get_limits, public_app, recorded};
 
 /// The time of these tests, in seconds since the epoch.
 const NOW: u64 = 1_750_000_000;
@@ -40,7 +40,7 @@ async fn r30_clock_a_jwt_expires_after_120_s_by_the_given_clock() {
         let key = PrivateKey::from_pem(pem).unwrap();
         let (client, requests) = recorded(org.clone());
         let flow = JwtBearer::new(client, public_app(&org), org.username(), key).clock(now);
-        flow.refresh(first_login()).await.unwrap();
+        flow.log_in().await.unwrap();
         let form = form_of(&requests.take());
         let names: Vec<_> = form.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["grant_type", "assertion"], "and nothing else");
@@ -128,7 +128,7 @@ async fn a_jwt_audience_follows_the_login_host_unless_set() {
         let (client, requests) = recorded(org.clone());
         let app = App::new(login_url.parse().unwrap(), org.client_id());
         let flow = JwtBearer::new(client, app, org.username(), key.clone());
-        let _ = flow.refresh(first_login()).await;
+        let _ = flow.log_in().await;
         assert_eq!(
             verified(&org, &form_of(&requests.take())[1].1)["aud"],
             audience,
@@ -145,7 +145,7 @@ async fn a_jwt_audience_follows_the_login_host_unless_set() {
             org.client_id(),
         );
         let flow = JwtBearer::new(client, app, org.username(), key.clone()).audience(audience);
-        let _ = flow.refresh(first_login()).await;
+        let _ = flow.log_in().await;
         let [request] = requests.take().try_into().unwrap();
         assert_eq!(request.uri(), endpoint);
         let form: Vec<_> = form_urlencoded::parse(request.body())
@@ -179,10 +179,7 @@ async fn an_app_authenticates_with_a_signed_client_assertion() {
     let authentication = ClientAuthentication::private_key_jwt(key).clock(now);
     let (client, requests) = recorded(org.clone());
     let app = public_app(&org).client_authentication(authentication);
-    ClientCredentials::new(client, app)
-        .refresh(first_login())
-        .await
-        .unwrap();
+    ClientCredentials::new(client, app).log_in().await.unwrap();
     let form = form_of(&requests.take());
     let value = |wanted: &str| &form.iter().find(|(name, _)| name == wanted).unwrap().1;
     assert_eq!(value("client_id"), org.client_id());
@@ -207,11 +204,7 @@ async fn a_refused_assertion_is_an_error_with_a_remedy() {
     let key = || PrivateKey::from_pem(org.jwt_private_key()).unwrap();
     let flow = |key| JwtBearer::new(org.clone(), public_app(&org), org.username(), key);
     let an_hour_late = || SystemTime::UNIX_EPOCH;
-    let refused = flow(key())
-        .clock(an_hour_late)
-        .refresh(first_login())
-        .await
-        .unwrap_err();
+    let refused = flow(key()).clock(an_hour_late).log_in().await.unwrap_err();
     assert!(refused.is_terminal());
     assert!(
         refused.to_string().contains("this machine's clock"),
@@ -219,12 +212,12 @@ async fn a_refused_assertion_is_an_error_with_a_remedy() {
     );
     let refused = flow(key())
         .audience("https://test.salesforce.com")
-        .refresh(first_login())
+        .log_in()
         .await
         .unwrap_err();
     assert!(refused.to_string().contains("for a sandbox"), "{refused}");
     let out_of_range = flow(key()).assertion_lifetime(Duration::MAX);
-    let refused = out_of_range.refresh(first_login()).await.unwrap_err();
+    let refused = out_of_range.log_in().await.unwrap_err();
     assert_eq!(refused.kind(), RefreshErrorKind::Configuration);
 }
 

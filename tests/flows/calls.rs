@@ -11,7 +11,7 @@ use tower_salesforce_auth::{
     oauth::{self, App, PrivateKey},
 };
 
-use crate::support::{answering, app, first_login, granted, public_app, recorded};
+use crate::support::{answering, app, granted, public_app, recorded};
 
 fn session_of(org: &Org) -> Session {
     granted(org).with_identity_url(format!(
@@ -305,7 +305,7 @@ async fn discovery_returns_a_login_url_that_works() {
     let grant = org.authorize();
     let app = App::new(discovered, org.client_id()).client_secret(org.client_secret());
     RefreshToken::new(org.clone(), app, grant.refresh_token())
-        .refresh(first_login())
+        .log_in()
         .await
         .unwrap();
 }
@@ -358,7 +358,7 @@ async fn a_jwt_access_token_says_when_it_expires() {
     org.issue_jwt_access_tokens(true);
     let key = PrivateKey::from_pem(org.jwt_private_key()).unwrap();
     let flow = JwtBearer::new(org.clone(), public_app(&org), org.username(), key);
-    let session = flow.refresh(first_login()).await.unwrap();
+    let session = flow.log_in().await.unwrap();
     assert!(session.is_jwt());
     assert!(session.expires_at().is_some());
     for (token, is_jwt, exp) in [

@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use tower_salesforce_auth::{
-    Error, ErrorKind, RefreshErrorKind, RefreshFn, ReplaySkipped, SalesforceAuthLayer, Session,
+    Error, ErrorKind, RefreshContext, RefreshErrorKind, RefreshFn, SalesforceAuthLayer, Session,
     emulator::Org,
     flow::{
         AuthorizationCode, ClientCredentials, DeviceAuthorization, ExtensionGrant, JwtBearer,
         RefreshToken, SamlBearer, SoapLogin, SubjectTokenType, TokenExchange, UsernamePassword,
     },
-    from_service,
     oauth::{ClientAuthentication, PrivateKey},
+    observer::RefreshReason,
+    refresh::from_service,
+    request::ReplaySkipped,
 };
 
-use crate::support::{app, first_login, get_limits, login_calls, public_app};
+use crate::support::{app, first_login, get_limits, login_calls, public_app, starting_with};
 
 const SAML: &str = r#"<saml:Assertion xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion"><saml:Subject><saml:NameID>USERNAME</saml:NameID></saml:Subject></saml:Assertion>"#;
 
@@ -112,7 +114,7 @@ async fn r26_every_flow_logs_in_and_refreshes_with_one_call() {
             assert_eq!(login_calls(&org), before + 1, "{name}, call {call}");
             org.expire_sessions();
         }
-        let live = layer.handle().current().unwrap();
+        let live = layer.handle().try_session().unwrap();
         assert_eq!(live.organization_id(), Some("00Dxx0000001gEFEAY"), "{name}");
         assert_eq!(live.user_id(), Some("005xx000001SwiUAAS"), "{name}");
         assert_eq!(
@@ -140,8 +142,8 @@ async fn r26_a_user_flow_refreshes_the_session_it_began() {
     tokio::time::resume();
 
     for layer in [
-        SalesforceAuthLayer::new(code).session(by_code),
-        SalesforceAuthLayer::new(device).session(by_device),
+        starting_with(by_code, code),
+        starting_with(by_device, device),
     ] {
         for _ in 0..2 {
             org.expire_sessions();
@@ -158,7 +160,7 @@ async fn r26_a_user_flow_refreshes_the_session_it_began() {
 async fn r26_a_flow_without_a_refresh_token_fails_without_a_call() {
     let org = Org::new();
     let code = AuthorizationCode::new(org.clone(), app(&org), org.redirect_uri());
-    let error = code.refresh(first_login()).await.unwrap_err();
+    let error = code.log_in().await.unwrap_err();
     assert_eq!(error.kind(), RefreshErrorKind::NoRefreshToken);
     assert!(error.to_string().contains("have the user authorize"));
     assert_eq!(login_calls(&org), 0);
@@ -176,7 +178,7 @@ async fn r26_a_fixed_session_is_used_until_it_expires() {
         Session::new(grant.access_token(), &org.instance_url()).unwrap(),
         Session::from_session_id(grant.access_token(), &server_url).unwrap(),
     ];
-    let layers = sessions.map(SalesforceAuthLayer::with_session);
+    let layers = sessions.map(SalesforceAuthLayer::fixed);
     for layer in &layers {
         assert_eq!(get_limits(layer, &org).await.unwrap().0, StatusCode::OK);
     }
@@ -252,21 +254,21 @@ async fn r26_an_expired_password_is_an_error_without_a_session() {
         );
         assert!(error.to_string().contains("set a new one"), "{error}");
     }
-    assert!(layer.handle().current().is_none());
+    assert!(layer.handle().try_session().is_none());
     assert_eq!(org.counters().soap_requests, 1);
 }
 
 #[tokio::test]
 async fn a_login_without_a_required_security_token_is_refused() {
     let org = Org::new();
-    let refused = password(&org).refresh(first_login()).await.unwrap_err();
+    let refused = password(&org).log_in().await.unwrap_err();
     assert_eq!(refused.error_code(), Some("invalid_grant"));
     assert!(refused.to_string().contains("security token"), "{refused}");
-    let refused = soap(&org).refresh(first_login()).await.unwrap_err();
+    let refused = soap(&org).log_in().await.unwrap_err();
     assert!(refused.is_terminal());
     org.require_security_token(false);
-    assert!(password(&org).refresh(first_login()).await.is_ok());
-    assert!(soap(&org).refresh(first_login()).await.is_ok());
+    assert!(password(&org).log_in().await.is_ok());
+    assert!(soap(&org).log_in().await.is_ok());
 }
 
 #[tokio::test]
@@ -274,7 +276,7 @@ async fn client_credentials_off_the_my_domain_name_the_remedy() {
     let org = Org::new();
     org.act_as_shared_login_host(true);
     let flow = ClientCredentials::new(org.clone(), app(&org));
-    let refused = flow.refresh(first_login()).await.unwrap_err();
+    let refused = flow.log_in().await.unwrap_err();
     assert!(refused.is_terminal());
     assert!(
         refused
@@ -289,13 +291,13 @@ async fn a_blocked_unapproved_or_limited_login_is_explained() {
     let org = Org::new();
     org.block_password_flow(true);
     let flow = password(&org).security_token(org.security_token());
-    let refused = flow.refresh(first_login()).await.unwrap_err();
+    let refused = flow.log_in().await.unwrap_err();
     assert!(refused.to_string().contains("blocked flow"), "{refused}");
 
     let org = Org::new();
     org.preauthorize(false);
     let jwt = JwtBearer::new(org.clone(), public_app(&org), org.username(), key(&org));
-    let refused = jwt.refresh(first_login()).await.unwrap_err();
+    let refused = jwt.log_in().await.unwrap_err();
     assert!(
         refused.to_string().contains("pre-authorize the user"),
         "{refused}"
@@ -304,14 +306,14 @@ async fn a_blocked_unapproved_or_limited_login_is_explained() {
     let org = Org::new();
     org.limit_logins(0);
     let flow = soap(&org).security_token(org.security_token());
-    let refused = flow.refresh(first_login()).await.unwrap_err();
+    let refused = flow.log_in().await.unwrap_err();
     assert!(!refused.is_terminal());
     assert_eq!(
         refused.retry_after().map(|pause| pause.as_secs()),
         Some(3600)
     );
     let flow = password(&org).security_token(org.security_token());
-    let refused = flow.refresh(first_login()).await.unwrap_err();
+    let refused = flow.log_in().await.unwrap_err();
     assert!(!refused.is_terminal(), "{refused}");
     assert_eq!(
         refused.retry_after().map(|pause| pause.as_secs()),
@@ -327,7 +329,7 @@ async fn a_parameter_set_twice_is_sent_once() {
     let exchange = TokenExchange::new(client, app(&org), token, SubjectTokenType::Jwt);
     // The org refuses a repeated parameter.
     let exchange = exchange.scope("full").scope("api");
-    let session = exchange.refresh(first_login()).await.unwrap();
+    let session = exchange.log_in().await.unwrap();
     assert_eq!(session.scope(), Some("api"));
 }
 
@@ -352,4 +354,27 @@ async fn a_flow_works_in_an_arc_and_in_a_cloned_service() {
         assert_eq!(status, StatusCode::OK);
     }
     assert_eq!(org.counters().token_requests, 2);
+}
+
+#[tokio::test]
+async fn a_login_without_a_layer_has_the_context_of_a_first_one() {
+    let org = Org::new();
+    let flow = Arc::new(ClientCredentials::new(org.clone(), app(&org)));
+    let login = {
+        let flow = Arc::clone(&flow);
+        move |context: RefreshContext| {
+            assert_eq!(context.reason(), RefreshReason::FirstLogin);
+            assert_eq!(context.attempt(), 1);
+            assert!(context.previous().is_none() && context.refresh_token().is_none());
+            assert!(!context.has_spent_refresh_token());
+            let flow = Arc::clone(&flow);
+            async move { flow.refresh(context).await }
+        }
+    };
+    for session in [login.log_in().await, flow.log_in().await] {
+        let layer = SalesforceAuthLayer::fixed(session.unwrap());
+        let (status, _) = get_limits(&layer, &org).await.unwrap();
+        assert_eq!(status, StatusCode::OK);
+    }
+    assert_eq!(login_calls(&org), 2);
 }

@@ -15,7 +15,7 @@ use tower_salesforce_auth::{
     oauth::{self, App, Callback, ClientAuthentication, PendingAuthorization, Pkce, PrivateKey},
 };
 
-use crate::support::{answering, first_login, production_app};
+use crate::support::{answering, production_app};
 
 /// Every secret of these tests contains this.
 const MARK: &str = "hush";
@@ -31,7 +31,7 @@ fn show(shown: &mut Vec<String>, error: &RefreshError) {
 
 async fn try_flow(shown: &mut Vec<String>, flow: impl RefreshFn + std::fmt::Debug) {
     shown.push(format!("{flow:?} {flow:#?}"));
-    match flow.refresh(first_login()).await {
+    match flow.log_in().await {
         Ok(session) => shown.push(format!("{session:?}")),
         Err(error) => show(shown, &error),
     }
@@ -208,7 +208,7 @@ async fn r17_a_secret_in_another_form_redacts_the_description() {
         let body = format!(r#"{{"error":"invalid_grant","error_description":{description}}}"#);
         let flow =
             UsernamePassword::new(answering(400, &[], body), production_app(), "user", secret);
-        let refused = flow.refresh(first_login()).await.unwrap_err();
+        let refused = flow.log_in().await.unwrap_err();
         assert!(
             refused.to_string().contains("[redacted]"),
             "{repeated}: {refused}"
@@ -223,14 +223,14 @@ async fn r17_a_secret_in_another_form_redacts_the_description() {
             "user",
             secret,
         );
-        let refused = flow.refresh(first_login()).await.unwrap_err();
+        let refused = flow.log_in().await.unwrap_err();
         assert!(!refused.to_string().contains("hu"), "{refused}");
     }
     let xml = "<saml:Assertion>hush-hush</saml:Assertion>";
     let body =
         serde_json::json!({ "error": "invalid_grant", "error_description": xml }).to_string();
     let flow = SamlBearer::new(answering(400, &[], body), LoginUrl::production(), xml);
-    let refused = flow.refresh(first_login()).await.unwrap_err();
+    let refused = flow.log_in().await.unwrap_err();
     assert!(!refused.to_string().contains("hush"), "{refused}");
     let callback = "/?error=access_denied&error_description=STATE-hush+CODE-hush&state=STATE-hush&code=CODE-hush";
     let pending = PendingAuthorization::new("STATE-hush", VERIFIER).unwrap();

@@ -9,7 +9,7 @@ use tower_salesforce_auth::{
     flow::SoapLogin,
 };
 
-use crate::support::{answering, assert_refused, first_login, recorded};
+use crate::support::{answering, assert_refused, recorded};
 
 const NASTY: &str = "p<a>&\"s's]]>&amp;wörd";
 
@@ -33,7 +33,7 @@ async fn a_soap_login_returns_user_instance_and_lifetime() {
         .organization_id("00Dxx0000001gEF")
         .portal_id("060xx0000000001")
         .client_name("Reports & Co");
-    let session = flow.refresh(first_login()).await.unwrap();
+    let session = flow.log_in().await.unwrap();
     assert_eq!(session.instance_url().to_string(), org.instance_url());
     assert_eq!(session.user_id(), Some("005xx000001SwiUAAS"));
     assert_eq!(session.organization_id(), Some("00Dxx0000001gEFEAY"));
@@ -59,7 +59,7 @@ async fn a_soap_login_keeps_the_api_version_and_site_path() {
         .parse()
         .unwrap();
     let flow = SoapLogin::new(client, site, "user@example.com", "password").api_version(58);
-    let _ = flow.refresh(first_login()).await;
+    let _ = flow.log_in().await;
     let uri = "https://mydomainname.my.site.com/partners/services/Soap/u/58.0";
     assert_eq!(requests.take()[0].uri(), uri);
 }
@@ -68,7 +68,7 @@ async fn a_soap_login_keeps_the_api_version_and_site_path() {
 async fn a_soap_password_is_escaped_or_refused() {
     let (client, requests) = recorded(answering(500, &[], ""));
     let flow = SoapLogin::new(client, LoginUrl::production(), "<user>", NASTY);
-    let _ = flow.refresh(first_login()).await;
+    let _ = flow.log_in().await;
     let [request] = requests.take().try_into().unwrap();
     let mut reader = quick_xml::Reader::from_reader(&**request.body());
     let mut texts = String::new();
@@ -91,7 +91,7 @@ async fn a_soap_password_is_escaped_or_refused() {
     for control in ["pass\nword", "pass\0word", "password\r"] {
         let (client, requests) = recorded(answering(500, &[], ""));
         let flow = SoapLogin::new(client, LoginUrl::production(), "user@example.com", control);
-        let error = flow.refresh(first_login()).await.unwrap_err();
+        let error = flow.log_in().await.unwrap_err();
         assert_eq!(error.kind(), RefreshErrorKind::Configuration);
         assert!(requests.take().is_empty(), "nothing was sent");
     }
@@ -128,12 +128,12 @@ async fn a_soap_fault_is_an_error_with_code_and_remedy() {
             code,
             message,
         ));
-        let error = login(org.clone()).refresh(first_login()).await.unwrap_err();
+        let error = login(org.clone()).log_in().await.unwrap_err();
         let refusal = "login.salesforce.com refused the SOAP login: ";
         assert_refused(&error, code, terminal, refusal, advice);
     }
     org.on_soap_login(Fault::LoseAnswer);
-    let error = login(org.clone()).refresh(first_login()).await.unwrap_err();
+    let error = login(org.clone()).log_in().await.unwrap_err();
     assert_eq!(
         (error.kind(), error.is_terminal()),
         (RefreshErrorKind::Transport, false)
@@ -153,7 +153,7 @@ async fn a_soap_version_without_login_is_explained() {
         let error = flow
             .clone()
             .api_version(version)
-            .refresh(first_login())
+            .log_in()
             .await
             .unwrap_err();
         assert!(error.is_terminal());
@@ -217,7 +217,7 @@ async fn a_soap_answer_without_a_session_is_invalid_and_unquoted() {
         (200, "<a>".repeat(10_000)),
     ] {
         let error = login(answering(status, &[], body.clone()))
-            .refresh(first_login())
+            .log_in()
             .await
             .unwrap_err();
         assert_eq!(error.kind(), RefreshErrorKind::InvalidResponse, "{body}");
@@ -232,10 +232,7 @@ async fn a_soap_answer_without_a_session_is_invalid_and_unquoted() {
         "<new>field</new><x:sessionId>00D&#33;<![CDATA[AQ]]>&amp;</x:sessionId>{server}<userInfo><sessionSecondsValid>soon\
          </sessionSecondsValid></userInfo>"
     ));
-    let session = login(answering(200, &[], body))
-        .refresh(first_login())
-        .await
-        .unwrap();
+    let session = login(answering(200, &[], body)).log_in().await.unwrap();
     assert_eq!(session.access_token().expose(), "00D!AQ&");
     assert_eq!(session.lifetime(), None);
 }
@@ -248,7 +245,7 @@ async fn r17_a_soap_fault_that_repeats_the_password_is_redacted() {
              <faultstring>INVALID_LOGIN: {repeated} is wrong</faultstring></e:Fault></e:Body></e:Envelope>"
         );
         let error = login(answering(500, &[("retry-after", "7")], body))
-            .refresh(first_login())
+            .log_in()
             .await
             .unwrap_err();
         assert_eq!(error.error_code(), Some("INVALID_LOGIN"));

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::Request;
-use tower_salesforce_auth::{RefreshContext, RefreshReason, emulator::Org, oauth::App};
+use tower_salesforce_auth::{RefreshContext, emulator::Org, oauth::App, observer::RefreshReason};
 
 #[path = "../support/answering.rs"]
 mod answering;
@@ -20,6 +20,8 @@ mod record;
 mod refusal;
 #[path = "../support/rest.rs"]
 mod rest;
+#[path = "../support/starting.rs"]
+mod starting;
 #[path = "../support/traced.rs"]
 mod traced;
 
@@ -27,11 +29,12 @@ pub(crate) use self::{
     answering::answering,
     app::app,
     call::get_limits,
-    granted::{granted, layer},
+    granted::{builder, granted, layer},
     production::production_app,
     record::recorded,
     refusal::assert_refused,
     rest::LIMITS,
+    starting::starting_with,
     traced::Traced,
 };
 

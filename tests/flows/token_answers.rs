@@ -18,7 +18,7 @@ use tower_salesforce_auth::{
     oauth::App,
 };
 
-use crate::support::{answering, first_login, production_app};
+use crate::support::{answering, production_app};
 
 /// A refresh by a token endpoint that always gives the same answer.
 async fn refresh_from(
@@ -28,7 +28,7 @@ async fn refresh_from(
 ) -> Result<Session, RefreshError> {
     let app = production_app().client_secret("SECRET-hush");
     let flow = RefreshToken::new(answering(status, headers, body), app, "REFRESH-hush");
-    flow.refresh(first_login()).await
+    flow.log_in().await
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn r17_a_secret_repeated_in_another_form_is_redacted() {
             App::new(LoginUrl::production(), "id").client_secret(secret),
             token,
         );
-        let error = flow.refresh(first_login()).await.unwrap_err();
+        let error = flow.log_in().await.unwrap_err();
         assert!(error.to_string().contains("bad: [redacted]"), "{error}");
         assert!(!format!("{error} {error:?}").contains(rest), "{error}");
     }
@@ -158,7 +158,7 @@ async fn a_redirect_of_the_token_endpoint_is_not_followed() {
 async fn a_refusal_that_contains_a_secret_keeps_its_meaning() {
     let body = r#"{"error":"server_error","error_description":"retry"}"#;
     let flow = UsernamePassword::new(answering(400, &[], body), production_app(), "user", "error");
-    let refused = flow.refresh(first_login()).await.unwrap_err();
+    let refused = flow.log_in().await.unwrap_err();
     assert_eq!(refused.error_code(), Some("server_error"));
     assert!(!refused.is_terminal());
     let body = r#"{"error":"invalid_request","error_description":"add refresh_token to the app"}"#;
@@ -168,11 +168,7 @@ async fn a_refusal_that_contains_a_secret_keeps_its_meaning() {
         "T",
         SubjectTokenType::Jwt,
     );
-    let refused = flow
-        .scope("refresh_token")
-        .refresh(first_login())
-        .await
-        .unwrap_err();
+    let refused = flow.scope("refresh_token").log_in().await.unwrap_err();
     assert!(
         refused.to_string().contains("add the scope refresh_token"),
         "{refused}"
@@ -183,7 +179,7 @@ async fn a_refusal_that_contains_a_secret_keeps_its_meaning() {
 async fn an_error_body_with_status_200_is_an_error() {
     let body = r#"{"error":"server_error","error_description":"retry"}"#;
     let flow = ClientCredentials::new(answering(200, &[], body), production_app());
-    let refused = flow.refresh(first_login()).await.unwrap_err();
+    let refused = flow.log_in().await.unwrap_err();
     assert_eq!(
         (refused.kind(), refused.is_terminal()),
         (RefreshErrorKind::Refused, false)
@@ -192,13 +188,13 @@ async fn an_error_body_with_status_200_is_an_error() {
     let body = r#"{"error":"invalid_client","error_description":"SECRET-hush is wrong"}"#;
     let app = production_app().client_secret("SECRET-hush");
     let flow = ClientCredentials::new(answering(200, &[], body), app);
-    let refused = flow.refresh(first_login()).await.unwrap_err();
+    let refused = flow.log_in().await.unwrap_err();
     assert!(refused.to_string().contains("[redacted]"), "{refused}");
     assert!(!refused.to_string().contains("hush"), "{refused}");
     // A refresh token in the error is kept.
     let body = r#"{"error":"server_error","refresh_token":"R1"}"#;
     let flow = RefreshToken::new(answering(200, &[], body), production_app(), "R0");
-    let error = flow.refresh(first_login()).await.unwrap_err();
+    let error = flow.log_in().await.unwrap_err();
     assert_eq!(error.rotated_refresh_token(), Some(&Secret::from("R1")));
     let body =
         "<Fault><faultcode>soapenv:Server</faultcode><faultstring>try later</faultstring></Fault>";
@@ -208,7 +204,7 @@ async fn an_error_body_with_status_200_is_an_error() {
         "user",
         "password",
     );
-    assert!(!flow.refresh(first_login()).await.unwrap_err().is_terminal());
+    assert!(!flow.log_in().await.unwrap_err().is_terminal());
 }
 
 /// The server has rotated, and the rest of its answer is unusable.
@@ -230,9 +226,9 @@ async fn r03_a_rotated_token_in_an_unusable_answer_is_not_lost() {
     });
     let app = App::new(LoginUrl::production(), "id");
     let handle = SessionHandle::new(RefreshToken::new(client, app, "R0"));
-    let _ = handle.token().await;
+    let _ = handle.session().await;
     handle.reset();
-    let _ = handle.token().await;
+    let _ = handle.session().await;
     let forms = forms.lock().unwrap();
     assert!(forms[1].contains("refresh_token=R1"), "{forms:?}");
 }

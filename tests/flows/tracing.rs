@@ -8,14 +8,15 @@ use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use tower_http::trace::{DefaultMakeSpan, DefaultOnRequest, DefaultOnResponse, TraceLayer};
 use tower_salesforce_auth::{
-    Observer, RefreshError, RefreshFailed, SalesforceAuthLayer, Session,
+    RefreshError, SalesforceAuthLayer, Session,
     emulator::{Fault, Org},
+    observer::{Observer, RefreshFailed},
 };
 use tracing::{Instrument, Level, info_span};
 
 use crate::{
     logins::{layers, saml},
-    support::{LIMITS, Traced, app, get_limits, layer},
+    support::{LIMITS, Traced, app, builder, get_limits, layer},
 };
 
 /// The only line with this event.
@@ -44,7 +45,7 @@ async fn r17_no_secret_of_any_flow_is_traced() {
     ];
     let keep = |secrets: &mut Vec<String>, layer: &SalesforceAuthLayer| {
         let handle = layer.handle();
-        let session = handle.current();
+        let session = handle.try_session();
         secrets.extend(session.map(|live| live.access_token().expose().to_owned()));
         secrets.extend(
             handle
@@ -156,7 +157,8 @@ impl Observer for Failures {
 async fn r28_a_failed_refresh_carries_the_servers_error_code() {
     let org = Org::new();
     let failures = Failures::default();
-    let layer = layer(&org).observer(failures.clone());
+    let handle = builder(&org).observer(failures.clone()).build();
+    let layer = SalesforceAuthLayer::from(handle);
     org.expire_sessions();
     org.revoke_grants();
     let (traced, _guard) = Traced::begin();
@@ -166,9 +168,9 @@ async fn r28_a_failed_refresh_carries_the_servers_error_code() {
         let [failed] = &failures[..] else {
             panic!("{failures:?}");
         };
-        assert_eq!(failed.error.error_code(), Some("invalid_grant"));
-        assert!(failed.error.is_terminal() && !failed.will_retry);
-        let description = failed.description.as_ref().unwrap();
+        assert_eq!(failed.error().error_code(), Some("invalid_grant"));
+        assert!(failed.error().is_terminal() && !failed.will_retry());
+        let description = failed.description().unwrap();
         assert_eq!(description.grant(), "refresh_token");
         assert_eq!(description.host(), app(&org).login_url().host());
     }
@@ -184,7 +186,7 @@ async fn r28_a_skipped_replay_and_a_logout_are_traced() {
     let org = Org::new();
     let grant = org.authorize();
     let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
-    let layer = SalesforceAuthLayer::with_session(session);
+    let layer = SalesforceAuthLayer::fixed(session);
     org.expire_sessions();
     let (traced, _guard) = Traced::begin();
     get_limits(&layer, &org).await.unwrap();

@@ -9,10 +9,13 @@ use http_body_util::Full;
 use tower::{Layer, Service};
 use tower_salesforce_auth::{
     Error, ErrorKind, InstanceUrl, LoginUrl, RefreshContext, RefreshError, RefreshErrorKind,
-    SalesforceAuthLayer, Secret, Session, SessionHandle, SkipAuth, oauth::App,
+    SalesforceAuthLayer, Secret, Session, SessionHandle,
+    handle::{Origin, SessionHandleBuilder},
+    oauth::App,
+    request::SkipAuth,
 };
 
-use crate::support::{Api, INSTANCE, Refresher, get, layer_error, send, session};
+use crate::support::{Api, INSTANCE, Refresher, get, layer_error, send, session, starting_with};
 
 #[test]
 fn an_unsafe_instance_url_is_refused() {
@@ -114,38 +117,63 @@ fn a_token_that_cannot_be_a_header_value_is_refused() {
 }
 
 #[test]
-fn an_unsafe_allowed_origin_is_refused() {
-    for origin in [
-        "http://example.com",
-        "example.com",
-        "https://example.com/path",
-        "*",
-        "https://*",
+fn an_unsafe_origin_is_refused() {
+    for (origin, advice) in [
+        ("http://api.salesforce.com", "https only"),
+        ("ftp://api.salesforce.com", "https only"),
+        ("https://example.lightning.force.com", "My Domain"),
+        ("https://api.salesforce.com/einstein", "alone"),
+        ("https://api.salesforce.com?sid=hush", "alone"),
+        ("https://user:hush@api.salesforce.com", "before the @"),
+        ("https://api.salesforce.com:99999", "up to 65535"),
+        ("https://api.salesforce.com:", "up to 65535"),
+        ("api.salesforce.com", "expected https://<host>"),
+        ("//api.salesforce.com", "expected https://<host>"),
+        ("*", "expected https://<host>"),
+        ("https://", "expected https://<host>"),
+        ("", "expected https://<host>"),
+        ("not an origin", "expected https://<host>"),
     ] {
-        let layer = SalesforceAuthLayer::with_session(session("T0"));
-        let error = layer.allow_origin(origin).map(|_| ()).err();
-        if origin == "https://*" {
-            // `*` is a host name that does not resolve, and no wildcard.
-            continue;
-        }
-        assert_eq!(
-            error.expect(origin).kind(),
-            ErrorKind::InvalidUrl,
-            "{origin}"
-        );
+        let error = origin.parse::<Origin>().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidUrl, "{origin}");
+        assert!(error.to_string().starts_with("the origin"), "{error}");
+        assert!(error.to_string().contains(advice), "{origin}: {error}");
+        let chain = format!("{error} {error:?} {:?}", error.source());
+        assert!(!chain.contains("hush"), "{chain}");
+    }
+}
+
+#[test]
+fn an_origin_is_the_same_however_it_is_written() {
+    for (origin, shown) in [
+        ("https://api.salesforce.com", "https://api.salesforce.com"),
+        (
+            " https://API.salesforce.com:443/ ",
+            "https://api.salesforce.com",
+        ),
+        (
+            "https://api.salesforce.com:7443",
+            "https://api.salesforce.com:7443",
+        ),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://[::1]:80", "http://[::1]"),
+    ] {
+        let origin: Origin = origin.parse().unwrap();
+        assert_eq!(origin.to_string(), shown);
+        assert_eq!(origin, shown.parse().unwrap());
+        assert_eq!(format!("{origin:?}"), format!("Origin({shown})"));
     }
 }
 
 #[tokio::test]
 async fn a_wildcard_origin_allows_no_other_host() {
     let api = Api::accepting("T0");
-    let layer = SalesforceAuthLayer::with_session(session("T0"));
-    let Ok(layer) = layer.allow_origin("https://*") else {
-        return;
-    };
-    send(&layer.layer(api.clone()), get("https://example.com/"))
-        .await
-        .unwrap();
+    // `*` is a host name here, which no request has.
+    let handle = SessionHandleBuilder::fixed(session("T0"))
+        .allow_origin("https://*".parse().unwrap())
+        .build();
+    let service = SalesforceAuthLayer::from(handle).layer(api.clone());
+    send(&service, get("https://example.com/")).await.unwrap();
     assert_eq!(api.tokens(), [""]);
 }
 
@@ -183,9 +211,9 @@ fn a_refresh_without_a_runtime_says_that_it_needs_one() {
 #[tokio::test]
 async fn a_relative_uri_without_a_session_names_the_remedy() {
     // A fixed session that was invalidated cannot be replaced.
-    let handle = SessionHandle::with_session(session("T0"));
-    handle.invalidate(handle.current().unwrap().generation());
-    let service = SalesforceAuthLayer::with_handle(handle).layer(Api::accepting("T0"));
+    let handle = SessionHandle::fixed(session("T0"));
+    handle.invalidate(handle.try_session().unwrap().generation());
+    let service = SalesforceAuthLayer::from(handle).layer(Api::accepting("T0"));
     let error = send(&service, get("/services/data/")).await.unwrap_err();
     assert_eq!(layer_error(&error).kind(), ErrorKind::NoSession);
     assert!(error.to_string().contains("set a session"), "{error}");
@@ -223,19 +251,18 @@ async fn r17_no_public_type_prints_a_secret() {
     let session = Session::new(secrets[0], INSTANCE)
         .unwrap()
         .with_refresh_token(secrets[1]);
-    let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+    let layer = starting_with(session.clone(), |_: RefreshContext| async {
         Err::<Session, _>(RefreshError::terminal("revoked"))
-    })
-    .session(session.clone());
+    });
     let handle = layer.handle();
     let service = layer.layer(Api::accepting("nothing"));
     let client = service.get_ref().clone();
     let app = App::new(LoginUrl::production(), "id").client_secret(secrets[2]);
-    let context = RefreshContext::new(tower_salesforce_auth::RefreshReason::Manual)
+    let context = RefreshContext::new(tower_salesforce_auth::observer::RefreshReason::Manual)
         .with_refresh_token(secrets[1]);
     let mut shown = vec![
         format!("{session:?} {:?}", session.access_token()),
-        format!("{layer:?} {handle:?} {:?}", handle.current()),
+        format!("{layer:?} {handle:?} {:?}", handle.try_session()),
         format!("{:?}", handle.subscribe()),
         format!("{context:?}"),
         format!("{:?}", Secret::from(secrets[2])),

@@ -9,7 +9,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::time::{advance, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_salesforce_auth::{ReplayBody, SalesforceAuthLayer, SessionState};
+use tower_salesforce_auth::{ReplayBody, SalesforceAuthLayer, handle::SessionState};
 
 use crate::support::{Api, Refresher, get, send};
 
@@ -75,7 +75,9 @@ async fn r04_a_refresh_survives_without_any_waiter() {
     drop((service, layer));
     sleep(Duration::from_secs(1)).await;
 
-    let live = handle.current().expect("the session that was refreshed");
+    let live = handle
+        .try_session()
+        .expect("the session that was refreshed");
     assert_eq!(live.access_token().expose(), "T1");
     assert_eq!(refresher.count(), 1);
 }

@@ -17,7 +17,10 @@ use http_body_util::{BodyExt, Full};
 use tokio::task::JoinSet;
 use tower::{Layer, ServiceBuilder, limit::ConcurrencyLimitLayer, service_fn};
 use tower_http::follow_redirect::FollowRedirectLayer;
-use tower_salesforce_auth::{BodyFactory, NoReplay, ReplayBody, ReplaySkipped, SkipAuth};
+use tower_salesforce_auth::{
+    ReplayBody,
+    request::{BodyFactory, NoReplay, ReplaySkipped, SkipAuth},
+};
 
 use crate::support::{Api, Refresher, counting, expired, get, outcome, send, session};
 

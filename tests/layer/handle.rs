@@ -15,11 +15,14 @@ use tokio::{
 };
 use tower::Layer;
 use tower_salesforce_auth::{
-    RefreshContext, RefreshError, RefreshErrorKind, RefreshReason, SalesforceAuthLayer, Session,
-    SessionHandle, SessionState,
+    ErrorKind, RefreshContext, RefreshError, RefreshErrorKind, SalesforceAuthLayer, Session,
+    SessionHandle,
+    handle::{SessionHandleBuilder, SessionState},
+    observer::{Observer, RefreshReason},
+    request::{AuthOutcome, ReplaySkipped},
 };
 
-use crate::support::{Api, Refresher, get, send, session};
+use crate::support::{Api, Refresher, get, outcome, send, session};
 
 /// A handle whose refreshes return `T1`, `T2` and so on, and the count of its refreshes.
 fn counting() -> (SessionHandle, Arc<AtomicUsize>) {
@@ -37,27 +40,85 @@ fn counting() -> (SessionHandle, Arc<AtomicUsize>) {
 #[tokio::test]
 async fn a_handle_serves_a_client_without_the_layer() {
     let (handle, refreshes) = counting();
-    assert!(handle.current().is_none());
-    let first = handle.token().await.unwrap();
+    assert!(handle.try_session().is_none());
+    let first = handle.session().await.unwrap();
     assert_eq!(first.access_token().expose(), "T1");
     assert_eq!(
-        handle.token().await.unwrap().generation(),
+        handle.session().await.unwrap().generation(),
         first.generation()
     );
     assert_eq!(refreshes.load(Ordering::SeqCst), 1);
 
     handle.invalidate(first.generation());
-    assert!(handle.current().is_none());
-    let second = handle.token().await.unwrap();
+    assert!(handle.try_session().is_none());
+    let second = handle.session().await.unwrap();
     assert!(second.generation() > first.generation());
     // A late call has no effect: the session of this generation is already replaced.
     handle.invalidate(first.generation());
-    assert_eq!(handle.current().unwrap().generation(), second.generation());
+    assert_eq!(
+        handle.try_session().unwrap().generation(),
+        second.generation()
+    );
     assert_eq!(refreshes.load(Ordering::SeqCst), 2);
 
     let third = handle.refresh().await.unwrap();
     assert_eq!(third.access_token().expose(), "T3");
-    assert_eq!(handle.current().unwrap().generation(), third.generation());
+    assert_eq!(
+        handle.try_session().unwrap().generation(),
+        third.generation()
+    );
+}
+
+#[tokio::test]
+async fn a_fixed_session_is_replaced_by_set_alone() {
+    let api = Api::accepting("T1");
+    let handle = SessionHandle::fixed(session("T0").with_refresh_token("R0"));
+    let service = SalesforceAuthLayer::from(handle.clone()).layer(api.clone());
+    let first = handle.session().await.unwrap();
+    assert_eq!(first.access_token().expose(), "T0");
+    let error = handle.refresh().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoSession);
+
+    // A rejection reaches the caller, and the session stays in use.
+    for _ in 0..2 {
+        let response = send(&service, get("/")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        let skipped = outcome(&response).replay_skipped();
+        assert_eq!(skipped, Some(ReplaySkipped::NotConfigured));
+    }
+    handle.invalidate(first.generation());
+    let error = handle.session().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoSession);
+    handle.set(session("T1"));
+    let response = send(&service, get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(api.tokens(), ["T0", "T0", "T1"]);
+}
+
+#[tokio::test]
+async fn a_fixed_session_may_have_settings() {
+    let api = Api::accepting("T1");
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let handle = SessionHandleBuilder::fixed(session("T0"))
+        .allow_origin("https://api.salesforce.com".parse().unwrap())
+        .observer(Skips(reported.clone()))
+        .build();
+    let service = SalesforceAuthLayer::from(handle).layer(api.clone());
+    let uri = "https://api.salesforce.com/einstein";
+    let response = send(&service, get(uri)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(api.tokens(), ["T0"]);
+    let skipped = outcome(&response).replay_skipped();
+    assert_eq!(*reported.lock().unwrap(), [skipped]);
+}
+
+/// Records why replays were skipped.
+struct Skips(Arc<Mutex<Vec<Option<ReplaySkipped>>>>);
+
+impl Observer for Skips {
+    fn replay_skipped(&self, outcome: &AuthOutcome) {
+        self.0.lock().unwrap().push(outcome.replay_skipped());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -84,14 +145,14 @@ async fn manual_and_rejected_callers_share_one_refresh() {
         async move { handle.refresh().await.unwrap().generation() }
     });
     started.notified().await;
-    handle.invalidate(handle.current().unwrap().generation());
+    handle.invalidate(handle.try_session().unwrap().generation());
     for n in 0..100 {
         let handle = handle.clone();
         callers.spawn(async move {
             let live = if n % 2 == 0 {
                 handle.refresh().await
             } else {
-                handle.token().await
+                handle.session().await
             };
             live.unwrap().generation()
         });
@@ -122,7 +183,10 @@ async fn a_failed_manual_refresh_keeps_the_session() {
         error.refresh_error().unwrap().kind(),
         RefreshErrorKind::Other
     );
-    assert_eq!(handle.token().await.unwrap().access_token().expose(), "T0");
+    assert_eq!(
+        handle.session().await.unwrap().access_token().expose(),
+        "T0"
+    );
     assert!(matches!(handle.subscribe().state(), SessionState::Ready(_)));
 }
 
@@ -146,9 +210,9 @@ async fn r11_a_transient_failure_is_retried_for_its_waiters() {
             }
         })
     };
-    let live = handle.token().await.unwrap();
+    let live = handle.session().await.unwrap();
     handle.invalidate(live.generation());
-    handle.token().await.unwrap();
+    handle.session().await.unwrap();
     handle.refresh().await.unwrap();
     assert_eq!(
         *attempts.lock().unwrap(),
@@ -194,7 +258,7 @@ async fn setting_a_session_wakes_every_waiter() {
             .iter()
             .all(|status| *status == StatusCode::OK)
     );
-    assert_eq!(handle.current().unwrap().generation(), generation);
+    assert_eq!(handle.try_session().unwrap().generation(), generation);
     assert_eq!(api.tokens(), ["T9"; 50]);
 }
 
@@ -241,7 +305,7 @@ async fn r28_a_subscription_shows_each_state_in_turn() {
     // The next refresh hangs until it times out.
     let failing = tokio::spawn({
         let handle = handle.clone();
-        async move { handle.token().await }
+        async move { handle.session().await }
     });
     let state = states.changed().await;
     assert!(matches!(state, Some(SessionState::Refreshing)));

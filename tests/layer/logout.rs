@@ -14,17 +14,19 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_salesforce_auth::{
-    Error, ErrorKind, LiveSession, Observer, RefreshContext, RefreshError, RefreshErrorKind,
-    ReplayBody, SalesforceAuthLayer, Session, SessionHandle, SessionState,
+    Error, ErrorKind, LiveSession, RefreshContext, RefreshError, RefreshErrorKind, ReplayBody,
+    SalesforceAuthLayer, Session, SessionHandle,
     emulator::{Fault, Org},
     flow::{ClientCredentials, RefreshToken, SoapLogin},
+    handle::SessionState,
     oauth,
+    observer::Observer,
 };
 
 use crate::support::{answering, app, get_limits, granted, layer, recorded};
 
 async fn is_good(org: &Org, session: &Session) -> bool {
-    let layer = SalesforceAuthLayer::with_session(session.clone());
+    let layer = SalesforceAuthLayer::fixed(session.clone());
     get_limits(&layer, org).await.unwrap().0 == StatusCode::OK
 }
 
@@ -37,14 +39,14 @@ async fn assert_logged_out(layer: &SalesforceAuthLayer, org: &Org) {
     }
     let handle = layer.handle();
     assert_eq!(
-        handle.token().await.unwrap_err().kind(),
+        handle.session().await.unwrap_err().kind(),
         ErrorKind::LoggedOut
     );
     assert_eq!(
         handle.refresh().await.unwrap_err().kind(),
         ErrorKind::LoggedOut
     );
-    assert!(handle.current().is_none() && handle.refresh_token().is_none());
+    assert!(handle.try_session().is_none() && handle.refresh_token().is_none());
     assert!(matches!(
         handle.subscribe().state(),
         SessionState::LoggedOut
@@ -58,7 +60,7 @@ async fn assert_logged_out(layer: &SalesforceAuthLayer, org: &Org) {
 async fn r30_logout_ends_the_access_token_and_leaves_the_grant() {
     let org = Org::new();
     let layer = layer(&org);
-    let session = (*layer.handle().current().unwrap()).clone();
+    let session = (*layer.handle().try_session().unwrap()).clone();
     layer.handle().logout(org.clone()).await.unwrap();
     assert_logged_out(&layer, &org).await;
     assert!(!is_good(&org, &session).await);
@@ -84,9 +86,9 @@ async fn r30_logout_ends_the_access_token_and_leaves_the_grant() {
 async fn r30_logout_and_revoke_ends_the_grant_and_its_sessions() {
     let org = Org::new();
     let layer = layer(&org);
-    let first = (*layer.handle().current().unwrap()).clone();
+    let first = (*layer.handle().try_session().unwrap()).clone();
     layer.handle().refresh().await.unwrap();
-    let second = (*layer.handle().current().unwrap()).clone();
+    let second = (*layer.handle().try_session().unwrap()).clone();
     layer.handle().logout_and_revoke(org.clone()).await.unwrap();
     assert_logged_out(&layer, &org).await;
     assert!(!is_good(&org, &first).await && !is_good(&org, &second).await);
@@ -105,7 +107,7 @@ async fn r30_logout_without_refresh_token_revokes_the_access_token() {
     let org = Org::new();
     let layer = SalesforceAuthLayer::new(ClientCredentials::new(org.clone(), app(&org)));
     get_limits(&layer, &org).await.unwrap();
-    let session = (*layer.handle().current().unwrap()).clone();
+    let session = (*layer.handle().try_session().unwrap()).clone();
     layer.handle().logout_and_revoke(org.clone()).await.unwrap();
     assert_logged_out(&layer, &org).await;
     assert!(!is_good(&org, &session).await);
@@ -119,7 +121,7 @@ async fn r30_logout_of_a_soap_session_is_a_soap_call() {
         .security_token(org.security_token());
     let layer = SalesforceAuthLayer::new(flow);
     get_limits(&layer, &org).await.unwrap();
-    let session = (*layer.handle().current().unwrap()).clone();
+    let session = (*layer.handle().try_session().unwrap()).clone();
     let (client, requests) = recorded(org.clone());
     layer.handle().logout(client.clone()).await.unwrap();
     assert_logged_out(&layer, &org).await;
@@ -215,7 +217,7 @@ async fn r30_logout_goes_on_if_its_caller_is_dropped() {
     for polls in 1..6 {
         let org = Org::new();
         let layer = layer(&org);
-        let session = (*layer.handle().current().unwrap()).clone();
+        let session = (*layer.handle().try_session().unwrap()).clone();
         let handle = layer.handle();
         {
             let mut logout = pin!(handle.logout_and_revoke(org.clone()));
@@ -284,7 +286,7 @@ async fn r30_logout_of_a_fixed_session_revokes_it() {
     let org = Org::new();
     let grant = org.authorize();
     let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
-    let layer = SalesforceAuthLayer::with_session(session.clone());
+    let layer = SalesforceAuthLayer::fixed(session.clone());
     // The login URL is unknown, so the instance is asked to revoke.
     layer.handle().logout(org.clone()).await.unwrap();
     assert_logged_out(&layer, &org).await;
@@ -295,7 +297,7 @@ async fn r30_logout_of_a_fixed_session_revokes_it() {
 async fn dropping_the_layer_does_not_log_out() {
     let org = Org::new();
     let layer = layer(&org);
-    let session = (*layer.handle().current().unwrap()).clone();
+    let session = (*layer.handle().try_session().unwrap()).clone();
     drop(layer);
     tokio::task::yield_now().await;
     assert_eq!(org.counters().revoke_requests, 0);
@@ -312,7 +314,7 @@ fn r30_logout_outside_a_runtime_clears_local_state() {
         .unwrap()
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoRuntime);
-    assert!(layer.handle().current().is_none());
+    assert!(layer.handle().try_session().is_none());
 }
 
 /// A logout waits for the running refresh, which here would wait for the logout.
@@ -341,7 +343,7 @@ async fn a_refresh_fn_that_logs_out_does_not_wait_for_itself() {
     known.set(handle.clone()).unwrap();
     let started = tokio::time::Instant::now();
     assert_eq!(
-        handle.token().await.unwrap_err().kind(),
+        handle.session().await.unwrap_err().kind(),
         ErrorKind::LoggedOut
     );
     assert_eq!(started.elapsed(), Duration::ZERO);
@@ -363,8 +365,8 @@ async fn r30_logout_and_revoke_ends_another_logins_session_too() {
 async fn r30_logout_can_be_repeated_after_a_failure() {
     for revoke in [false, true] {
         let org = Org::new();
-        let handle = SessionHandle::with_session(granted(&org));
-        let session = (*handle.current().unwrap()).clone();
+        let handle = SessionHandle::fixed(granted(&org));
+        let session = (*handle.try_session().unwrap()).clone();
         org.on_revoke(Fault::Maintenance);
         let log_out = async || {
             if revoke {
@@ -393,7 +395,7 @@ async fn r30_logout_at_a_silent_server_times_out() {
     let org = Org::new();
     org.on_revoke(Fault::Hang);
     let session = granted(&org);
-    let handle = SessionHandle::with_session(session.clone());
+    let handle = SessionHandle::fixed(session.clone());
     let started = tokio::time::Instant::now();
     let error = handle.logout(org.clone()).await.unwrap_err();
     assert_eq!(
@@ -424,9 +426,11 @@ async fn r30_logout_by_an_observer_discards_the_new_session() {
     let org = Org::new();
     let leaver = Leaver::default();
     let flow = ClientCredentials::new(org.clone(), app(&org));
-    let layer = SalesforceAuthLayer::new(flow).observer(leaver.clone());
-    assert!(leaver.0.set((layer.handle(), org.clone())).is_ok());
-    let error = layer.handle().token().await.unwrap_err();
+    let handle = SessionHandle::builder(flow)
+        .observer(leaver.clone())
+        .build();
+    assert!(leaver.0.set((handle.clone(), org.clone())).is_ok());
+    let error = handle.session().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LoggedOut);
 }
 
@@ -459,7 +463,7 @@ async fn r16_a_request_before_a_logout_is_not_replayed_after_it() {
         });
         let handle = layer.handle();
         handle.set(session(alice, "FIRST"));
-        let before = handle.current().unwrap().generation();
+        let before = handle.try_session().unwrap().generation();
         let request = Request::post("/")
             .body(Full::<Bytes>::from("alice's"))
             .unwrap();
@@ -468,13 +472,13 @@ async fn r16_a_request_before_a_logout_is_not_replayed_after_it() {
 
         handle.logout(answering(200, &[], "")).await.unwrap();
         handle.set(session(second_user, "SECOND"));
-        assert!(handle.current().unwrap().generation() > before);
+        assert!(handle.try_session().unwrap().generation() > before);
         answer.send(()).unwrap();
 
         assert_eq!(asked.await.unwrap().status(), StatusCode::UNAUTHORIZED);
         assert_eq!(*sent.lock().unwrap(), ["Bearer FIRST"]);
         // The old generation does not invalidate the new session.
         handle.invalidate(before);
-        assert!(handle.current().is_some());
+        assert!(handle.try_session().is_some());
     }
 }

@@ -17,7 +17,7 @@ use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tower::{Layer, service_fn};
 use tower_salesforce_auth::{
     BoxError, Error, ErrorKind, RefreshContext, RefreshError, ReplayBody, SalesforceAuthLayer,
-    Session, SessionHandle, SkipAuth,
+    Session, SessionHandle, request::SkipAuth,
 };
 
 use crate::support::{Answering, Api, Refresher, expired, get, send, session, text};
@@ -90,7 +90,7 @@ async fn a_first_login_uses_the_flow_of_the_requests_handle() {
 async fn the_instance_of_one_session_is_foreign_to_another() {
     let api = Api::accepting("T0");
     let service = Refresher::of(&api).layer().layer(api.clone());
-    let other = SessionHandle::with_session(other_session("U0"));
+    let other = SessionHandle::fixed(other_session("U0"));
     let to_the_layers = in_org(get("https://example.my.salesforce.com/x"), &other);
     send(&service, to_the_layers).await.unwrap();
     send(&service, get("https://other.my.salesforce.com/x"))
@@ -238,7 +238,7 @@ async fn r27_no_request_carries_another_orgs_token() {
             }
         })
     };
-    let service = SalesforceAuthLayer::with_handle(handles[0].clone()).layer(inner);
+    let service = SalesforceAuthLayer::from(handles[0].clone()).layer(inner);
     let mut clients = JoinSet::new();
     for client in 0..20_u64 {
         let (service, orgs, handles) = (service.clone(), orgs.clone(), handles.clone());
@@ -308,7 +308,7 @@ async fn r27_a_hung_or_dead_org_delays_no_other_org() {
         let orgs = orgs.clone();
         Answering(move |request: Inner| orgs.answer(&request))
     };
-    let service = SalesforceAuthLayer::with_session(session("T0")).layer(inner);
+    let service = SalesforceAuthLayer::fixed(session("T0")).layer(inner);
 
     let begin = Instant::now();
     let hanging = tokio::spawn(send_in(&service, &a));
@@ -366,7 +366,7 @@ async fn a_rejection_of_one_handle_leaves_the_layers_session() {
     };
     let api = Api::accepting("T0");
     let service = Refresher::of(&api).layer().layer(inner);
-    let other = SessionHandle::with_session(other_session("U0"));
+    let other = SessionHandle::fixed(other_session("U0"));
     let response = send(&service, in_org(get("/x"), &other)).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(
@@ -375,7 +375,7 @@ async fn a_rejection_of_one_handle_leaves_the_layers_session() {
         "a fixed session is not refreshed"
     );
     assert!(
-        service.handle().current().is_some(),
+        service.handle().try_session().is_some(),
         "the layer's was not turned down"
     );
 }

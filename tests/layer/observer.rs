@@ -3,7 +3,7 @@
 use std::{
     future::{pending, poll_fn},
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     task::Poll,
     time::Duration,
 };
@@ -14,14 +14,21 @@ use http_body_util::Full;
 use tokio::{sync::Notify, task::JoinSet, time::advance};
 use tower::{Layer, Service, ServiceExt};
 use tower_salesforce_auth::{
-    AuthOutcome, BoxError, LiveSession, NoReplay, Observer, OnRefreshFailure, RefreshContext,
-    RefreshDescription, RefreshError, RefreshErrorKind, RefreshFailed, RefreshFn, RefreshReason,
-    RefreshStarted, RefreshSucceeded, ReplaySkipped, Replayed, SalesforceAuthLayer, Session,
-    SessionState, emulator::Org, flow::RefreshToken,
+    BoxError, LiveSession, RefreshContext, RefreshError, RefreshErrorKind, RefreshFn,
+    SalesforceAuthLayer, Session, SessionHandle,
+    emulator::Org,
+    flow::RefreshToken,
+    handle::SessionState,
+    layer::OnRefreshFailure,
+    observer::{
+        Observer, RefreshDescription, RefreshFailed, RefreshReason, RefreshStarted,
+        RefreshSucceeded, Replayed,
+    },
+    request::{AuthOutcome, NoReplay, ReplaySkipped},
 };
 
 use crate::support::{
-    Api, Refresher, answering, app, counting, get, get_limits, layer, send, session,
+    Api, Refresher, answering, app, builder, counting_builder, get, get_limits, send, session,
 };
 
 #[derive(Clone, Debug)]
@@ -67,7 +74,8 @@ impl Observer for Recorder {
         self.push(Event::Replayed(event.clone()));
     }
 
-    fn replay_skipped(&self, reason: ReplaySkipped, outcome: &AuthOutcome) {
+    fn replay_skipped(&self, outcome: &AuthOutcome) {
+        let reason = outcome.replay_skipped().expect("a reason");
         self.push(Event::Skipped(reason, outcome.clone()));
     }
 
@@ -82,6 +90,16 @@ impl Observer for Recorder {
     fn logged_out(&self) {
         self.push(Event::LoggedOut);
     }
+}
+
+/// A layer that starts with the session `T0`, whose n-th refresh, from 1, is `refresh(n)`, and whose events are recorded.
+fn recorded_layer<F, Fut>(recorder: &Recorder, refresh: F) -> SalesforceAuthLayer
+where
+    F: Fn(usize) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Session, RefreshError>> + Send,
+{
+    let (builder, _) = counting_builder(refresh);
+    builder.observer(recorder.clone()).build().into()
 }
 
 /// A refresh that waits for `finish`, and has a description.
@@ -109,13 +127,15 @@ async fn one_expiry(pass: impl AsyncFnOnce()) -> Vec<Event> {
     let api = Api::accepting("T0");
     let (started, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let recorder = Recorder::default();
-    let layer = SalesforceAuthLayer::new(Gated {
+    let handle = SessionHandle::builder(Gated {
         refresher: Refresher::of(&api),
         started: Arc::clone(&started),
         finish: Arc::clone(&finish),
     })
-    .session(session("T0"))
-    .observer(Arc::new(recorder.clone()));
+    .initial_session(session("T0"))
+    .observer(recorder.clone())
+    .build();
+    let layer = SalesforceAuthLayer::from(handle);
     let mut states = layer.handle().subscribe();
     let service = layer.layer(api.clone());
 
@@ -169,11 +189,11 @@ fn assert_one_refresh_and_20_replays(events: &[Event]) -> RefreshSucceeded {
     else {
         panic!("{events:?}");
     };
-    assert_eq!(started.reason, RefreshReason::Rejected);
-    assert_eq!((started.attempt, succeeded.attempt), (1, 1));
-    assert_eq!(succeeded.waiters, 20);
-    for description in [&started.description, &succeeded.description] {
-        let description = description.as_ref().unwrap();
+    assert_eq!(started.reason(), RefreshReason::Rejected);
+    assert_eq!((started.attempt(), succeeded.attempt()), (1, 1));
+    assert_eq!(succeeded.waiters(), 20);
+    for description in [started.description(), succeeded.description()] {
+        let description = description.unwrap();
         assert_eq!(description.grant(), "vault");
         assert_eq!(description.host(), "vault.example.com");
     }
@@ -182,8 +202,8 @@ fn assert_one_refresh_and_20_replays(events: &[Event]) -> RefreshSucceeded {
         let Event::Replayed(replayed) = replay else {
             panic!("{replay:?}");
         };
-        assert_eq!(replayed.attempt, 2);
-        assert_eq!(replayed.generation, succeeded.generation);
+        assert_eq!(replayed.attempt(), 2);
+        assert_eq!(replayed.generation(), succeeded.generation());
     }
     let shown = format!("{events:?}");
     assert!(!shown.contains("T0") && !shown.contains("T1"), "{shown}");
@@ -194,7 +214,7 @@ fn assert_one_refresh_and_20_replays(events: &[Event]) -> RefreshSucceeded {
 async fn r28_one_expiry_is_one_refresh_and_a_replay_for_each_waiter() {
     let events = one_expiry(async || advance(Duration::from_secs(3)).await).await;
     let succeeded = assert_one_refresh_and_20_replays(&events);
-    assert_eq!(succeeded.duration, Duration::from_secs(3));
+    assert_eq!(succeeded.duration(), Duration::from_secs(3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -207,9 +227,8 @@ async fn r28_one_expiry_on_many_threads_is_one_refresh() {
 async fn r28_a_dropped_caller_does_not_count_as_a_waiter() {
     let api = Api::accepting("T1");
     let recorder = Recorder::default();
-    let (layer, started, finish) = Refresher::of(&api).gated_layer();
-    let layer = layer.observer(Arc::new(recorder.clone()));
-    let handle = layer.handle();
+    let (builder, started, finish) = Refresher::of(&api).gated();
+    let handle = builder.observer(recorder.clone()).build();
     let given_up = tokio::spawn({
         let handle = handle.clone();
         async move { handle.refresh().await.map(drop) }
@@ -226,22 +245,21 @@ async fn r28_a_dropped_caller_does_not_count_as_a_waiter() {
     let [Event::Changed, Event::Succeeded(succeeded)] = &events[..] else {
         panic!("{events:?}");
     };
-    assert_eq!(succeeded.waiters, 0);
-    assert_eq!(succeeded.description, None);
+    assert_eq!(succeeded.waiters(), 0);
+    assert_eq!(succeeded.description(), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn r28_a_failed_attempt_says_whether_another_follows() {
     let api = Api::accepting("T2");
     let recorder = Recorder::default();
-    let (layer, _) = counting(|n| async move {
+    let service = recorded_layer(&recorder, |n| async move {
         match n {
             1 => Err(RefreshError::transient("busy")),
             _ => Ok(session("T2")),
         }
-    });
-    let service = layer.observer(Arc::new(recorder.clone())).layer(api);
-    recorder.take();
+    })
+    .layer(api);
     assert_eq!(send(&service, get("/")).await.unwrap().status(), 200);
     let events = recorder.take();
     let [
@@ -255,38 +273,34 @@ async fn r28_a_failed_attempt_says_whether_another_follows() {
     else {
         panic!("{events:?}");
     };
-    assert!(failed.will_retry && !failed.error.is_terminal());
-    assert_eq!((first.attempt, failed.attempt), (1, 1));
-    assert_eq!((second.attempt, succeeded.attempt), (2, 2));
+    assert!(failed.will_retry() && !failed.error().is_terminal());
+    assert_eq!((first.attempt(), failed.attempt()), (1, 1));
+    assert_eq!((second.attempt(), succeeded.attempt()), (2, 2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn r28_an_attempt_without_time_for_a_retry_is_the_last() {
     let recorder = Recorder::default();
-    let (layer, _) = counting(|_| async {
+    let service = recorded_layer(&recorder, |_| async {
         Err(RefreshError::transient("busy").with_retry_after(Duration::from_secs(60)))
-    });
-    let service = layer
-        .observer(Arc::new(recorder.clone()))
-        .layer(Api::accepting("T1"));
-    recorder.take();
+    })
+    .layer(Api::accepting("T1"));
     send(&service, get("/")).await.unwrap_err();
     let events = recorder.take();
     let [Event::Started(_), Event::Failed(failed)] = &events[..] else {
         panic!("{events:?}");
     };
-    assert!(!failed.will_retry && !failed.error.is_terminal());
+    assert!(!failed.will_retry() && !failed.error().is_terminal());
 }
 
 #[tokio::test(start_paused = true)]
 async fn r28_a_terminal_failure_is_reported_once() {
     let recorder = Recorder::default();
-    let (layer, _) = counting(|_| async { Err(RefreshError::terminal("the grant is dead")) });
-    let layer = layer.on_refresh_failure(OnRefreshFailure::Respond);
-    let service = layer
-        .observer(Arc::new(recorder.clone()))
-        .layer(Api::accepting("T1"));
-    recorder.take();
+    let service = recorded_layer(&recorder, |_| async {
+        Err(RefreshError::terminal("the grant is dead"))
+    })
+    .on_refresh_failure(OnRefreshFailure::Respond)
+    .layer(Api::accepting("T1"));
     for n in 0..3 {
         let answer: Result<_, BoxError> = send(&service, get("/")).await;
         let events = recorder.take();
@@ -300,7 +314,7 @@ async fn r28_a_terminal_failure_is_reported_once() {
             else {
                 panic!("{events:?}");
             };
-            assert!(failed.error.is_terminal() && !failed.will_retry);
+            assert!(failed.error().is_terminal() && !failed.will_retry());
             let response = answer.unwrap();
             assert_eq!(response.extensions().get::<AuthOutcome>(), Some(outcome));
         } else {
@@ -314,21 +328,18 @@ async fn r28_a_terminal_failure_is_reported_once() {
 async fn r28_a_refresh_that_times_out_or_panics_is_reported() {
     for kind in [RefreshErrorKind::TimedOut, RefreshErrorKind::Panicked] {
         let recorder = Recorder::default();
-        let (layer, _) = counting(move |_| async move {
+        let service = recorded_layer(&recorder, move |_| async move {
             assert_eq!(kind, RefreshErrorKind::TimedOut);
             pending().await
-        });
-        let service = layer
-            .observer(Arc::new(recorder.clone()))
-            .layer(Api::accepting("T1"));
-        recorder.take();
+        })
+        .layer(Api::accepting("T1"));
         send(&service, get("/")).await.unwrap_err();
         let events = recorder.take();
         let [Event::Started(_), Event::Failed(failed)] = &events[..] else {
             panic!("{events:?}");
         };
-        assert_eq!(failed.error.kind(), kind);
-        assert!(!failed.will_retry);
+        assert_eq!(failed.error().kind(), kind);
+        assert!(!failed.will_retry());
     }
 }
 
@@ -336,13 +347,12 @@ async fn r28_a_refresh_that_times_out_or_panics_is_reported() {
 async fn r28_a_skipped_replay_is_reported_with_its_reason() {
     let api = Api::accepting("T1");
     let recorder = Recorder::default();
-    let layer = Refresher::of(&api)
-        .layer()
-        .observer(Arc::new(recorder.clone()));
-    recorder.take();
+    let builder = Refresher::of(&api).builder();
+    let handle = builder.observer(recorder.clone()).build();
+    let service = SalesforceAuthLayer::from(handle).layer(api);
     let mut request = get("/");
     request.extensions_mut().insert(NoReplay);
-    let response = send(&layer.layer(api), request).await.unwrap();
+    let response = send(&service, request).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let events = recorder.take();
     let [
@@ -361,8 +371,8 @@ async fn r28_a_skipped_replay_is_reported_with_its_reason() {
 async fn r28_a_logout_is_reported_once_and_ends_the_refresh() {
     let api = Api::accepting("T1");
     let recorder = Recorder::default();
-    let (layer, started, finish) = Refresher::of(&api).gated_layer();
-    let handle = layer.observer(Arc::new(recorder.clone())).handle();
+    let (builder, started, finish) = Refresher::of(&api).gated();
+    let handle = builder.observer(recorder.clone()).build();
     let refresh = tokio::spawn({
         let handle = handle.clone();
         async move { handle.refresh().await.map(drop) }
@@ -378,7 +388,7 @@ async fn r28_a_logout_is_reported_once_and_ends_the_refresh() {
     let [Event::LoggedOut, Event::Failed(failed)] = &events[..] else {
         panic!("{events:?}");
     };
-    assert_eq!(failed.error.kind(), RefreshErrorKind::Cancelled);
+    assert_eq!(failed.error().kind(), RefreshErrorKind::Cancelled);
 }
 
 /// Panics at every event.
@@ -397,7 +407,7 @@ impl Observer for Panicking {
         panic!("replayed");
     }
 
-    fn replay_skipped(&self, _reason: ReplaySkipped, _outcome: &AuthOutcome) {
+    fn replay_skipped(&self, _outcome: &AuthOutcome) {
         panic!("skipped");
     }
 
@@ -414,8 +424,8 @@ impl Observer for Panicking {
 async fn r28_an_observer_that_panics_changes_nothing() {
     let api = Api::accepting("T1");
     let refresher = Refresher::of(&api);
-    let layer = refresher.layer().observer(Panicking);
-    let service = layer.layer(api.clone());
+    let handle = refresher.builder().observer(Panicking).build();
+    let service = SalesforceAuthLayer::from(handle.clone()).layer(api.clone());
     assert_eq!(send(&service, get("/")).await.unwrap().status(), 200);
     assert_eq!(refresher.count(), 1);
     let mut request = get("/");
@@ -423,11 +433,9 @@ async fn r28_an_observer_that_panics_changes_nothing() {
     api.accept("none");
     let response = send(&service, request).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-    let _ = layer.handle().logout(api).await;
-    assert!(matches!(
-        layer.handle().subscribe().state(),
-        SessionState::LoggedOut
-    ));
+    let _ = handle.logout(api).await;
+    let state = handle.subscribe().state();
+    assert!(matches!(state, SessionState::LoggedOut));
 }
 
 // === Sessions ===
@@ -446,20 +454,21 @@ impl Observer for Sessions {
 async fn an_observer_gets_every_session_before_it_is_used() {
     let org = Org::new();
     let kept = Sessions::default();
-    let layer = layer(&org).observer(kept.clone());
+    let handle = builder(&org).observer(kept.clone()).build();
+    let layer = SalesforceAuthLayer::from(handle.clone());
     for count in 1..=3 {
         org.expire_sessions();
         get_limits(&layer, &org).await.unwrap();
         let kept = kept.0.lock().unwrap();
         assert_eq!(kept.len(), count);
-        let current = layer.handle().current().unwrap();
+        let current = handle.try_session().unwrap();
         let last = kept.last().unwrap();
         assert_eq!(last.generation(), current.generation());
         assert_eq!(last.refresh_token(), current.refresh_token());
         assert_eq!(last.organization_id(), Some("00Dxx0000001gEFEAY"));
     }
     let session = Session::new("00Dxx!set", &org.instance_url()).unwrap();
-    layer.handle().set(session);
+    handle.set(session);
     assert_eq!(
         kept.0.lock().unwrap()[3].access_token().expose(),
         "00Dxx!set"
@@ -468,22 +477,25 @@ async fn an_observer_gets_every_session_before_it_is_used() {
 
 #[tokio::test]
 async fn an_observer_that_panics_or_uses_the_handle_is_harmless() {
-    struct Curious(Mutex<Option<tower_salesforce_auth::SessionHandle>>);
+    struct Curious(Arc<OnceLock<SessionHandle>>);
 
     impl Observer for Curious {
         fn session_changed(&self, session: &LiveSession) {
-            let handle = self.0.lock().unwrap();
-            let handle = handle.as_ref().unwrap();
-            assert_eq!(handle.current().unwrap().generation(), session.generation());
+            let handle = self.0.get().unwrap();
+            assert_eq!(
+                handle.try_session().unwrap().generation(),
+                session.generation()
+            );
             handle.refresh_token().unwrap();
             panic!("after all");
         }
     }
 
     let org = Org::new();
-    let layer = layer(&org);
-    let handle = layer.handle();
-    let layer = layer.observer(Curious(Mutex::new(Some(handle))));
+    let curious = Arc::new(OnceLock::new());
+    let handle = builder(&org).observer(Curious(curious.clone())).build();
+    curious.set(handle.clone()).unwrap();
+    let layer = SalesforceAuthLayer::from(handle);
     org.expire_sessions();
     assert_eq!(get_limits(&layer, &org).await.unwrap().0, StatusCode::OK);
 }
@@ -496,10 +508,11 @@ async fn r03_an_observer_gets_a_refresh_token_without_a_session() {
     let org = Org::new();
     let kept = Sessions::default();
     let session = Session::new("00Dxx!AQ", &org.instance_url()).unwrap();
-    let layer = SalesforceAuthLayer::new(RefreshToken::new(client, app(&org), "R0"))
-        .session(session)
-        .observer(kept.clone());
-    layer.handle().refresh().await.unwrap_err();
+    let handle = SessionHandle::builder(RefreshToken::new(client, app(&org), "R0"))
+        .initial_session(session)
+        .observer(kept.clone())
+        .build();
+    handle.refresh().await.unwrap_err();
     let kept = kept.0.lock().unwrap();
     assert_eq!(kept[0].refresh_token().unwrap().expose(), "R1");
     assert_eq!(kept[0].access_token().expose(), "00Dxx!AQ");

@@ -19,11 +19,13 @@ use proptest::prelude::*;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_salesforce_auth::{
-    AuthOutcome, Error, ErrorKind, RefreshContext, RefreshError, ReplayBody, SalesforceAuthLayer,
-    Session,
+    Error, ErrorKind, RefreshContext, RefreshError, ReplayBody, SalesforceAuthLayer, Session,
+    SessionHandle, request::AuthOutcome,
 };
 
-use crate::support::{Answering, Api, INSTANCE, Refresher, expired, get, post, send, session};
+use crate::support::{
+    Answering, Api, INSTANCE, Refresher, expired, get, post, send, session, starting_with,
+};
 
 /// The origin and the token of each request.
 type Seen = Arc<Mutex<Vec<(String, Option<String>)>>>;
@@ -142,11 +144,11 @@ async fn r16_a_foreign_host_causes_no_login_without_a_session() {
 async fn r16_an_allowed_origin_gets_the_token_and_its_401_counts() {
     let seen = Seen::default();
     let refresher = Refresher::of(&Api::accepting("T1"));
-    let service = refresher
-        .layer()
-        .allow_origin("https://api.salesforce.com")
-        .unwrap()
-        .layer(internet(&seen, ""));
+    let handle = refresher
+        .builder()
+        .allow_origin("https://api.salesforce.com".parse().unwrap())
+        .build();
+    let service = SalesforceAuthLayer::from(handle).layer(internet(&seen, ""));
 
     let uri = "https://API.salesforce.com:443/einstein/ai-agent/v1/";
     let response = send(&service, get(uri)).await.unwrap();
@@ -254,10 +256,9 @@ async fn r18_a_replay_goes_to_the_instance_of_the_refresh() {
         "https://example.my.salesforce.com/services/data/?q=1",
     ] {
         let api = Api::accepting("T1");
-        let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+        let layer = starting_with(session("T0"), |_: RefreshContext| async {
             Session::new("T1", NEW).map_err(RefreshError::terminal)
-        })
-        .session(session("T0"));
+        });
         let service = layer.layer(api.clone());
         let mut request = get(uri);
         let host = HeaderValue::from_static("example.my.salesforce.com");
@@ -282,11 +283,12 @@ async fn r18_an_untrusted_instance_url_gets_no_token() {
         "https://xsalesforce.com",
     ] {
         let api = Api::accepting("T1");
-        let layer = SalesforceAuthLayer::new(move |_: RefreshContext| async move {
+        let builder = SessionHandle::builder(move |_: RefreshContext| async move {
             Session::new("T1", url).map_err(RefreshError::terminal)
         })
-        .session(session("T0"));
-        let service = layer.layer(api.clone());
+        .initial_session(session("T0"));
+        let handle = builder.clone().build();
+        let service = SalesforceAuthLayer::from(handle).layer(api.clone());
 
         let error = send(&service, get("/services/data/")).await.unwrap_err();
 
@@ -299,7 +301,8 @@ async fn r18_an_untrusted_instance_url_gets_no_token() {
         assert!(error.to_string().contains("allow_origin"), "{error}");
         assert_eq!(api.tokens(), ["T0"]);
 
-        let service = layer.allow_origin(url).unwrap().layer(api.clone());
+        let handle = builder.allow_origin(url.parse().unwrap()).build();
+        let service = SalesforceAuthLayer::from(handle).layer(api.clone());
         let response = send(&service, get("/services/data/")).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
     }
@@ -333,15 +336,17 @@ const GATEWAY: &str = "https://gateway.example.com";
 #[tokio::test(start_paused = true)]
 async fn r23_a_request_to_a_custom_instance_waits_for_the_refresh() {
     let api = Api::accepting("T1");
-    let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        Ok(Session::new("T1", GATEWAY).unwrap())
-    })
-    .session(Session::new("T0", GATEWAY).unwrap());
+    let layer = starting_with(
+        Session::new("T0", GATEWAY).unwrap(),
+        |_: RefreshContext| async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(Session::new("T1", GATEWAY).unwrap())
+        },
+    );
     let service = layer.layer(api.clone());
     layer
         .handle()
-        .invalidate(layer.handle().current().unwrap().generation());
+        .invalidate(layer.handle().try_session().unwrap().generation());
     let response = send(&service, get("https://gateway.example.com/services/data"))
         .await
         .unwrap();
@@ -357,11 +362,10 @@ const MOVED: &str = "https://moved.my.salesforce.com";
 #[tokio::test(start_paused = true)]
 async fn r18_a_request_that_waited_follows_the_move() {
     let api = Api::accepting("T1");
-    let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+    let layer = starting_with(session("T0"), |_: RefreshContext| async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         Ok(Session::new("T1", MOVED).unwrap())
-    })
-    .session(session("T0"));
+    });
     let service = layer.layer(api.clone());
     let rejected = tokio::spawn({
         let s = service.clone();
@@ -390,10 +394,9 @@ async fn r18_a_request_that_waited_follows_the_move() {
 #[tokio::test]
 async fn r18_a_request_to_the_old_instance_follows_the_move() {
     let api = Api::accepting("T1");
-    let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+    let layer = starting_with(session("T0"), |_: RefreshContext| async {
         Session::new("T1", MOVED).map_err(RefreshError::terminal)
-    })
-    .session(session("T0"));
+    });
     layer.handle().refresh().await.unwrap();
     let service = layer.layer(api.clone());
     for uri in [
@@ -464,10 +467,9 @@ async fn r05_a_straggler_of_a_moved_instance_is_replayed() {
             }
         })
     };
-    let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+    let layer = starting_with(session("T0"), |_: RefreshContext| async {
         Ok(Session::new("T1", MOVED).unwrap())
-    })
-    .session(session("T0"));
+    });
     let service = ServiceBuilder::new()
         .layer(&layer)
         .layer(FollowRedirectLayer::new())
@@ -497,11 +499,10 @@ async fn r16_a_foreign_request_passes_while_the_session_is_dead() {
     let refreshes = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&refreshes);
     let api = Api::accepting("T1");
-    let layer = SalesforceAuthLayer::new(move |_: RefreshContext| {
+    let layer = starting_with(session("T0"), move |_: RefreshContext| {
         count.fetch_add(1, Ordering::SeqCst);
         async { Err(RefreshError::terminal("dead grant")) }
-    })
-    .session(session("T0"));
+    });
     let service = layer.layer(api.clone());
     let _ = send(&service, get("/x")).await;
     let foreign = send(&service, get("http://localhost:9090/metrics")).await;
@@ -518,11 +519,11 @@ async fn r16_a_foreign_request_passes_while_the_session_is_dead() {
 #[tokio::test(start_paused = true)]
 async fn r29_own_authorization_passes_during_a_refresh() {
     let api = Api::accepting("mine");
-    let layer = SalesforceAuthLayer::new(|_: RefreshContext| pending()).session(session("T0"));
+    let layer = starting_with(session("T0"), |_: RefreshContext| pending());
     let service = layer.layer(api.clone());
     layer
         .handle()
-        .invalidate(layer.handle().current().unwrap().generation());
+        .invalidate(layer.handle().try_session().unwrap().generation());
     let request = Request::get("/x")
         .header("authorization", "Bearer mine")
         .body(Full::<Bytes>::default())
@@ -555,9 +556,10 @@ async fn r27_a_request_to_one_org_is_not_replayed_against_another() {
             .unwrap()
             .with_identity_url(format!("https://login.salesforce.com/id/{id}/005xx"))
     };
-    let layer =
-        SalesforceAuthLayer::new(async |_: RefreshContext| Err(RefreshError::terminal("no")))
-            .session(org("TA", "https://a.my.salesforce.com", "00DA"));
+    let layer = starting_with(
+        org("TA", "https://a.my.salesforce.com", "00DA"),
+        async |_: RefreshContext| Err(RefreshError::terminal("no")),
+    );
     let handle = layer.handle();
     let sent = tokio::spawn(
         layer
@@ -622,11 +624,10 @@ fn org(id: &str) -> Session {
 async fn r27_a_replay_waiting_for_readiness_avoids_another_org() {
     let (open, is_open) = tokio::sync::watch::channel(false);
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let layer = SalesforceAuthLayer::new(|_: RefreshContext| async {
+    let layer = starting_with(org("a"), |_: RefreshContext| async {
         let refreshed = Session::new("refreshed", "https://a.my.salesforce.com").unwrap();
         Ok(refreshed.with_identity_url("https://login.salesforce.com/id/a/005xx"))
-    })
-    .session(org("a"));
+    });
     let handle = layer.handle();
     let gate = Gate {
         seen: seen.clone(),
@@ -637,7 +638,7 @@ async fn r27_a_replay_waiting_for_readiness_avoids_another_org() {
         async move { send(&service, post("https://a.my.salesforce.com/delete", "x")).await }
     });
     while handle
-        .current()
+        .try_session()
         .is_none_or(|live| live.access_token().expose() != "refreshed")
     {
         tokio::task::yield_now().await;
@@ -646,7 +647,7 @@ async fn r27_a_replay_waiting_for_readiness_avoids_another_org() {
     open.send_replace(true);
     let response = sent.await.unwrap().unwrap();
     let outcome: &AuthOutcome = response.extensions().get().unwrap();
-    let skipped = tower_salesforce_auth::ReplaySkipped::OtherOrg;
+    let skipped = tower_salesforce_auth::request::ReplaySkipped::OtherOrg;
     assert_eq!(outcome.replay_skipped(), Some(skipped));
     assert_eq!(
         *seen.lock().unwrap(),
@@ -658,9 +659,9 @@ async fn r27_a_replay_waiting_for_readiness_avoids_another_org() {
 async fn r27_a_request_waiting_for_a_session_avoids_another_org() {
     for uri in ["/delete", "https://a.my.salesforce.com/delete"] {
         let api = Api::accepting("token-of-b");
-        let layer = SalesforceAuthLayer::new(|_: RefreshContext| pending()).session(org("a"));
+        let layer = starting_with(org("a"), |_: RefreshContext| pending());
         let handle = layer.handle();
-        handle.invalidate(handle.current().unwrap().generation());
+        handle.invalidate(handle.try_session().unwrap().generation());
         let service = layer.layer(api.clone());
         let mut sent = Box::pin(send(&service, post(uri, "x")));
         assert!(futures_util::poll!(&mut sent).is_pending());
@@ -696,7 +697,7 @@ proptest! {
                 Response::new(Full::<Bytes>::default())
             })
         };
-        let service = SalesforceAuthLayer::with_session(session("T0")).layer(inner);
+        let service = SalesforceAuthLayer::fixed(session("T0")).layer(inner);
         let sent = futures_util::future::FutureExt::now_or_never(send(&service, request));
         prop_assert!(sent.expect("an answer at once").is_ok());
         prop_assert_eq!(*sees_token.lock().unwrap(), is_instance, "{}", uri);

@@ -11,11 +11,9 @@ use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use tower::Layer;
-use tower_salesforce_auth::{
-    BoxError, RefreshContext, RefreshError, ReplayBody, SalesforceAuthLayer,
-};
+use tower_salesforce_auth::{BoxError, RefreshContext, RefreshError, ReplayBody};
 
-use crate::support::{Answering, get, send, session};
+use crate::support::{Answering, get, send, session, starting_with};
 
 #[tokio::test]
 async fn a_peeked_rejection_is_returned_frame_by_frame() {
@@ -28,9 +26,10 @@ async fn a_peeked_rejection_is_returned_frame_by_frame() {
         *response.status_mut() = StatusCode::UNAUTHORIZED;
         response
     });
-    let service = SalesforceAuthLayer::new(|_: RefreshContext| async { Ok(session("T0")) })
-        .session(session("T0"))
-        .layer(inner);
+    let service = starting_with(session("T0"), |_: RefreshContext| async {
+        Ok(session("T0"))
+    })
+    .layer(inner);
     let mut body = send(&service, get("/")).await.unwrap().into_body();
     let mut read = Vec::new();
     let error = loop {
@@ -61,9 +60,9 @@ async fn a_peek_of_endless_empty_frames_ends() {
         *response.status_mut() = StatusCode::UNAUTHORIZED;
         response
     });
-    let layer =
-        SalesforceAuthLayer::new(async |_: RefreshContext| Err(RefreshError::transient("no")))
-            .session(session("T0"));
+    let layer = starting_with(session("T0"), async |_: RefreshContext| {
+        Err(RefreshError::transient("no"))
+    });
     let _ = send(&layer.layer(inner), get("/x")).await;
     let polls = polls.load(Ordering::SeqCst);
     assert!(

@@ -12,39 +12,41 @@ use http_body_util::Full;
 use tokio::time::{Instant, advance};
 use tower::Layer;
 use tower_salesforce_auth::{
-    AuthOutcome, Error, ErrorKind, OnRefreshFailure, RefreshContext, RefreshError, ReplayBody,
-    ReplaySkipped, SalesforceAuthLayer, SessionState,
+    Error, ErrorKind, RefreshContext, RefreshError, ReplayBody, SalesforceAuthLayer, SessionHandle,
+    handle::{SessionHandleBuilder, SessionState},
+    layer::OnRefreshFailure,
+    request::{AuthOutcome, ReplaySkipped},
 };
 
-use crate::support::{Api, Reauthentications, counting, expired, get, send, session};
+use crate::support::{
+    Api, Reauthentications, counting, expired, get, send, session, starting_with,
+};
 
-/// A layer whose n-th refresh, from 0, ends with `plan(n)`, and the times at which refreshes began.
+/// Builds a handle that starts with the session `T0`, and whose n-th refresh, from 0, ends with `plan(n)`. Also returns
+/// the times at which refreshes began.
 fn planned(
     plan: impl Fn(usize) -> Result<&'static str, RefreshError> + Send + Sync + 'static,
-) -> (SalesforceAuthLayer, Arc<Mutex<Vec<Instant>>>) {
+) -> (SessionHandleBuilder, Arc<Mutex<Vec<Instant>>>) {
     let began = Arc::new(Mutex::new(Vec::new()));
-    let layer = {
+    let builder = {
         let began = Arc::clone(&began);
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
+        SessionHandle::builder(move |_: RefreshContext| {
             let mut began = began.lock().unwrap();
             let ended = plan(began.len()).map(session);
             began.push(Instant::now());
             async { ended }
         })
     };
-    (layer, began)
+    (builder.initial_session(session("T0")), began)
 }
 
 #[tokio::test(start_paused = true)]
 async fn r10_a_terminal_failure_latches_until_set_or_reset() {
     let api = Api::accepting("T1");
-    let (layer, began) = planned(|_| Err(RefreshError::terminal("the grant is dead")));
+    let (builder, began) = planned(|_| Err(RefreshError::terminal("the grant is dead")));
     let reauthentications = Reauthentications::default();
-    let layer = layer
-        .session(session("T0"))
-        .observer(reauthentications.clone());
-    let service = layer.layer(api.clone());
-    let handle = layer.handle();
+    let handle = builder.observer(reauthentications.clone()).build();
+    let service = SalesforceAuthLayer::from(handle.clone()).layer(api.clone());
 
     for _ in 0..1_000 {
         let before = Instant::now();
@@ -82,14 +84,13 @@ async fn r10_a_terminal_failure_latches_until_set_or_reset() {
 #[tokio::test(start_paused = true)]
 async fn r10_a_failed_manual_refresh_keeps_the_latch() {
     let api = Api::accepting("T1");
-    let (layer, began) = planned(|n| match n {
+    let (builder, began) = planned(|n| match n {
         0 => Err(RefreshError::terminal("wrong password")),
         1 => Err(RefreshError::transient("unplugged")),
         _ => Ok("T1"),
     });
-    let service = layer.layer(api);
-    let handle = layer.handle();
-    handle.set(session("T0"));
+    let handle = builder.build();
+    let service = SalesforceAuthLayer::from(handle.clone()).layer(api);
     send(&service, get("/")).await.unwrap_err();
     handle.refresh().await.unwrap_err();
     let tried = began.lock().unwrap().len();
@@ -104,7 +105,7 @@ async fn r10_a_failed_manual_refresh_keeps_the_latch() {
 async fn r11_spaced_retries_recover_every_waiter() {
     for retry_after in [None, Some(Duration::from_secs(7))] {
         let api = Api::accepting("T1");
-        let (layer, began) = planned(move |n| {
+        let (builder, began) = planned(move |n| {
             if n == 2 {
                 return Ok("T1");
             }
@@ -114,8 +115,9 @@ async fn r11_spaced_retries_recover_every_waiter() {
                 None => failure,
             })
         });
-        let layer = layer.session(session("T0").with_refresh_token("R0"));
-        let service = layer.layer(api);
+        let first = session("T0").with_refresh_token("R0");
+        let handle = builder.initial_session(first).build();
+        let service = SalesforceAuthLayer::from(handle.clone()).layer(api);
         let requests = (0..50).map(|_| send(&service, get("/")));
         for response in futures_util::future::join_all(requests).await {
             assert_eq!(response.unwrap().status(), StatusCode::OK);
@@ -138,7 +140,7 @@ async fn r11_spaced_retries_recover_every_waiter() {
                 assert!(spaces[1] <= Duration::from_millis(1_010), "{spaces:?}");
             }
         }
-        assert_eq!(layer.handle().refresh_token().unwrap().expose(), "R0");
+        assert_eq!(handle.refresh_token().unwrap().expose(), "R0");
     }
 }
 
@@ -146,11 +148,11 @@ async fn r11_spaced_retries_recover_every_waiter() {
 async fn r11_a_retry_after_beyond_the_timeout_is_honoured() {
     let hour = Duration::from_secs(3_600);
     let api = Api::accepting("T1");
-    let (layer, began) = planned(move |n| match n {
+    let (builder, began) = planned(move |n| match n {
         0 => Err(RefreshError::transient("login rate exceeded").with_retry_after(hour)),
         _ => Ok("T1"),
     });
-    let service = layer.session(session("T0")).layer(api);
+    let service = SalesforceAuthLayer::from(builder.build()).layer(api);
     for _ in 0..100 {
         let before = Instant::now();
         send(&service, get("/")).await.unwrap_err();
@@ -172,8 +174,8 @@ async fn r12_refreshes_with_rejected_tokens_become_rare() {
         "T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8", "T9", "T10", "T11", "T12", "T13", "T14",
     ];
     let api = Api::accepting("nothing");
-    let (layer, began) = planned(|n| Ok(TOKENS[n]));
-    let service = layer.session(session("T0")).layer(api.clone());
+    let (builder, began) = planned(|n| Ok(TOKENS[n]));
+    let service = SalesforceAuthLayer::from(builder.build()).layer(api.clone());
     let started = Instant::now();
     for _ in 0..1_000 {
         let before = Instant::now();
@@ -260,7 +262,7 @@ async fn r12_a_refusing_endpoint_lets_others_refresh() {
     let issued = Arc::new(Mutex::new(Vec::new()));
     let layer = {
         let issued = Arc::clone(&issued);
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
+        starting_with(session("T0"), move |_: RefreshContext| {
             let mut issued = issued.lock().unwrap();
             issued.push(Instant::now());
             let token = format!("T{}", issued.len());
@@ -283,7 +285,7 @@ async fn r12_a_refusing_endpoint_lets_others_refresh() {
             async { Ok::<_, std::convert::Infallible>(response) }
         })
     };
-    let service = layer.session(session("T0")).layer(api);
+    let service = layer.layer(api);
     let mut rejected = 0;
     for _ in 0..600 {
         // Both requests are sent when the session has expired.
@@ -304,8 +306,8 @@ async fn r12_a_refusing_endpoint_lets_others_refresh() {
 #[tokio::test(start_paused = true)]
 async fn r19_a_refresh_with_the_same_token_counts_as_useless() {
     let api = Api::accepting("nothing");
-    let (layer, began) = planned(|_| Ok("T0"));
-    let service = layer.session(session("T0")).layer(api);
+    let (builder, began) = planned(|_| Ok("T0"));
+    let service = SalesforceAuthLayer::from(builder.build()).layer(api);
     let mut outcomes = Vec::new();
     for _ in 0..10 {
         let response = send(&service, get("/")).await.unwrap();
@@ -324,8 +326,8 @@ async fn r19_a_refresh_with_the_same_token_counts_as_useless() {
 #[tokio::test]
 async fn on_refresh_failure_decides_between_error_and_rejection() {
     let api = Api::accepting("T1");
-    let (layer, _) = planned(|_| Err(RefreshError::terminal("the grant is dead")));
-    let layer = layer.session(session("T0"));
+    let (builder, _) = planned(|_| Err(RefreshError::terminal("the grant is dead")));
+    let layer = SalesforceAuthLayer::from(builder.build());
     let respond = layer
         .clone()
         .on_refresh_failure(OnRefreshFailure::Respond)

@@ -10,22 +10,25 @@ use http::StatusCode;
 use tokio::time::advance;
 use tower::Layer;
 use tower_salesforce_auth::{
-    AuthOutcome, RefreshContext, RefreshError, RefreshReason, Renewal, SalesforceAuthLayer,
-    Session, SessionState,
+    RefreshContext, RefreshError, SalesforceAuthLayer, Session, SessionHandle,
+    handle::{ProactiveRefresh, SessionHandleBuilder, SessionState},
+    observer::RefreshReason,
+    request::AuthOutcome,
 };
 
 use crate::support::{Api, Reauthentications, Refresher, get, send, session};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A layer whose n-th refresh returns `T<n>`, or `fail(n)` if that is `Some`, and the reasons of its refreshes.
-fn layer(
+/// Builds a handle that starts with the session `T0`, and whose n-th refresh returns `T<n>`, or `fail(n)` if that is
+/// `Some`. Also returns the reasons of its refreshes.
+fn builder(
     fail: impl Fn(usize) -> Option<RefreshError> + Send + Sync + 'static,
-) -> (SalesforceAuthLayer, Arc<Mutex<Vec<RefreshReason>>>) {
+) -> (SessionHandleBuilder, Arc<Mutex<Vec<RefreshReason>>>) {
     let reasons = Arc::new(Mutex::new(Vec::new()));
-    let layer = {
+    let builder = {
         let reasons = Arc::clone(&reasons);
-        SalesforceAuthLayer::new(move |context: RefreshContext| {
+        SessionHandle::builder(move |context: RefreshContext| {
             let mut reasons = reasons.lock().unwrap();
             reasons.push(context.reason());
             let n = reasons.len();
@@ -33,7 +36,7 @@ fn layer(
             async { ended }
         })
     };
-    (layer.session(session("T0")), reasons)
+    (builder.initial_session(session("T0")), reasons)
 }
 
 async fn settle() {
@@ -45,10 +48,11 @@ async fn settle() {
 #[tokio::test(start_paused = true)]
 async fn a_proactive_refresh_starts_by_traffic_not_by_a_timer() {
     let api = Api::accepting("T0");
-    let (layer, reasons) = layer(|_| None);
-    let service = layer
-        .renewal(Renewal::at(0.5).lifetime(HOUR))
-        .layer(api.clone());
+    let (builder, reasons) = builder(|_| None);
+    let handle = builder
+        .refresh_before_expiry(ProactiveRefresh::at(0.5).lifetime(HOUR))
+        .build();
+    let service = SalesforceAuthLayer::from(handle).layer(api.clone());
     advance(Duration::from_secs(1_700)).await;
     send(&service, get("/")).await.unwrap();
     settle().await;
@@ -83,9 +87,11 @@ async fn a_proactive_refresh_starts_by_traffic_not_by_a_timer() {
 async fn r23_requests_in_a_proactive_refresh_use_the_old_token() {
     let api = Api::accepting("T0");
     let refresher = Refresher::of(&api);
-    let (layer, begun, finish) = refresher.gated_layer();
-    let layer = layer.renewal(Renewal::at(1.0).lifetime(Duration::ZERO));
-    let service = layer.layer(api.clone());
+    let (builder, begun, finish) = refresher.gated();
+    let handle = builder
+        .refresh_before_expiry(ProactiveRefresh::at(1.0).lifetime(Duration::ZERO))
+        .build();
+    let service = SalesforceAuthLayer::from(handle.clone()).layer(api.clone());
     send(&service, get("/")).await.unwrap();
     begun.notified().await;
     let requests = (0..50).map(|_| {
@@ -96,14 +102,10 @@ async fn r23_requests_in_a_proactive_refresh_use_the_old_token() {
         assert_eq!(status.unwrap(), StatusCode::OK);
     }
     assert_eq!(api.tokens(), vec!["T0"; 51]);
-    assert!(matches!(
-        layer.handle().subscribe().state(),
-        SessionState::Ready(_)
-    ));
-    let layer = layer.renewal(Renewal::at(1.0).lifetime(HOUR));
-    let mut states = layer.handle().subscribe();
+    let mut states = handle.subscribe();
+    assert!(matches!(states.state(), SessionState::Ready(_)));
     finish.notify_one();
-    while layer.handle().current().unwrap().access_token().expose() != "T1" {
+    while handle.try_session().unwrap().access_token().expose() != "T1" {
         states.changed().await;
     }
     assert_eq!(refresher.count(), 1);
@@ -112,9 +114,11 @@ async fn r23_requests_in_a_proactive_refresh_use_the_old_token() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_proactive_refresh_is_retried_later() {
     let api = Api::accepting("T0");
-    let (layer, reasons) = layer(|n| (n <= 2).then(|| RefreshError::transient("busy")));
-    let layer = layer.renewal(Renewal::at(0.5).lifetime(HOUR));
-    let service = layer.layer(api.clone());
+    let (builder, reasons) = builder(|n| (n <= 2).then(|| RefreshError::transient("busy")));
+    let handle = builder
+        .refresh_before_expiry(ProactiveRefresh::at(0.5).lifetime(HOUR))
+        .build();
+    let service = SalesforceAuthLayer::from(handle.clone()).layer(api.clone());
     advance(HOUR / 2).await;
     for n in 1..=30 {
         let response = send(&service, get("/")).await.unwrap();
@@ -130,21 +134,20 @@ async fn a_failed_proactive_refresh_is_retried_later() {
     send(&service, get("/")).await.unwrap();
     settle().await;
     assert_eq!(*reasons.lock().unwrap(), [RefreshReason::Proactive; 3]);
-    assert_eq!(
-        layer.handle().current().unwrap().access_token().expose(),
-        "T3"
-    );
+    let live = handle.try_session().unwrap();
+    assert_eq!(live.access_token().expose(), "T3");
 }
 
 #[tokio::test(start_paused = true)]
 async fn r10_a_terminal_proactive_failure_keeps_the_session() {
     let reauthentications = Reauthentications::default();
     let api = Api::accepting("T0");
-    let (layer, reasons) = layer(|_| Some(RefreshError::terminal("the grant is dead")));
-    let layer = layer
-        .renewal(Renewal::at(0.5).lifetime(HOUR))
-        .observer(reauthentications.clone());
-    let service = layer.layer(api.clone());
+    let (builder, reasons) = builder(|_| Some(RefreshError::terminal("the grant is dead")));
+    let handle = builder
+        .refresh_before_expiry(ProactiveRefresh::at(0.5).lifetime(HOUR))
+        .observer(reauthentications.clone())
+        .build();
+    let service = SalesforceAuthLayer::from(handle).layer(api.clone());
     for _ in 0..10 {
         advance(HOUR).await;
         let response = send(&service, get("/")).await.unwrap();
@@ -169,7 +172,7 @@ async fn a_sessions_own_lifetime_overrides_the_configured_one() {
         )
     };
     let instance = crate::support::INSTANCE;
-    let given = Renewal::at(0.5).lifetime(HOUR);
+    let given = ProactiveRefresh::at(0.5).lifetime(HOUR);
     for (session, proactive, seconds) in [
         (Session::new(jwt(600), instance).unwrap(), given, Some(300)),
         (
@@ -178,24 +181,30 @@ async fn a_sessions_own_lifetime_overrides_the_configured_one() {
             Some(450),
         ),
         (session("T0"), given, Some(1_800)),
-        (session("T0"), Renewal::at(0.5), None),
+        (session("T0"), ProactiveRefresh::at(0.5), None),
         (
             session("T0"),
-            Renewal::at(f64::NAN).lifetime(HOUR),
+            ProactiveRefresh::at(f64::NAN).lifetime(HOUR),
             Some(3_600),
         ),
-        (session("T0"), Renewal::at(-1.0).lifetime(HOUR), Some(360)),
+        (
+            session("T0"),
+            ProactiveRefresh::at(-1.0).lifetime(HOUR),
+            Some(360),
+        ),
     ] {
-        let (layer, reasons) = layer(|_| None);
-        let layer = layer.session(session).renewal(proactive);
+        let (builder, reasons) = builder(|_| None);
+        let handle = builder
+            .initial_session(session)
+            .refresh_before_expiry(proactive)
+            .build();
         let due = Duration::from_secs(seconds.unwrap_or(1_000_000));
-        let handle = layer.handle();
         advance(due.mul_f64(0.94)).await;
-        handle.token().await.unwrap();
+        handle.session().await.unwrap();
         settle().await;
         assert!(reasons.lock().unwrap().is_empty());
         advance(due.mul_f64(0.07)).await;
-        handle.token().await.unwrap();
+        handle.session().await.unwrap();
         settle().await;
         assert_eq!(
             reasons.lock().unwrap().len(),

@@ -10,11 +10,11 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
 use tower_salesforce_auth::{
-    BoxError, Error, ErrorKind, RefreshContext, RefreshError, ResponseBody, SalesforceAuth,
-    SalesforceAuthLayer, SkipAuth,
+    BoxError, Error, ErrorKind, RefreshContext, RefreshError, SalesforceAuth, SalesforceAuthLayer,
+    layer::ResponseBody, request::SkipAuth,
 };
 
-use crate::support::{Api, get, kind, send, session};
+use crate::support::{Api, get, kind, send, session, starting_with};
 
 type Statuses = BoxCloneSyncService<Request<Full<Bytes>>, StatusCode, BoxError>;
 
@@ -34,7 +34,7 @@ async fn r13_a_refresh_through_its_own_layer_is_reentrant() {
     let (service_tx, service_rx) = tokio::sync::watch::channel(None);
     let layer = {
         let refreshes = refreshes.clone();
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
+        starting_with(session("T0"), move |_: RefreshContext| {
             let n = refreshes.fetch_add(1, Ordering::SeqCst) + 1;
             let service = service_rx.borrow().clone();
             async move {
@@ -48,7 +48,6 @@ async fn r13_a_refresh_through_its_own_layer_is_reentrant() {
                 Ok(session("T1"))
             }
         })
-        .session(session("T0"))
     };
     let service = layer.layer(api.clone());
     service_tx.send_replace(Some(statuses_of(&service)));
@@ -79,7 +78,7 @@ async fn r13_a_refresh_cycle_of_two_sessions_is_reentrant() {
             let handles = handles.clone();
             async move {
                 let other = &handles.get().expect("both handles")[other];
-                let live = other.token().await.map_err(RefreshError::transient)?;
+                let live = other.session().await.map_err(RefreshError::transient)?;
                 Ok(tower_salesforce_auth::Session::clone(&live))
             }
         }
@@ -87,7 +86,7 @@ async fn r13_a_refresh_cycle_of_two_sessions_is_reentrant() {
     let a = tower_salesforce_auth::SessionHandle::new(ask(1));
     let b = tower_salesforce_auth::SessionHandle::new(ask(0));
     assert!(handles.set([a.clone(), b]).is_ok());
-    let service = SalesforceAuthLayer::with_handle(a).layer(api);
+    let service = SalesforceAuthLayer::from(a).layer(api);
 
     let error = send(&service, get("/services/data/")).await.unwrap_err();
 
@@ -100,7 +99,7 @@ async fn r13_a_refresh_cycle_of_two_sessions_is_reentrant() {
 async fn r13_a_request_that_skips_auth_passes_during_a_refresh() {
     let api = Api::accepting("T1");
     let (service_tx, service_rx) = tokio::sync::watch::channel(None);
-    let layer = SalesforceAuthLayer::new(move |_: RefreshContext| {
+    let layer = starting_with(session("T0"), move |_: RefreshContext| {
         let service = service_rx.borrow().clone();
         async move {
             let service: Statuses = service.expect("the service");
@@ -113,8 +112,7 @@ async fn r13_a_request_that_skips_auth_passes_during_a_refresh() {
             assert_eq!(status, StatusCode::UNAUTHORIZED, "passed on, and answered");
             Ok(session("T1"))
         }
-    })
-    .session(session("T0"));
+    });
     let service = layer.layer(api.clone());
     service_tx.send_replace(Some(statuses_of(&service)));
 

@@ -18,13 +18,15 @@ use tokio::{
 };
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_salesforce_auth::{
-    AuthOutcome, BoxError, Error, ErrorKind, NoRefresh, NoReplay, RefreshContext, RefreshError,
-    RefreshReason, ReplayBody, ReplaySkipped, SalesforceAuthLayer, SkipAuth, from_service,
+    BoxError, Error, ErrorKind, RefreshContext, RefreshError, ReplayBody, SalesforceAuthLayer,
+    observer::RefreshReason,
+    refresh::from_service,
+    request::{AuthOutcome, NoRefresh, NoReplay, ReplaySkipped, SkipAuth},
 };
 
 use crate::support::{
     Answering, Api, EXPIRED, Refresher, all_together, counting, expired, get, kind, outcome, post,
-    send, session, text,
+    send, session, starting_with, text,
 };
 
 type ReqBody = ReplayBody<Full<Bytes>>;
@@ -360,7 +362,7 @@ async fn the_first_login_runs_once_before_any_request_is_sent() {
 #[tokio::test]
 async fn r26_a_rejection_of_a_fixed_session_is_returned() {
     let api = Api::accepting("nothing");
-    let service = SalesforceAuthLayer::with_session(session("T0")).layer(api.clone());
+    let service = SalesforceAuthLayer::fixed(session("T0")).layer(api.clone());
 
     for _ in 0..2 {
         let response = send(&service, get("/services/data/")).await.unwrap();
@@ -434,9 +436,7 @@ async fn a_tower_service_works_as_a_refresh_fn_with_its_layers() {
                 Ok::<_, RefreshError>(session("T1"))
             }))
     };
-    let service = SalesforceAuthLayer::new(from_service(login))
-        .session(session("T0"))
-        .layer(api);
+    let service = starting_with(session("T0"), from_service(login)).layer(api);
 
     let response = send(&service, get("/services/data/")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -482,7 +482,7 @@ async fn an_inner_service_error_passes_through_unchanged() {
     let inner = service_fn(|_: Request<ReqBody>| async {
         Err::<Response<Full<Bytes>>, _>(std::io::Error::other("unplugged"))
     });
-    let service = SalesforceAuthLayer::with_session(session("T0")).layer(inner);
+    let service = SalesforceAuthLayer::fixed(session("T0")).layer(inner);
     let error = send(&service, get("/")).await.unwrap_err();
     assert_eq!(
         error.downcast_ref::<std::io::Error>().unwrap().to_string(),

@@ -17,7 +17,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use proptest::prelude::*;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_salesforce_auth::{ReplayBody, ReplaySkipped};
+use tower_salesforce_auth::{ReplayBody, request::ReplaySkipped};
 
 use crate::support::{Api, EXPIRED, Refresher, expired, get, outcome, post, send, text};
 

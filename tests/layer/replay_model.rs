@@ -18,10 +18,11 @@ use http_body_util::Full;
 use proptest::prelude::*;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_salesforce_auth::{
-    AuthOutcome, BoxError, RefreshContext, ReplayBody, ReplaySkipped, SalesforceAuthLayer,
+    BoxError, RefreshContext, ReplayBody,
+    request::{AuthOutcome, ReplaySkipped},
 };
 
-use crate::support::session;
+use crate::support::{session, starting_with};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -274,11 +275,10 @@ fn run(case: &Case) {
             }
         });
         let tokens = Arc::new(AtomicU32::new(0));
-        let layer = SalesforceAuthLayer::new(move |_: RefreshContext| {
+        let layer = starting_with(session("T0"), move |_: RefreshContext| {
             let n = tokens.fetch_add(1, Ordering::SeqCst) + 1;
             async move { Ok(session(&format!("T{n}"))) }
         })
-        .session(session("T0"))
         .max_refreshes(case.refreshes)
         .replay_limit(case.limit);
         let body = Model {

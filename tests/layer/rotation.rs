@@ -8,11 +8,13 @@ use std::{
 
 use tokio::{sync::Notify, task::JoinHandle};
 use tower_salesforce_auth::{
-    Error, LiveSession, Observer, RefreshContext, RefreshError, RefreshErrorKind,
-    SalesforceAuthLayer, Secret, Session, SessionHandle, SessionState,
+    Error, LiveSession, RefreshContext, RefreshError, RefreshErrorKind, Secret, Session,
+    SessionHandle,
     emulator::{Fault, Org},
     flow::{AuthorizationCode, RefreshToken},
+    handle::SessionState,
     oauth,
+    observer::Observer,
 };
 
 use crate::support::{answering, app, granted, production_app, session};
@@ -182,10 +184,10 @@ async fn r03_a_rotated_out_refresh_token_is_never_presented() {
     let grant = org.authorize();
     let flow = RefreshToken::new(org.clone(), app(&org), grant.refresh_token());
     let handle = SessionHandle::new(flow);
-    handle.token().await.unwrap();
+    handle.session().await.unwrap();
     handle.logout(org.clone()).await.unwrap();
     handle.reset();
-    let error = handle.token().await.unwrap_err();
+    let error = handle.session().await.unwrap_err();
     assert_eq!(
         error.refresh_error().unwrap().kind(),
         RefreshErrorKind::NoRefreshToken
@@ -202,14 +204,14 @@ async fn r03_a_rotated_out_refresh_token_is_never_presented() {
         app(&org),
         grant.refresh_token(),
     ));
-    handle.token().await.unwrap();
+    handle.session().await.unwrap();
     handle.logout(org.clone()).await.unwrap();
     handle.reset();
-    handle.token().await.unwrap();
+    handle.session().await.unwrap();
     // After a revocation it is not presented again.
     handle.logout_and_revoke(org.clone()).await.unwrap();
     handle.reset();
-    let error = handle.token().await.unwrap_err();
+    let error = handle.session().await.unwrap_err();
     assert_eq!(
         error.refresh_error().unwrap().kind(),
         RefreshErrorKind::NoRefreshToken
@@ -255,7 +257,7 @@ async fn r27_a_session_of_another_org_gets_no_old_refresh_token() {
         "B0"
     );
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(handle.current().unwrap().refresh_token(), None);
+    assert_eq!(handle.try_session().unwrap().refresh_token(), None);
     assert_eq!(handle.refresh_token(), None);
 }
 
@@ -285,20 +287,20 @@ async fn r03_a_rotated_token_without_a_session_is_reported() {
     ] {
         let kept = RefreshTokens::default();
         let flow = RefreshToken::new(answering(200, &[], body), production_app(), "R0");
-        let layer = SalesforceAuthLayer::new(flow).observer(Arc::new(kept.clone()));
-        layer.handle().token().await.unwrap_err();
+        let handle = SessionHandle::builder(flow).observer(kept.clone()).build();
+        handle.session().await.unwrap_err();
         assert_eq!(*kept.0.lock().unwrap(), ["R1"], "{body}");
-        assert_eq!(layer.handle().refresh_token(), Some(Secret::from("R1")));
+        assert_eq!(handle.refresh_token(), Some(Secret::from("R1")));
     }
     // A logout during a refresh discards its session.
     let org = Org::new();
     let kept = RefreshTokens::default();
     let flow = AuthorizationCode::new(org.clone(), app(&org), org.redirect_uri());
-    let layer = SalesforceAuthLayer::new(flow)
-        .session(granted(&org))
-        .observer(Arc::new(kept.clone()));
+    let handle = SessionHandle::builder(flow)
+        .initial_session(granted(&org))
+        .observer(kept.clone())
+        .build();
     org.on_token(Fault::Hang);
-    let handle = layer.handle();
     let refreshing = tokio::spawn({
         let handle = handle.clone();
         async move { handle.refresh().await }
@@ -391,15 +393,15 @@ async fn r03_a_refresh_after_a_superseded_one_has_its_full_time() {
     });
     let hanging = tokio::spawn({
         let handle = handle.clone();
-        async move { handle.token().await }
+        async move { handle.session().await }
     });
     tokio::time::sleep(Duration::from_millis(1)).await;
     let generation = handle.set(session("T0").with_refresh_token("R-new-grant"));
     assert!(hanging.await.unwrap().is_ok());
     tokio::time::sleep(Duration::from_secs(1)).await;
     handle.invalidate(generation);
-    let first = handle.token().await;
-    let second = handle.token().await;
+    let first = handle.session().await;
+    let second = handle.session().await;
     let presented = presented.lock().unwrap().clone();
     assert!(
         first.is_ok(),
@@ -423,11 +425,11 @@ async fn r03_a_refresh_superseded_before_it_began_spends_nothing() {
 #[tokio::test(start_paused = true)]
 async fn r03_a_refresh_superseded_while_it_waits_spends_nothing() {
     let (handle, presented) = noting();
-    let mut hanging = Box::pin(handle.token());
+    let mut hanging = Box::pin(handle.session());
     assert!(futures_util::poll!(&mut hanging).is_pending());
     tokio::time::sleep(Duration::from_millis(1)).await;
     handle.invalidate(handle.set(session("T8").with_refresh_token("R0")));
-    let mut waiting = Box::pin(handle.token());
+    let mut waiting = Box::pin(handle.session());
     assert!(futures_util::poll!(&mut waiting).is_pending());
     tokio::time::sleep(Duration::from_millis(1)).await;
     handle.set(session("T9").with_refresh_token("fresh"));
@@ -439,7 +441,7 @@ async fn r03_a_refresh_superseded_while_it_waits_spends_nothing() {
 async fn r03_no_token_call_is_cut_off_within_its_own_time() {
     let (handle, presented) = noting();
     for n in 0..2 {
-        let mut superseded = Box::pin(handle.token());
+        let mut superseded = Box::pin(handle.session());
         assert!(futures_util::poll!(&mut superseded).is_pending());
         tokio::time::sleep(Duration::from_secs(1)).await;
         let session = session(&format!("S{n}"));
@@ -448,7 +450,7 @@ async fn r03_no_token_call_is_cut_off_within_its_own_time() {
             _ => session,
         }));
     }
-    handle.token().await.unwrap();
+    handle.session().await.unwrap();
     let mut presented = presented.lock().unwrap().clone();
     let calls = presented.len();
     presented.dedup();

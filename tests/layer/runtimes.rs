@@ -19,9 +19,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tower::Layer;
-use tower_salesforce_auth::{RefreshContext, RefreshErrorKind, SalesforceAuthLayer, SessionHandle};
+use tower_salesforce_auth::{RefreshContext, RefreshErrorKind, SessionHandle};
 
-use crate::support::{Api, Refresher, all_together, get, paused, refresh_kind, send, session};
+use crate::support::{
+    Api, Refresher, all_together, get, paused, refresh_kind, send, session, starting_with,
+};
 
 // === Hangs and panics ===
 
@@ -90,7 +92,7 @@ async fn r14_a_panicking_refresh_fails_all_waiters_at_once() {
         let refresher = Refresher::of(&api);
         let layer = {
             let refresher = refresher.clone();
-            SalesforceAuthLayer::new(move |_: RefreshContext| {
+            starting_with(session("T0"), move |_: RefreshContext| {
                 let n = refresher.begin();
                 assert!(n > 1 || !panics_before_its_future_is_made, "on purpose");
                 let refresher = refresher.clone();
@@ -100,7 +102,6 @@ async fn r14_a_panicking_refresh_fails_all_waiters_at_once() {
                     refresher.complete(n)
                 }
             })
-            .session(session("T0"))
         };
         let service = layer.layer(all_together(&api, 50));
         let started = Instant::now();
@@ -151,7 +152,7 @@ async fn r14_a_late_refresh_that_still_runs_is_not_repeated() {
     });
     let first = tokio::spawn({
         let handle = handle.clone();
-        async move { handle.token().await }
+        async move { handle.session().await }
     });
     tokio::time::sleep(Duration::from_millis(1)).await;
     answer.notify_one();
@@ -162,7 +163,7 @@ async fn r14_a_late_refresh_that_still_runs_is_not_repeated() {
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()));
     }
-    let second = handle.token().await;
+    let second = handle.session().await;
     let first = first.await.unwrap();
     assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
     assert_eq!(started.load(Ordering::SeqCst), 1, "refreshes");
@@ -187,7 +188,7 @@ fn undriven() -> (SessionHandle, Arc<AtomicUsize>, Runtime) {
     });
     let undriven = paused();
     undriven.block_on(async {
-        let _ = timeout(Duration::from_millis(1), handle.token()).await;
+        let _ = timeout(Duration::from_millis(1), handle.session()).await;
     });
     assert_eq!(started.load(Ordering::SeqCst), 1);
     (handle, started, undriven)
@@ -203,7 +204,7 @@ fn r14_a_refresh_on_a_shut_down_runtime_does_not_deadlock() {
         drop(gone);
         let _context = runtime.enter();
         let handle = SessionHandle::new(async |_: RefreshContext| Ok(session("T1")));
-        let mut token = pin!(handle.token());
+        let mut token = pin!(handle.session());
         let polled = token.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         let Poll::Ready(Err(error)) = polled else {
             panic!("a session, or none yet");
@@ -223,7 +224,7 @@ fn r14_waiters_fail_if_the_refresh_runtime_shuts_down() {
     let refreshes = Arc::new(AtomicUsize::new(0));
     let layer = {
         let refreshes = refreshes.clone();
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
+        starting_with(session("T0"), move |_: RefreshContext| {
             let n = refreshes.fetch_add(1, Ordering::SeqCst) + 1;
             async move {
                 if n == 1 {
@@ -232,7 +233,6 @@ fn r14_waiters_fail_if_the_refresh_runtime_shuts_down() {
                 Ok(session("T1"))
             }
         })
-        .session(session("T0"))
     };
     let service = layer.layer(api);
     for first in [
@@ -279,13 +279,11 @@ fn r14_waiters_fail_if_the_refresh_runtime_shuts_down() {
 fn r14_an_undriven_refresh_times_out_and_the_next_starts() {
     let api = Api::accepting("T2");
     let refresher = Refresher::of(&api);
-    let layer = refresher
-        .layer_with(|n| async move {
-            if n == 1 {
-                pending::<()>().await;
-            }
-        })
-        .refresh_timeout(Duration::from_secs(30));
+    let layer = refresher.layer_with(|n| async move {
+        if n == 1 {
+            pending::<()>().await;
+        }
+    });
     let service = layer.layer(api);
     let (left_alone, driven) = (paused(), paused());
     left_alone.block_on(async {
@@ -317,7 +315,8 @@ fn r14_an_undriven_refresh_times_out_and_the_next_starts() {
 fn r14_a_waiter_on_an_undriven_refresh_times_out() {
     let (handle, _, _undriven) = undriven();
     let live = paused();
-    let waited = live.block_on(async { timeout(Duration::from_secs(3600), handle.token()).await });
+    let waited =
+        live.block_on(async { timeout(Duration::from_secs(3600), handle.session()).await });
     let error = waited.expect("still waiting after an hour").unwrap_err();
     let kind = error.refresh_error().unwrap().kind();
     assert_eq!(kind, RefreshErrorKind::TimedOut);
@@ -330,7 +329,7 @@ fn r14_a_caller_after_an_overdue_refresh_gets_a_session() {
     let live = paused();
     let got = live.block_on(async {
         tokio::time::advance(Duration::from_secs(60)).await;
-        handle.token().await
+        handle.session().await
     });
     assert!(
         got.is_ok(),

@@ -13,8 +13,8 @@ use http::{Request, Response};
 use http_body_util::Full;
 use tokio::sync::Notify;
 use tower_salesforce_auth::{
-    ErrorKind, LoginUrl, RefreshContext, RefreshError, Secret, Session, SessionHandle,
-    SessionState, Sessions, flow::RefreshToken, oauth::App,
+    ErrorKind, LoginUrl, RefreshContext, RefreshError, Secret, Session, SessionHandle, Sessions,
+    flow::RefreshToken, handle::SessionState, oauth::App,
 };
 
 use crate::support::{Answering, INSTANCE, session};
@@ -47,7 +47,7 @@ fn counted(capacity: usize) -> (Sessions<u32>, Arc<AtomicUsize>) {
 /// Whether two handles share their session.
 fn is_same(one: &SessionHandle, other: &SessionHandle) -> bool {
     let generation = one.set(session("same"));
-    let current = other.current().unwrap();
+    let current = other.try_session().unwrap();
     current.generation() == generation && current.access_token().expose() == "same"
 }
 
@@ -85,7 +85,7 @@ fn a_key_is_looked_up_in_its_borrowed_form() {
         handle
     });
     let acme = sessions.get("acme").unwrap();
-    assert_eq!(acme.current().unwrap().access_token().expose(), "acme");
+    assert_eq!(acme.try_session().unwrap().access_token().expose(), "acme");
     assert!(is_same(&acme, &sessions.find("acme").unwrap()));
     assert!(is_same(&acme, &sessions.remove("acme").unwrap()));
     assert!(sessions.is_empty());
@@ -148,7 +148,7 @@ async fn a_handle_with_a_running_refresh_is_not_evicted() {
     };
     let handle = sessions.get(&1).unwrap();
     let mut states = handle.subscribe();
-    let caller = tokio::spawn(async move { handle.token().await });
+    let caller = tokio::spawn(async move { handle.session().await });
     started.notified().await;
     // The only caller is dropped.
     caller.abort();
@@ -231,7 +231,7 @@ async fn r27_a_registry_of_unsaved_tokens_is_full_and_loses_none() {
 async fn a_refreshed_token_is_unsaved_and_a_set_one_is_saved() {
     let handle = rotating();
     assert!(!handle.has_unsaved_refresh_token());
-    handle.token().await.unwrap();
+    handle.session().await.unwrap();
     assert!(handle.has_unsaved_refresh_token(), "a login returned it");
     handle.set(session("T8"));
     assert!(handle.has_unsaved_refresh_token(), "it is still the newest");
@@ -276,7 +276,7 @@ async fn a_flows_first_refresh_token_is_saved_until_it_rotates() {
     });
     let app = App::new(LoginUrl::production(), "client").client_secret("secret");
     let handle = SessionHandle::new(RefreshToken::new(server, app, "R0"));
-    handle.token().await.unwrap();
+    handle.session().await.unwrap();
     assert_eq!(handle.refresh_token(), Some(Secret::from("R0")));
     assert!(!handle.has_unsaved_refresh_token());
     for _ in 0..2 {

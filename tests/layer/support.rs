@@ -17,8 +17,9 @@ use http_body_util::{BodyExt, Full};
 use tokio::sync::{Barrier, Notify};
 use tower::{Service, ServiceExt, service_fn};
 use tower_salesforce_auth::{
-    AuthOutcome, BoxError, Error, ErrorKind, Observer, RefreshContext, RefreshError,
-    RefreshErrorKind, ReplayBody, ResponseBody, SalesforceAuthLayer, Session,
+    BoxError, Error, ErrorKind, RefreshContext, RefreshError, RefreshErrorKind, ReplayBody,
+    SalesforceAuthLayer, Session, SessionHandle, handle::SessionHandleBuilder, layer::ResponseBody,
+    observer::Observer, request::AuthOutcome,
 };
 
 #[path = "../support/answering.rs"]
@@ -35,14 +36,17 @@ mod production;
 mod record;
 #[path = "../support/rest.rs"]
 mod rest;
+#[path = "../support/starting.rs"]
+mod starting;
 
 pub(crate) use self::{
     answering::answering,
     app::app,
     call::get_limits,
-    granted::{granted, layer},
+    granted::{builder, granted, layer},
     production::production_app,
     record::recorded,
+    starting::starting_with,
 };
 
 pub(crate) const INSTANCE: &str = "https://example.my.salesforce.com";
@@ -253,65 +257,102 @@ impl Refresher {
         Session::new(token, INSTANCE).map_err(RefreshError::terminal)
     }
 
-    /// A layer that begins with the session `T0`.
-    pub(crate) fn layer(&self) -> SalesforceAuthLayer {
-        self.layer_without_session().session(session("T0"))
+    /// Builds a handle without a session.
+    fn sessionless(&self) -> SessionHandleBuilder {
+        let refresher = self.clone();
+        SessionHandle::builder(move |_: RefreshContext| {
+            let refresher = refresher.clone();
+            async move { refresher.complete(refresher.begin()) }
+        })
     }
 
-    /// A layer that begins with the session `T0`, and whose n-th refresh does `work(n)` before it completes.
-    pub(crate) fn layer_with<F, Fut>(&self, work: F) -> SalesforceAuthLayer
+    /// Builds a handle that starts with the session `T0`.
+    pub(crate) fn builder(&self) -> SessionHandleBuilder {
+        self.sessionless().initial_session(session("T0"))
+    }
+
+    /// A layer that starts with the session `T0`.
+    pub(crate) fn layer(&self) -> SalesforceAuthLayer {
+        self.builder().build().into()
+    }
+
+    pub(crate) fn layer_without_session(&self) -> SalesforceAuthLayer {
+        self.sessionless().build().into()
+    }
+
+    /// Builds a handle that starts with the session `T0`, and whose n-th refresh does `work(n)` before it completes.
+    fn builder_with<F, Fut>(&self, work: F) -> SessionHandleBuilder
     where
         F: Fn(usize) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send,
     {
         let (refresher, work) = (self.clone(), Arc::new(work));
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
+        let builder = SessionHandle::builder(move |_: RefreshContext| {
             let (refresher, work) = (refresher.clone(), work.clone());
             async move {
                 let n = refresher.begin();
                 work(n).await;
                 refresher.complete(n)
             }
-        })
-        .session(session("T0"))
+        });
+        builder.initial_session(session("T0"))
     }
 
-    /// A layer that begins with the session `T0`, whose refreshes notify the first value when they start and complete
-    /// once the second one is notified.
-    pub(crate) fn gated_layer(&self) -> (SalesforceAuthLayer, Arc<Notify>, Arc<Notify>) {
+    /// A layer that starts with the session `T0`, and whose n-th refresh does `work(n)` before it completes.
+    pub(crate) fn layer_with<F, Fut>(&self, work: F) -> SalesforceAuthLayer
+    where
+        F: Fn(usize) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send,
+    {
+        self.builder_with(work).build().into()
+    }
+
+    /// Builds a handle that starts with the session `T0`. Its refreshes notify the first value when they start, and
+    /// complete once the second one is notified.
+    pub(crate) fn gated(&self) -> (SessionHandleBuilder, Arc<Notify>, Arc<Notify>) {
         let (started, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let gates = (started.clone(), finish.clone());
-        let layer = self.layer_with(move |_| {
+        let builder = self.builder_with(move |_| {
             let (started, finish) = gates.clone();
             async move {
                 started.notify_one();
                 finish.notified().await;
             }
         });
-        (layer, started, finish)
+        (builder, started, finish)
     }
 
-    pub(crate) fn layer_without_session(&self) -> SalesforceAuthLayer {
-        let refresher = self.clone();
-        SalesforceAuthLayer::new(move |_: RefreshContext| {
-            let refresher = refresher.clone();
-            async move { refresher.complete(refresher.begin()) }
-        })
+    /// A layer whose refreshes are [gated](Self::gated).
+    pub(crate) fn gated_layer(&self) -> (SalesforceAuthLayer, Arc<Notify>, Arc<Notify>) {
+        let (builder, started, finish) = self.gated();
+        (builder.build().into(), started, finish)
     }
 }
 
-/// A layer that begins with the session `T0`, whose n-th refresh, from 1, is `refresh(n)`, and the count of refreshes.
-pub(crate) fn counting<F, Fut>(refresh: F) -> (SalesforceAuthLayer, Arc<AtomicUsize>)
+/// Builds a handle that starts with the session `T0`, and whose n-th refresh, from 1, is `refresh(n)`. Also returns the
+/// count of refreshes.
+pub(crate) fn counting_builder<F, Fut>(refresh: F) -> (SessionHandleBuilder, Arc<AtomicUsize>)
 where
     F: Fn(usize) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Session, RefreshError>> + Send,
 {
     let refreshes = Arc::new(AtomicUsize::new(0));
     let count = refreshes.clone();
-    let layer = SalesforceAuthLayer::new(move |_: RefreshContext| {
+    let builder = SessionHandle::builder(move |_: RefreshContext| {
         refresh(count.fetch_add(1, Ordering::SeqCst) + 1)
     });
-    (layer.session(session("T0")), refreshes)
+    (builder.initial_session(session("T0")), refreshes)
+}
+
+/// A layer that starts with the session `T0`, and whose n-th refresh, from 1, is `refresh(n)`. Also returns the count of
+/// refreshes.
+pub(crate) fn counting<F, Fut>(refresh: F) -> (SalesforceAuthLayer, Arc<AtomicUsize>)
+where
+    F: Fn(usize) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Session, RefreshError>> + Send,
+{
+    let (builder, refreshes) = counting_builder(refresh);
+    (builder.build().into(), refreshes)
 }
 
 // === Strict ===

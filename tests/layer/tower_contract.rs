@@ -19,10 +19,16 @@ use tower::{
     load_shed::LoadShedLayer,
 };
 use tower_salesforce_auth::{
-    AuthOutcome, BodyFactory, BoxError, LiveSession, RefreshContext, RefreshError, ReplayBody,
-    ResponseBody, ResponseFuture, SalesforceAuth, SalesforceAuthLayer, Secret, Session,
-    SessionHandle, SessionState, Sessions, SkipAuth, Subscription, emulator::Org, flow, oauth,
-    store, verdict::SalesforceClassifier,
+    BoxError, LiveSession, RefreshContext, RefreshError, ReplayBody, SalesforceAuth,
+    SalesforceAuthLayer, Secret, Session, SessionHandle, Sessions,
+    emulator::Org,
+    flow,
+    handle::{SessionState, Subscription},
+    layer::{ResponseBody, ResponseFuture},
+    oauth,
+    request::{AuthOutcome, BodyFactory, SkipAuth},
+    store,
+    verdict::SalesforceClassifier,
 };
 
 use crate::support::{Api, Refresher, Strict, get, post, send, session};
@@ -174,18 +180,18 @@ async fn r20_a_session_rejected_during_readiness_is_not_sent() {
     let answer = service.call(get("/"));
     let mut answer = tokio_test::task::spawn(answer);
     // The request logs in, and then waits for the service, whose only permit is taken.
-    while refresher.count() == 0 || handle.current().is_none() {
+    while refresher.count() == 0 || handle.try_session().is_none() {
         assert!(answer.poll().is_pending());
         tokio::task::yield_now().await;
     }
     server.allow(0);
     assert!(answer.poll().is_pending());
     // Meanwhile another request invalidates the session.
-    handle.invalidate(handle.current().unwrap().generation());
+    handle.invalidate(handle.try_session().unwrap().generation());
     server.allow(2);
     assert!(answer.poll().is_pending());
     tokio_test::assert_pending!(server.poll_request(), "a dead session was sent");
-    while handle.current().is_none() {
+    while handle.try_session().is_none() {
         tokio::task::yield_now().await;
     }
     assert!(answer.poll().is_pending());
@@ -199,7 +205,7 @@ async fn r20_a_session_rejected_during_readiness_is_not_sent() {
 async fn r20_poll_ready_is_that_of_the_inner_service() {
     let (mock, mut server) =
         tower_test::mock::pair::<Request<ReplayBody<Full<Bytes>>>, Response<Full<Bytes>>>();
-    let layer = SalesforceAuthLayer::with_session(session("T0"));
+    let layer = SalesforceAuthLayer::fixed(session("T0"));
     let mut service = tokio_test::task::spawn(layer.layer(mock));
     server.allow(0);
     let poll_ready = |service: &mut tokio_test::task::Spawn<SalesforceAuth<_>>| {
@@ -341,9 +347,9 @@ fn public_types_are_send_sync_and_clone() {
 fn public_futures_are_send() {
     fn is_send(_: impl Send) {}
     let org = Org::new();
-    let handle = SessionHandle::with_session(session("T0"));
+    let handle = SessionHandle::fixed(session("T0"));
     let app = oauth::App::new(tower_salesforce_auth::LoginUrl::production(), "client");
-    is_send(handle.token());
+    is_send(handle.session());
     is_send(handle.refresh());
     is_send(handle.save());
     is_send(handle.logout(org.clone()));

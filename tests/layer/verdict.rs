@@ -18,12 +18,13 @@ use proptest::prelude::*;
 use tokio_test::{assert_ready, task};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_salesforce_auth::{
-    AuthOutcome, BoxError, Error, ErrorKind, RefreshContext, RefreshError, ReplaySkipped,
-    SalesforceAuthLayer, Session, SkipAuth,
+    BoxError, Error, ErrorKind, RefreshContext, RefreshError, SalesforceAuthLayer, Session,
+    handle::SessionHandleBuilder,
+    request::{AuthOutcome, ReplaySkipped, SkipAuth},
     verdict::{Api, Classify, Extent, ResponseHead, SalesforceClassifier, Verdict},
 };
 
-use crate::support::{EXPIRED, INSTANCE, counting, session};
+use crate::support::{EXPIRED, INSTANCE, counting, counting_builder, session, starting_with};
 
 // === What the APIs answer ===
 
@@ -325,11 +326,16 @@ struct Report {
     refreshes: usize,
 }
 
-fn refreshing_layer() -> (SalesforceAuthLayer, Arc<AtomicUsize>) {
-    counting(|n| async move {
+fn refreshing() -> (SessionHandleBuilder, Arc<AtomicUsize>) {
+    counting_builder(|n| async move {
         let session = Session::new(format!("T{n}"), INSTANCE).map_err(RefreshError::terminal)?;
         Ok(session.with_ids("00Dxx0000001gEFEAY", "005xx000001SwiUAAS"))
     })
+}
+
+fn refreshing_layer() -> (SalesforceAuthLayer, Arc<AtomicUsize>) {
+    let (builder, refreshes) = refreshing();
+    (builder.build().into(), refreshes)
 }
 
 /// Sends a request to an API that gives these answers, and then succeeds.
@@ -477,8 +483,9 @@ async fn r21_a_text_added_by_the_user_marks_it_incurable() {
 
 #[tokio::test]
 async fn r21_a_jwt_refused_by_soap_is_incurable() {
-    let (layer, refreshes) = refreshing_layer();
-    let layer = layer.session(session("eyJhbGciOiJSUzI1NiJ9.e30.c2lnbmF0dXJl"));
+    let (builder, refreshes) = refreshing();
+    let jwt = session("eyJhbGciOiJSUzI1NiJ9.e30.c2lnbmF0dXJl");
+    let layer = SalesforceAuthLayer::from(builder.initial_session(jwt).build());
     let body = fault("sf:INVALID_SESSION_ID", ILLEGAL_SESSION);
     let rejection = answer(500, Pieces::whole(body.clone()));
     let report = ask_with((layer, refreshes), post(SOAP, ""), [rejection]).await;
@@ -531,7 +538,7 @@ async fn a_rejection_of_a_fixed_session_is_not_peeked() {
         (REST, 401, NOT_FOR_REST, Some(ReplaySkipped::NotConfigured)),
         (BULK, 400, BULK_XML, None),
     ] {
-        let layer = SalesforceAuthLayer::with_session(session("T0"));
+        let layer = SalesforceAuthLayer::fixed(session("T0"));
         let pieces = Pieces::whole(body);
         let polls = pieces.polls.clone();
         let api = service_fn(move |_: Request<_>| {
@@ -632,7 +639,7 @@ fn only_a_rejection_needs_a_runtime() {
                 assert!(is_rejected, "{error}");
                 let error: &Error = error.downcast_ref().unwrap();
                 assert_eq!(error.kind(), ErrorKind::NoRuntime);
-                assert!(layer.handle().current().is_some());
+                assert!(layer.handle().try_session().is_some());
             }
         }
     }
@@ -874,8 +881,9 @@ async fn r22_a_grpc_call_is_classified_by_its_grpc_status() {
         request.headers_mut().insert("content-type", grpc);
         request
     };
-    let (layer, refreshes) = refreshing_layer();
-    let layer = layer.allow_origin(pubsub).unwrap();
+    let (builder, refreshes) = refreshing();
+    let handle = builder.allow_origin(pubsub.parse().unwrap()).build();
+    let layer = SalesforceAuthLayer::from(handle);
     let report = ask_with(
         (layer.clone(), refreshes.clone()),
         call(),
@@ -919,8 +927,10 @@ async fn r22_a_replayed_grpc_call_keeps_its_callers_metadata() {
         let status = HeaderValue::from_static("16");
         unauthenticated.headers_mut().insert("grpc-status", status);
         let (_, refreshes) = refreshing_layer();
-        let layer = SalesforceAuthLayer::new(|_: RefreshContext| async { Ok(session("T1")) })
-            .session(session("T0").with_ids("00Dxx0000001gEFEAY", "005xx000001SwiUAAS"));
+        let layer = starting_with(
+            session("T0").with_ids("00Dxx0000001gEFEAY", "005xx000001SwiUAAS"),
+            |_: RefreshContext| async { Ok(session("T1")) },
+        );
         let report = ask_with((layer, refreshes), call, [unauthenticated]).await;
         let tenants = report.sent.iter().map(|sent| value(sent, "tenantid"));
         let tenants: Vec<_> = tenants.collect();
@@ -1010,10 +1020,7 @@ async fn r22_a_stale_session_in_an_envelope_is_replaced() {
                 let (layer, refreshes) = growing();
                 (layer.max_refreshes(0), refreshes)
             },
-            (
-                SalesforceAuthLayer::with_session(session("T0")),
-                Arc::default(),
-            ),
+            (SalesforceAuthLayer::fixed(session("T0")), Arc::default()),
         ] {
             let body = envelope(stale);
             let request = measured(Full::new(Bytes::from(body.clone())), body.len());

@@ -14,10 +14,12 @@ use http_body_util::Full;
 use tokio::{task::JoinSet, time::advance};
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
-    BoxError, RefreshContext, RefreshError, RefreshFn, SalesforceAuthLayer, Session, SessionState,
-    Sessions, StoreOperation,
+    BoxError, RefreshContext, RefreshError, RefreshFn, SalesforceAuthLayer, Session, SessionHandle,
+    Sessions,
     emulator::{Fault, Org},
     flow::{ClientCredentials, RefreshToken},
+    handle::SessionState,
+    observer::StoreOperation,
     store::{MemoryStore, SessionStore, StoreErrorKind},
 };
 
@@ -28,7 +30,9 @@ use crate::{
         TIMEOUT, expired, many, one_behind, one_unsaved, org_with_session, refresh_error,
         store_error, token_calls,
     },
-    support::{KEY, LIMITS, app, assert_no_reuse, layer, limits, save, session, stored},
+    support::{
+        KEY, LIMITS, app, assert_no_reuse, builder, layer, limits, save, session, stored, storing,
+    },
 };
 
 // === At the start ===
@@ -39,7 +43,8 @@ async fn a_layer_without_a_session_starts_with_the_stored_one() {
     // Another process may hold the lock for a refresh. A layer that starts does not wait for it.
     let held = store.store.lock(KEY).await.unwrap();
     let events = Events::default();
-    let layer = layer(&org, store.clone()).observer(Arc::new(events.clone()));
+    let handle = builder(&org, store.clone()).observer(events.clone());
+    let layer = SalesforceAuthLayer::from(handle.build());
     for answer in many(20, &layer, &org).join_all().await {
         assert_eq!(answer.unwrap(), StatusCode::OK);
     }
@@ -72,7 +77,7 @@ async fn an_empty_store_costs_one_login_for_all_layers() {
     let layers: Vec<_> = (0..5)
         .map(|_| {
             let login = ClientCredentials::new(org.clone(), app(&org));
-            SalesforceAuthLayer::new(login).store(store.clone(), KEY)
+            storing(store.clone(), login)
         })
         .collect();
     let mut requests = JoinSet::new();
@@ -87,7 +92,7 @@ async fn an_empty_store_costs_one_login_for_all_layers() {
     let kept = stored(&store).await.unwrap();
     for layer in &layers {
         assert_eq!(
-            layer.handle().current().unwrap().access_token(),
+            layer.handle().try_session().unwrap().access_token(),
             kept.access_token()
         );
     }
@@ -103,9 +108,9 @@ async fn r27_an_evicted_session_is_loaded_again() {
         Sessions::new(1, move |tenant: &usize| {
             let first = grants[*tenant].refresh_token();
             let login = RefreshToken::new(org.clone(), app(&org), first);
-            SalesforceAuthLayer::new(login)
+            SessionHandle::builder(login)
                 .store(store.clone(), tenant.to_string())
-                .handle()
+                .build()
         })
     };
     let sessionless = SalesforceAuthLayer::new(|_: RefreshContext| async {
@@ -201,8 +206,9 @@ async fn r01_adoptions_are_bounded_per_request() {
 }
 
 // === After a refusal ===
-/// A layer that refreshes like the flow. During its first token call, `other` is stored without the lock.
-fn overtaken(org: &Org, store: &Scripted, other: Option<Session>) -> SalesforceAuthLayer {
+/// A layer that refreshes like the flow. During its first token call, `other` is stored without the lock. Also returns
+/// its events.
+fn overtaken(org: &Org, store: &Scripted, other: Option<Session>) -> (SalesforceAuthLayer, Events) {
     let flow = Arc::new(RefreshToken::new(org.clone(), app(org), "none"));
     let (scripted, other) = (store.clone(), Arc::new(Mutex::new(other)));
     let refresh = move |context: RefreshContext| {
@@ -216,7 +222,12 @@ fn overtaken(org: &Org, store: &Scripted, other: Option<Session>) -> SalesforceA
             flow.refresh(context).await
         }
     };
-    SalesforceAuthLayer::new(refresh).store(store.clone(), KEY)
+    let events = Events::default();
+    let handle = SessionHandle::builder(refresh)
+        .store(store.clone(), KEY)
+        .observer(events.clone())
+        .build();
+    (handle.into(), events)
 }
 
 /// An org, a store, and its stored session, which has expired and whose grant is revoked.
@@ -233,8 +244,7 @@ async fn revoked() -> (Org, Scripted, Session) {
 async fn r24_a_session_replaced_elsewhere_is_adopted() {
     let (org, store, _) = revoked().await;
     let other = session(&org.authorize());
-    let events = Events::default();
-    let layer = overtaken(&org, &store, Some(other.clone())).observer(events.clone());
+    let (layer, events) = overtaken(&org, &store, Some(other.clone()));
     for answer in many(20, &layer, &org).join_all().await {
         assert_eq!(answer.unwrap(), StatusCode::OK);
     }
@@ -262,8 +272,7 @@ async fn r24_a_refresh_token_replaced_alone_is_presented() {
     let (org, store, before) = revoked().await;
     let grant = org.authorize();
     let other = before.with_refresh_token(grant.refresh_token());
-    let events = Events::default();
-    let layer = overtaken(&org, &store, Some(other)).observer(events.clone());
+    let (layer, events) = overtaken(&org, &store, Some(other));
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
     assert_eq!(
         events.take(),
@@ -276,8 +285,7 @@ async fn r24_a_refresh_token_replaced_alone_is_presented() {
 #[tokio::test(start_paused = true)]
 async fn r24_an_equal_stored_token_is_a_terminal_failure() {
     let (org, store, _) = revoked().await;
-    let events = Events::default();
-    let layer = overtaken(&org, &store, None).observer(events.clone());
+    let (layer, events) = overtaken(&org, &store, None);
     for answer in many(20, &layer, &org).join_all().await {
         let error = answer.unwrap_err();
         assert_eq!(refresh_error(&error).error_code(), Some("invalid_grant"));
@@ -304,7 +312,7 @@ async fn r24_a_store_failure_does_not_hide_the_servers_error() {
         );
         async move { flow.refresh(context).await }
     };
-    let layer = SalesforceAuthLayer::new(refresh).store(store, KEY);
+    let layer = storing(store, refresh);
     let error = limits(&layer, &org).await.unwrap_err();
     assert_eq!(refresh_error(&error).error_code(), Some("invalid_grant"));
 }
@@ -411,12 +419,12 @@ async fn a_new_login_is_never_stale() {
     }
     store.lock(KEY).await.unwrap().save(&backup).await.unwrap();
     let login = session(&org.authorize());
-    let elsewhere = layer(&org, store.clone()).session(login.clone());
-    elsewhere.handle().save().await.unwrap();
+    let elsewhere = builder(&org, store.clone()).initial_session(login.clone());
+    elsewhere.build().save().await.unwrap();
     let handle = here.handle();
-    handle.invalidate(handle.current().unwrap().generation());
+    handle.invalidate(handle.try_session().unwrap().generation());
     assert_eq!(
-        handle.token().await.unwrap().access_token(),
+        handle.session().await.unwrap().access_token(),
         login.access_token()
     );
 }

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use tower_salesforce_auth::{
-    Observer, RefreshFailed, RefreshStarted, Secret, SessionAdopted, StoreFailed,
+    Secret,
+    observer::{Observer, RefreshFailed, RefreshStarted, SessionAdopted, StoreFailed},
 };
 
 /// The events of an observer, as text.
@@ -31,11 +32,11 @@ impl Observer for Events {
     }
 
     fn refresh_failed(&self, event: &RefreshFailed) {
-        self.note(format!("failed {:?}", event.error.kind()));
+        self.note(format!("failed {:?}", event.error().kind()));
     }
 
     fn session_adopted(&self, event: &SessionAdopted) {
-        self.note(format!("adopted {:?}", event.reason));
+        self.note(format!("adopted {:?}", event.reason()));
     }
 
     fn refresh_token_changed(&self, refresh_token: &Secret) {
@@ -43,7 +44,7 @@ impl Observer for Events {
     }
 
     fn store_failed(&self, event: &StoreFailed) {
-        let (operation, kind) = (event.operation, event.error.kind());
-        self.note(format!("{operation:?} {kind:?} {}", event.attempts));
+        let (operation, kind) = (event.operation(), event.error().kind());
+        self.note(format!("{operation:?} {kind:?} {}", event.attempts()));
     }
 }

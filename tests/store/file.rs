@@ -7,11 +7,11 @@ use std::{
 };
 
 use tower_salesforce_auth::{
-    LoginUrl, RefreshContext, SalesforceAuthLayer, Session,
+    LoginUrl, RefreshContext, SalesforceAuthLayer, Session, SessionHandle,
     store::{EncryptionKey, FileStore, Record, SessionStore, StoreError, StoreErrorKind},
 };
 
-use crate::support::{KEY, Program, part, save, say, stored};
+use crate::support::{KEY, Program, part, save, say, stored, storing};
 
 fn open(directory: impl AsRef<Path>) -> FileStore {
     let store = FileStore::open(directory.as_ref()).unwrap();
@@ -151,14 +151,15 @@ async fn a_broken_record_is_not_replaced_by_a_login() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory);
     fs::write(store.path(KEY), "broken").unwrap();
-    let layer = SalesforceAuthLayer::new(|_: RefreshContext| async { Ok(whole_session()) })
-        .store(store.clone(), KEY);
-    layer.handle().token().await.unwrap_err();
+    let layer = storing(store.clone(), |_: RefreshContext| async {
+        Ok(whole_session())
+    });
+    layer.handle().session().await.unwrap_err();
     assert_eq!(fs::read_to_string(store.path(KEY)).unwrap(), "broken");
     // The error names this remedy.
     fs::remove_file(store.path(KEY)).unwrap();
     layer.handle().reset();
-    layer.handle().token().await.unwrap();
+    layer.handle().session().await.unwrap();
     assert!(stored(&store).await.is_some());
 }
 
@@ -292,9 +293,11 @@ async fn a_full_disk_is_detected_before_a_token_is_presented() {
 async fn without_disk() {
     let Some(part) = part() else { return };
     let store = FileStore::open(part["directory"].as_str().unwrap()).unwrap();
-    let layer = SalesforceAuthLayer::new(crate::support::flow(&part))
+    let handle = SessionHandle::builder(crate::support::flow(&part))
         .refresh_timeout(Duration::from_millis(500))
-        .store(store, KEY);
+        .store(store, KEY)
+        .build();
+    let layer = SalesforceAuthLayer::from(handle);
     let error = crate::support::get_limits(&layer).await.unwrap_err();
     let error: &tower_salesforce_auth::Error = error.downcast_ref().unwrap();
     let error = error.refresh_error().unwrap();

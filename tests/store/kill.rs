@@ -11,7 +11,7 @@ use http::StatusCode;
 use serde_json::json;
 use tokio::time::Instant;
 use tower_salesforce_auth::{
-    RefreshContext, RefreshError, RefreshFn, SalesforceAuthLayer, Session,
+    RefreshContext, RefreshError, RefreshFn, Session,
     emulator::Org,
     flow::RefreshToken,
     store::{BoxFuture, FileStore, Record, SessionStore, StoreError, StoreLock},
@@ -19,6 +19,7 @@ use tower_salesforce_auth::{
 
 use crate::support::{
     KEY, Program, app, client, flow, get_limits, part, refresh_token, save, say, session, stored,
+    storing,
 };
 
 /// Where a process is killed.
@@ -112,8 +113,10 @@ async fn kill_again_and_again(mut random: Random, kills: usize) -> Toll {
 
         // The next refresh succeeds, unless the server has rotated and the disk has not.
         let is_rotated = step != Step::BeforeTokenCall;
-        let layer = SalesforceAuthLayer::new(RefreshToken::new(client(), app(&org), "none"))
-            .store(store.clone(), KEY);
+        let layer = storing(
+            store.clone(),
+            RefreshToken::new(client(), app(&org), "none"),
+        );
         org.expire_sessions();
         let answer = get_limits(&layer).await;
         if is_rotated && !is_saved {
@@ -166,7 +169,7 @@ async fn victim() {
         inner: flow(&part),
         halt,
     };
-    let layer = SalesforceAuthLayer::new(login).store(Halting { inner: store, halt }, KEY);
+    let layer = storing(Halting { inner: store, halt }, login);
     get_limits(&layer).await.unwrap();
     // The process saved before it was killed.
     assert_eq!(halt.0, Step::DuringSave);

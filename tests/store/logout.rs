@@ -8,17 +8,21 @@ use std::{
 use http::StatusCode;
 use tokio::time::{Instant, advance};
 use tower_salesforce_auth::{
-    Error, ErrorKind, RefreshContext, RefreshError, RefreshErrorKind, SalesforceAuthLayer,
-    SessionHandle, SessionState, StoreOperation,
+    Error, ErrorKind, RefreshContext, RefreshError, RefreshErrorKind, SessionHandle,
     emulator::{Fault, Org},
     flow::RefreshToken,
+    handle::SessionState,
+    observer::StoreOperation,
     store::{FileStore, MemoryStore, SessionStore},
 };
 
 use crate::{
     scripted::{Fate, Scripted},
     setup::{expired, is_good, kind, one_behind, one_unsaved, org_with_session, token_calls},
-    support::{KEY, app, assert_no_reuse, layer, limits, refreshing, save, session, stored},
+    support::{
+        KEY, app, assert_no_reuse, builder, layer, limits, refreshing, save, session, stored,
+        storing,
+    },
 };
 
 // === The record ===
@@ -158,8 +162,8 @@ async fn r30_logout_ends_both_the_set_and_the_stored_login() {
     let (org, store) = (Org::new(), MemoryStore::new());
     let (set, kept) = (session(&org.authorize()), session(&org.authorize()));
     save(&store, kept.clone()).await;
-    let layer = layer(&org, store.clone()).session(set.clone());
-    layer.handle().logout_and_revoke(org.clone()).await.unwrap();
+    let handle = builder(&org, store.clone()).initial_session(set.clone());
+    handle.build().logout_and_revoke(org.clone()).await.unwrap();
     assert!(stored(&store).await.is_none());
     for session in [set, kept] {
         assert!(!is_good(&org, session.refresh_token().unwrap()).await);
@@ -174,12 +178,12 @@ async fn r03_a_token_rotated_before_a_restart_is_not_presented() {
     let start = || {
         let login = RefreshToken::new(org.clone(), app(&org), grant.refresh_token());
         let store = FileStore::open(directory.path()).unwrap();
-        SalesforceAuthLayer::new(login).store(store, KEY).handle()
+        SessionHandle::builder(login).store(store, KEY).build()
     };
-    start().token().await.unwrap();
+    start().session().await.unwrap();
     let second = start();
     let newest = second
-        .token()
+        .session()
         .await
         .unwrap()
         .refresh_token()
@@ -187,7 +191,7 @@ async fn r03_a_token_rotated_before_a_restart_is_not_presented() {
         .unwrap();
     second.logout(org.clone()).await.unwrap();
     second.reset();
-    let error = second.token().await.unwrap_err();
+    let error = second.session().await.unwrap_err();
     assert_eq!(
         error.refresh_error().map(RefreshError::kind),
         Some(RefreshErrorKind::NoRefreshToken)
@@ -219,9 +223,9 @@ async fn r30_logout_during_a_refresh_leaves_nothing_stored() {
 async fn r30_logout_inside_a_refresh_leaves_nothing_stored() {
     let store = Scripted::default();
     let org = org_with_session(&store.store).await;
-    let handle = Arc::new(std::sync::OnceLock::<tower_salesforce_auth::SessionHandle>::new());
+    let handle = Arc::new(OnceLock::<SessionHandle>::new());
     let (inside, here) = (handle.clone(), org.clone());
-    let layer = SalesforceAuthLayer::new(move |_: RefreshContext| {
+    let layer = storing(store.clone(), move |_: RefreshContext| {
         let (handle, org) = (inside.get().unwrap().clone(), here.clone());
         async move {
             handle
@@ -231,7 +235,6 @@ async fn r30_logout_inside_a_refresh_leaves_nothing_stored() {
             Ok(session(&org.authorize()))
         }
     });
-    let layer = layer.store(store.clone(), KEY);
     handle.set(layer.handle()).unwrap();
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
     org.expire_sessions();
@@ -257,7 +260,7 @@ async fn r30_logout_inside_a_failing_refresh_leaves_nothing() {
             Err(RefreshError::terminal("the user is gone"))
         }
     };
-    let layer = SalesforceAuthLayer::new(refresh).store(store.clone(), KEY);
+    let layer = storing(store.clone(), refresh);
     handle.set(layer.handle()).unwrap();
     limits(&layer, &org).await.unwrap();
     org.expire_sessions();

@@ -11,15 +11,15 @@ use tokio::{
     time::{Instant, advance, timeout},
 };
 use tower_salesforce_auth::{
-    ErrorKind, RefreshContext, RefreshError, RefreshErrorKind, SalesforceAuthLayer, Session,
-    SessionHandle, StoreOperation,
+    ErrorKind, RefreshContext, RefreshError, RefreshErrorKind, Session, SessionHandle,
+    observer::StoreOperation,
     store::{MemoryStore, SessionStore, StoreErrorKind},
 };
 
 use crate::{
     scripted::{Fate, Scripted},
     setup::{TIMEOUT, expired, many, one_behind, refresh_error, store_error, token_calls},
-    support::{KEY, assert_no_reuse, limits, save},
+    support::{KEY, assert_no_reuse, limits, save, storing},
 };
 
 #[tokio::test(start_paused = true)]
@@ -174,10 +174,10 @@ async fn no_token_call_begins_shortly_before_the_timeout() {
             }
         }
     };
-    let handle = SalesforceAuthLayer::new(refresh)
+    let handle = SessionHandle::builder(refresh)
         .store(store.clone(), KEY)
-        .handle();
-    let live = handle.token().await.unwrap();
+        .build();
+    let live = handle.session().await.unwrap();
     for held_for in [14_500, 29_300] {
         handle.invalidate(live.generation());
         let held = store.lock(KEY).await.unwrap();
@@ -185,15 +185,15 @@ async fn no_token_call_begins_shortly_before_the_timeout() {
             tokio::time::sleep(Duration::from_millis(held_for)).await;
             drop(held);
         });
-        let _ = handle.token().await;
-        let _ = handle.token().await;
+        let _ = handle.session().await;
+        let _ = handle.session().await;
         holder.await.unwrap();
-        if let Some(live) = handle.current() {
+        if let Some(live) = handle.try_session() {
             handle.invalidate(live.generation());
         }
     }
     advance(Duration::from_secs(60)).await;
-    handle.token().await.unwrap();
+    handle.session().await.unwrap();
     let presented = presented.lock().unwrap();
     assert!(presented.len() > 1);
     let mut once = presented.clone();
@@ -214,18 +214,18 @@ fn r14_an_undriven_refresh_releases_the_store_lock() {
     let (still, driven) = (rt(), rt());
     let store = Scripted::default();
     let never = |_: RefreshContext| std::future::pending::<Result<Session, RefreshError>>();
-    let layer = SalesforceAuthLayer::new(never)
+    let handle = SessionHandle::builder(never)
         .refresh_timeout(limit)
-        .store(store.clone(), KEY);
-    let handle = layer.handle();
+        .store(store.clone(), KEY)
+        .build();
     still.block_on(async {
-        let _ = timeout(limit / 3, handle.token()).await;
+        let _ = timeout(limit / 3, handle.session()).await;
     });
     assert_eq!(store.held(), 1);
     // A later caller waits until the refresh is overdue.
     driven.block_on(async {
         while store.held() > 0 {
-            let _ = handle.token().await;
+            let _ = handle.session().await;
         }
     });
     drop(still);
@@ -241,7 +241,7 @@ async fn r13_a_store_that_asks_its_own_session_gets_an_error() {
         move || {
             let (handle, said) = (handle.clone(), said.clone());
             Box::pin(async move {
-                let error = handle.get().unwrap().token().await.unwrap_err();
+                let error = handle.get().unwrap().session().await.unwrap_err();
                 *said.lock().unwrap() = Some(error.kind());
             })
         }
@@ -249,10 +249,10 @@ async fn r13_a_store_that_asks_its_own_session_gets_an_error() {
     let login = |_: RefreshContext| async {
         Session::new("T1", "https://example.my.salesforce.com").map_err(RefreshError::terminal)
     };
-    let layer = SalesforceAuthLayer::new(login).store(store, KEY);
+    let layer = storing(store, login);
     handle.set(layer.handle()).unwrap();
     let started = Instant::now();
-    layer.handle().token().await.unwrap();
+    layer.handle().session().await.unwrap();
     assert_eq!(started.elapsed(), Duration::ZERO);
     assert_eq!(*said.lock().unwrap(), Some(ErrorKind::Reentrant));
 }

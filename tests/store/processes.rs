@@ -9,7 +9,9 @@ use http::StatusCode;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tower_salesforce_auth::{
-    Observer, RefreshStarted, SalesforceAuthLayer, SessionAdopted, StoreFailed, emulator::Org,
+    SalesforceAuthLayer, SessionHandle,
+    emulator::Org,
+    observer::{Observer, RefreshStarted, SessionAdopted, StoreFailed},
     store::FileStore,
 };
 
@@ -122,9 +124,11 @@ async fn worker() {
     let Some(part) = part() else { return };
     let store = FileStore::open(part["directory"].as_str().unwrap()).unwrap();
     let counts = Arc::new(Counts::default());
-    let layer = SalesforceAuthLayer::new(flow(&part))
+    let handle = SessionHandle::builder(flow(&part))
         .store(store, "one for all")
-        .observer(Counting(counts.clone()));
+        .observer(Counting(counts.clone()))
+        .build();
+    let layer = SalesforceAuthLayer::from(handle);
     say("ready");
     for tasks in [1, TASKS, TASKS, TASKS] {
         listen().await;

@@ -1,6 +1,9 @@
 //! Saving a session: before any waiter sends (R6), and by hand.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use http::StatusCode;
 use tokio::{
@@ -9,9 +12,10 @@ use tokio::{
 };
 use tower_salesforce_auth::{
     ErrorKind, RefreshContext, RefreshError, RefreshErrorKind, SalesforceAuthLayer, Secret,
-    Session, SessionState, StoreOperation,
+    Session, SessionHandle,
     emulator::{Fault, Org},
-    flow::RefreshToken,
+    handle::{SessionHandleBuilder, SessionState},
+    observer::StoreOperation,
     store::{MemoryStore, OnSaveFailure, StoreErrorKind},
 };
 
@@ -19,11 +23,12 @@ use crate::{
     events::Events,
     scripted::{Fate, Scripted},
     setup::{
-        TIMEOUT, assert_stored, expired, many, one_behind, org_with_session, refresh_error,
-        store_error, token_calls,
+        TIMEOUT, assert_stored, expired, expired_with, many, one_behind, org_with_session,
+        refresh_error, store_error, token_calls,
     },
     support::{
-        KEY, app, assert_no_reuse, layer, limits, refresh_token, refreshing, save, session, stored,
+        app, assert_no_reuse, builder, layer, limits, refresh_token, refreshing, save, session,
+        stored, storing,
     },
 };
 
@@ -46,7 +51,7 @@ async fn r06_a_session_is_saved_once_before_any_waiter_sends() {
         (1, 1)
     );
     assert_eq!(org.counters().data_accepted, accepted);
-    assert!(layer.handle().current().is_none());
+    assert!(layer.handle().try_session().is_none());
     // The lock is held until the session is saved.
     assert_eq!(store.held(), 1);
     while let Some(answer) = requests.join_next().await {
@@ -60,7 +65,7 @@ async fn r06_a_session_is_saved_once_before_any_waiter_sends() {
     assert_eq!(events.take(), ["started"]);
 
     let kept = stored(&store).await.unwrap();
-    let live = layer.handle().current().unwrap();
+    let live = layer.handle().try_session().unwrap();
     assert_eq!(kept.access_token(), live.access_token());
     assert_eq!(kept.refresh_token(), live.refresh_token());
     assert_eq!(
@@ -134,13 +139,13 @@ async fn r06_an_unsaved_session_can_be_saved_by_hand() {
 #[tokio::test(start_paused = true)]
 async fn r06_an_unsaved_session_is_not_used_if_so_configured() {
     let store = Scripted::default();
-    let (org, layer, _) = expired(&store).await;
-    let layer = layer.on_save_failure(OnSaveFailure::Fail);
+    let settings = |builder: SessionHandleBuilder| builder.on_save_failure(OnSaveFailure::Fail);
+    let (org, layer, _) = expired_with(&store, settings).await;
     store.fail(StoreOperation::Save);
     let error = limits(&layer, &org).await.unwrap_err();
     assert_eq!(store_error(&error).kind(), StoreErrorKind::Unavailable);
     assert!(!refresh_error(&error).is_terminal());
-    assert!(layer.handle().current().is_none());
+    assert!(layer.handle().try_session().is_none());
     // The rotated token is kept, and saved by the next refresh.
     advance(TIMEOUT).await;
     store.on(StoreOperation::Save, Fate::Done);
@@ -164,7 +169,7 @@ async fn r06_a_refresh_token_without_a_session_is_saved() {
             Ok(session.with_refresh_token(format!("{presented}+")))
         }
     };
-    let layer = SalesforceAuthLayer::new(useless).store(store.clone(), KEY);
+    let layer = storing(store.clone(), useless);
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
     let before = stored(&store).await.unwrap();
     org.expire_sessions();
@@ -260,7 +265,8 @@ fn an_observer_gets_a_token_whose_save_was_cut_off() {
     let (store, events) = (Scripted::default(), Events::default());
     let org = Org::new();
     rt.block_on(save(&store.store, session(&org.authorize())));
-    let layer = layer(&org, store.clone()).observer(events.clone());
+    let handle = builder(&org, store.clone()).observer(events.clone());
+    let layer = SalesforceAuthLayer::from(handle.build());
     rt.block_on(limits(&layer, &org)).unwrap();
     org.expire_sessions();
     store.on(StoreOperation::Save, Fate::Hangs);
@@ -286,7 +292,7 @@ fn an_observer_gets_a_token_whose_save_was_cut_off() {
 #[tokio::test(start_paused = true)]
 async fn saving_needs_a_store_and_a_session() {
     let org = Org::new();
-    let bare = SalesforceAuthLayer::with_session(session(&org.authorize()));
+    let bare = SalesforceAuthLayer::fixed(session(&org.authorize()));
     assert_eq!(
         bare.handle().save().await.unwrap_err().kind(),
         ErrorKind::Store
@@ -304,9 +310,9 @@ async fn saving_needs_a_store_and_a_session() {
     );
 
     // A save inside a refresh would wait for itself.
-    let handle = Arc::new(std::sync::OnceLock::<tower_salesforce_auth::SessionHandle>::new());
+    let handle = Arc::new(OnceLock::<SessionHandle>::new());
     let inside = handle.clone();
-    let layer = SalesforceAuthLayer::new(move |_: RefreshContext| {
+    let layer = storing(MemoryStore::new(), move |_: RefreshContext| {
         let handle = inside.get().unwrap().clone();
         async move {
             let error = handle.save().await.unwrap_err();
@@ -314,9 +320,8 @@ async fn saving_needs_a_store_and_a_session() {
             Err(RefreshError::terminal(error))
         }
     });
-    let layer = layer.store(MemoryStore::new(), KEY);
     handle.set(layer.handle()).unwrap();
-    layer.handle().token().await.unwrap_err();
+    layer.handle().session().await.unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]
@@ -336,8 +341,8 @@ async fn a_set_session_is_stored_by_save() {
     );
     // Other processes adopt the session when theirs is rejected.
     let handle = elsewhere.handle();
-    handle.invalidate(handle.current().unwrap().generation());
-    let live = handle.token().await.unwrap();
+    handle.invalidate(handle.try_session().unwrap().generation());
+    let live = handle.session().await.unwrap();
     assert_eq!(live.access_token(), login.access_token());
     assert_eq!(token_calls(&org), 0);
 }
@@ -358,12 +363,13 @@ async fn a_save_by_a_handle_that_is_behind_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_older_than_its_store_is_saved_by_hand() {
+async fn an_initial_session_is_stored_by_save() {
     let (org, store) = (Org::new(), MemoryStore::new());
-    let login = RefreshToken::new(org.clone(), app(&org), org.authorize().refresh_token());
-    let layer = SalesforceAuthLayer::new(login);
+    let first = session(&org.authorize());
+    let handle = builder(&org, store.clone()).initial_session(first);
+    let layer = SalesforceAuthLayer::from(handle.build());
     limits(&layer, &org).await.unwrap();
-    let layer = layer.store(store.clone(), KEY);
+    assert!(stored(&store).await.is_none());
     layer.handle().save().await.unwrap();
     assert_stored(&store, &layer).await;
 }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::sleep;
 use tower_salesforce_auth::{
-    StoreOperation,
+    observer::StoreOperation,
     store::{BoxFuture, MemoryStore, Record, SessionStore, StoreError, StoreErrorKind, StoreLock},
 };
 

@@ -7,9 +7,10 @@ use crate::{
     support::{KEY, Traced, app, limits, save, session},
 };
 use tower_salesforce_auth::{
-    Observer, SalesforceAuthLayer, SessionAdopted, StoreFailed, StoreOperation,
+    SalesforceAuthLayer, SessionHandle,
     emulator::Org,
     flow::RefreshToken,
+    observer::{Observer, SessionAdopted, StoreFailed, StoreOperation},
     store::{EncryptionKey, FileStore, MemoryStore, Record, SessionStore, StoreErrorKind},
 };
 
@@ -32,8 +33,8 @@ impl Observer for Shown {
         self.add(event);
         self.add(format_args!(
             "{} {:?}",
-            event.error,
-            std::error::Error::source(&event.error)
+            event.error(),
+            std::error::Error::source(&event.error())
         ));
     }
 }
@@ -55,9 +56,11 @@ async fn r17_no_secret_of_a_stored_session_is_shown_or_traced() {
     let store = Scripted::default();
     save(&store.store, session(&grant)).await;
     let login = RefreshToken::new(org.clone(), app(&org), "none");
-    let layer = SalesforceAuthLayer::new(login)
+    let handle = SessionHandle::builder(login)
         .store(store.clone(), KEY)
-        .observer(shown.clone());
+        .observer(shown.clone())
+        .build();
+    let layer = SalesforceAuthLayer::from(handle);
     let unavailable = Fate::Fails(StoreErrorKind::Unavailable);
     for (operation, fate) in [
         (StoreOperation::Load, unavailable),
@@ -76,7 +79,7 @@ async fn r17_no_secret_of_a_stored_session_is_shown_or_traced() {
         }
         let kept = layer.handle().refresh_token();
         secrets.extend(kept.map(|token| token.expose().to_owned()));
-        let live = layer.handle().current();
+        let live = layer.handle().try_session();
         secrets.extend(live.map(|live| live.access_token().expose().to_owned()));
         if let Err(error) = layer.handle().save().await {
             shown.add(&error);

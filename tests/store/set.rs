@@ -12,16 +12,19 @@ use tokio::time::{Instant, advance};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_salesforce_auth::{
     BoxError, RefreshContext, RefreshError, ReplayBody, SalesforceAuthLayer, Session,
-    StoreOperation,
+    SessionHandle,
     emulator::{Fault, Org},
     flow::RefreshToken,
+    observer::StoreOperation,
     store::MemoryStore,
 };
 
 use crate::{
     scripted::{Fate, Scripted},
     setup::{access_only, expired, one_behind},
-    support::{KEY, app, assert_no_reuse, layer, limits, refreshing, save, session, stored},
+    support::{
+        KEY, app, assert_no_reuse, builder, limits, refreshing, save, session, stored, storing,
+    },
 };
 
 #[tokio::test(start_paused = true)]
@@ -63,12 +66,12 @@ async fn a_set_session_wins_over_an_older_stored_one() {
                 async { Err(RefreshError::terminal("revoked")) }
             }
         };
-        let layer = SalesforceAuthLayer::new(refresh)
+        let handle = SessionHandle::builder(refresh)
             .store(store, KEY)
-            .session(set.clone());
-        let handle = layer.handle();
-        handle.invalidate(handle.current().unwrap().generation());
-        let obtained = handle.token().await;
+            .initial_session(set.clone())
+            .build();
+        handle.invalidate(handle.try_session().unwrap().generation());
+        let obtained = handle.session().await;
         if is_set_one_kept {
             obtained.unwrap_err();
             assert_eq!(*presented.lock().unwrap(), [set.refresh_token().cloned()]);
@@ -135,10 +138,11 @@ async fn a_session_without_a_refresh_token_leaves_the_stored_one() {
     let grant = org.authorize();
     let start = || {
         let login = RefreshToken::new(org.clone(), app(&org), grant.refresh_token());
-        SalesforceAuthLayer::new(login).store(store.clone(), KEY)
+        storing(store.clone(), login)
     };
     limits(&start(), &org).await.unwrap();
-    let second = start().session(access_only(&org).with_issued_at(later));
+    let second = start();
+    second.handle().set(access_only(&org).with_issued_at(later));
     org.expire_sessions();
     limits(&second, &org).await.unwrap();
     assert_no_reuse(&org);
@@ -170,13 +174,13 @@ async fn r27_another_users_session_is_never_adopted() {
     let ids = |session: Session, user: &str| session.with_ids("00Dxx0000001gER", user);
     save(&store, ids(session(&org.authorize()), other)).await;
     let mine = ids(session(&org.authorize()), me).with_refresh_token("dead");
-    let handle = layer(&org, store.clone()).session(mine).handle();
-    handle.invalidate(handle.current().unwrap().generation());
-    handle.token().await.unwrap_err();
+    let handle = builder(&org, store.clone()).initial_session(mine).build();
+    handle.invalidate(handle.try_session().unwrap().generation());
+    handle.session().await.unwrap_err();
     // A later record of that user is not adopted either.
     save(&store, ids(session(&org.authorize()), other)).await;
     advance(Duration::from_secs(20)).await;
-    handle.token().await.unwrap_err();
+    handle.session().await.unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,9 +207,11 @@ async fn r27_a_request_does_not_follow_a_stored_session_elsewhere() {
         }
     };
     let refuse = |_: RefreshContext| async { Err(RefreshError::terminal("no")) };
-    let layer = SalesforceAuthLayer::new(refuse)
+    let handle = SessionHandle::builder(refuse)
         .store(store, KEY)
-        .session(of("B", "b"));
+        .initial_session(of("B", "b"))
+        .build();
+    let layer = SalesforceAuthLayer::from(handle);
     let request = Request::post("https://b.my.salesforce.com/services/data/v66.0/sobjects/Account")
         .body(Full::<Bytes>::from("confidential"))
         .unwrap();

@@ -1,21 +1,23 @@
 //! Orgs, stores and layers in the states that tests begin with.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http::StatusCode;
 use tokio::task::JoinSet;
 use tower_salesforce_auth::{
     BoxError, Error, ErrorKind, RefreshContext, RefreshError, RefreshErrorKind, RefreshFn,
-    RefreshReason, SalesforceAuthLayer, Session, StoreOperation,
+    SalesforceAuthLayer, Session,
     emulator::Org,
     flow::RefreshToken,
+    handle::SessionHandleBuilder,
+    observer::{RefreshReason, StoreOperation},
     store::{SessionStore, StoreError},
 };
 
 use crate::{
     events::Events,
     scripted::{Fate, Scripted},
-    support::{app, layer, limits, save, session, stored},
+    support::{app, builder, layer, limits, save, session, stored},
 };
 
 /// The default of the refresh timeout.
@@ -31,16 +33,25 @@ pub(crate) async fn org_with_session(store: &impl SessionStore) -> Org {
 /// Checks that the stored session is the one in use.
 pub(crate) async fn assert_stored(store: &impl SessionStore, layer: &SalesforceAuthLayer) {
     let kept = stored(store).await.unwrap();
-    let live = layer.handle().current().unwrap();
+    let live = layer.handle().try_session().unwrap();
     assert_eq!(kept.access_token(), live.access_token());
     assert_eq!(kept.refresh_token(), live.refresh_token());
 }
 
 /// An org with a stored session that has expired, a layer of it, and the layer's events.
 pub(crate) async fn expired(store: &Scripted) -> (Org, SalesforceAuthLayer, Events) {
+    expired_with(store, |builder| builder).await
+}
+
+/// As [`expired`], with more settings of the session.
+pub(crate) async fn expired_with(
+    store: &Scripted,
+    settings: impl FnOnce(SessionHandleBuilder) -> SessionHandleBuilder,
+) -> (Org, SalesforceAuthLayer, Events) {
     let org = org_with_session(&store.store).await;
     let events = Events::default();
-    let layer = layer(&org, store.clone()).observer(Arc::new(events.clone()));
+    let builder = builder(&org, store.clone()).observer(events.clone());
+    let layer = SalesforceAuthLayer::from(settings(builder).build());
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
     assert_eq!(events.take(), ["adopted FirstLogin"]);
     org.expire_sessions();

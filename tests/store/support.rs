@@ -14,9 +14,10 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
-    BoxError, SalesforceAuthLayer, Session,
+    BoxError, RefreshFn, SalesforceAuthLayer, Session, SessionHandle,
     emulator::{Grant, Org},
     flow::RefreshToken,
+    handle::SessionHandleBuilder,
     oauth::App,
     store::{Record, SessionStore},
 };
@@ -63,9 +64,23 @@ pub(crate) fn refresh_token(session: &Session) -> &str {
     session.refresh_token().map_or("", |token| token.expose())
 }
 
-/// A layer that refreshes with the stored refresh token. The flow's own token is invalid.
+/// Builds a handle that refreshes with the stored refresh token. The flow's own token is invalid.
+pub(crate) fn builder(org: &Org, store: impl SessionStore) -> SessionHandleBuilder {
+    let flow = RefreshToken::new(org.clone(), app(org), "none");
+    SessionHandle::builder(flow).store(store, KEY)
+}
+
+/// A layer that refreshes with the stored refresh token.
 pub(crate) fn layer(org: &Org, store: impl SessionStore) -> SalesforceAuthLayer {
-    SalesforceAuthLayer::new(RefreshToken::new(org.clone(), app(org), "none")).store(store, KEY)
+    builder(org, store).build().into()
+}
+
+/// A layer that refreshes with `refresh_fn` and keeps its session in `store`.
+pub(crate) fn storing(store: impl SessionStore, refresh_fn: impl RefreshFn) -> SalesforceAuthLayer {
+    SessionHandle::builder(refresh_fn)
+        .store(store, KEY)
+        .build()
+        .into()
 }
 
 /// Asks the org for something that needs a session.

@@ -5,13 +5,13 @@ use std::time::Duration;
 use http::StatusCode;
 use proptest::prelude::*;
 use tokio::{runtime, time::advance};
-use tower_salesforce_auth::{StoreOperation, emulator::Fault};
+use tower_salesforce_auth::{SalesforceAuthLayer, emulator::Fault, observer::StoreOperation};
 
 use crate::{
     events::Events,
     scripted::{Fate, Scripted},
     setup::org_with_session,
-    support::{assert_no_reuse, layer, limits},
+    support::{assert_no_reuse, builder, limits},
 };
 
 #[derive(Clone, Debug)]
@@ -57,7 +57,10 @@ async fn walk(steps: Vec<Step>) {
     let store = Scripted::default();
     let org = org_with_session(&store.store).await;
     let events = Events::default();
-    let layers = [(); 3].map(|()| layer(&org, store.clone()).observer(events.clone()));
+    let layers = [(); 3].map(|()| {
+        let handle = builder(&org, store.clone()).observer(events.clone());
+        SalesforceAuthLayer::from(handle.build())
+    });
     for step in steps {
         match step {
             Step::Request(n) => drop(limits(&layers[n], &org).await),

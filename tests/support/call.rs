@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt};
-use tower_salesforce_auth::{AuthOutcome, BoxError, SalesforceAuthLayer, emulator::Org};
+use tower_salesforce_auth::{BoxError, SalesforceAuthLayer, emulator::Org, request::AuthOutcome};
 
 use super::rest::LIMITS;
 

@@ -1,6 +1,9 @@
 //! Sessions of users who have authorized the app.
 
-use tower_salesforce_auth::{SalesforceAuthLayer, Session, emulator::Org, flow::RefreshToken};
+use tower_salesforce_auth::{
+    SalesforceAuthLayer, Session, SessionHandle, emulator::Org, flow::RefreshToken,
+    handle::SessionHandleBuilder,
+};
 
 use super::app::app;
 
@@ -13,10 +16,15 @@ pub(crate) fn granted(org: &Org) -> Session {
         .with_login_url(org.login_url().parse().unwrap())
 }
 
-/// A layer that starts with such a session, and refreshes it by its refresh token.
-pub(crate) fn layer(org: &Org) -> SalesforceAuthLayer {
+/// Builds a handle that starts with such a session, and refreshes it by its refresh token.
+pub(crate) fn builder(org: &Org) -> SessionHandleBuilder {
     let session = granted(org);
     let refresh_token = session.refresh_token().unwrap().clone();
     let flow = RefreshToken::new(org.clone(), app(org), refresh_token);
-    SalesforceAuthLayer::new(flow).session(session)
+    SessionHandle::builder(flow).initial_session(session)
+}
+
+/// A layer that starts with such a session.
+pub(crate) fn layer(org: &Org) -> SalesforceAuthLayer {
+    builder(org).build().into()
 }

@@ -13,9 +13,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, ServiceExt};
-use tower_salesforce_auth::{
-    BoxError, RefreshContext, RefreshError, ReplayBody, SalesforceAuthLayer, Session,
-};
+use tower_salesforce_auth::{BoxError, RefreshContext, RefreshError, ReplayBody, Session};
+
+use crate::support::starting_with;
 
 type Item = Result<Frame<Bytes>, BoxError>;
 
@@ -126,9 +126,10 @@ async fn over_h1(body: Scripted, with_layer: bool) -> Vec<Bytes> {
     let request = Request::post(format!("{base}/upload")).body(body).unwrap();
     if with_layer {
         let client = Client::builder(TokioExecutor::new()).build_http::<ReplayBody<Scripted>>();
-        let layer =
-            SalesforceAuthLayer::new(async |_: RefreshContext| Err(RefreshError::terminal("no")))
-                .session(Session::new("T0", &base).unwrap());
+        let layer = starting_with(
+            Session::new("T0", &base).unwrap(),
+            async |_: RefreshContext| Err(RefreshError::terminal("no")),
+        );
         let _ = layer.layer(client).oneshot(request).await;
     } else {
         let client = Client::builder(TokioExecutor::new()).build_http::<Scripted>();

@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, StatusCode, header::AUTHORIZATION};
 use tokio::task::JoinSet;
-use tower_salesforce_auth::{AuthOutcome, emulator::Org};
+use tower_salesforce_auth::{emulator::Org, request::AuthOutcome};
 
 use crate::support::{ECHO, LIMITS, Protocol, client, echoed, get, in_memory, layer, post, send};
 

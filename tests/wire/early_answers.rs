@@ -7,7 +7,10 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
-use tower_salesforce_auth::{AuthOutcome, BodyFactory, ReplaySkipped, emulator::Org};
+use tower_salesforce_auth::{
+    emulator::Org,
+    request::{AuthOutcome, BodyFactory, ReplaySkipped},
+};
 
 use crate::support::{AnyBody, ECHO, Protocol, client, echoed, get, in_memory, layer, post, send};
 

@@ -5,13 +5,14 @@ use std::{
     time::Duration,
 };
 
-use http::StatusCode;
-use tower::Layer;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
-    Error, RefreshContext, RefreshError, RefreshErrorKind, RefreshFn, RefreshReason,
-    SalesforceAuthLayer, Session,
+    Error, RefreshContext, RefreshError, RefreshErrorKind, RefreshFn, SalesforceAuthLayer, Session,
     emulator::{Fault, Org},
     flow::ClientCredentials,
+    https::{self, SalesforceClient},
 };
 
 use crate::support::{
@@ -30,7 +31,7 @@ async fn r03_a_rotated_refresh_token_is_never_lost_or_used_twice() {
         org.expire_sessions();
         let (status, ..) = send(&client, get(LIMITS)).await.unwrap();
         assert_eq!(status, StatusCode::OK);
-        let live = layer.handle().current().unwrap();
+        let live = layer.handle().try_session().unwrap();
         tokens.push(live.refresh_token().unwrap().expose().to_owned());
     }
     let counters = org.counters();
@@ -44,7 +45,7 @@ async fn r03_a_rotated_refresh_token_is_never_lost_or_used_twice() {
     for _ in 0..3 {
         org.expire_sessions();
         send(&client, get(LIMITS)).await.unwrap();
-        let live = layer.handle().current().unwrap();
+        let live = layer.handle().try_session().unwrap();
         assert_eq!(live.refresh_token().unwrap().expose(), tokens[50]);
     }
 }
@@ -118,10 +119,7 @@ async fn a_refusal_names_host_grant_code_and_remedy() {
     ] {
         let status = StatusCode::from_u16(status).unwrap();
         org.on_token(Fault::refuse(status, error, description));
-        let refused = flow
-            .refresh(RefreshContext::new(RefreshReason::FirstLogin))
-            .await
-            .unwrap_err();
+        let refused = flow.log_in().await.unwrap_err();
         let refusal = "127.0.0.1 refused the refresh_token grant: ";
         assert_refused(&refused, error, terminal, refusal, text);
         let pause = (error == "rate_limit_exceeded").then_some(Duration::from_secs(3_600));
@@ -133,25 +131,16 @@ async fn a_refusal_names_host_grant_code_and_remedy() {
         "request not supported on this domain",
     ));
     let flow = ClientCredentials::new(token_client(), app(&org).client_secret("hush"));
-    let refused = flow
-        .refresh(RefreshContext::new(RefreshReason::FirstLogin))
-        .await
-        .unwrap_err();
+    let refused = flow.log_in().await.unwrap_err();
     assert!(refused.to_string().contains("My Domain"), "{refused}");
 
     org.on_token(Fault::Maintenance);
-    let refused = flow
-        .refresh(RefreshContext::new(RefreshReason::FirstLogin))
-        .await
-        .unwrap_err();
+    let refused = flow.log_in().await.unwrap_err();
     assert_eq!(refused.kind(), RefreshErrorKind::InvalidResponse);
     assert!(!refused.is_terminal());
 
     org.on_token(Fault::LoseAnswer);
-    let lost = flow
-        .refresh(RefreshContext::new(RefreshReason::FirstLogin))
-        .await
-        .unwrap_err();
+    let lost = flow.log_in().await.unwrap_err();
     assert_eq!(lost.kind(), RefreshErrorKind::Transport);
     assert!(!lost.is_terminal());
 }
@@ -196,7 +185,26 @@ async fn a_refresh_fn_may_wrap_a_flow() {
         .await
         .unwrap();
     assert_eq!(status, StatusCode::OK);
-    let live = layer.handle().current().unwrap();
+    let live = layer.handle().try_session().unwrap();
     assert_eq!(*saved.lock().unwrap(), [live.refresh_token().cloned()]);
     let _ = layer.layer(());
+}
+
+#[tokio::test]
+async fn an_https_client_logs_in_over_a_connection_of_its_flow() {
+    let org = Org::new();
+    let _served = org.serve().await.unwrap();
+    let client: SalesforceClient =
+        https::client(|http| ClientCredentials::new(http, app(&org))).unwrap();
+    assert!(client.handle().try_session().is_none());
+    for calls in 1..=3 {
+        org.expire_sessions();
+        let request = Request::get(LIMITS).body(Full::default()).unwrap();
+        let response = client.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body().collect().await.unwrap();
+        assert_eq!(org.counters().token_requests, calls);
+    }
+    // One is for the logins, and one for the data.
+    assert_eq!(org.counters().connections, 2);
 }

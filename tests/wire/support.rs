@@ -25,6 +25,8 @@ mod refusal;
 mod rest;
 #[path = "../support/socket.rs"]
 mod socket;
+#[path = "../support/starting.rs"]
+mod starting;
 
 pub(crate) use self::{
     app::app,
@@ -32,6 +34,7 @@ pub(crate) use self::{
     refusal::assert_refused,
     rest::LIMITS,
     socket::client as token_client,
+    starting::starting_with,
 };
 
 pub(crate) type AnyBody = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -47,7 +50,7 @@ pub(crate) enum Protocol {
 /// A layer that begins with the session of a grant, and refreshes it.
 pub(crate) fn layer(org: &Org, grant: &Grant) -> SalesforceAuthLayer {
     let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
-    SalesforceAuthLayer::new(refresh_token(org, grant)).session(session)
+    starting_with(session, refresh_token(org, grant))
 }
 
 pub(crate) fn refresh_token(org: &Org, grant: &Grant) -> RefreshToken<TokenClient> {

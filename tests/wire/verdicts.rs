@@ -10,7 +10,10 @@ use futures_util::stream;
 use http::{HeaderValue, Request, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{StreamBody, combinators::UnsyncBoxBody};
-use tower_salesforce_auth::{AuthOutcome, ReplaySkipped, emulator::Org};
+use tower_salesforce_auth::{
+    emulator::Org,
+    request::{AuthOutcome, ReplaySkipped},
+};
 
 use crate::support::{AnyBody, ECHO, LIMITS, Protocol, client, get, in_memory, layer, post, send};
 

@@ -10,11 +10,12 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::timeout;
 use tower::{ServiceBuilder, ServiceExt, timeout::TimeoutLayer, util::BoxCloneSyncService};
 use tower_salesforce_auth::{
-    AuthOutcome, BoxError, Error, RefreshError, RefreshErrorKind, ReplaySkipped, ResponseBody,
-    SalesforceAuthLayer, SessionHandle, Sessions,
+    BoxError, Error, RefreshError, RefreshErrorKind, SalesforceAuthLayer, SessionHandle, Sessions,
     flow::AuthorizationCode,
     https::HttpsClient,
+    layer::ResponseBody,
     oauth::{App, AuthorizationRequest, PendingAuthorization, UserInfo},
+    request::{AuthOutcome, ReplaySkipped},
     store::SessionStore,
 };
 
@@ -226,10 +227,10 @@ struct Stored {
 
 impl Stored {
     fn session(&self, id: &str) -> SessionHandle {
-        SalesforceAuthLayer::new(self.flow.clone())
+        SessionHandle::builder(self.flow.clone())
             .refresh_timeout(LOGIN_PATIENCE)
             .store(Arc::clone(&self.store), id)
-            .handle()
+            .build()
     }
 }
 

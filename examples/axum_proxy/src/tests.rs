@@ -33,7 +33,7 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt, service_fn};
 use tower_salesforce_auth::{
-    BoxError, RefreshContext, RefreshError, SalesforceAuthLayer, Session,
+    BoxError, RefreshContext, RefreshError, SalesforceAuthLayer, Session, SessionHandle,
     emulator::{Fault, Org},
     flow::RefreshToken,
     https::HttpsClient,
@@ -73,7 +73,11 @@ fn refreshing(org: &Org) -> SalesforceAuthLayer {
         let next = session(&org);
         async move { Ok::<_, RefreshError>(next) }
     };
-    SalesforceAuthLayer::new(refresh).session(first)
+    SalesforceAuthLayer::from(
+        SessionHandle::builder(refresh)
+            .initial_session(first)
+            .build(),
+    )
 }
 
 /// A proxy before an upstream function, with a session that never expires.
@@ -93,7 +97,7 @@ where
 }
 
 fn lasting(instance_url: &str) -> SalesforceAuthLayer {
-    SalesforceAuthLayer::with_session(Session::new("00Dxx!live", instance_url).unwrap())
+    SalesforceAuthLayer::fixed(Session::new("00Dxx!live", instance_url).unwrap())
 }
 
 /// A request with the key.
@@ -333,7 +337,11 @@ async fn two_hundred_gets_with_an_expired_session_cost_one_refresh() {
         grant.refresh_token(),
     );
     let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
-    let layer = SalesforceAuthLayer::new(flow).session(session);
+    let layer = SalesforceAuthLayer::from(
+        SessionHandle::builder(flow)
+            .initial_session(session)
+            .build(),
+    );
     let mut rules = rules();
     rules.concurrency = CALLERS;
     let upstream = Client::builder(TokioExecutor::new()).build_http();
@@ -851,13 +859,10 @@ async fn a_failure_reveals_nothing_about_the_org() {
         )
     };
     let hanging = {
-        let layer = SalesforceAuthLayer::new(|_: RefreshContext| std::future::pending());
-        router(
-            layer
-                .refresh_timeout(Duration::from_secs(30))
-                .layer(Org::new()),
-            rules(),
-        )
+        let handle = SessionHandle::builder(|_: RefreshContext| std::future::pending())
+            .refresh_timeout(Duration::from_secs(30))
+            .build();
+        router(SalesforceAuthLayer::from(handle).layer(Org::new()), rules())
     };
     for (proxy, status, code, retry_after) in [
         (

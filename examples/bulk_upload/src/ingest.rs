@@ -9,7 +9,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::time::sleep;
 use tower::{Service, ServiceExt};
-use tower_salesforce_auth::{AuthOutcome, BoxError};
+use tower_salesforce_auth::{BoxError, request::AuthOutcome};
 
 use super::source::{Body, Source};
 

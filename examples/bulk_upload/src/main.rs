@@ -40,8 +40,10 @@ use hyper_util::{
 };
 use tower::{Service, ServiceBuilder};
 use tower_salesforce_auth::{
-    BodyFactory, BoxError, Observer, RefreshReason, RefreshStarted, SalesforceAuthLayer,
+    BoxError, SalesforceAuthLayer, SessionHandle,
     flow::ClientCredentials,
+    observer::{Observer, RefreshReason, RefreshStarted},
+    request::BodyFactory,
 };
 
 use self::{
@@ -108,7 +110,11 @@ async fn run(arguments: Arguments) -> Result<ExitCode, BoxError> {
     // The flow has its own HTTP client: its token calls must not wait for the requests that wait for them.
     let is_emulated = org.emulated.is_some();
     let login = ClientCredentials::new(http_client(is_emulated), org.app.clone());
-    let auth = SalesforceAuthLayer::new(login).observer(refreshes.clone());
+    let auth = SalesforceAuthLayer::from(
+        SessionHandle::builder(login)
+            .observer(refreshes.clone())
+            .build(),
+    );
     let client = ServiceBuilder::new()
         // Outermost: it bounds a call, with an upload, the refresh, and the second upload. There is no retry layer: an
         // interrupted PUT may have arrived, and a job takes its content once. A new job is safe.
@@ -268,7 +274,7 @@ impl Refreshes {
 
 impl Observer for Refreshes {
     fn refresh_started(&self, event: &RefreshStarted) {
-        if event.reason == RefreshReason::Rejected {
+        if event.reason() == RefreshReason::Rejected {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }

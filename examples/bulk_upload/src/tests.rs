@@ -24,10 +24,11 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tower::Layer;
 use tower_salesforce_auth::{
-    BodyFactory, BoxError, ReplayBody, ReplaySkipped, SalesforceAuth, SalesforceAuthLayer, Session,
+    BoxError, ReplayBody, SalesforceAuth, SalesforceAuthLayer, Session, SessionHandle,
     emulator::{Fault, Grant, Org, Served},
     flow::RefreshToken,
     oauth::App,
+    request::{BodyFactory, ReplaySkipped},
 };
 
 use crate::{
@@ -211,7 +212,11 @@ fn layer(org: &Org, grant: &Grant) -> SalesforceAuthLayer {
         .client_secret(org.client_secret());
     let http = Client::builder(TokioExecutor::new()).build_http();
     let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
-    SalesforceAuthLayer::new(RefreshToken::new(http, app, grant.refresh_token())).session(session)
+    SalesforceAuthLayer::from(
+        SessionHandle::builder(RefreshToken::new(http, app, grant.refresh_token()))
+            .initial_session(session)
+            .build(),
+    )
 }
 
 /// The org without a socket. The session is never refreshed.
@@ -219,7 +224,7 @@ fn in_process(org: &Org) -> Ingest<SalesforceAuth<Org>> {
     let grant = org.authorize();
     let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
     Ingest::new(
-        SalesforceAuthLayer::with_session(session).layer(org.clone()),
+        SalesforceAuthLayer::fixed(session).layer(org.clone()),
         "66.0",
     )
 }

@@ -34,11 +34,12 @@ use tokio::task::JoinSet;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_salesforce_auth::{
-    BoxError, LoginUrl, Observer, RefreshSucceeded, ReplayBody, SalesforceAuthLayer,
+    BoxError, LoginUrl, ReplayBody, SalesforceAuthLayer, SessionHandle,
     emulator::Org,
     flow::ClientCredentials,
     https::{HttpsClient, HttpsClientBuilder, Proxy},
     oauth::{self, App},
+    observer::{Observer, RefreshSucceeded},
 };
 
 const CALLERS: usize = 100;
@@ -56,7 +57,11 @@ async fn main() -> Result<(), BoxError> {
     // the requests that wait for them.
     let login = ClientCredentials::new(https.build()?, app);
     let logins = Arc::new(AtomicU64::new(0));
-    let layer = SalesforceAuthLayer::new(login).observer(Logins(Arc::clone(&logins)));
+    let layer = SalesforceAuthLayer::from(
+        SessionHandle::builder(login)
+            .observer(Logins(Arc::clone(&logins)))
+            .build(),
+    );
     let handle = layer.handle();
 
     let client = ServiceBuilder::new()
@@ -92,7 +97,7 @@ async fn main() -> Result<(), BoxError> {
         );
 
         // The session ends at the server, as by time or by an administrator. The layer does not know yet.
-        let session = handle.token().await?;
+        let session = handle.session().await?;
         oauth::revoke(https.build()?, &login_url, session.access_token()).await?;
     }
     Ok(())

@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use tonic::body::Body;
 use tower::ServiceBuilder;
 use tower_salesforce_auth::{
-    BoxError, ReplayBody, SalesforceAuth, SalesforceAuthLayer, emulator::Org,
+    BoxError, ReplayBody, SalesforceAuth, SalesforceAuthLayer, SessionHandle, emulator::Org,
     flow::ClientCredentials, oauth::App,
 };
 
@@ -59,7 +59,11 @@ async fn main() -> Result<(), BoxError> {
 fn connect(app: App, origin: &str) -> Result<PubSub, BoxError> {
     let login = ClientCredentials::new(http().build(connector()?), app);
     // The API has another origin than the instance, which has to be allowed explicitly.
-    let layer = SalesforceAuthLayer::new(login).allow_origin(origin)?;
+    let layer = SalesforceAuthLayer::from(
+        SessionHandle::builder(login)
+            .allow_origin(origin.parse()?)
+            .build(),
+    );
     let service = ServiceBuilder::new()
         // The layer recognises a gRPC call by its content type, and adds `accesstoken`, `instanceurl` and `tenantid` of the
         // current session to the metadata of each attempt.

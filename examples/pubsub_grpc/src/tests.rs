@@ -13,7 +13,7 @@ use tokio::{sync::Barrier, task::JoinSet, time::timeout};
 use tonic::{Code, body::Body};
 use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
 use tower_salesforce_auth::{
-    ReplayBody, SalesforceAuth, SalesforceAuthLayer, Session,
+    ReplayBody, SalesforceAuth, SalesforceAuthLayer, Session, SessionHandle,
     emulator::{Org, Served},
     flow::{ClientCredentials, RefreshToken},
     oauth::App,
@@ -69,8 +69,10 @@ impl Bed {
     /// A layer that logs in by itself, and allows the origin of the API.
     fn layer(&self) -> SalesforceAuthLayer {
         let http = Client::builder(TokioExecutor::new()).build_http();
-        let layer = SalesforceAuthLayer::new(ClientCredentials::new(http, self.app()));
-        layer.allow_origin(&self.origin).unwrap()
+        let handle = SessionHandle::builder(ClientCredentials::new(http, self.app()))
+            .allow_origin(self.origin.parse().unwrap())
+            .build();
+        handle.into()
     }
 
     /// A client that records the attempts of the layer.
@@ -205,17 +207,19 @@ async fn an_attempt_has_the_metadata_of_one_session() {
     let http = Client::builder(TokioExecutor::new()).build_http();
     // The first session has no organization id; the refreshed one has.
     let first = Session::new(grant.access_token(), grant.instance_url()).unwrap();
-    let layer = SalesforceAuthLayer::new(RefreshToken::new(http, bed.app(), grant.refresh_token()))
-        .session(first)
-        .allow_origin(&bed.origin)
-        .unwrap();
+    let layer = SalesforceAuthLayer::from(
+        SessionHandle::builder(RefreshToken::new(http, bed.app(), grant.refresh_token()))
+            .initial_session(first)
+            .allow_origin(bed.origin.parse().unwrap())
+            .build(),
+    );
     bed.org.expire_sessions();
     let mut client = bed.client(&layer);
     client.get_topic(topic()).await.unwrap();
 
     let sent = bed.sent();
     let (rejected, accepted) = (&sent[0], &sent[1]);
-    let refreshed = layer.handle().current().unwrap();
+    let refreshed = layer.handle().try_session().unwrap();
     assert_eq!(sent.len(), 2);
     assert_eq!(value(rejected, "accesstoken"), Some(grant.access_token()));
     assert_eq!(value(rejected, "tenantid"), None);
@@ -272,7 +276,11 @@ async fn a_foreign_origin_gets_no_metadata() {
     let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
     let session = session.with_ids(ORG_ID, "005xx000001SwiUAAS");
     let flow = RefreshToken::new(http, bed.app(), grant.refresh_token());
-    let layer = SalesforceAuthLayer::new(flow).session(session);
+    let layer = SalesforceAuthLayer::from(
+        SessionHandle::builder(flow)
+            .initial_session(session)
+            .build(),
+    );
 
     let status = bed.client(&layer).get_topic(topic()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
@@ -284,7 +292,7 @@ async fn a_foreign_origin_gets_no_metadata() {
     assert_eq!(bed.refreshes(), 0);
 
     // The same with the origin allowed.
-    let layer = layer.allow_origin(&bed.origin).unwrap();
+    let layer = bed.layer();
     bed.client(&layer).get_topic(topic()).await.unwrap();
     assert_eq!(value(&bed.sent()[1], "tenantid"), Some(ORG_ID));
 }

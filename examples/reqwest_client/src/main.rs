@@ -76,7 +76,7 @@ async fn main() -> Result<(), BoxError> {
         }
 
         // The session ends at the server, as by time. The layer does not know yet.
-        let session = handle.token().await?;
+        let session = handle.session().await?;
         let login_url = target.app.login_url();
         oauth::revoke(for_tokens.clone(), login_url, session.access_token()).await?;
     }

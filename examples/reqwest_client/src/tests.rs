@@ -10,8 +10,11 @@ use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_salesforce_auth::{
-    AuthOutcome, BoxError, ReplaySkipped, SalesforceAuthLayer, Session, SkipAuth, emulator::Org,
-    flow::RefreshToken, oauth::App,
+    BoxError, SalesforceAuthLayer, Session, SessionHandle,
+    emulator::Org,
+    flow::RefreshToken,
+    oauth::App,
+    request::{AuthOutcome, ReplaySkipped, SkipAuth},
 };
 
 use crate::{
@@ -130,7 +133,11 @@ fn layer(org: &Org) -> SalesforceAuthLayer {
         .client_secret(org.client_secret());
     let flow = RefreshToken::new(reqwest(), app, grant.refresh_token());
     let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
-    SalesforceAuthLayer::new(flow).session(session)
+    SalesforceAuthLayer::from(
+        SessionHandle::builder(flow)
+            .initial_session(session)
+            .build(),
+    )
 }
 
 fn reqwest<B>() -> impl Service<

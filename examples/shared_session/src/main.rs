@@ -34,10 +34,11 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
-    BoxError, Observer, RefreshStarted, SalesforceAuthLayer, SessionAdopted,
+    BoxError, SalesforceAuthLayer, SessionHandle,
     emulator::{Fault, Org},
     flow::RefreshToken,
     oauth::App,
+    observer::{Observer, RefreshStarted, SessionAdopted},
     store::FileStore,
 };
 
@@ -115,9 +116,12 @@ async fn work() -> Result<(), BoxError> {
     let app = App::new(task.login_url.parse()?, task.client_id).client_secret(task.client_secret);
     let http = Client::builder(TokioExecutor::new()).build_http();
     let counts = Arc::new(Counts::default());
-    let layer = SalesforceAuthLayer::new(RefreshToken::new(http, app, task.refresh_token))
-        .store(FileStore::open(task.directory)?, "integration-user")
-        .observer(Counting(counts.clone()));
+    let layer = SalesforceAuthLayer::from(
+        SessionHandle::builder(RefreshToken::new(http, app, task.refresh_token))
+            .store(FileStore::open(task.directory)?, "integration-user")
+            .observer(Counting(counts.clone()))
+            .build(),
+    );
     let client = layer.layer(Client::builder(TokioExecutor::new()).build_http());
 
     let mut senders = JoinSet::new();
