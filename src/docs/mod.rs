@@ -1,12 +1,13 @@
-//! Guides: one page for each question that comes up once the first request works.
+//! Guides: one page for each question that follows the first request.
 //!
-//! - [`choosing_a_flow`]: which way to log in is for whom, and what to click in Salesforce for it.
-//! - [`from_jsforce`]: each snippet of jsforce's pages on connections and OAuth 2.0, and what it is here.
-//! - [`from_salesforce_oauth2`]: the same for the package `salesforce-oauth2`.
-//! - [`production`]: timeouts, what to be woken for, several processes, many orgs, and how to stop.
-//! - [`security`]: what is promised and what is not, why, and what is left for you to do.
+//! - [`choosing_a_flow`]: which way to log in fits, and what to set up in Salesforce for it.
+//! - [`how_it_works`]: what happens to a request, what can be replayed, and where the session is carried.
 //! - [`stack_order`]: which layers go inside, which outside, and what breaks otherwise.
 //! - [`testing`]: your own application against the emulated org, without a network and without waiting.
+//! - [`production`]: timeouts, alerts, several processes, many orgs, and how to stop.
+//! - [`security`]: what is promised and what is not, why, and what is left for you to do.
+//! - [`from_jsforce`]: each snippet of jsforce's pages on connections and OAuth 2.0, and what replaces it.
+//! - [`from_salesforce_oauth2`]: the same for the package `salesforce-oauth2`.
 
 #[doc = include_str!("choosing_a_flow.md")]
 pub mod choosing_a_flow {}
@@ -16,6 +17,9 @@ pub mod from_jsforce {}
 
 #[doc = include_str!("from_salesforce_oauth2.md")]
 pub mod from_salesforce_oauth2 {}
+
+#[doc = include_str!("how_it_works.md")]
+pub mod how_it_works {}
 
 #[doc = include_str!("production.md")]
 pub mod production {}
