@@ -87,7 +87,7 @@
 //!
 //! | feature, off by default | adds |
 //! |---|---|
-//! | `conformance` | [`store::conformance`](mod@store): checks of your own store |
+//! | `conformance` | [`store::conformance`](mod@store): checks of a store that you write |
 //! | `emulator` | [`emulator`]: a Salesforce org in the process, to test against |
 //! | `encryption` | `store::EncryptionKey`: records that are unreadable without a key |
 //! | `file-store` | `store::FileStore`: sessions in a directory |
