@@ -29,8 +29,8 @@
 //! ```
 //!
 //! The first request logs in, and goes to the instance that the login returned: a request needs only a path. `client` is a
-//! tower `Service`; `oneshot` sends one request with a clone of it. Clones share the session. The module `https` is a
-//! [feature](#features); a [`SalesforceAuthLayer`] wraps any other tower client. A refresh needs a tokio runtime with timers.
+//! tower `Service`, and `oneshot` sends one request with a clone of it. Clones share the session. The module `https` is a
+//! [feature](#features). A [`SalesforceAuthLayer`] wraps any other tower client. A refresh needs tokio's time driver.
 //!
 //! # Choose how to log in
 //!
