@@ -1,7 +1,6 @@
 //! What `docs::stack_order` says of each layer: the order that works does, and the other breaks as the page says.
 
 use std::{
-    collections::BTreeSet,
     error::Error as _,
     future::{Future, Ready, ready},
     pin::Pin,
@@ -55,25 +54,6 @@ const INSTANCE: &str = "https://example.my.salesforce.com";
 const LIMITS: &str = "/services/data/v66.0/limits";
 const EXPIRED: &str =
     r#"[{"message":"Session expired or invalid","errorCode":"INVALID_SESSION_ID"}]"#;
-
-/// Each "breaks" of the page is a test of this file, and each test of this file is there for a sentence of the page.
-#[test]
-fn the_page_and_the_tests_name_one_another() {
-    let page = include_str!("../../src/docs/stack_order.md");
-    let is_name = |word: &&str| {
-        word.matches('_').count() >= 2
-            && word
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-    };
-    let named: BTreeSet<_> = page.split('`').filter(is_name).collect();
-    let tests: BTreeSet<_> = include_str!("stack_order.rs")
-        .split(concat!("#[tokio", "::test")) // which is not to find itself
-        .skip(1)
-        .filter_map(|test| test.split_once("async fn ")?.1.split('(').next())
-        .collect();
-    assert_eq!(named, tests);
-}
 
 // === The wire ===
 
