@@ -240,14 +240,13 @@ impl Sent {
 fn layer(instance: &str) -> SalesforceAuthLayer {
     let session = Session::new(token(), instance).expect("a valid session");
     let refreshed = session.clone();
-    SalesforceAuthLayer::from(
-        SessionHandle::builder(move |_: RefreshContext| {
-            // The server rejects nothing, so no refresh runs.
-            std::future::ready(Ok::<_, RefreshError>(refreshed.clone()))
-        })
-        .initial_session(session)
-        .build(),
-    )
+    SessionHandle::builder(move |_: RefreshContext| {
+        // The server rejects nothing, so no refresh runs.
+        std::future::ready(Ok::<_, RefreshError>(refreshed.clone()))
+    })
+    .initial_session(session)
+    .build()
+    .into()
 }
 
 async fn accept(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {

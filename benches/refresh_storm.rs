@@ -397,23 +397,22 @@ fn layer(
 ) -> SalesforceAuthLayer {
     let instance = origin.to_string();
     let expired = Session::new(EXPIRED_TOKEN, origin).expect("a valid session");
-    SalesforceAuthLayer::from(
-        SessionHandle::builder(move |context: RefreshContext| {
-            let (token_client, instance) = (token_client.clone(), instance.clone());
-            async move {
-                let refresh_token = context.refresh_token().expect("a refresh token");
-                let tokens = token_client
-                    .refresh(refresh_token.expose())
-                    .await
-                    .map_err(RefreshError::terminal)?;
-                let session = Session::new(&*tokens.access_token, &instance);
-                let session = session.map_err(RefreshError::terminal)?;
-                Ok(session.with_refresh_token(&*tokens.refresh_token))
-            }
-        })
-        .initial_session(expired.with_refresh_token(FIRST_REFRESH_TOKEN))
-        .build(),
-    )
+    SessionHandle::builder(move |context: RefreshContext| {
+        let (token_client, instance) = (token_client.clone(), instance.clone());
+        async move {
+            let refresh_token = context.refresh_token().expect("a refresh token");
+            let tokens = token_client
+                .refresh(refresh_token.expose())
+                .await
+                .map_err(RefreshError::terminal)?;
+            let session = Session::new(&*tokens.access_token, &instance);
+            let session = session.map_err(RefreshError::terminal)?;
+            Ok(session.with_refresh_token(&*tokens.refresh_token))
+        }
+    })
+    .initial_session(expired.with_refresh_token(FIRST_REFRESH_TOKEN))
+    .build()
+    .into()
 }
 
 /// The state of callers that refresh by hand.

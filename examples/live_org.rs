@@ -8,15 +8,13 @@
 
 use std::{env, path::PathBuf, process::ExitCode};
 
-use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceExt};
-use tower_salesforce_auth::SessionHandle;
 use tower_salesforce_auth::{
-    BoxError, LoginUrl, ReplayBody, SalesforceAuth, SalesforceAuthLayer,
+    BoxError, LoginUrl, SalesforceAuthLayer, SessionHandle,
     flow::{ClientCredentials, RefreshToken},
-    https::HttpsClient,
+    https::{HttpsClient, SalesforceClient},
     oauth::App,
     store::FileStore,
 };
@@ -96,10 +94,7 @@ async fn run(config: Config) -> Result<(), BoxError> {
     show(&client, &query).await
 }
 
-async fn show(
-    client: &SalesforceAuth<HttpsClient<ReplayBody<Full<Bytes>>>>,
-    query: &str,
-) -> Result<(), BoxError> {
+async fn show(client: &SalesforceClient, query: &str) -> Result<(), BoxError> {
     let request = Request::get(query).body(Full::default())?;
     let response = client.clone().ready().await?.call(request).await?;
     let status = response.status();

@@ -51,17 +51,15 @@ async fn main() -> Result<(), BoxError> {
     );
 
     // The flow refreshes the session with the refresh token of the login: here at once, to show it.
-    let layer = SalesforceAuthLayer::from(
-        SessionHandle::builder(flow)
-            .initial_session(session)
-            .build(),
-    );
-    layer.handle().refresh().await?;
-    let client = layer.layer(HttpsClient::new()?);
+    let handle = SessionHandle::builder(flow)
+        .initial_session(session)
+        .build();
+    handle.refresh().await?;
+    let client = SalesforceAuthLayer::from(handle.clone()).layer(HttpsClient::new()?);
     let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
     println!("A request: {}", client.oneshot(request).await?.status());
 
-    layer.handle().logout_and_revoke(https).await?;
+    handle.logout_and_revoke(https).await?;
     println!("Logged out, and the grant is revoked.");
     Ok(())
 }

@@ -9,12 +9,12 @@
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use tower::{Layer, ServiceExt};
+use tower::ServiceExt;
 use tower_salesforce_auth::{
-    BoxError, SalesforceAuthLayer,
+    BoxError,
     emulator::Org,
     flow::ClientCredentials,
-    https::HttpsClient,
+    https,
     oauth::{App, ClientAuthentication},
 };
 
@@ -27,10 +27,8 @@ async fn main() -> Result<(), BoxError> {
     // Sends the secret in a header, as Salesforce prefers. `.client_secret(…)` sends it in the form.
     let app = App::new(org.login_url().parse()?, org.client_id())
         .client_authentication(ClientAuthentication::secret_basic(org.client_secret()));
-    let login = ClientCredentials::new(HttpsClient::new()?, app);
-
-    let layer = SalesforceAuthLayer::new(login);
-    let client = layer.layer(HttpsClient::new()?);
+    // One HTTP client for the logins, and another for the requests.
+    let client = https::client(|http| ClientCredentials::new(http, app))?;
     for _ in 0..2 {
         let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
         let response = client.clone().oneshot(request).await?;

@@ -43,11 +43,10 @@ async fn main() -> Result<(), BoxError> {
     println!("The user entered the code: {}", user.await?);
 
     // From here on the flow refreshes the session with the refresh token of the login.
-    let layer = SalesforceAuthLayer::from(
-        SessionHandle::builder(flow)
-            .initial_session(session)
-            .build(),
-    );
+    let handle = SessionHandle::builder(flow)
+        .initial_session(session)
+        .build();
+    let layer = SalesforceAuthLayer::from(handle);
     let client = layer.layer(HttpsClient::new()?);
     org.expire_sessions();
     let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;

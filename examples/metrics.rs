@@ -97,8 +97,8 @@ async fn main() -> Result<(), BoxError> {
     let app =
         App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
     let login = ClientCredentials::new(HttpsClient::new()?, app);
-    let layer = SalesforceAuthLayer::from(SessionHandle::builder(login).observer(Metrics).build());
-    let client = layer.layer(HttpsClient::new()?);
+    let handle = SessionHandle::builder(login).observer(Metrics).build();
+    let client = SalesforceAuthLayer::from(handle).layer(HttpsClient::new()?);
 
     // The first round logs in; the second meets the expired session.
     for _ in 0..2 {

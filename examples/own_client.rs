@@ -4,8 +4,8 @@
 //! cargo run --example own_client
 //! ```
 //!
-//! Two calls are enough: [`SessionHandle::token`] before each use, and [`SessionHandle::invalidate`] when the session was
-//! rejected. Any number of connections share one login for each session that ends.
+//! Two calls are enough: [`SessionHandle::session`] before each use, and [`SessionHandle::invalidate`] when the session
+//! was rejected. Any number of connections share one login for each session that ends.
 
 use std::io;
 

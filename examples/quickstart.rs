@@ -42,11 +42,10 @@ async fn main() -> Result<ExitCode, BoxError> {
 
     // The layer, and any HTTP client inside it. Clones share the session.
     let session = Session::new(grant.access_token(), grant.instance_url())?;
-    let layer = SalesforceAuthLayer::from(
-        SessionHandle::builder(flow)
-            .initial_session(session)
-            .build(),
-    );
+    let handle = SessionHandle::builder(flow)
+        .initial_session(session)
+        .build();
+    let layer = SalesforceAuthLayer::from(handle);
     let client = layer.layer(
         Client::builder(TokioExecutor::new())
             .http2_only(true)

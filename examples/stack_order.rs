@@ -71,11 +71,10 @@ async fn main() -> Result<ExitCode, BoxError> {
         grant.refresh_token(),
     );
     let session = Session::new(grant.access_token(), grant.instance_url())?;
-    let salesforce = SalesforceAuthLayer::from(
-        SessionHandle::builder(flow)
-            .initial_session(session)
-            .build(),
-    );
+    let handle = SessionHandle::builder(flow)
+        .initial_session(session)
+        .build();
+    let salesforce = SalesforceAuthLayer::from(handle);
     let client = Client::builder(TokioExecutor::new())
         .http2_only(true)
         .build_http();

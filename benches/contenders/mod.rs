@@ -34,13 +34,12 @@ pub(crate) fn authorization() -> HeaderValue {
 
 pub(crate) fn layer() -> SalesforceAuthLayer {
     let session = Session::new(token(), INSTANCE).expect("a valid session");
-    SalesforceAuthLayer::from(
-        SessionHandle::builder(|_: RefreshContext| async {
-            Session::new("T1", INSTANCE).map_err(RefreshError::terminal)
-        })
-        .initial_session(session)
-        .build(),
-    )
+    SessionHandle::builder(|_: RefreshContext| async {
+        Session::new("T1", INSTANCE).map_err(RefreshError::terminal)
+    })
+    .initial_session(session)
+    .build()
+    .into()
 }
 
 // === Contenders ===

@@ -295,7 +295,10 @@ async fn a_socks5_proxy_gets_the_host_name_and_the_password() {
 #[test]
 fn an_unusable_proxy_is_an_error_without_its_secrets() {
     for (url, expected) in [
-        ("socks4://user:hunter2@proxy.example.com:1080", "the scheme socks4"),
+        (
+            "socks4://user:hunter2@proxy.example.com:1080",
+            "the scheme socks4",
+        ),
         ("ftp://user:hunter2@proxy.example.com", "the scheme ftp"),
         ("http://user:hunter2 @proxy.example.com", "not a URL"),
         ("/hunter2", "no host"),
@@ -537,12 +540,11 @@ async fn a_storm_of_rejections_over_tls_costs_one_refresh() {
             .client_secret(org.client_secret());
         let flow = RefreshToken::new(https.build().unwrap(), app, grant.refresh_token());
         let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
+        let handle = SessionHandle::builder(flow)
+            .initial_session(session)
+            .build();
         let client = ServiceBuilder::new()
-            .layer(SalesforceAuthLayer::from(
-                SessionHandle::builder(flow)
-                    .initial_session(session)
-                    .build(),
-            ))
+            .layer(SalesforceAuthLayer::from(handle))
             .map_future(all_at_once(CALLERS))
             .service(https.build().unwrap());
         org.expire_sessions();

@@ -73,11 +73,10 @@ fn refreshing(org: &Org) -> SalesforceAuthLayer {
         let next = session(&org);
         async move { Ok::<_, RefreshError>(next) }
     };
-    SalesforceAuthLayer::from(
-        SessionHandle::builder(refresh)
-            .initial_session(first)
-            .build(),
-    )
+    SessionHandle::builder(refresh)
+        .initial_session(first)
+        .build()
+        .into()
 }
 
 /// A proxy before an upstream function, with a session that never expires.
@@ -337,11 +336,10 @@ async fn two_hundred_gets_with_an_expired_session_cost_one_refresh() {
         grant.refresh_token(),
     );
     let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
-    let layer = SalesforceAuthLayer::from(
-        SessionHandle::builder(flow)
-            .initial_session(session)
-            .build(),
-    );
+    let handle = SessionHandle::builder(flow)
+        .initial_session(session)
+        .build();
+    let layer = SalesforceAuthLayer::from(handle);
     let mut rules = rules();
     rules.concurrency = CALLERS;
     let upstream = Client::builder(TokioExecutor::new()).build_http();

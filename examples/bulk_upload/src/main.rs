@@ -110,11 +110,10 @@ async fn run(arguments: Arguments) -> Result<ExitCode, BoxError> {
     // The flow has its own HTTP client: its token calls must not wait for the requests that wait for them.
     let is_emulated = org.emulated.is_some();
     let login = ClientCredentials::new(http_client(is_emulated), org.app.clone());
-    let auth = SalesforceAuthLayer::from(
-        SessionHandle::builder(login)
-            .observer(refreshes.clone())
-            .build(),
-    );
+    let handle = SessionHandle::builder(login)
+        .observer(refreshes.clone())
+        .build();
+    let auth = SalesforceAuthLayer::from(handle);
     let client = ServiceBuilder::new()
         // Outermost: it bounds a call, with an upload, the refresh, and the second upload. There is no retry layer: an
         // interrupted PUT may have arrived, and a job takes its content once. A new job is safe.

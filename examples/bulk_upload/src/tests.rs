@@ -212,11 +212,10 @@ fn layer(org: &Org, grant: &Grant) -> SalesforceAuthLayer {
         .client_secret(org.client_secret());
     let http = Client::builder(TokioExecutor::new()).build_http();
     let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
-    SalesforceAuthLayer::from(
-        SessionHandle::builder(RefreshToken::new(http, app, grant.refresh_token()))
-            .initial_session(session)
-            .build(),
-    )
+    SessionHandle::builder(RefreshToken::new(http, app, grant.refresh_token()))
+        .initial_session(session)
+        .build()
+        .into()
 }
 
 /// The org without a socket. The session is never refreshed.

@@ -57,19 +57,16 @@ async fn main() -> Result<(), BoxError> {
     // the requests that wait for them.
     let login = ClientCredentials::new(https.build()?, app);
     let logins = Arc::new(AtomicU64::new(0));
-    let layer = SalesforceAuthLayer::from(
-        SessionHandle::builder(login)
-            .observer(Logins(Arc::clone(&logins)))
-            .build(),
-    );
-    let handle = layer.handle();
+    let handle = SessionHandle::builder(login)
+        .observer(Logins(Arc::clone(&logins)))
+        .build();
 
     let client = ServiceBuilder::new()
         // Outermost: it bounds the wait of a caller, a refresh and the second attempt included. It does not stop the
         // refresh, which other callers wait for.
         .timeout(Duration::from_secs(60))
         // Then the session: layers above see one request and one answer, layers below see each attempt.
-        .layer(layer)
+        .layer(SalesforceAuthLayer::from(handle.clone()))
         // Innermost: connections. The client follows no redirect, so that no answer decides where the token goes.
         .service(https.build()?);
 

@@ -59,11 +59,10 @@ async fn main() -> Result<(), BoxError> {
 fn connect(app: App, origin: &str) -> Result<PubSub, BoxError> {
     let login = ClientCredentials::new(http().build(connector()?), app);
     // The API has another origin than the instance, which has to be allowed explicitly.
-    let layer = SalesforceAuthLayer::from(
-        SessionHandle::builder(login)
-            .allow_origin(origin.parse()?)
-            .build(),
-    );
+    let handle = SessionHandle::builder(login)
+        .allow_origin(origin.parse()?)
+        .build();
+    let layer = SalesforceAuthLayer::from(handle);
     let service = ServiceBuilder::new()
         // The layer recognises a gRPC call by its content type, and adds `accesstoken`, `instanceurl` and `tenantid` of the
         // current session to the metadata of each attempt.

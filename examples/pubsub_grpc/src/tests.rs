@@ -207,12 +207,11 @@ async fn an_attempt_has_the_metadata_of_one_session() {
     let http = Client::builder(TokioExecutor::new()).build_http();
     // The first session has no organization id; the refreshed one has.
     let first = Session::new(grant.access_token(), grant.instance_url()).unwrap();
-    let layer = SalesforceAuthLayer::from(
-        SessionHandle::builder(RefreshToken::new(http, bed.app(), grant.refresh_token()))
-            .initial_session(first)
-            .allow_origin(bed.origin.parse().unwrap())
-            .build(),
-    );
+    let handle = SessionHandle::builder(RefreshToken::new(http, bed.app(), grant.refresh_token()))
+        .initial_session(first)
+        .allow_origin(bed.origin.parse().unwrap())
+        .build();
+    let layer = SalesforceAuthLayer::from(handle);
     bed.org.expire_sessions();
     let mut client = bed.client(&layer);
     client.get_topic(topic()).await.unwrap();
@@ -276,11 +275,10 @@ async fn a_foreign_origin_gets_no_metadata() {
     let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
     let session = session.with_ids(ORG_ID, "005xx000001SwiUAAS");
     let flow = RefreshToken::new(http, bed.app(), grant.refresh_token());
-    let layer = SalesforceAuthLayer::from(
-        SessionHandle::builder(flow)
-            .initial_session(session)
-            .build(),
-    );
+    let handle = SessionHandle::builder(flow)
+        .initial_session(session)
+        .build();
+    let layer = SalesforceAuthLayer::from(handle);
 
     let status = bed.client(&layer).get_topic(topic()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);

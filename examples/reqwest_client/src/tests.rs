@@ -133,11 +133,10 @@ fn layer(org: &Org) -> SalesforceAuthLayer {
         .client_secret(org.client_secret());
     let flow = RefreshToken::new(reqwest(), app, grant.refresh_token());
     let session = Session::new(grant.access_token(), grant.instance_url()).unwrap();
-    SalesforceAuthLayer::from(
-        SessionHandle::builder(flow)
-            .initial_session(session)
-            .build(),
-    )
+    SessionHandle::builder(flow)
+        .initial_session(session)
+        .build()
+        .into()
 }
 
 fn reqwest<B>() -> impl Service<

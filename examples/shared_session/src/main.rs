@@ -116,12 +116,11 @@ async fn work() -> Result<(), BoxError> {
     let app = App::new(task.login_url.parse()?, task.client_id).client_secret(task.client_secret);
     let http = Client::builder(TokioExecutor::new()).build_http();
     let counts = Arc::new(Counts::default());
-    let layer = SalesforceAuthLayer::from(
-        SessionHandle::builder(RefreshToken::new(http, app, task.refresh_token))
-            .store(FileStore::open(task.directory)?, "integration-user")
-            .observer(Counting(counts.clone()))
-            .build(),
-    );
+    let handle = SessionHandle::builder(RefreshToken::new(http, app, task.refresh_token))
+        .store(FileStore::open(task.directory)?, "integration-user")
+        .observer(Counting(counts.clone()))
+        .build();
+    let layer = SalesforceAuthLayer::from(handle);
     let client = layer.layer(Client::builder(TokioExecutor::new()).build_http());
 
     let mut senders = JoinSet::new();
