@@ -134,6 +134,14 @@ impl From<RefreshError> for Error {
 }
 
 /// The error of every request after a logout.
+pub(crate) fn not_ended() -> RefreshError {
+    RefreshError::new(
+        RefreshErrorKind::TimedOut,
+        false,
+        "a refresh that was under way has not ended",
+    )
+}
+
 pub(crate) fn logged_out() -> Error {
     Error::new(
         ErrorKind::LoggedOut,

@@ -109,6 +109,17 @@ impl RefreshError {
         self
     }
 
+    /// Takes the rotated refresh token out, so that no copy of this error hands it over again (R3).
+    pub(crate) fn take_rotated_refresh_token(&mut self) -> Option<Secret> {
+        self.0.rotated_refresh_token.as_ref()?;
+        self.failure_mut().rotated_refresh_token.take()
+    }
+
+    /// Whether both are the same failure, not only alike.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// A setting prevents the request from being made.
     pub(crate) fn configuration(source: impl Into<BoxError>) -> Self {
         Self::new(

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     refresh::{
         hook::{RefreshFn, SharedRefreshFn},
-        shared::Settings,
+        settings::Settings,
     },
     report::observer::Observer,
     session::{lifetime::ProactiveRefresh, session::Session, url::Origin},
@@ -68,7 +68,7 @@ impl SessionHandleBuilder {
         Self {
             refresh_fn: Some(Arc::new(refresh_fn)),
             initial_session: None,
-            settings: Settings::default(),
+            settings: Settings::new(true),
         }
     }
 
@@ -88,7 +88,7 @@ impl SessionHandleBuilder {
         Self {
             refresh_fn: None,
             initial_session: Some(session),
-            settings: Settings::default(),
+            settings: Settings::new(false),
         }
     }
 
@@ -107,7 +107,7 @@ impl SessionHandleBuilder {
     /// request uses it. The module [`store`](crate::store) has the details. Each key stands for one user of one org and one
     /// way to log in; two handles with the same key share a session.
     pub fn store(mut self, store: impl SessionStore, key: impl Into<String>) -> Self {
-        self.settings.place = Some(StoreKey {
+        self.settings.store = Some(StoreKey {
             store: Arc::new(store),
             key: key.into().into(),
         });

@@ -4,30 +4,32 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, MutexGuard},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use http::Uri;
 use pin_project_lite::pin_project;
-use tokio::{runtime, time::Instant};
+use tokio::{
+    runtime,
+    time::{Instant, Sleep, sleep_until, timeout_at},
+};
 
 use crate::{
-    error::{self, Error, ErrorKind},
+    error::{self, Error, ErrorKind, RefreshError},
     handle::builder::SessionHandleBuilder,
     refresh::{
+        core::{
+            callers::{Caller, Due, Rejection, Reply},
+            run::RefreshId,
+        },
+        driver,
         hook::RefreshFn,
-        policy::Permit,
-        shared::{Departure, Landed, Life, SessionOrigin, Shared, Standing},
-        task::{Flight, Landing},
+        shared::{Answer, RefreshResult, Running, SessionCore, SessionTurn, Shared},
+        task::Waiter,
     },
-    report::{
-        observer::Event,
-        reason::RefreshReason,
-        subscription::{SessionState, Subscription},
-        trace,
-    },
+    report::{observer::Event, subscription::Subscription},
     secret::Secret,
     session::{
         live::{Generation, LiveSession, Published},
@@ -35,23 +37,21 @@ use crate::{
     },
 };
 
-/// How often to look whether another session was stored, after a failure for good. It costs a read, and nothing at the
-/// server.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How much longer than its time a waiter waits for the driver of a refresh, which may be the next to run. After as long
+/// again the driver counts as not running.
+const OVERDUE_AFTER: Duration = Duration::from_secs(1);
 
-// === SessionHandle ===
-
-/// The shared, living session of one org and user: what a [`SalesforceAuthLayer`](crate::SalesforceAuthLayer) keeps
-/// alive, and what drives clients that do not go through the layer.
+/// The shared session of one org and user. A [`SalesforceAuthLayer`](crate::SalesforceAuthLayer) sends requests with it;
+/// clients without the layer use it directly.
 ///
-/// Clones share the session. Dropping them neither logs out nor stops a refresh that is under way.
+/// Clones share the session. Dropping them neither logs out nor stops a refresh.
 ///
 /// # Many orgs, one client
 ///
-/// A request with a handle among its extensions is sent with the session of that handle, to its instance, renewed by
-/// its [`RefreshFn`] and with its settings, in place of the layer's; so one client serves many orgs. What a layer sets
-/// of replays and answers stays. The layer takes the handle out of the request before it is sent on.
-/// [`Sessions`](crate::Sessions) keeps the handles of many orgs.
+/// One client serves many orgs: a request with a handle among its extensions is sent with the session of that handle, to its
+/// instance, in place of the layer's. The handle's [`RefreshFn`] and settings apply; the layer's settings of replays stay.
+/// The layer takes the handle out of the request before it sends it. [`Sessions`](crate::Sessions) keeps the handles of many
+/// orgs.
 ///
 /// ```
 /// use tower_salesforce_auth::{Session, SessionHandle};
@@ -64,10 +64,17 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 ///
 /// # The runtime
 ///
-/// A refresh runs as a task on the tokio runtime, current-thread or multi-thread, of the request that caused it, with
-/// its time driver enabled. If that runtime is shut down, whoever waits gets an error. If it is kept without being
-/// driven, a current-thread runtime whose `block_on` has returned for one, the refresh stands still with it; whoever
-/// waits gets an error shortly after the refresh timeout, and whoever comes later starts another.
+/// A refresh runs as a task on the tokio runtime of the request that caused it, current-thread or multi-thread, with its time
+/// driver enabled. If that runtime is shut down, callers who wait get an error. A current-thread runtime whose `block_on` has
+/// returned runs no tasks: callers on other runtimes get an error shortly after the refresh timeout, and later callers start
+/// another refresh.
+///
+/// # How long it takes
+///
+/// Callers wait for a refresh for at most the
+/// [refresh timeout](crate::handle::SessionHandleBuilder::refresh_timeout). A token call that has begun is never cut off with
+/// them, since it may have used up a rotating refresh token. It gets the whole refresh timeout from its own beginning, and so
+/// does a save. The session that it returns is published when it arrives. [`quiesce`](Self::quiesce) waits for it.
 ///
 /// # Panics
 ///
@@ -79,10 +86,11 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower_salesforce_auth::Error> {
 /// let handle = SessionHandle::new(|_: RefreshContext| async {
-///     Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com").map_err(RefreshError::terminal)
+///     Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")
+///         .map_err(RefreshError::terminal)
 /// });
 ///
-/// // A client of its own making: log in if needed, use the token, and say so when it is rejected.
+/// // A client without the layer: log in if needed, use the token, and report a rejection.
 /// let live = handle.session().await?;
 /// assert_eq!(live.access_token().expose(), "00Dxx!AQEAQ");
 /// handle.invalidate(live.generation());
@@ -118,19 +126,20 @@ impl SessionHandle {
         self.shared.current.load_full().map(LiveSession)
     }
 
-    /// The session to send with: the current one, or the one that is obtained first.
+    /// The session to send with: the present one, or the one that a refresh obtains first.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoSession`] if there is none and nothing renews it, [`ErrorKind::NoRuntime`] if a refresh has to
-    /// start outside of a tokio runtime, [`ErrorKind::Reentrant`] if it is called by the very refresh that it would
-    /// wait for, [`ErrorKind::LoggedOut`] after a logout, and [`ErrorKind::Refresh`] if the refresh fails, or failed
-    /// before for good.
+    /// - [`ErrorKind::NoSession`] if there is none and nothing refreshes it.
+    /// - [`ErrorKind::NoRuntime`] if a refresh has to start, and the call is made outside of a tokio runtime.
+    /// - [`ErrorKind::Reentrant`] if the call is made by the refresh that it would wait for.
+    /// - [`ErrorKind::LoggedOut`] after a logout.
+    /// - [`ErrorKind::Refresh`] if the refresh fails, or has failed before with a terminal error.
     pub async fn session(&self) -> Result<LiveSession, Error> {
         match self.acquire()? {
             Acquired::Ready(live) => {
                 if live.0.is_due() {
-                    self.renew(&live.0);
+                    self.refresh_due(&live.0);
                 }
                 Ok(live)
             }
@@ -138,161 +147,170 @@ impl SessionHandle {
         }
     }
 
-    /// The session, unless it was over before whoever waited for it came to see it.
+    /// Refuses a session that was logged out before its waiter was polled.
     fn unless_logged_out(&self, live: LiveSession) -> Result<LiveSession, Error> {
-        if self.shared.lock().is_logged_out {
+        if self.shared.read(SessionCore::is_logged_out) {
             return Err(error::logged_out());
         }
         Ok(live)
     }
 
-    /// Obtains a new session now, or waits for the one that is being obtained.
+    /// Obtains a new session now, or waits for the token call that is under way.
     ///
-    /// Requests go on with the old session meanwhile. It is not given up if the refresh fails. An earlier failure does not
-    /// keep it from trying. If another process has [stored](crate::store) a newer session meanwhile, that is it.
+    /// Requests are sent with the old session meanwhile, and go on with it if the refresh fails. An earlier failure or a
+    /// back-off does not keep the call from trying. If another process has [stored](crate::store) a newer session, that
+    /// session is the result.
     ///
     /// # Errors
     ///
     /// As for [`session`](Self::session).
     pub async fn refresh(&self) -> Result<LiveSession, Error> {
-        let waiting = {
-            let life = self.shared.lock();
-            self.check_obtainable(&life)?;
-            self.join(life, RefreshReason::Manual)?
-        };
-        self.unless_logged_out(waiting.await?)
-    }
-
-    /// Reports that the session of this generation was rejected: nothing is sent with it any more.
-    ///
-    /// The next request, or [`session`](Self::session), obtains a new one. Does nothing if a newer session is there already,
-    /// or if the last refreshes brought sessions that were rejected at once: then it stays for a while.
-    pub fn invalidate(&self, generation: Generation) {
-        let mut life = self.shared.lock();
-        life.judge(generation);
-        if life.policy.is_broken(Instant::now()) {
-            return;
-        }
-        if self.shared.take_out(generation) && life.flight.is_none() {
-            self.shared.state.show(SessionState::Empty);
-        }
-    }
-
-    /// Replaces the session, after a login by other means for one.
-    ///
-    /// Whoever waits for a refresh goes on with this session. What such a refresh brings afterwards is dropped, except
-    /// for a rotated refresh token, which is kept for the next refresh.
-    ///
-    /// It is not stored, if there is a [store](crate::store): [`save`](Self::save) does that, and should, or what is stored
-    /// may be taken for the newer one.
-    ///
-    /// A session without a refresh token leaves the newest one known in place. If it is of another org or user, as the
-    /// identity URLs tell, or else the instances, requests that were meant for the one before are not sent with it, and
-    /// the refresh token of the one before is forgotten.
-    pub fn set(&self, session: Session) -> Generation {
-        let live = self.publish_set(session);
-        let generation = live.generation();
-        self.shared.announce(&[Event::SessionChanged(live)]);
-        generation
-    }
-
-    fn publish_set(&self, session: Session) -> LiveSession {
-        let mut life = self.shared.lock();
-        let departed = life.epoch;
-        life.epoch += 1;
-        let known = life.refresh_token.clone();
-        if let Some(refresh_token) = session.refresh_token() {
-            // Whoever sets it has it.
-            life.saved_refresh_token = Some(refresh_token.clone());
-        }
-        let live = self.shared.publish(&mut life, session, SessionOrigin::Set);
-        if life.refresh_token != known || live.0.is_first_of_its_user() {
-            life.grant += 1;
-        }
-        life.policy.reset();
-        let superseded = life.supersede(departed);
-        drop(life);
-        if let Some(superseded) = superseded {
-            superseded.land(Ok(live.clone()));
-        }
-        live
-    }
-
-    /// Forgets that the last refresh failed for good, or that the session was logged out: the next request logs in again.
-    /// Forgets, too, what was seen in the [store](crate::store): what is there now counts, restored from a backup or not.
-    ///
-    /// To be called once the reason is gone: the user unlocked, the password corrected where the [`RefreshFn`] reads it,
-    /// the app approved. A session that is in use stays in use.
-    pub fn reset(&self) {
-        let mut life = self.shared.lock();
-        life.failure = None;
-        life.policy.reset();
-        life.is_logged_out = false;
-        if life.standing == Standing::Stored {
-            // Whatever is stored counts, or whatever is here if there is nothing.
-            life.seen = None;
-        }
-        if life.flight.is_none() && self.shared.current.load().is_none() {
-            self.shared.state.show(SessionState::Empty);
-        }
-    }
-
-    /// The newest refresh token that any session came with: the one to keep for the next start of the program.
-    ///
-    /// It may be newer than that of the [current](Self::try_session) session, if a refresh brought a session that could not
-    /// be used.
-    pub fn refresh_token(&self) -> Option<Secret> {
-        self.shared.lock().refresh_token.clone()
-    }
-
-    /// Shows what becomes of the session, from its present state on.
-    pub fn subscribe(&self) -> Subscription {
-        let _life = self.shared.lock();
-        self.shared.state.subscribe()
-    }
-
-    // === For the layer ===
-
-    /// Starts to renew a session that is due, unless that is under way, or has to wait. It goes on serving, and nothing
-    /// that comes of it harms whoever sends with it.
-    pub(crate) fn renew(&self, published: &Published) {
-        // Whoever is aboard a refresh renews nothing.
-        let (Ok(runtime), Some(due), false) =
-            (runtime(), &published.due, self.shared.owner.is_aboard())
-        else {
-            return;
-        };
-        let life = self.shared.lock();
-        let current = self.shared.current.load();
-        let is_current = current
-            .as_ref()
-            .is_some_and(|current| current.generation == published.generation);
-        if !is_current || life.flight.is_some() || !self.is_renewable() {
-            return;
-        }
-        let now = Instant::now();
-        match life.policy.permit(now) {
-            Permit::Never(_) => due.postpone(None),
-            Permit::NotBefore(until, _) => due.postpone(Some(until)),
-            Permit::Now => {
-                // Should it fail, another request tries again.
-                due.postpone(now.checked_add(self.shared.settings.refresh_timeout));
-                self.depart(life, &runtime, RefreshReason::Proactive);
+        match self.ask_for_refresh()? {
+            Acquired::Ready(live) => Ok(live),
+            Acquired::Wait(mut waiting) => {
+                waiting.is_manual = true;
+                self.unless_logged_out(waiting.await?)
             }
         }
     }
 
-    /// The current session, borrowed for as long as a request is prepared. Not to be held across an `await`.
+    /// Reports that the session of this generation was rejected. Requests are no longer sent with it.
+    ///
+    /// The next request or call of [`session`](Self::session) starts a refresh. Does nothing if a newer session is in use.
+    /// Does nothing, for a while, if the last refreshes returned sessions that were rejected at once.
+    pub fn invalidate(&self, generation: Generation) {
+        self.shared
+            .apply(|core, turn| core.invalidate(generation, turn));
+    }
+
+    /// Replaces the session, for example after a login by other means.
+    ///
+    /// Callers who wait for a refresh get this session. A session that the refresh returns afterwards is dropped. A rotated
+    /// refresh token is kept for the next refresh, if this session is of the same user and came without one.
+    ///
+    /// The session is not stored: [`save`](Self::save) stores it. Without a save, a [stored](crate::store) session may be
+    /// taken for the newer one at the next refresh.
+    ///
+    /// A session without a refresh token leaves the newest one in place. A session of another org or user replaces the
+    /// refresh token too, and requests that were meant for the user before are not sent with it. Identity URLs tell the user,
+    /// or else the instance.
+    pub fn set(&self, session: Session) -> Generation {
+        let generation = self.shared.apply(|core, turn| core.set(session, turn));
+        if let Some(live) = self.shared.latest() {
+            self.shared.announce(&[Event::SessionChanged(live)]);
+        }
+        generation
+    }
+
+    /// Forgets that the last refresh failed with a terminal error, or that the session was logged out. The next request
+    /// starts a refresh.
+    ///
+    /// Call it once the cause is gone: the user is unlocked, the password is corrected where the [`RefreshFn`] reads it, the
+    /// app is approved. A session in use stays in use. What was seen in the [store](crate::store) is forgotten too: a record
+    /// that was restored from a backup counts from then on. A refresh token that only this process has stays.
+    pub fn reset(&self) {
+        self.shared.apply(SessionCore::reset);
+    }
+
+    /// The newest refresh token of any session of this handle: the one to keep for the next start of the program.
+    ///
+    /// It may be newer than that of the [present](Self::try_session) session, if a refresh returned a session that could not
+    /// be used. `None` if no session had one, and after a logout.
+    pub fn refresh_token(&self) -> Option<Secret> {
+        self.shared.read(|core| core.refresh_token().cloned())
+    }
+
+    /// Shows the state of the session, from the present one on.
+    pub fn subscribe(&self) -> Subscription {
+        self.shared.subscribe()
+    }
+
+    /// Waits until no refresh and no save is under way. Starts neither.
+    ///
+    /// Call it before a program ends: a token call that is cut off by the end of the program may have used up a rotating
+    /// refresh token. Stop sending requests first, since each may start a refresh.
+    ///
+    /// Waits for at most three times the refresh timeout: for the callers of a refresh, its token call, and its save.
+    ///
+    /// ```
+    /// use tower_salesforce_auth::{RefreshFn, SessionHandle};
+    ///
+    /// async fn run(login: impl RefreshFn) {
+    ///     let handle = SessionHandle::new(login);
+    ///     // … serve, until the program is asked to stop.
+    ///     if let Err(error) = handle.quiesce().await {
+    ///         eprintln!("{error}");
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`] if the newest refresh token is in this process only: it was not saved, and not
+    /// [marked as saved](Self::mark_saved). [`ErrorKind::Refresh`] if a refresh has not ended in that time.
+    pub async fn quiesce(&self) -> Result<(), Error> {
+        let until =
+            Instant::now().checked_add(self.shared.settings.refresh_timeout.saturating_mul(3));
+        let idle = async {
+            loop {
+                let mut ended = std::pin::pin!(self.shared.ended.notified());
+                ended.as_mut().enable();
+                if self.shared.is_idle() {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        match until {
+            Some(until) => {
+                if timeout_at(until, idle).await.is_err() {
+                    return Err(error::not_ended().into());
+                }
+            }
+            None => idle.await,
+        }
+        if self.has_unsaved_refresh_token() {
+            return Err(Error::new(
+                ErrorKind::Store,
+                "the newest refresh token of the Salesforce session was not saved: save it with SessionHandle::save, or write \
+                 down SessionHandle::refresh_token and call SessionHandle::mark_saved",
+            ));
+        }
+        Ok(())
+    }
+
+    // === For the layer ===
+
+    /// Starts a proactive refresh, unless one runs or has to wait. The present session stays in use.
+    pub(crate) fn refresh_due(&self, published: &Published) {
+        let Some(due) = &published.due else {
+            return;
+        };
+        let caller = self.caller();
+        if !caller.has_runtime {
+            return;
+        }
+        let again = self
+            .shared
+            .apply(|core, turn| core.refresh_due(published.generation, caller, turn));
+        match again {
+            Due::Unchanged => {}
+            Due::At(until) => due.postpone(Some(until)),
+            Due::Never => due.postpone(None),
+        }
+    }
+
+    /// The present session, borrowed while a request is prepared. Not to be held across an `await`.
     pub(crate) fn load(&self) -> arc_swap::Guard<Option<Arc<Published>>> {
         self.shared.current.load()
     }
 
-    /// Whether anything can bring another session.
-    pub(crate) fn is_renewable(&self) -> bool {
+    /// Whether the session can be refreshed.
+    pub(crate) fn is_refreshable(&self) -> bool {
         self.shared.refresh_fn.is_some()
     }
 
-    /// Whether the user allowed the token to be sent to where `uri` goes.
+    /// Whether the user allows the token to be sent to where `uri` goes.
     pub(crate) fn allows(&self, uri: &Uri) -> bool {
         self.shared
             .settings
@@ -301,183 +319,97 @@ impl SessionHandle {
             .any(|origin| origin.is_of(uri))
     }
 
-    /// The session that was published last, even if it was rejected since.
+    /// The session that was published last, rejected or not.
     pub(crate) fn latest(&self) -> Option<LiveSession> {
-        self.shared.lock().latest.clone()
+        self.shared.latest()
     }
 
-    /// The session to send with, or the flight that is bringing one.
+    /// The session to send with, or the refresh to wait for.
     pub(crate) fn acquire(&self) -> Result<Acquired, Error> {
         if let Some(live) = self.try_session() {
             return Ok(Acquired::Ready(live));
         }
-        let mut life = self.shared.lock();
-        // A flight may have landed since.
-        if let Some(live) = self.try_session() {
-            return Ok(Acquired::Ready(live));
-        }
-        self.check_obtainable(&life)?;
-        if life.flight.is_none() {
-            self.check_permitted(&mut life)?;
-        }
-        let reason = match life.latest {
-            None => RefreshReason::FirstLogin,
-            Some(_) => RefreshReason::Rejected,
-        };
-        self.join(life, reason).map(Acquired::Wait)
+        self.ask(SessionCore::acquire)
     }
 
-    /// Reports that a request was rejected which was sent with this generation.
+    fn ask_for_refresh(&self) -> Result<Acquired, Error> {
+        self.ask(SessionCore::refresh)
+    }
+
+    /// Reports that a request was rejected that was sent with this generation. `is_first` unless it was a replay.
     ///
-    /// A newer session answers at once; whether it is worth another try, [`LiveSession::cures`] tells. So does the very
-    /// session that was rejected, if the last refreshes were fruitless and `is_first` of its request's attempts: one that
-    /// was let through has all the refreshes that it may have.
+    /// A newer session is returned at once; [`LiveSession::cures`] says whether it is worth a replay. The rejected session
+    /// itself is returned if the breaker is open (R12).
     pub(crate) fn reject(&self, generation: Generation, is_first: bool) -> Result<Acquired, Error> {
-        let mut life = self.shared.lock();
-        if is_first {
-            life.judge(generation);
-        }
-        // One that served others for a while has ended, whatever an endpoint made of those before it.
-        let has_served = || {
-            let current = self.shared.current.load();
-            current.as_ref().is_some_and(|current| current.has_served())
-        };
-        if !is_first || !life.policy.is_broken(Instant::now()) || has_served() {
-            self.shared.take_out(generation);
-        }
-        if let Some(live) = self.try_session() {
-            return Ok(Acquired::Ready(live));
-        }
-        self.check_obtainable(&life)?;
-        // A straggler: the refresh that its rejection asks for has been tried. Trying again is for the next request,
-        // or a dead grant would cost a login for each request that was in the air.
-        if let (None, Some(failure)) = (&life.flight, &life.failure) {
-            return Err(failure.clone().into());
-        }
-        self.join(life, RefreshReason::Rejected).map(Acquired::Wait)
+        let rejection = self.rejection(generation, is_first);
+        self.ask(|core, caller, turn| core.reject(rejection, caller, turn))
     }
 
-    /// Reports that a request was rejected for the last time with this generation.
-    pub(crate) fn judge(&self, generation: Generation) {
-        self.shared.lock().judge(generation);
+    /// Reports that a replay was rejected that is not followed by another one.
+    pub(crate) fn reject_last(&self, generation: Generation) {
+        let was_accepted = self.rejection(generation, false).was_accepted;
+        self.shared
+            .apply(|core, turn| core.reject_last(generation, was_accepted, turn));
     }
 
-    /// Reports that a request that had been rejected before was accepted with this generation.
-    pub(crate) fn prove(&self, generation: Generation) {
-        self.shared.lock().prove(generation);
-    }
-
-    /// Fails at once where nobody would wait for long enough, or nothing can help.
-    fn check_permitted(&self, life: &mut Life) -> Result<(), Error> {
-        let now = Instant::now();
-        let settings = &self.shared.settings;
-        let limit = settings.refresh_timeout;
-        match life.policy.permit(now) {
-            // Somebody may have logged in elsewhere, and stored that.
-            Permit::Never(_)
-                if settings.place.is_some()
-                    && life.next_look.is_none_or(|next_look| next_look <= now) =>
-            {
-                life.next_look = Some(now + LOOK_AGAIN);
-                Ok(())
-            }
-            // Each try may count towards a lockout.
-            Permit::Never(failure) => Err(failure.clone().into()),
-            Permit::NotBefore(until, failure) if until - now > limit => Err(failure.clone().into()),
-            _ => Ok(()),
+    fn rejection(&self, generation: Generation, is_first: bool) -> Rejection {
+        let current = self.shared.current.load();
+        let rejected = current
+            .as_ref()
+            .filter(|current| current.generation == generation);
+        Rejection {
+            generation,
+            is_first,
+            was_accepted: rejected.is_some_and(|rejected| rejected.was_accepted()),
+            has_served: rejected.is_some_and(|rejected| rejected.has_served()),
         }
     }
 
-    fn check_obtainable(&self, life: &Life) -> Result<(), Error> {
-        if life.is_logged_out {
-            return Err(error::logged_out());
-        }
-        if !self.is_renewable() {
-            return Err(Error::new(
-                ErrorKind::NoSession,
-                "there is no Salesforce session and no way to log in: set a session, or give the layer a RefreshFn",
-            ));
-        }
-        if self.shared.owner.is_aboard() {
-            return Err(Error::new(
-                ErrorKind::Reentrant,
-                "the refresh sent a request through the layer that it refreshes, and would wait for itself: give it a \
-                 client of its own, or mark the request with SkipAuth",
-            ));
-        }
-        Ok(())
+    /// Reports that a replay was accepted with this generation.
+    pub(crate) fn confirm(&self, generation: Generation) {
+        self.shared.apply(|core, _| core.confirm(generation));
     }
 
-    /// Waits for the flight under way, or starts one.
-    fn join(&self, life: MutexGuard<'_, Life>, reason: RefreshReason) -> Result<Waiting, Error> {
-        // To wait with a deadline needs a runtime, and so does a flight.
-        let runtime = runtime()?;
-        let landing = match &life.flight {
-            Some(flight) => flight.landing(),
-            None => self.depart(life, &runtime, reason),
-        };
-        Ok(Waiting {
-            late: landing.flight().is_overdue().then_some(reason),
-            landing,
-            handle: self.clone(),
-        })
-    }
-
-    /// Waits anew, for one who had joined a flight that had stopped long before.
-    fn rejoin(&self, reason: RefreshReason) -> Result<Acquired, Error> {
-        let life = self.shared.lock();
-        self.check_obtainable(&life)?;
-        match self.try_session() {
-            Some(live) if reason != RefreshReason::Manual => Ok(Acquired::Ready(live)),
-            _ => self.join(life, reason).map(Acquired::Wait),
+    fn caller(&self) -> Caller {
+        Caller {
+            has_runtime: runtime::Handle::try_current().is_ok(),
+            is_inside: self.shared.owner.is_inside(),
         }
     }
 
-    fn depart(
+    fn ask(
         &self,
-        mut life: MutexGuard<'_, Life>,
-        runtime: &runtime::Handle,
-        reason: RefreshReason,
-    ) -> Landing<Landed> {
-        life.epoch += 1;
-        let departure = Departure {
-            epoch: life.epoch,
-            grant: life.grant,
-            reason,
-            limit: self.shared.settings.refresh_timeout,
-        };
-        let operation = {
-            let shared = Arc::clone(&self.shared);
-            move |deadline| async move { shared.obtain(departure, deadline).await }
-        };
-        let land = {
-            let shared = Arc::clone(&self.shared);
-            move |outcome| shared.land(departure, outcome)
-        };
-        let (flight, task) = Flight::prepare(
-            self.shared.owner,
-            departure.limit,
-            // One exchange at a time: a flight that was superseded may be about to use up the refresh token that this
-            // one would present.
-            life.superseded.take(),
-            operation,
-            land,
-        );
-        life.flight = Some(Arc::clone(&flight));
-        let is_refresh = match life.policy.permit(Instant::now()) {
-            // It is a look at the store.
-            Permit::Never(_) => reason == RefreshReason::Manual,
-            _ => reason != RefreshReason::Proactive,
-        };
-        if is_refresh {
-            self.shared.state.show(SessionState::Refreshing);
+        transition: impl FnOnce(&mut SessionCore, Caller, &mut SessionTurn) -> Reply<RefreshError>,
+    ) -> Result<Acquired, Error> {
+        let caller = self.caller();
+        let answer = self.shared.ask(|core, turn| transition(core, caller, turn));
+        match answer {
+            Answer::Serve(live) => Ok(Acquired::Ready(live)),
+            Answer::Wait(waiter, refresh) => {
+                Ok(Acquired::Wait(Waiting::new(self.clone(), waiter, refresh)))
+            }
+            Answer::Refuse(reply) => Err(refused(reply)),
         }
-        // A runtime that is being shut down lands it at once, and that takes the lock.
-        drop(life);
-        // Whoever asked for it is the first to wait for it, however soon it lands.
-        let landing = flight.landing();
-        flight.depart(runtime, trace::in_refresh_span(reason, task));
-        landing
+    }
+}
+
+fn refused(reply: Reply<RefreshError>) -> Error {
+    match reply {
+        Reply::Fail(failure) => failure.into(),
+        Reply::LoggedOut => error::logged_out(),
+        Reply::Reentrant => Error::new(
+            ErrorKind::Reentrant,
+            "the refresh sent a request through the layer that it refreshes, and would wait for itself: give it a \
+             client of its own, or mark the request with SkipAuth",
+        ),
+        Reply::NoRuntime => match runtime() {
+            Err(error) => error,
+            Ok(_) => error::not_ended().into(),
+        },
+        Reply::NoSession | Reply::Serve | Reply::Wait(_) => Error::new(
+            ErrorKind::NoSession,
+            "there is no Salesforce session and no way to log in: set a session, or give the layer a RefreshFn",
+        ),
     }
 }
 
@@ -486,10 +418,10 @@ impl SessionHandleBuilder {
     #[must_use = "the session is dropped with its last handle"]
     pub fn build(self) -> SessionHandle {
         let handle = SessionHandle {
-            shared: Arc::new(Shared::new(self.refresh_fn, self.settings)),
+            shared: Arc::new(Shared::new(self.refresh_fn, self.settings, driver::spawn)),
         };
         if let Some(session) = self.initial_session {
-            handle.publish_set(session);
+            handle.shared.apply(|core, turn| core.set(session, turn));
         }
         handle
     }
@@ -498,8 +430,8 @@ impl SessionHandleBuilder {
 impl fmt::Debug for SessionHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionHandle")
-            .field("state", &self.shared.state.latest())
-            .field("is_renewable", &self.is_renewable())
+            .field("state", &self.shared.state())
+            .field("is_refreshable", &self.is_refreshable())
             .finish_non_exhaustive()
     }
 }
@@ -509,48 +441,88 @@ pub(crate) fn runtime() -> Result<runtime::Handle, Error> {
     runtime::Handle::try_current().map_err(|error| {
         Error::new(
             ErrorKind::NoRuntime,
-            "a refresh has to start, and there is no tokio runtime here to run it: send the request from within one, \
-             `#[tokio::main]` for one",
+            "a refresh has to start, and there is no tokio runtime here to run it: send the request from within one, for \
+             example from `#[tokio::main]`",
         )
         .with_source(error)
     })
 }
 
-// === Waiting ===
-
-/// A session at once, or in a while.
+/// A session at once, or after a wait.
 pub(crate) enum Acquired {
     Ready(LiveSession),
     Wait(Waiting),
 }
 
 pin_project! {
-    /// Waits for the flight that is bringing a session. Can be dropped at any time.
+    /// Waits for a refresh. Can be dropped at any time.
     pub(crate) struct Waiting {
         #[pin]
-        landing: Landing<Landed>,
+        waiter: Waiter<RefreshResult>,
+        #[pin]
+        overdue: Option<Sleep>,
+        // Whether the refresh was overdue once: its driver may be the next to run.
+        is_warned: bool,
+        // Whether the refresh was overdue already when this caller joined it: then the caller joins another one.
+        is_late: bool,
+        // Whether the caller asked for a refresh, and not only for a session.
+        is_manual: bool,
+        id: RefreshId,
         handle: SessionHandle,
-        // Why a session is wanted, if the flight was overdue when it was joined.
-        late: Option<RefreshReason>,
+    }
+}
+
+impl Waiting {
+    fn new(handle: SessionHandle, waiter: Waiter<RefreshResult>, refresh: Running) -> Self {
+        let now = Instant::now();
+        let overdue = |from: Instant| from.checked_add(OVERDUE_AFTER);
+        let until = refresh.callers_until;
+        Self {
+            waiter,
+            overdue: until
+                .map(|until| until.max(now))
+                .and_then(overdue)
+                .map(sleep_until),
+            is_warned: false,
+            is_late: until.and_then(overdue).is_some_and(|overdue| overdue < now),
+            is_manual: false,
+            id: refresh.id,
+            handle,
+        }
+    }
+
+    /// Joins another refresh, or gets the session of it, in place of one whose driver did not run.
+    fn join_again(&self) -> Result<Acquired, Error> {
+        if self.is_manual {
+            self.handle.ask_for_refresh()
+        } else {
+            self.handle.acquire()
+        }
     }
 }
 
 impl Future for Waiting {
     type Output = Result<LiveSession, Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let mut waiting = this.as_mut().project();
-            if let Some(landed) = ready!(waiting.landing.as_mut().poll(cx)) {
-                return Poll::Ready(landed.map_err(Error::from));
+            let mut this = self.as_mut().project();
+            if let Poll::Ready(result) = this.waiter.as_mut().poll(cx) {
+                return Poll::Ready(result.map_err(Error::from));
             }
-            // It has landed afterwards, one way or the other.
-            waiting.handle.shared.abandon(waiting.landing.flight());
-            if let Some(reason) = waiting.late.take() {
-                match waiting.handle.rejoin(reason)? {
+            let Some(mut overdue) = this.overdue.as_mut().as_pin_mut() else {
+                return Poll::Pending;
+            };
+            ready!(overdue.as_mut().poll(cx));
+            overdue.as_mut().reset(Instant::now() + OVERDUE_AFTER);
+            if !std::mem::replace(this.is_warned, true) {
+                continue;
+            }
+            this.handle.shared.overdue(*this.id);
+            if *this.is_late {
+                match self.join_again()? {
                     Acquired::Ready(live) => return Poll::Ready(Ok(live)),
-                    Acquired::Wait(anew) => this.set(anew),
+                    Acquired::Wait(again) => self.set(again),
                 }
             }
         }

@@ -1,43 +1,46 @@
 //! The end of a session: here at once, and at the server as far as that can be reached.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
-    error::{Error, ErrorKind, RefreshError, RefreshErrorKind},
+    error::{Error, ErrorKind, RefreshError, RefreshErrorKind, not_ended},
     handle::handle::{SessionHandle, runtime},
     http::transport::HttpClient,
     oauth,
-    refresh::{
-        shared::{Landed, Logout, Standing},
-        task::Flight,
-    },
-    report::{observer::Event, subscription::SessionState},
+    refresh::{core::run::RefreshId, driver::release, shared::Shared},
+    report::event::StoreOperation,
     session::{session::Session, url::LoginUrl},
     soap,
+    store::{Record, StoreError, StoreKey},
 };
 
+/// How much is ended at the server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LogoutScope {
+    Session,
+    Grant,
+}
+
 impl SessionHandle {
-    /// Ends the session, here and at the server, by revoking the access token (RFC 7009), or by a SOAP `logout()` if it
-    /// came of a SOAP login.
+    /// Ends the session, here and at the server. The access token is revoked (RFC 7009), or a SOAP login ended by a SOAP
+    /// `logout()`.
     ///
-    /// From then on requests fail with [`ErrorKind::LoggedOut`], those that wait for a refresh included, and cost no
-    /// refresh. What a refresh that is under way brings is waited for, and ended too. A refresh token stays good at the
-    /// server, for whoever kept it: [`logout_and_revoke`](Self::logout_and_revoke) ends that as well.
-    /// [`set`](Self::set) and [`reset`](Self::reset) begin again.
+    /// From then on requests fail with [`ErrorKind::LoggedOut`], those that wait for a refresh included, and cause no refresh.
+    /// A session that a running token call returns is waited for, and ended too. The refresh token stays valid at the
+    /// server; [`logout_and_revoke`](Self::logout_and_revoke) ends it as well. [`set`](Self::set) and
+    /// [`reset`](Self::reset) start again.
     ///
-    /// Here the session is over as soon as the future is first polled, whatever becomes of the rest. What happens at the
-    /// server is a task of its own: dropping the future does not stop it. Dropping the last handle, on the other hand, logs
-    /// nobody out.
+    /// The session is over here as soon as the future is first polled. The rest runs as a task: dropping the future does not
+    /// stop it. Dropping the last handle does not log out.
     ///
-    /// If there is a [store](crate::store), what is stored is deleted, and ended too, whichever process saved it. Others that
-    /// still have the session find it ended when they use it.
+    /// If there is a [store](crate::store), the record is deleted, and its tokens are ended too, even if another process saved
+    /// it. Other processes that still have the session find it ended when they use it.
     ///
-    /// It ends what the handle knows of: the session in use, not one that a refresh replaced before it was over, and not a
-    /// refresh token that a flow was made with and that was never presented.
-    ///
-    /// A session id may be shared: SOAP logins of the same user can be given the same one, and it ends for all of them.
+    /// The handle ends what it knows of: the session in use. It does not know of sessions that a refresh replaced, nor of a
+    /// refresh token that a flow was made with and never presented. SOAP logins of the same user can share a session id, which
+    /// ends for all of them.
     ///
     /// ```no_run
     /// # use bytes::Bytes;
@@ -52,38 +55,38 @@ impl SessionHandle {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Logout`] if the server refused, could not be reached, or did not answer within the refresh timeout: the
-    /// tokens may live on there. Likewise if what is stored could not be deleted. Log out once more to try again.
-    /// [`ErrorKind::NoRuntime`] outside of a tokio runtime. Here the session is over in either case.
+    /// - [`ErrorKind::Logout`] if the server refused, could not be reached, or did not answer within the refresh timeout: the
+    ///   tokens may still be valid there. The same if the record could not be deleted. Log out again to try again.
+    /// - [`ErrorKind::NoRuntime`] outside of a tokio runtime.
+    ///
+    /// Here the session is over in either case.
     pub async fn logout(&self, client: impl HttpClient) -> Result<(), Error> {
-        self.log_out(client, Extent::Session).await
+        self.log_out(client, LogoutScope::Session).await
     }
 
-    /// Ends the session as [`logout`](Self::logout) does, and the whole grant with it: the refresh token is revoked, and
-    /// every access token that came of it. Without a refresh token it is the same as `logout`.
+    /// Ends the session as [`logout`](Self::logout) does, and the whole grant with it: the refresh token is revoked with all
+    /// access tokens that it was exchanged for. Without a refresh token it is the same as `logout`.
     ///
     /// # Errors
     ///
     /// As for [`logout`](Self::logout).
     pub async fn logout_and_revoke(&self, client: impl HttpClient) -> Result<(), Error> {
-        self.log_out(client, Extent::Grant).await
+        self.log_out(client, LogoutScope::Grant).await
     }
 
-    async fn log_out(&self, client: impl HttpClient, extent: Extent) -> Result<(), Error> {
-        let left = self.leave(extent);
+    async fn log_out(&self, client: impl HttpClient, scope: LogoutScope) -> Result<(), Error> {
+        let revokes = scope == LogoutScope::Grant;
+        let id = self.shared.apply(|core, turn| core.log_out(revokes, turn));
         let runtime = runtime()?;
-        if left.is_aboard {
-            // What waits for the refresh is done after it.
-            let (handle, client) = (self.clone(), client.clone());
-            let left = Left {
-                is_aboard: false,
-                ..left.clone()
-            };
-            // Whoever watches is told if the store fails. What failed is done by the next logout.
-            runtime.spawn(async move { handle.end(client, extent, left).await });
+        let is_inside = self.shared.owner.is_inside();
+        if is_inside {
+            // The refresh that logs out cannot be waited for here: what follows it is done after it. Its store failures are
+            // events, and a failure is left to the next logout.
+            let (shared, client) = (Arc::clone(&self.shared), client.clone());
+            runtime.spawn(async move { end(&shared, client, scope, id, false).await });
         }
-        let handle = self.clone();
-        let task = runtime.spawn(async move { handle.end(client, extent, left).await });
+        let shared = Arc::clone(&self.shared);
+        let task = runtime.spawn(async move { end(&shared, client, scope, id, is_inside).await });
         let ended = task.await.unwrap_or_else(|error| {
             Err(RefreshError::new(
                 RefreshErrorKind::Cancelled,
@@ -95,178 +98,163 @@ impl SessionHandle {
         ended.map_err(|error| {
             Error::new(
                 ErrorKind::Logout,
-                "the session is over here, but may live on at the server: log out once more to try again",
+                "the session is over here, but may still be valid at the server: log out again to try again",
             )
             .with_source(error)
         })
     }
+}
 
-    /// Ends the session here.
-    fn leave(&self, extent: Extent) -> Left {
-        let mut life = self.shared.lock();
-        let departed = life.epoch;
-        life.epoch += 1;
-        let (epoch, grant) = (life.epoch, life.grant);
-        // Whatever comes back from the exchange under way is of a grant that is none of ours any more.
-        life.grant += 1;
-        let was_logged_out = std::mem::replace(&mut life.is_logged_out, true);
-        life.has_spent_refresh_token |= extent == Extent::Grant;
-        life.failure = None;
-        life.policy.reset();
-        let session = life.latest.take().map(|live| live.0.session.clone());
-        let refresh_token = life.refresh_token.take();
-        life.logged_out = epoch;
-        let standing = std::mem::replace(&mut life.standing, Standing::Stored);
-        let seen = life.seen.take();
-        self.shared.current.store(None);
-        self.shared.state.show(SessionState::LoggedOut);
-        // The next login waits until its exchange is over.
-        let superseded = life.supersede(departed);
-        let mut flights: Vec<_> = life.superseded.iter().cloned().collect();
-        flights.extend(
-            superseded
-                .as_ref()
-                .map(|superseded| Arc::clone(&superseded.flight)),
-        );
-        life.logouts.push(Logout {
-            epoch,
-            grant,
-            sessions: session.into_iter().collect(),
-            refresh_tokens: refresh_token.into_iter().collect(),
-            place: self.shared.settings.place.clone(),
-            seen,
-            standing,
-        });
-        drop(life);
-        if !was_logged_out {
-            self.shared.announce(&[Event::LoggedOut]);
+/// Ends a logout, and those before it, once no refresh can add to them. What could not be ended is left to the next logout.
+async fn end(
+    shared: &Arc<Shared>,
+    client: impl HttpClient,
+    scope: LogoutScope,
+    id: RefreshId,
+    is_inside: bool,
+) -> Result<(), RefreshError> {
+    let mut outcome = Ok(());
+    // Inside a refresh the call would wait for itself, and the refresh holds the store lock.
+    if !is_inside {
+        outcome = drained(shared, id).await;
+    }
+    let is_settled = outcome.is_ok();
+    if !is_inside
+        && let Some(store) = &shared.settings.store
+        && let Err(error) = delete_record(shared, store).await
+    {
+        outcome = outcome.and(Err(error.into()));
+    }
+    for id in shared.apply(|core, _| core.begin_ending(id)) {
+        let ending = end_at_server(shared, client.clone(), id, scope);
+        let ended = timeout(shared.settings.refresh_timeout, ending)
+            .await
+            .unwrap_or_else(|_elapsed| Err(unanswered()));
+        let is_done = ended.is_ok() && is_settled && !is_inside;
+        shared.apply(|core, _| core.ended_at_server(id, is_done));
+        outcome = outcome.and(ended);
+    }
+    outcome
+}
+
+/// Waits for the token calls that were under way when the session was logged out.
+async fn drained(shared: &Arc<Shared>, id: RefreshId) -> Result<(), RefreshError> {
+    // A token call and a save may each take the refresh timeout.
+    let limit = shared.settings.refresh_timeout.saturating_mul(2);
+    let drained = async {
+        loop {
+            let mut ended = pin!(shared.ended.notified());
+            ended.as_mut().enable();
+            if !shared.read(|core| core.drains_for(id)) {
+                return;
+            }
+            ended.await;
         }
-        if let Some(superseded) = superseded {
-            superseded.land(Err(RefreshError::new(
-                RefreshErrorKind::LoggedOut,
-                true,
-                "the session was logged out",
-            )));
-        }
-        Left {
-            epoch,
-            flights,
-            is_aboard: self.shared.owner.is_aboard(),
+    };
+    match Instant::now().checked_add(limit) {
+        Some(until) => timeout_at(until, drained).await.map_err(|_| not_ended()),
+        None => {
+            drained.await;
+            Ok(())
         }
     }
+}
 
-    /// Ends at the server whatever was logged out here, once nothing more can come of it. What could not be ended is kept
-    /// for the next time.
-    async fn end(
-        &self,
-        client: impl HttpClient,
-        extent: Extent,
-        left: Left,
-    ) -> Result<(), RefreshError> {
-        let mut outcome = Ok(());
-        // Whoever is aboard would wait for itself, and has the lock of the store.
-        for flight in left.flights.iter().filter(|_| !left.is_aboard) {
-            if !flight.ended_in_time().await {
-                outcome = Err(unanswered("a refresh that was under way has not ended"));
-            }
-        }
-        let is_settled = outcome.is_ok();
-        let limit = self.shared.settings.refresh_timeout;
-        if !left.is_aboard
-            && let Err(error) = self.shared.delete_stored(left.epoch).await
-        {
-            outcome = outcome.and(Err(error.into()));
-        }
-        // The flights of all logouts before this one have ended too: each waits for those before it.
-        let logouts: Vec<_> = {
-            let mut life = self.shared.lock();
-            let concerns = |logout: &mut Logout| logout.epoch <= left.epoch;
-            life.logouts.extract_if(.., concerns).collect()
-        };
-        for mut logout in logouts {
-            let ending = end_logout(client.clone(), &mut logout, extent);
-            let ended = timeout(limit, ending)
-                .await
-                .unwrap_or_else(|_elapsed| Err(unanswered("the server did not answer in time")));
-            if ended.is_err() || !is_settled || logout.place.is_some() {
-                self.shared.lock().logouts.push(logout);
+/// Deletes the record of all logouts so far, and notes what others had stored meanwhile: that ends as well.
+async fn delete_record(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), StoreError> {
+    if shared.read(|core| core.undeleted_logout().is_none()) {
+        return Ok(());
+    }
+    let until = Instant::now().checked_add(shared.settings.refresh_timeout);
+    let locking = store.store.lock(&store.key);
+    let mut lock = shared
+        .ask_store(store, StoreOperation::Lock, until, locking)
+        .await?;
+    let loaded = shared
+        .ask_store(store, StoreOperation::Load, until, lock.load())
+        .await;
+    let (stored, unreadable): (Option<Record>, _) = match loaded {
+        Ok(stored) => (stored, None),
+        // The record is deleted, but the tokens in it cannot be ended.
+        Err(error) if error.is_terminal() => (None, Some(error)),
+        Err(error) => return Err(error),
+    };
+    let is_of_logout =
+        unreadable.is_some() || shared.read(|core| core.is_logged_out_record(stored.as_ref()));
+    if is_of_logout {
+        shared
+            .ask_store(store, StoreOperation::Delete, until, lock.delete())
+            .await?;
+    }
+    let stored = stored.filter(|_| is_of_logout);
+    shared.apply(|core, _| core.record_deleted(stored.as_ref()));
+    release(lock, until).await;
+    unreadable.map_or(Ok(()), Err)
+}
+
+/// Ends the tokens of a logout at the server, and forgets each that has ended. A failure does not keep the others from being
+/// tried.
+async fn end_at_server(
+    shared: &Arc<Shared>,
+    client: impl HttpClient,
+    id: RefreshId,
+    scope: LogoutScope,
+) -> Result<(), RefreshError> {
+    let mut outcome = Ok(());
+    let pending = shared.apply(|core, _| {
+        let logout = core.pending_logout(id)?;
+        Some((logout.sessions.clone(), logout.refresh_tokens.clone()))
+    });
+    let Some((sessions, refresh_tokens)) = pending else {
+        return Ok(());
+    };
+    let url = sessions.last().map(revocation_url);
+    if scope == LogoutScope::Grant {
+        for refresh_token in &refresh_tokens {
+            let ended = match &url {
+                Some(url) => oauth::revoke(client.clone(), url, refresh_token).await,
+                None => Err(RefreshError::configuration(
+                    "there is a refresh token, and no session that tells where to revoke it",
+                )),
+            };
+            if ended.is_ok() {
+                shared.apply(|core, _| {
+                    core.pending_logout(id)
+                        .map(|logout| logout.revoked(refresh_token))
+                });
             }
             outcome = outcome.and(ended);
         }
-        outcome
     }
-}
-
-/// Which logout it is, and the flights whose exchange may not be over.
-#[derive(Clone)]
-struct Left {
-    epoch: u64,
-    flights: Vec<Arc<Flight<Landed>>>,
-    /// Whether it is part of one of them.
-    is_aboard: bool,
-}
-
-/// How much is ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Extent {
-    Session,
-    Grant,
-}
-
-/// Ends the tokens of a logout at the server, and forgets each that has ended. A failure does not keep the rest from being
-/// tried.
-async fn end_logout(
-    client: impl HttpClient,
-    logout: &mut Logout,
-    extent: Extent,
-) -> Result<(), RefreshError> {
-    let mut outcome = Ok(());
-    let url = logout.sessions.last().map(revocation_url);
-    let mut remaining = 0;
-    while let (Extent::Grant, Some(refresh_token)) = (extent, logout.refresh_tokens.get(remaining))
-    {
-        let ended = match &url {
-            Some(url) => oauth::revoke(client.clone(), url, refresh_token).await,
-            None => Err(RefreshError::configuration(
-                "there is a refresh token, and no session that would tell where to revoke it",
-            )),
-        };
-        if ended.is_ok() {
-            // Its access tokens end with it; others may be of another login.
-            let revoked = logout.refresh_tokens.remove(remaining);
-            logout
-                .sessions
-                .retain(|session| session.refresh_token() != Some(&revoked));
-        } else {
-            remaining += 1;
-        }
-        outcome = outcome.and(ended);
-    }
-    // Each is forgotten where it has ended: this may be cut off at any of them.
-    let mut remaining = 0;
-    while let Some(session) = logout.sessions.get(remaining) {
+    let sessions = shared.apply(|core, _| Some(core.pending_logout(id)?.sessions.clone()));
+    for session in sessions.into_iter().flatten() {
         let ended = if session.is_soap() && !session.is_jwt() {
-            soap::logout(client.clone(), session).await
+            soap::logout(client.clone(), &session).await
         } else {
-            let url = revocation_url(session);
+            let url = revocation_url(&session);
             oauth::revoke(client.clone(), &url, session.access_token()).await
         };
         outcome = outcome.and(ended);
         if outcome.is_ok() {
-            logout.sessions.remove(remaining);
-        } else {
-            // It also tells where to revoke the refresh token.
-            remaining += 1;
+            // After a failure the session stays: it tells where to revoke the refresh token.
+            shared.apply(|core, _| {
+                core.pending_logout(id)
+                    .map(|logout| logout.session_ended(&session))
+            });
         }
     }
     outcome
 }
 
-fn unanswered(message: &'static str) -> RefreshError {
-    RefreshError::new(RefreshErrorKind::TimedOut, false, message)
+fn unanswered() -> RefreshError {
+    RefreshError::new(
+        RefreshErrorKind::TimedOut,
+        false,
+        "the server did not answer in time",
+    )
 }
 
-/// Where the session was obtained, or, if nobody knows, its instance, which revokes as well.
+/// Where the session was obtained or, if that is unknown, its instance, which revokes as well.
 fn revocation_url(session: &Session) -> LoginUrl {
     match session.login_url() {
         Some(login_url) => login_url.clone(),

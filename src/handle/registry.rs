@@ -11,6 +11,7 @@ use std::{
 use crate::{
     error::{Error, ErrorKind},
     handle::handle::SessionHandle,
+    refresh::shared::SessionCore,
     secret::Secret,
 };
 
@@ -284,10 +285,7 @@ impl SessionHandle {
     /// # }
     /// ```
     pub fn mark_saved(&self, refresh_token: &Secret) {
-        let mut life = self.shared.lock();
-        if life.refresh_token.as_ref() == Some(refresh_token) {
-            life.saved_refresh_token = Some(refresh_token.clone());
-        }
+        self.shared.apply(|core, _| core.mark_saved(refresh_token));
     }
 
     /// Whether the newest refresh token came from a refresh, and is neither stored nor [marked as
@@ -296,19 +294,16 @@ impl SessionHandle {
     /// A token of a session that was [set](Self::set), or of
     /// [`flow::RefreshToken::new`](crate::flow::RefreshToken::new), comes from the program and counts as saved.
     pub fn has_unsaved_refresh_token(&self) -> bool {
-        let life = self.shared.lock();
-        life.refresh_token.is_some() && life.refresh_token != life.saved_refresh_token
+        self.shared.read(SessionCore::has_unsaved_refresh_token)
     }
 
-    /// Whether dropping this handle loses nothing: it has no other clone, no running refresh, and no unsaved refresh
-    /// token.
+    /// Whether nothing is lost if this handle is dropped: no other handle exists, no refresh or save is under way, no refresh
+    /// token is unsaved, and no logout is pending.
     ///
-    /// The owner holds the registry's lock, so no clone appears during the check. The running refresh is checked after
-    /// the count: a refresh holds the session until its result is published, so the check of the token sees that
-    /// result.
+    /// The registry hands out no handle meanwhile. A refresh holds a handle until its driver has ended.
     fn is_dispensable(&self) -> bool {
         Arc::strong_count(&self.shared) == 1
-            && self.shared.lock().flight.is_none()
-            && !self.has_unsaved_refresh_token()
+            && self.shared.is_idle()
+            && self.shared.read(SessionCore::is_dispensable)
     }
 }

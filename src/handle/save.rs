@@ -8,39 +8,42 @@ use crate::{
     error::{self, Error, ErrorKind},
     handle::handle::{SessionHandle, runtime},
     refresh::{
-        record::{release, stopped, take_refresh_token},
-        shared::{Shared, Standing},
+        core::decide::SaveDecision,
+        driver::release,
+        shared::{SessionCore, Shared},
     },
     report::event::StoreOperation,
-    session::session::Session,
-    store::{Record, StoreError, StoreKey},
+    store::{StoreError, StoreErrorKind, StoreKey},
 };
 
 impl SessionHandle {
     /// Saves the session in its [store](crate::store), and the newest refresh token with it.
     ///
-    /// For a session that was [set](Self::set), after a login in a browser for one: it takes the place of what is stored,
-    /// whatever that is. If it came without a refresh token, and is of the same user, the one that is stored stays. For one,
-    /// too, that could not be saved when a refresh brought it, unless another process has stored a newer one since. What a
-    /// refresh brings is saved by itself otherwise, and there is nothing to do.
+    /// Use it in two cases:
     ///
-    /// It is a task of its own: dropping the future does not stop it.
+    /// - A session was [set](Self::set), for example after a login in a browser. It replaces the stored one. If it came without
+    ///   a refresh token, the newest refresh token of the same user stays: the stored one, or one that was set before and not
+    ///   saved.
+    /// - A refreshed session could not be saved. It is saved unless another process has stored a newer one since.
+    ///
+    /// A refresh saves its session by itself. There is nothing to do otherwise.
+    ///
+    /// The save runs as a task: dropping the future does not stop it.
     ///
     /// ```
-    /// use tower_salesforce_auth::{Error, SalesforceAuthLayer, Session, store::MemoryStore};
-    /// # use tower_salesforce_auth::{RefreshContext, store::SessionStore};
+    /// use tower_salesforce_auth::{Error, Session, SessionHandle};
+    /// # use tower_salesforce_auth::{handle::SessionHandleBuilder, store::{MemoryStore, SessionStore}};
     ///
-    /// async fn logged_in(layer: SalesforceAuthLayer, session: Session) -> Result<SalesforceAuthLayer, Error> {
-    ///     let layer = layer.session(session);
-    ///     layer.handle().save().await?;
-    ///     Ok(layer)
+    /// async fn logged_in(handle: &SessionHandle, session: Session) -> Result<(), Error> {
+    ///     handle.set(session);
+    ///     handle.save().await
     /// }
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
     /// # let store = MemoryStore::new();
-    /// # let layer = SalesforceAuthLayer::from(SessionHandleBuilder::fixed(session.clone()).store(store.clone(), "user").build());
-    /// # logged_in(layer, session).await?;
+    /// # let handle = SessionHandleBuilder::fixed(session.clone()).store(store.clone(), "user").build();
+    /// # logged_in(&handle, session).await?;
     /// # assert!(store.load("user").await?.is_some());
     /// # Ok(())
     /// # }
@@ -48,99 +51,83 @@ impl SessionHandle {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`] if there is no store, or it fails: within the refresh timeout for the lock, and as long again for
-    /// the rest. What is stored and cannot be read is left as it is, and is an error, too. [`ErrorKind::NoSession`] if there
-    /// is no session, [`ErrorKind::LoggedOut`] after a logout, [`ErrorKind::NoRuntime`] outside of a tokio runtime, and
-    /// [`ErrorKind::Reentrant`] in the middle of a refresh of this session, which has the lock.
+    /// - [`ErrorKind::Store`] if there is no store, or if it fails. The lock has to be taken within the refresh timeout, and the
+    ///   rest takes as long again at most. A record that cannot be read is an error, and is left as it is.
+    /// - [`ErrorKind::NoSession`] if there is no session.
+    /// - [`ErrorKind::LoggedOut`] after a logout.
+    /// - [`ErrorKind::NoRuntime`] outside of a tokio runtime.
+    /// - [`ErrorKind::Reentrant`] inside a refresh of this session, which holds the lock.
     pub async fn save(&self) -> Result<(), Error> {
-        let Some(place) = self.shared.settings.place.clone() else {
+        let Some(store) = self.shared.settings.store.clone() else {
             return Err(Error::new(
                 ErrorKind::Store,
                 "the Salesforce session has no store: give it one with SessionHandleBuilder::store",
             ));
         };
-        if self.shared.owner.is_aboard() {
+        if self.shared.owner.is_inside() {
             return Err(Error::new(
                 ErrorKind::Reentrant,
-                "the refresh would wait for its own lock: what it brings is saved when it returns",
+                "the refresh would wait for its own lock: what it returns is saved afterwards",
             ));
         }
-        // Before anybody is kept waiting.
-        self.shared.session_to_save()?;
-        let handle = self.clone();
-        let saving = runtime()?.spawn(async move { handle.shared.save_latest(place).await });
-        saving
-            .await
-            .unwrap_or_else(|_stopped| Err(not_saved(stopped())))
+        check_session(&self.shared)?;
+        let (shared, saving) = (Arc::clone(&self.shared), self.shared.begin_save());
+        let task = runtime()?.spawn(async move {
+            let saved = save(&shared, &store).await;
+            drop(saving);
+            saved
+        });
+        task.await.unwrap_or_else(|_stopped| {
+            Err(not_saved(StoreError::new(
+                StoreErrorKind::Unavailable,
+                "the session store panicked, or its runtime was shut down",
+            )))
+        })
     }
 }
 
-impl Shared {
-    async fn save_latest(self: Arc<Self>, place: StoreKey) -> Result<(), Error> {
-        let deadline = Instant::now().checked_add(self.settings.refresh_timeout);
-        let locking = place.store.lock(&place.key);
-        let mut lock = self
-            .ask(&place, StoreOperation::Lock, deadline, locking)
-            .await
-            .map_err(not_saved)?;
-        let stored = self
-            .ask(&place, StoreOperation::Load, deadline, lock.load())
-            .await
-            .map_err(not_saved)?;
-        let Some((epoch, record)) = self.record_to_save(stored)? else {
-            release(lock, deadline).await;
-            return Ok(());
-        };
-        self.save(epoch, place, lock, record)
-            .await
-            .map_err(not_saved)
+fn check_session(shared: &Shared) -> Result<(), Error> {
+    if shared.read(SessionCore::is_logged_out) {
+        return Err(error::logged_out());
     }
+    if shared.read(|core| core.session_to_save().is_none()) {
+        return Err(Error::new(
+            ErrorKind::NoSession,
+            "there is no Salesforce session to save: set one, or let a request log in",
+        ));
+    }
+    Ok(())
+}
 
-    /// What there is to be stored in place of `stored`. None: nothing that is newer, as far as that is known.
-    fn record_to_save(&self, stored: Option<Record>) -> Result<Option<(u64, Record)>, Error> {
-        let mut session = self.session_to_save()?;
-        let mut life = self.lock();
-        let epoch = life.epoch;
-        let Some(stored) = stored else {
-            return Ok(Some((epoch, Record::new(session))));
-        };
-        let is_seen = life.seen == Some(stored.revision());
-        // One that was set, or that was here before there was a store, is another login than what is stored.
-        if life.standing.is_by_hand() {
-            let came_without = life
-                .latest
-                .as_ref()
-                .is_some_and(|latest| latest.refresh_token().is_none());
-            if came_without && !is_seen && session.may_replace(stored.session()) {
-                take_refresh_token(&mut life, &stored);
-                if let Some(refresh_token) = stored.session().refresh_token() {
-                    session = session.with_refresh_token(refresh_token.clone());
-                }
-            }
-            return Ok(Some((epoch, Record::new(session))));
+async fn save(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), Error> {
+    let until = Instant::now().checked_add(shared.settings.refresh_timeout);
+    let locking = store.store.lock(&store.key);
+    let mut lock = shared
+        .ask_store(store, StoreOperation::Lock, until, locking)
+        .await
+        .map_err(not_saved)?;
+    let stored = shared
+        .ask_store(store, StoreOperation::Load, until, lock.load())
+        .await
+        .map_err(not_saved)?;
+    check_session(shared)?;
+    let decision = shared.apply(|core, _| core.decide_save(stored));
+    let SaveDecision::Save(record, save) = decision else {
+        release(lock, until).await;
+        return Ok(());
+    };
+    let mut saved = shared.save_record(store, &mut *lock, &record).await;
+    if saved.is_ok() && shared.apply(|core, _| core.saved_by_user(&record, save)) {
+        let deleting = lock.delete();
+        saved = shared
+            .ask_store(store, StoreOperation::Delete, until, deleting)
+            .await;
+        if saved.is_ok() {
+            shared.apply(|core, _| core.record_deleted(Some(&record)));
         }
-        // What a refresh brought is stored by that. What others stored since is newer.
-        let is_needed = life.standing == Standing::Unsaved && is_seen;
-        Ok(is_needed.then(|| (epoch, stored.followed_by(session))))
     }
-
-    fn session_to_save(&self) -> Result<Session, Error> {
-        let life = self.lock();
-        if life.is_logged_out {
-            return Err(error::logged_out());
-        }
-        let Some(latest) = &life.latest else {
-            return Err(Error::new(
-                ErrorKind::NoSession,
-                "there is no Salesforce session to save: set one, or let a request log in",
-            ));
-        };
-        let session = Session::clone(latest);
-        Ok(match &life.refresh_token {
-            Some(refresh_token) => session.with_refresh_token(refresh_token.clone()),
-            None => session,
-        })
-    }
+    release(lock, until).await;
+    saved.map_err(not_saved)
 }
 
 fn not_saved(error: StoreError) -> Error {

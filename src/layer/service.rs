@@ -108,7 +108,7 @@ where
         let handle = chosen.as_ref().unwrap_or(&self.handle);
         if let Some(published) = &*handle.load() {
             if published.is_due() {
-                handle.renew(published);
+                handle.refresh_due(published);
             }
             // NOTE: `self.inner` is called in place, since it is the service that is ready. The clone for a replay is not
             // ready: see `State::Readying` in future.rs.

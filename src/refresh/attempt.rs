@@ -1,10 +1,10 @@
-//! One call of a [`RefreshFn`](crate::RefreshFn), for those who want to hear of it.
+//! One call of a [`RefreshFn`](crate::RefreshFn), for the events about it.
 
 use tokio::time::Instant;
 
 use crate::{
     error::RefreshError,
-    refresh::hook::RefreshContext,
+    refresh::{core::run::RefreshId, hook::RefreshContext},
     report::{
         event::{RefreshFailed, RefreshStarted, RefreshSucceeded},
         observer::Event,
@@ -14,11 +14,9 @@ use crate::{
     session::live::Generation,
 };
 
-/// An attempt to obtain a session that has not ended. Whoever [takes](Self::take) it tells how it did, so that it is told
-/// once.
+/// A call that was started and whose end no event has reported.
 pub(crate) struct Attempt {
-    /// Of the flight that it is part of.
-    epoch: u64,
+    pub(crate) refresh: RefreshId,
     began: Instant,
     event: RefreshStarted,
     pub(crate) span: RefreshSpan,
@@ -26,14 +24,15 @@ pub(crate) struct Attempt {
 
 impl Attempt {
     pub(crate) fn new(
-        epoch: u64,
+        refresh: RefreshId,
         context: &RefreshContext,
         description: Option<RefreshDescription>,
         span: RefreshSpan,
+        began: Instant,
     ) -> Self {
         Self {
-            epoch,
-            began: Instant::now(),
+            refresh,
+            began,
             event: RefreshStarted {
                 reason: context.reason(),
                 attempt: context.attempt(),
@@ -43,39 +42,26 @@ impl Attempt {
         }
     }
 
-    /// Takes the attempt of the flight of this epoch out of those that are under way.
-    pub(crate) fn take(under_way: &mut Vec<Self>, epoch: u64) -> Option<Self> {
-        let place = under_way
-            .iter()
-            .position(|attempt| attempt.epoch == epoch)?;
-        let attempt = under_way.swap_remove(place);
-        if under_way.is_empty() {
-            // Room for more would outlast it, in each of many sessions.
-            *under_way = Vec::new();
-        }
-        Some(attempt)
-    }
-
     pub(crate) fn started(&self) -> Event {
         Event::RefreshStarted(self.event.clone())
     }
 
-    pub(crate) fn succeeded(&self, waiters: usize, generation: Generation) -> Event {
+    pub(crate) fn succeeded(&self, waiters: usize, generation: Generation, now: Instant) -> Event {
         Event::RefreshSucceeded(RefreshSucceeded {
             attempt: self.event.attempt,
             description: self.event.description.clone(),
-            duration: self.began.elapsed(),
+            duration: now.saturating_duration_since(self.began),
             waiters,
             generation,
         })
     }
 
-    pub(crate) fn failed(&self, error: &RefreshError, will_retry: bool) -> Event {
+    pub(crate) fn failed(&self, error: RefreshError, will_retry: bool, now: Instant) -> Event {
         Event::RefreshFailed(RefreshFailed {
             attempt: self.event.attempt,
             description: self.event.description.clone(),
-            duration: self.began.elapsed(),
-            error: error.clone(),
+            duration: now.saturating_duration_since(self.began),
+            error,
             will_retry,
         })
     }

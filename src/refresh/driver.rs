@@ -1,417 +1,420 @@
-//! How a session is obtained: adopted from the store if another process was there first, or exchanged, and saved before
-//! anybody uses it.
+//! Drives one refresh: awaits one step of the core at a time, and hands back how it ended.
 //!
 //! ```text
 //! lock ─▶ load ─▶ newer than what was seen? ─ yes ─▶ adopt
 //!                     │ no
 //!                     ▼
-//!                 RefreshFn ─▶ save ─▶ unlock
+//!                 RefreshFn ─▶ save ─▶ unlock ─▶ publish
 //!                     │ invalid_grant
 //!                     ▼
 //!                 load once more ─▶ another refresh token? ─ yes ─▶ adopt
 //! ```
 //!
-//! Without a store there is the call of the [`RefreshFn`](crate::RefreshFn) alone. With one, the refresh token is presented
-//! under the lock and at no other time. What a call brought is noted, in memory, before anything else can go wrong.
+//! The driver decides nothing. It runs as a task of its own, so that callers who give up change nothing. When the time of
+//! the callers is over it says so, and goes on with a step that cannot be undone.
 
-use std::{sync::Arc, time::Duration};
-
-use tokio::time::{Instant, sleep_until};
-
-use crate::{
-    error::{self, RefreshError, RefreshErrorKind},
-    refresh::{
-        attempt::Attempt,
-        hook::RefreshContext,
-        policy::Permit,
-        record::{Choice, release},
-        shared::{Brought, Departure, Shared, back_off, superseded},
-    },
-    report::{
-        event::StoreOperation, reason::RefreshReason, subscription::SessionState,
-        trace::RefreshSpan,
-    },
-    secret::Secret,
-    session::session::Session,
-    store::{OnSaveFailure, Record, StoreKey, StoreLock},
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
 };
 
-/// How long a look at the store may take after a failure for good.
-const LOOK_LIMIT: Duration = Duration::from_secs(1);
+use tokio::{
+    runtime,
+    sync::Notify,
+    task::AbortHandle,
+    time::{Instant, sleep, timeout_at},
+};
 
-/// The time of a flight. None: for ever.
-#[derive(Clone, Copy)]
-struct Limits {
-    /// Until when an exchange may begin. Whoever had to wait for the lock of a store has half of the time left, so that what
-    /// uses up a refresh token is not cut off soon after.
-    last_start: Option<Instant>,
-    end: Option<Instant>,
+use crate::{
+    error::{RefreshError, RefreshErrorKind},
+    refresh::{
+        attempt::Attempt,
+        core::{
+            rules::{Cause, Failure},
+            run::{Input, RefreshId, Step},
+        },
+        hook::RefreshContext,
+        settings::Settings,
+        shared::{DriverStart, HeldLock, Shared, held},
+    },
+    report::{
+        event::{StoreFailed, StoreOperation},
+        observer::Event,
+        trace::{self, RefreshSpan},
+    },
+    session::session::Session,
+    store::{Record, StoreError, StoreErrorKind, StoreKey, StoreLock},
+};
+
+/// How often a save is tried, and how long after the first try it is tried again. Each further pause is twice as long.
+const SAVES: u32 = 3;
+const SAVE_PAUSE: Duration = Duration::from_millis(200);
+
+type DriverInput = Input<Arc<Settings>>;
+type DriverStep = Step<Arc<Settings>>;
+
+struct Driver {
+    shared: Arc<Shared>,
+    id: RefreshId,
+    nudge: Arc<Notify>,
+    lock: HeldLock,
 }
 
-impl Shared {
-    /// The operation of a flight: tries to obtain a session, and again while that fails in a way that may pass and there is
-    /// time for another attempt.
-    pub(crate) async fn obtain(
-        self: Arc<Self>,
-        departure: Departure,
-        deadline: Option<Instant>,
-    ) -> Result<Brought, RefreshError> {
-        if departure.reason != RefreshReason::Manual
-            && let Some(failure) = self.latched()
-        {
-            match self.look_for_another(departure, &failure).await {
-                None => return Err(failure),
-                Some(Choice::Adopt(session)) => return Ok(Brought::Adopted(*session)),
-                Some(Choice::Exchange) => self.lock().policy.unlatch_if(|_| true),
-            }
-        }
-        let limits = self.limits(departure, deadline);
-        // Whoever asks for a refresh by hand does not have to wait for what failed before.
-        let mut pause = match departure.reason {
-            RefreshReason::Manual => None,
-            _ => self.pause(departure, limits.last_start)?,
-        };
-        let mut failure = None;
+/// Starts the driver of a refresh as a task. `None` without a runtime: the refresh ends at once, with its driver.
+pub(crate) fn spawn(shared: &Arc<Shared>, start: DriverStart) -> Option<AbortHandle> {
+    let DriverStart {
+        id,
+        reason,
+        nudge,
+        lock,
+    } = start;
+    let driver = Driver {
+        shared: Arc::clone(shared),
+        id,
+        nudge,
+        lock,
+    };
+    let runtime = runtime::Handle::try_current().ok()?;
+    let task = trace::in_refresh_span(reason, shared.owner.mark(driver.run()));
+    Some(runtime.spawn(task).abort_handle())
+}
+
+impl Driver {
+    async fn run(self) {
+        let mut input = Input::Begin;
         loop {
-            if let Some(until) = pause {
-                sleep_until(until).await;
+            let id = self.id;
+            let (step, callers_until) = self
+                .shared
+                .apply(|core, turn| (core.step(id, input, turn), core.callers_until(id)));
+            if matches!(step, Step::Stop) {
+                return;
             }
-            match self.attempt(departure, limits).await {
-                Err(error) if !error.is_terminal() => {
-                    let error = telling(error, failure, limits.last_start);
-                    failure = Some(error.clone());
-                    self.note_transient(departure, error.clone())?;
-                    pause = self.pause(departure, limits.last_start)?;
-                    self.announce_failed(departure, &error, Outlook::Retry);
-                }
-                ended => return ended,
-            }
+            input = self.until_late(step, callers_until).await;
         }
     }
 
-    fn limits(&self, departure: Departure, end: Option<Instant>) -> Limits {
-        let last_start = match &self.settings.place {
-            Some(_) => end.and_then(|end| end.checked_sub(departure.limit / 2)),
-            None => end,
-        };
-        Limits { last_start, end }
+    /// Carries out a step. If the callers' time is over meanwhile, says so and goes on.
+    async fn until_late(&self, step: DriverStep, callers_until: Option<Instant>) -> DriverInput {
+        let mut done = pin!(self.carry_out(step));
+        if let Some(until) = callers_until {
+            if let Ok(input) = timeout_at(until, &mut done).await {
+                return input;
+            }
+            self.shared.apply(|core, turn| core.late(self.id, turn));
+        }
+        done.await
     }
 
-    /// Until when the next attempt has to wait, if it has to; the failure that it has to wait for, if that is too long.
-    fn pause(
-        &self,
-        departure: Departure,
-        deadline: Option<Instant>,
-    ) -> Result<Option<Instant>, RefreshError> {
-        let life = self.lock();
-        match life.policy.permit(Instant::now()) {
-            _ if life.epoch != departure.epoch => Err(superseded()),
-            Permit::Now => Ok(None),
-            Permit::NotBefore(until, failure) => {
-                if deadline.is_some_and(|deadline| deadline <= until) {
-                    return Err(failure.clone());
-                }
-                Ok(Some(until))
+    async fn carry_out(&self, step: DriverStep) -> DriverInput {
+        let store = self.shared.settings.store.as_ref();
+        match (step, store) {
+            (Step::AwaitPredecessor(id, until), _) => {
+                self.await_predecessor(id, until).await;
+                Input::PredecessorEnded
             }
-            Permit::Never(failure) => Err(failure.clone()),
+            (Step::Sleep(until), _) => {
+                // A nudge ends the sleep early.
+                drop(timeout_at(until, self.nudge.notified()).await);
+                Input::Woken
+            }
+            (
+                Step::Call {
+                    reason,
+                    attempt,
+                    refresh_token,
+                    has_spent_refresh_token,
+                },
+                _,
+            ) => {
+                let context = RefreshContext::new(reason)
+                    .with_previous(self.shared.latest())
+                    .with_newest_refresh_token(refresh_token)
+                    .with_spent_refresh_token(has_spent_refresh_token)
+                    .with_attempt(attempt);
+                Input::Called(self.call(context).await)
+            }
+            (Step::Load { is_locked, until }, Some(store)) => {
+                Input::Loaded(self.load(store, is_locked, until).await)
+            }
+            (Step::Lock(until), Some(store)) => Input::Locked(self.lock(store, until).await),
+            (Step::Delete, Some(store)) => Input::Deleted(self.delete(store).await),
+            (Step::Save(record), Some(store)) => Input::Saved(self.save(store, &record).await),
+            (Step::Unlock, _) => Input::Unlocked(self.unlock().await),
+            // Without a store the core asks for none of these.
+            _ => Input::Woken,
         }
     }
 
-    /// The failure that keeps everything from being tried.
-    fn latched(&self) -> Option<RefreshError> {
-        match self.lock().policy.permit(Instant::now()) {
-            Permit::Never(failure) => Some(failure.clone()),
-            _ => None,
-        }
-    }
-
-    /// Looks whether somebody has stored another session since the last refresh failed for good: after logging in anew
-    /// elsewhere.
-    async fn look_for_another(
-        &self,
-        departure: Departure,
-        failure: &RefreshError,
-    ) -> Option<Choice> {
-        let place = self.settings.place.clone()?;
-        // Whoever waits is going to hear of a failure that is known, most likely.
-        let deadline = Instant::now().checked_add(LOOK_LIMIT);
-        let loading = place.store.load(&place.key);
-        let stored = self
-            .ask(&place, StoreOperation::Load, deadline, loading)
-            .await
-            .ok()?;
-        self.choose_after(departure, failure, stored)
-    }
-
-    /// One attempt to obtain a session.
-    async fn attempt(
-        self: &Arc<Self>,
-        departure: Departure,
-        limits: Limits,
-    ) -> Result<Brought, RefreshError> {
-        let Some(place) = self.settings.place.clone() else {
-            return self.exchange(departure).await.map(Brought::Obtained);
-        };
-        // What was logged out is not to be found by anybody who logs in again.
-        self.delete_stored(departure.epoch).await?;
-        if departure.reason == RefreshReason::FirstLogin {
-            // There is nothing to be used up: whoever only starts need not wait until others have done with the lock.
-            let loading = place.store.load(&place.key);
-            let stored = self
-                .ask(&place, StoreOperation::Load, limits.last_start, loading)
-                .await?;
-            if let Choice::Adopt(session) = self.choose(departure, stored.as_ref())? {
-                return Ok(Brought::Adopted(*session));
-            }
-        }
-        let locking = place.store.lock(&place.key);
-        let lock = self
-            .ask(&place, StoreOperation::Lock, limits.last_start, locking)
-            .await?;
-        self.adopt_or_exchange(departure, limits, &place, lock)
-            .await
-    }
-
-    /// What is done under the lock.
-    async fn adopt_or_exchange(
-        self: &Arc<Self>,
-        departure: Departure,
-        limits: Limits,
-        place: &StoreKey,
-        mut lock: Box<dyn StoreLock>,
-    ) -> Result<Brought, RefreshError> {
-        let mut stored = self
-            .ask(place, StoreOperation::Load, limits.last_start, lock.load())
-            .await?;
-        let mut choice = self.choose(departure, stored.as_ref())?;
-        let mut is_second_look = false;
-        let exchanged = loop {
-            if let Choice::Adopt(session) = choice {
-                release(lock, limits.end).await;
-                return Ok(Brought::Adopted(*session));
-            }
-            // Nothing is to be done with it meanwhile, and the RefreshFn may take its time.
-            let parked = Parked::new(self, departure, lock);
-            let exchanged = self.exchange(departure).await;
-            lock = parked.take().ok_or_else(superseded)?;
-            let refusal = match exchanged {
-                Err(refusal) if is_invalid_grant(&refusal) && !is_second_look => refusal,
-                // A session that is not going to be used is not to be stored either.
-                exchanged => {
-                    break exchanged.and_then(|session| self.check_instance(&self.lock(), session));
+    async fn await_predecessor(&self, id: RefreshId, until: Option<Instant>) {
+        let ended = async {
+            loop {
+                let mut ended = pin!(self.shared.ended.notified());
+                ended.as_mut().enable();
+                if !self.shared.read(|core| core.is_draining(id)) {
+                    return;
                 }
-            };
-            // Somebody may have renewed it without the lock. What the server said is not to be hidden by a store that fails
-            // now.
-            is_second_look = true;
-            let loading = self.ask(place, StoreOperation::Load, limits.end, lock.load());
-            let Ok(again) = loading.await else {
-                break Err(refusal);
-            };
-            match self.choose_again(departure, again.as_ref()) {
-                Some(next) => {
-                    let outlook = match next {
-                        Choice::Adopt(_) => Outlook::End,
-                        Choice::Exchange => Outlook::Retry,
-                    };
-                    self.announce_failed(departure, &refusal, outlook);
-                    stored = again;
-                    choice = next;
-                }
-                None => break Err(refusal),
+                ended.await;
             }
         };
-        let record = |session| match &stored {
-            Some(stored) => stored.followed_by(session),
-            None => Record::new(session),
-        };
-        match exchanged {
-            Ok(session) => {
-                let saved = self
-                    .save_within(departure, limits.end, place, lock, record(session.clone()))
-                    .await;
-                match (saved, self.settings.on_save_failure) {
-                    (Err(error), OnSaveFailure::Fail) => {
-                        let rotated = new_refresh_token(&session).cloned();
-                        Err(RefreshError::from(error).with_rotated_refresh_token(rotated))
-                    }
-                    _ => Ok(Brought::Obtained(session)),
-                }
-            }
-            Err(error) => {
-                let stored_before = stored.as_ref().map(Record::session);
-                match self.with_rotated(&error, stored_before) {
-                    // The answer was of no use but for this.
-                    Some(session) => {
-                        let saving =
-                            self.save_within(departure, limits.end, place, lock, record(session));
-                        // Whoever watches was told if it failed.
-                        let _ = saving.await;
-                    }
-                    None => release(lock, limits.end).await,
-                }
-                Err(error)
-            }
+        match until {
+            Some(until) => drop(timeout_at(until, ended).await),
+            None => ended.await,
         }
     }
 
-    // === The exchange ===
-
-    /// Calls the [`RefreshFn`](crate::RefreshFn), once.
-    async fn exchange(&self, departure: Departure) -> Result<Session, RefreshError> {
-        let Some(refresh_fn) = &self.refresh_fn else {
-            // Nothing departs without one.
+    /// Calls the `RefreshFn`, which gets the whole refresh timeout from here on.
+    async fn call(&self, context: RefreshContext) -> Result<Session, RefreshError> {
+        let Some(refresh_fn) = &self.shared.refresh_fn else {
             return Err(RefreshError::new(
                 RefreshErrorKind::Configuration,
                 true,
                 "there is no RefreshFn",
             ));
         };
-        let context = self.begin_attempt(departure)?;
-        let description = refresh_fn.describe(&context);
-        let span = RefreshSpan::current();
-        let attempt = Attempt::new(departure.epoch, &context, description, span.clone());
-        let news = attempt.started();
-        self.lock().under_way.push(attempt);
-        self.announce_in(&span, &[news]);
-        let exchanged = refresh_fn.refresh_boxed(context).await;
-        self.note_refresh_token(departure, &exchanged);
-        exchanged
-    }
-
-    fn begin_attempt(&self, departure: Departure) -> Result<RefreshContext, RefreshError> {
-        let mut life = self.lock();
-        if life.epoch != departure.epoch {
-            // Nobody would hear of the session, and its exchange could use up the token of the one that was set.
-            return Err(superseded());
-        }
-        life.attempts = life.attempts.saturating_add(1);
-        life.exchanging = Some(departure.epoch);
-        Ok(RefreshContext::new(departure.reason)
-            .with_previous(life.latest.clone())
-            .with_newest_refresh_token(life.refresh_token.clone())
-            .with_spent_refresh_token(life.has_spent_refresh_token)
-            .with_attempt(life.attempts))
-    }
-
-    /// Keeps a refresh token that replaces the one that was presented, whatever becomes of the rest.
-    fn note_refresh_token(&self, departure: Departure, exchanged: &Result<Session, RefreshError>) {
-        let brought = match exchanged {
-            Ok(session) => new_refresh_token(session),
-            Err(error) => error.rotated_refresh_token(),
+        let now = Instant::now();
+        let calling = async {
+            let description = refresh_fn.describe(&context);
+            let span = RefreshSpan::current();
+            let attempt = Attempt::new(self.id, &context, description, span, now);
+            self.shared.begin_attempt(attempt);
+            refresh_fn.refresh_boxed(context).await
         };
-        let mut life = self.lock();
-        if let Some(brought) = brought
-            && departure.grant == life.grant
-            && life.refresh_token.as_ref() != Some(brought)
-        {
-            life.refresh_token = Some(brought.clone());
-            life.noted_refresh_token = Some((departure.epoch, brought.clone()));
-        }
+        let called = catch_panic(calling);
+        let called = match now.checked_add(self.shared.settings.refresh_timeout) {
+            Some(until) => timeout_at(until, called)
+                .await
+                .unwrap_or_else(|_elapsed| Ok(Err(RefreshError::of(Cause::TimedOut)))),
+            None => called.await,
+        };
+        called.unwrap_or_else(|Panicked| Err(panicked()))
     }
 
-    /// Tells of a failed attempt that is not the last that is done.
-    fn announce_failed(&self, departure: Departure, error: &RefreshError, outlook: Outlook) {
-        let attempt = Attempt::take(&mut self.lock().under_way, departure.epoch);
-        if let Some(attempt) = attempt {
-            let will_retry = outlook == Outlook::Retry;
-            self.announce_in(&attempt.span, &[attempt.failed(error, will_retry)]);
-        }
-    }
+    // === The store ===
 
-    /// Notes a failure that may pass. It is the flight's, if there is to be no other attempt.
-    fn note_transient(
+    /// Asks the store for something, until then, and emits an event if it fails.
+    async fn ask<T>(
         &self,
-        departure: Departure,
-        error: RefreshError,
-    ) -> Result<(), RefreshError> {
-        let mut life = self.lock();
-        if life.epoch != departure.epoch {
-            return Err(error);
+        store: &StoreKey,
+        operation: StoreOperation,
+        until: Option<Instant>,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, RefreshError> {
+        match catch_panic(self.shared.ask_store(store, operation, until, answer)).await {
+            Ok(answer) => answer.map_err(RefreshError::from),
+            Err(Panicked) => Err(panicked()),
         }
-        if let Some(rotated) = error.rotated_refresh_token() {
-            // The next attempt has to present it.
-            life.has_spent_refresh_token = true;
-            self.keep_rotated(&mut life, departure, rotated);
+    }
+
+    async fn load(
+        &self,
+        store: &StoreKey,
+        is_locked: bool,
+        until: Option<Instant>,
+    ) -> Result<Option<Record>, RefreshError> {
+        if is_locked {
+            let mut lock = self.borrow_lock()?;
+            self.ask(store, StoreOperation::Load, until, lock.get()?.load())
+                .await
+        } else {
+            let loading = store.store.load(&store.key);
+            self.ask(store, StoreOperation::Load, until, loading).await
         }
-        back_off(&mut life, error.clone());
-        if error::is_reentrant(&error) {
-            // It would be so again.
-            return Err(error);
-        }
-        if self.current.load().is_some() {
-            // There is no hurry, and the exchange may have gone through: the session that is in use would end with its
-            // grant if the same refresh token were presented twice.
-            return Err(error);
-        }
-        self.state.show(SessionState::BackingOff(error));
+    }
+
+    async fn lock(&self, store: &StoreKey, until: Option<Instant>) -> Result<(), RefreshError> {
+        let locking = store.store.lock(&store.key);
+        let lock = self
+            .ask(store, StoreOperation::Lock, until, locking)
+            .await?;
+        *held(&self.lock) = Some(lock);
         Ok(())
     }
-}
 
-/// The lock of the store, left with the session while a flight has nothing to do with it.
-struct Parked<'a> {
-    shared: &'a Shared,
-    epoch: u64,
-}
-
-impl<'a> Parked<'a> {
-    fn new(shared: &'a Shared, departure: Departure, lock: Box<dyn StoreLock>) -> Self {
-        let epoch = departure.epoch;
-        let before = shared.lock().parked_lock.replace((epoch, lock));
-        // There is one flight at a time, unless one does not stop in time.
-        drop(before);
-        Self { shared, epoch }
+    async fn delete(&self, store: &StoreKey) -> Result<(), RefreshError> {
+        let mut lock = self.borrow_lock()?;
+        let until = Instant::now().checked_add(self.shared.settings.refresh_timeout);
+        self.ask(store, StoreOperation::Delete, until, lock.get()?.delete())
+            .await
     }
 
-    /// None if it was released meanwhile.
-    fn take(self) -> Option<Box<dyn StoreLock>> {
-        self.unpark()
+    async fn save(&self, store: &StoreKey, record: &Record) -> Result<(), RefreshError> {
+        let mut lock = self.borrow_lock()?;
+        let saved = self.shared.save_record(store, lock.get()?, record).await;
+        saved.map_err(RefreshError::from)
     }
 
-    fn unpark(&self) -> Option<Box<dyn StoreLock>> {
-        let mut life = self.shared.lock();
-        let parked = life.parked_lock.take_if(|(epoch, _)| *epoch == self.epoch);
-        parked.map(|(_, lock)| lock)
+    /// Borrows the store lock for an operation. It is gone if the refresh was overdue, and another one may run.
+    fn borrow_lock(&self) -> Result<BorrowedLock<'_>, RefreshError> {
+        let mut borrowed = BorrowedLock {
+            lock: held(&self.lock).take(),
+            home: &self.lock,
+        };
+        borrowed.get()?;
+        Ok(borrowed)
+    }
+
+    async fn unlock(&self) -> Result<(), RefreshError> {
+        let lock = held(&self.lock).take();
+        let Some(lock) = lock else {
+            return Ok(());
+        };
+        let until = Instant::now().checked_add(self.shared.settings.refresh_timeout);
+        match catch_panic(async { release(lock, until).await }).await {
+            Ok(()) => Ok(()),
+            Err(Panicked) => Err(panicked()),
+        }
     }
 }
 
-impl Drop for Parked<'_> {
+/// The store lock during an operation. Afterwards it is held for the driver again.
+struct BorrowedLock<'a> {
+    lock: Option<Box<dyn StoreLock>>,
+    home: &'a HeldLock,
+}
+
+impl BorrowedLock<'_> {
+    fn get(&mut self) -> Result<&mut (dyn StoreLock + 'static), RefreshError> {
+        match &mut self.lock {
+            Some(lock) => Ok(&mut **lock),
+            None => Err(RefreshError::of(Cause::Superseded)),
+        }
+    }
+}
+
+impl Drop for BorrowedLock<'_> {
     fn drop(&mut self) {
-        drop(self.unpark());
+        if let Some(lock) = self.lock.take() {
+            *held(self.home) = Some(lock);
+        }
     }
 }
 
-/// What comes after an attempt that failed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Outlook {
-    Retry,
-    End,
-}
-
-/// Of two failures in a row, the one to tell of: that the store was asked in vain until the time was over says less than what
-/// it had answered before.
-fn telling(
-    error: RefreshError,
-    before: Option<RefreshError>,
-    deadline: Option<Instant>,
-) -> RefreshError {
-    let is_cut_off = error.kind() == RefreshErrorKind::Store
-        && error.rotated_refresh_token().is_none()
-        && deadline.is_some_and(|deadline| deadline <= Instant::now());
-    match before {
-        Some(before) if is_cut_off => before,
-        _ => error,
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let lock = held(&self.lock).take();
+        drop(lock);
+        self.shared.driver_ended(self.id);
     }
 }
 
-fn is_invalid_grant(error: &RefreshError) -> bool {
-    error.is_terminal() && error.error_code() == Some("invalid_grant")
+impl Shared {
+    /// Asks the store for something, until then, and emits an event if it fails.
+    pub(crate) async fn ask_store<T>(
+        &self,
+        store: &StoreKey,
+        operation: StoreOperation,
+        until: Option<Instant>,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let since = Instant::now();
+        let answer = within(until, answer).await;
+        if let Err(error) = &answer {
+            self.announce_store_failed(store, operation, 1, since, error);
+        }
+        answer
+    }
+
+    /// Saves a record, in a few tries, within the refresh timeout.
+    pub(crate) async fn save_record(
+        &self,
+        store: &StoreKey,
+        lock: &mut dyn StoreLock,
+        record: &Record,
+    ) -> Result<(), StoreError> {
+        let since = Instant::now();
+        let until = since.checked_add(self.settings.refresh_timeout);
+        let mut tries = 0;
+        let saving = within(until, async {
+            loop {
+                tries += 1;
+                let saved = lock.save(record).await;
+                if saved.is_ok() || tries == SAVES {
+                    return saved;
+                }
+                sleep(SAVE_PAUSE * 2_u32.pow(tries - 1)).await;
+            }
+        });
+        let saved = catch_panic(saving).await.unwrap_or_else(|Panicked| {
+            Err(StoreError::new(
+                StoreErrorKind::Unavailable,
+                "the session store panicked; the panic message went to the panic hook",
+            ))
+        });
+        if let Err(error) = &saved {
+            self.announce_store_failed(store, StoreOperation::Save, tries, since, error);
+        }
+        saved
+    }
+
+    fn announce_store_failed(
+        &self,
+        store: &StoreKey,
+        operation: StoreOperation,
+        attempts: u32,
+        since: Instant,
+        error: &StoreError,
+    ) {
+        self.announce(&[Event::StoreFailed(StoreFailed {
+            operation,
+            key: Arc::clone(&store.key),
+            attempts,
+            duration: since.elapsed(),
+            error: error.clone(),
+        })]);
+    }
 }
 
-/// The refresh token that came with a session, unless it is the one that was presented.
-fn new_refresh_token(session: &Session) -> Option<&Secret> {
-    session
-        .refresh_token()
-        .filter(|_| !session.keeps_refresh_token())
+/// Releases the lock, and waits for that until then. Dropping it releases it too.
+pub(crate) async fn release(lock: Box<dyn StoreLock>, until: Option<Instant>) {
+    let released = within(until, async {
+        lock.unlock().await;
+        Ok(())
+    });
+    drop(released.await);
+}
+
+/// What the store answers until then. The answer is polled before the time is looked at, so that one that is there counts.
+async fn within<T>(
+    until: Option<Instant>,
+    answer: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    match until {
+        None => answer.await,
+        Some(until) => timeout_at(until, answer).await.unwrap_or_else(|_elapsed| {
+            Err(StoreError::new(
+                StoreErrorKind::Unavailable,
+                "the session store did not answer before the refresh timeout was over",
+            ))
+        }),
+    }
+}
+
+/// Code of the user's panicked. The message went to the panic hook, and may hold a secret.
+struct Panicked;
+
+/// Turns a panic of a future into an error. The future is dropped with it.
+async fn catch_panic<F: Future>(future: F) -> Result<F::Output, Panicked> {
+    let mut future = pin!(future);
+    std::future::poll_fn(move |cx| {
+        let future: Pin<&mut F> = future.as_mut();
+        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(_payload) => Poll::Ready(Err(Panicked)),
+        }
+    })
+    .await
+}
+
+fn panicked() -> RefreshError {
+    RefreshError::new(
+        RefreshErrorKind::Panicked,
+        false,
+        "the refresh panicked; the panic message went to the panic hook",
+    )
 }

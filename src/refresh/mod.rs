@@ -1,10 +1,14 @@
 //! The session that all handles share, and the one refresh at a time that replaces it.
+//!
+//! [`core`] decides, as a machine without I/O. [`shared`] keeps it behind one lock, [`driver`] carries out a refresh, and
+//! [`task`] is what its callers wait for.
 
 pub(crate) mod attempt;
+pub(crate) mod core;
 pub(crate) mod driver;
 pub(crate) mod hook;
-pub(crate) mod policy;
-pub(crate) mod record;
+pub(crate) mod owner;
+pub(crate) mod settings;
 pub(crate) mod shared;
 pub(crate) mod task;
 

@@ -1,693 +1,539 @@
-//! The life of a session: everything that changes it.
+//! The shell of the core: one lock, and the effects of each transition.
 //!
-//! Readers take the current session from an [`ArcSwapOption`] and never wait for a lock. Whatever changes it (a
-//! rejection, a flight's landing, a session that the user sets) goes through one short critical section, in which two
-//! generations are compared. No lock is held while anything is awaited.
+//! Requests read the session from an [`ArcSwapOption`] without the lock. Every change goes through [`Shared::apply`]: lock,
+//! one transition of the core, publish or withdraw, unlock. Everything that runs foreign code follows after that, as
+//! [`Afterwards`]: events, wakers, and the drop of the user's values.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
-use tokio::time::Instant;
+use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use crate::{
-    error::{RefreshError, RefreshErrorKind},
+    error::RefreshError,
     refresh::{
         attempt::Attempt,
+        core::{
+            callers::Reply,
+            effect::{Effect, Turn},
+            rules::{Cause, Failure},
+            run::RefreshId,
+            state::{Core, Shown},
+        },
         hook::SharedRefreshFn,
-        policy::{Permit, Policy},
-        task::{Flight, Outcome, Owner},
+        owner::Owner,
+        settings::Settings,
+        task::{Task, Waiter},
     },
     report::{
         event::SessionAdopted,
-        observer::{Event, SharedObserver},
+        observer::Event,
         reason::RefreshReason,
-        subscription::{SessionState, States},
+        subscription::{SessionState, States, Subscription},
         trace::{self, RefreshSpan},
     },
-    secret::Secret,
-    session::{
-        lifetime::ProactiveRefresh,
-        live::{Generation, LiveSession, Published},
-        session::Session,
-        url::Origin,
-    },
-    store::{OnSaveFailure, Revision, StoreKey, StoreLock},
-    text::redact::redact,
+    session::live::{LiveSession, Published},
+    store::StoreLock,
 };
 
-const DEFAULT_REFRESH_TIMEOUT: Duration = Duration::from_secs(30);
+/// How a refresh ends for its waiters.
+pub(crate) type RefreshResult = Result<LiveSession, RefreshError>;
 
-/// How soon a new session has to be rejected for the refresh that brought it to count as fruitless. Later than that, it
-/// has expired.
-const YOUNG: Duration = Duration::from_secs(10);
+/// The core of a session, with the types of this crate.
+pub(crate) type SessionCore = Core<Arc<Settings>>;
 
-/// What a flight lands with: the session that it brought, or the failure that all its waiters share.
-pub(crate) type Landed = Result<LiveSession, RefreshError>;
+pub(crate) type SessionTurn = Turn<Arc<Settings>>;
 
 /// What all handles of a session share.
 pub(crate) struct Shared {
     pub(crate) owner: Owner,
-    /// None: nothing can renew the session.
+    /// `None` for a fixed session.
     pub(crate) refresh_fn: Option<SharedRefreshFn>,
-    /// Some: send with this. None: come to the cold path and wait.
+    pub(crate) settings: Arc<Settings>,
+    /// The session to send with. `None` while none is usable: callers then lock the core and join a refresh.
     pub(crate) current: ArcSwapOption<Published>,
-    pub(crate) settings: Settings,
-    life: Mutex<Life>,
-    pub(crate) state: States,
+    locked: Mutex<Locked>,
+    states: States,
+    /// Starts the task of a refresh. `None` without a runtime.
+    spawn_driver: fn(&Arc<Self>, DriverStart) -> Option<AbortHandle>,
+    /// Notified whenever the driver of a refresh, or a save by the user, has ended.
+    pub(crate) ended: Notify,
 }
 
-/// The settings of a session, fixed when its handle is built.
-#[derive(Clone)]
-pub(crate) struct Settings {
-    pub(crate) refresh_timeout: Duration,
-    /// Origins that may receive the token beside the instance.
-    pub(crate) allowed_origins: Vec<Origin>,
-    /// `None` if sessions are refreshed only when they are rejected.
-    pub(crate) proactive_refresh: Option<ProactiveRefresh>,
-    pub(crate) observer: Option<SharedObserver>,
-    /// Where the session is stored. `None` without a store.
-    pub(crate) place: Option<StoreKey>,
-    pub(crate) on_save_failure: OnSaveFailure,
+/// Everything about the session that changes.
+struct Locked {
+    core: SessionCore,
+    /// The session that was published last. `None` before the first login and after a logout.
+    latest: Option<LiveSession>,
+    /// The running refresh, and what its waiters wait for.
+    running: Option<(Running, Arc<Task<RefreshResult>>)>,
+    drivers: Vec<DriverHandle>,
+    attempts: Vec<Attempt>,
+    shown: SessionState,
+    /// Counts changes of `shown`, since subscribers hear of them after the lock is released.
+    shown_version: u64,
+    /// Saves by the user that have not ended.
+    saves: usize,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            refresh_timeout: DEFAULT_REFRESH_TIMEOUT,
-            allowed_origins: Vec::new(),
-            proactive_refresh: None,
-            observer: None,
-            place: None,
-            on_save_failure: OnSaveFailure::Continue,
-        }
-    }
-}
-
-/// A session that may not have been worth its refresh.
+/// A refresh that callers wait for.
 #[derive(Clone, Copy)]
-struct Unproven {
-    generation: Generation,
-    since: Instant,
-    /// Whether it was rejected, too.
-    is_judged: bool,
+pub(crate) struct Running {
+    pub(crate) id: RefreshId,
+    /// Until when its callers wait. `None`: without end.
+    pub(crate) callers_until: Option<Instant>,
 }
 
-/// What the operation of a flight brought.
-pub(crate) enum Brought {
-    /// A session that was refreshed, and saved if there is a store.
-    Obtained(Session),
-    /// One that another process had saved.
-    Adopted(Session),
+/// What can be done to a driver from outside.
+struct DriverHandle {
+    id: RefreshId,
+    nudge: Arc<Notify>,
+    lock: HeldLock,
+    /// `None` until the task was spawned.
+    abort: Option<AbortHandle>,
 }
 
-/// Where a session that is published came from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SessionOrigin {
-    /// The user's hand.
-    Set,
-    Refresh,
-    /// Another process, by way of the store.
-    Store,
-}
-
-/// A flight, as it departs.
-#[derive(Clone, Copy)]
-pub(crate) struct Departure {
-    pub(crate) epoch: u64,
-    /// The grant that it exchanges. Whoever changes the grant begins another epoch.
-    pub(crate) grant: u64,
+/// What the driver of a refresh starts with.
+pub(crate) struct DriverStart {
+    pub(crate) id: RefreshId,
     pub(crate) reason: RefreshReason,
-    /// How long its operation may take.
-    pub(crate) limit: Duration,
+    pub(crate) nudge: Arc<Notify>,
+    pub(crate) lock: HeldLock,
 }
 
-/// What is looked at and changed under the lock.
-pub(crate) struct Life {
-    /// The session that was published last, whether it is still current or was rejected since. None after a logout.
-    pub(crate) latest: Option<LiveSession>,
-    /// The generation that was published last, of all. It only grows, so that nothing that was said of a session is ever
-    /// held against a later one.
-    last_generation: Option<Generation>,
-    /// The newest refresh token that any session came with. It outlives a session that came without one, because
-    /// under rotation every older token is poison.
-    pub(crate) refresh_token: Option<Secret>,
-    /// The newest refresh token that is known to be kept elsewhere too.
-    pub(crate) saved_refresh_token: Option<Secret>,
-    /// Grows when the refresh token is replaced by one that did not come of it: with another login, or another org.
-    pub(crate) grant: u64,
-    /// What the store held when it was looked at last.
-    pub(crate) seen: Option<Revision>,
-    /// When to look again whether somebody stored another session, after a failure for good.
-    pub(crate) next_look: Option<Instant>,
-    /// What the latest session has to do with the store.
-    pub(crate) standing: Standing,
-    /// The lock of the store, while the flight of this epoch has nothing to do with it: for whoever has to release it
-    /// although nobody drives the flight.
-    pub(crate) parked_lock: Option<(u64, Box<dyn StoreLock>)>,
-    /// The flight of this epoch has begun an exchange.
-    pub(crate) exchanging: Option<u64>,
-    /// A refresh token that the flight of this epoch brought, and that nobody was told of.
-    pub(crate) noted_refresh_token: Option<(u64, Secret)>,
-    /// The epoch of the last logout. What departed before is not to be stored.
-    pub(crate) logged_out: u64,
-    /// Whether a refresh token was rotated out, or revoked, since the beginning. One that was known before is not to be
-    /// presented then, for want of another.
-    pub(crate) has_spent_refresh_token: bool,
-    /// The flight to wait for.
-    pub(crate) flight: Option<Arc<Flight<Landed>>>,
-    /// A flight that nobody waits for any more, since a session was set, and whose exchange may not have ended.
-    pub(crate) superseded: Option<Arc<Flight<Landed>>>,
-    /// Grows with every flight and every session that is set by hand. What a flight of another epoch brings is not
-    /// published.
-    pub(crate) epoch: u64,
-    /// Refreshes since the last success.
-    pub(crate) attempts: u32,
-    /// Those that have not ended. More than one only if one does not stop in time.
-    pub(crate) under_way: Vec<Attempt>,
-    /// The refresh that failed to replace the latest session, for those who were rejected before it failed.
-    pub(crate) failure: Option<RefreshError>,
-    /// Whether and when to try again.
-    pub(crate) policy: Policy<RefreshError>,
-    /// The session that replaced the last rejected one, until a request that was rejected before it is accepted with it.
-    unproven: Option<Unproven>,
-    /// Whether the session was logged out. Nothing is obtained until a session is set, or the handle is reset.
-    pub(crate) is_logged_out: bool,
-    /// What was logged out here and has not been ended at the server.
-    pub(crate) logouts: Vec<Logout>,
-}
-
-/// A flight that nobody waits for any more.
-pub(crate) struct Superseded {
-    pub(crate) flight: Arc<Flight<Landed>>,
-    is_exchanging: bool,
-}
-
-impl Superseded {
-    /// Sends those on who waited. Not to be called under the lock.
-    pub(crate) fn land(self, landed: Landed) {
-        self.flight.land(landed);
-        if !self.is_exchanging {
-            // It has nothing to lose, and may wait for a store that does not answer.
-            self.flight.abort();
-        }
-    }
-}
-
-/// What a logout has to end at the server: what was known, and what the flights bring that were under way.
-pub(crate) struct Logout {
-    /// Flights that departed in an earlier epoch concern it.
-    pub(crate) epoch: u64,
-    /// The grant that was logged out.
-    pub(crate) grant: u64,
-    /// The newest last.
-    pub(crate) sessions: Vec<Session>,
-    /// The newest last.
-    pub(crate) refresh_tokens: Vec<Secret>,
-    /// Where it is still stored.
-    pub(crate) place: Option<StoreKey>,
-    /// What was seen there.
-    pub(crate) seen: Option<Revision>,
-    pub(crate) standing: Standing,
-}
-
-/// What a session has to do with the store.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It is stored, or was, or there is no store.
-    Stored,
-    /// A refresh brought it, and it could not be saved.
-    Unsaved,
-    /// It was set by hand, in this epoch, and not stored since.
-    ByHand { since: u64 },
-}
-
-impl Standing {
-    pub(crate) fn is_by_hand(self) -> bool {
-        matches!(self, Self::ByHand { .. })
-    }
-
-    /// What becomes of it by a save, of something that was brought in this epoch.
-    pub(crate) fn saved_in(&mut self, epoch: u64, saved: Self) {
-        match *self {
-            // It was set since.
-            Self::ByHand { since } if epoch < since => {}
-            _ => *self = saved,
-        }
-    }
-}
-
-impl Life {
-    /// Takes note that a session was rejected: one that replaced a rejected one, just now, was not worth its refresh.
-    pub(crate) fn judge(&mut self, generation: Generation) {
-        let now = Instant::now();
-        if let Some(unproven) = &mut self.unproven
-            && unproven.generation == generation
-            && !std::mem::replace(&mut unproven.is_judged, true)
-            && now.saturating_duration_since(unproven.since) < YOUNG
-        {
-            self.policy.find_fruitless(now);
+impl DriverHandle {
+    fn of(start: &DriverStart) -> Self {
+        Self {
+            id: start.id,
+            nudge: Arc::clone(&start.nudge),
+            lock: Arc::clone(&start.lock),
+            abort: None,
         }
     }
 
-    /// Takes out the flight under way, which departed in this epoch, for whoever lands it. Whatever comes next waits for the
-    /// exchange, if it has begun.
-    pub(crate) fn supersede(&mut self, departed: u64) -> Option<Superseded> {
-        let flight = self.flight.take()?;
-        let is_exchanging = self.exchanging == Some(departed);
-        // One that was superseded earlier is waited for by this one.
-        self.superseded = if is_exchanging {
-            Some(Arc::clone(&flight))
-        } else {
-            flight.predecessor()
-        };
-        Some(Superseded {
-            flight,
-            is_exchanging,
-        })
-    }
-
-    /// Takes note that a request was accepted with this session after it was rejected with another.
-    pub(crate) fn prove(&mut self, generation: Generation) {
-        let proven = self
-            .unproven
-            .take_if(|unproven| unproven.generation == generation);
-        if proven.is_some() {
-            // Whatever one endpoint made of it.
-            self.policy.find_fruitful();
+    fn stop(self) {
+        if let Some(abort) = self.abort {
+            abort.abort();
         }
+        // Other processes wait for the store lock.
+        drop(held(&self.lock).take());
     }
+}
+
+/// The store lock of a driver, while the driver makes a token call: an overdue refresh releases it, since its task is not
+/// polled.
+pub(crate) type HeldLock = Arc<Mutex<Option<Box<dyn StoreLock>>>>;
+
+pub(crate) fn held(lock: &HeldLock) -> MutexGuard<'_, Option<Box<dyn StoreLock>>> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is done after the lock is released: everything that runs foreign code.
+#[derive(Default)]
+struct Afterwards {
+    state: Option<(u64, SessionState)>,
+    /// The span of the attempt that the events are about.
+    span: Option<RefreshSpan>,
+    events: Vec<Event>,
+    start: Option<DriverStart>,
+    others: Vec<Box<dyn FnOnce()>>,
+}
+
+impl Afterwards {
+    fn push(&mut self, other: impl FnOnce() + 'static) {
+        self.others.push(Box::new(other));
+    }
+}
+
+/// What a caller gets that needs a session.
+pub(crate) enum Answer {
+    Serve(LiveSession),
+    Wait(Waiter<RefreshResult>, Running),
+    Refuse(Reply<RefreshError>),
 }
 
 impl Shared {
-    pub(crate) fn new(refresh_fn: Option<SharedRefreshFn>, settings: Settings) -> Self {
+    pub(crate) fn new(
+        refresh_fn: Option<SharedRefreshFn>,
+        settings: Settings,
+        spawn_driver: fn(&Arc<Self>, DriverStart) -> Option<AbortHandle>,
+    ) -> Self {
+        let settings = Arc::new(settings);
         Self {
             owner: Owner::new(),
             refresh_fn,
             current: ArcSwapOption::empty(),
-            settings,
-            life: Mutex::new(Life {
+            locked: Mutex::new(Locked {
+                core: Core::new(Arc::clone(&settings)),
                 latest: None,
-                last_generation: None,
-                refresh_token: None,
-                saved_refresh_token: None,
-                grant: 0,
-                seen: None,
-                next_look: None,
-                standing: Standing::Stored,
-                parked_lock: None,
-                exchanging: None,
-                noted_refresh_token: None,
-                logged_out: 0,
-                has_spent_refresh_token: false,
-                flight: None,
-                superseded: None,
-                epoch: 0,
-                attempts: 0,
-                under_way: Vec::new(),
-                failure: None,
-                policy: Policy::new(),
-                unproven: None,
-                is_logged_out: false,
-                logouts: Vec::new(),
+                running: None,
+                drivers: Vec::new(),
+                attempts: Vec::new(),
+                shown: SessionState::Empty,
+                shown_version: 0,
+                saves: 0,
             }),
-            state: States::new(),
+            settings,
+            states: States::new(),
+            spawn_driver,
+            ended: Notify::new(),
         }
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Life> {
-        // Nothing panics while it holds the lock.
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Locked> {
+        // Nothing panics while it is held.
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops using the session of this generation, and says whether it was in use. To be called under the lock.
-    pub(crate) fn take_out(&self, generation: Generation) -> bool {
-        let rejected = self
-            .current
-            .load()
-            .as_ref()
-            .is_some_and(|current| current.generation == generation);
-        if rejected {
-            self.current.store(None);
-        }
-        rejected
+    /// Reads something of the core.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&SessionCore) -> T) -> T {
+        read(&self.lock().core)
     }
 
-    /// The landing procedure of a flight.
-    pub(crate) fn land(
-        &self,
-        departure: Departure,
-        outcome: Outcome<Result<Brought, RefreshError>>,
-    ) -> Landed {
-        let (result, origin) = settle(outcome);
-        let rotated = match &result {
-            Ok(session) => session.refresh_token(),
-            Err(error) => error.rotated_refresh_token(),
-        }
-        .cloned();
-        let mut life = self.lock();
-        let noted = life
-            .noted_refresh_token
-            .take_if(|(epoch, _)| *epoch == departure.epoch);
-        // It was cut off after the exchange, for one.
-        let rotated = rotated.or(noted.map(|(_, refresh_token)| refresh_token));
-        life.has_spent_refresh_token |= match &result {
-            Ok(session) => session.is_rotated(),
-            Err(error) => error.rotated_refresh_token().is_some(),
+    /// The session that was published last, rejected or not.
+    pub(crate) fn latest(&self) -> Option<LiveSession> {
+        self.lock().latest.clone()
+    }
+
+    pub(crate) fn subscribe(&self) -> Subscription {
+        let (version, state) = {
+            let locked = self.lock();
+            (locked.shown_version, locked.shown.clone())
         };
-        if let Ok(session) = &result
-            && session.keeps_refresh_token()
-            && life.refresh_token.is_none()
-        {
-            // The flow was made with it.
-            life.saved_refresh_token = session.refresh_token().cloned();
-        }
-        let is_superseded = life.epoch != departure.epoch;
-        let attempt = Attempt::take(&mut life.under_way, departure.epoch);
-        let mut waiters = 0;
-        let mut news = Vec::new();
-        let result = if is_superseded {
-            let concerns = |logout: &&mut Logout| {
-                departure.epoch < logout.epoch && departure.grant == logout.grant
-            };
-            if let Some(logout) = life.logouts.iter_mut().find(concerns) {
-                if let Some(rotated) = &rotated {
-                    // It replaces the one that was presented.
-                    logout.refresh_tokens.pop();
-                    logout.refresh_tokens.push(rotated.clone());
+        let subscription = self.states.subscribe(version, &state);
+        // Another thread may have changed the state, and not shown it yet.
+        self.states.show(version, state);
+        subscription
+    }
+
+    pub(crate) fn state(&self) -> SessionState {
+        self.lock().shown.clone()
+    }
+
+    /// Makes one transition of the core.
+    pub(crate) fn apply<T>(
+        self: &Arc<Self>,
+        transition: impl FnOnce(&mut SessionCore, &mut SessionTurn) -> T,
+    ) -> T {
+        self.apply_and(transition, |_, result| result)
+    }
+
+    /// Makes a transition for a caller that needs a session.
+    pub(crate) fn ask(
+        self: &Arc<Self>,
+        transition: impl FnOnce(&mut SessionCore, &mut SessionTurn) -> Reply<RefreshError>,
+    ) -> Answer {
+        self.apply_and(transition, |locked, reply| {
+            match (reply, &locked.latest, &locked.running) {
+                (Reply::Serve, Some(latest), _) => Answer::Serve(latest.clone()),
+                (Reply::Wait(id), _, Some((running, task))) if running.id == id => {
+                    Answer::Wait(task.wait(), *running)
                 }
-                logout.sessions.extend(result.ok());
+                (refused, ..) => Answer::Refuse(refused),
             }
-            // Nobody hears this: whoever waited was sent on when the flight was superseded.
-            Err(superseded())
-        } else {
-            waiters = life.flight.take().map_or(0, |flight| flight.waiters());
-            result
+        })
+    }
+
+    fn apply_and<T, U>(
+        self: &Arc<Self>,
+        transition: impl FnOnce(&mut SessionCore, &mut SessionTurn) -> T,
+        and: impl FnOnce(&mut Locked, T) -> U,
+    ) -> U {
+        let mut turn = Turn::new(Instant::now(), jitter());
+        let mut afterwards = Afterwards::default();
+        let result = {
+            let mut locked = self.lock();
+            let result = transition(&mut locked.core, &mut turn);
+            for effect in turn.effects.drain(..) {
+                self.perform(&mut locked, effect, turn.now, &mut afterwards);
+            }
+            locked.show(&mut afterwards);
+            and(&mut locked, result)
         };
-        let result = result
-            .and_then(|session| self.check_instance(&life, session))
-            .map(|session| self.publish(&mut life, session, origin));
-        match &result {
-            Ok(live) => {
-                life.policy.succeed();
-                life.unproven = None;
-                if origin == SessionOrigin::Store {
-                    // It cost nothing to find out.
-                } else if live.is_unchanged() {
-                    life.policy.find_fruitless(Instant::now());
-                } else if departure.reason == RefreshReason::Rejected {
-                    life.unproven = Some(Unproven {
-                        generation: live.generation(),
-                        since: Instant::now(),
-                        is_judged: false,
-                    });
-                }
-                news.push(Event::SessionChanged(live.clone()));
-                news.extend(
-                    attempt
-                        .as_ref()
-                        .map(|attempt| attempt.succeeded(waiters, live.generation())),
-                );
-                if origin == SessionOrigin::Store {
-                    news.push(Event::SessionAdopted(SessionAdopted {
-                        reason: departure.reason,
-                        waiters,
-                        generation: live.generation(),
-                    }));
-                }
-            }
-            Err(error) => {
-                if let Some(rotated) = rotated {
-                    let amended = self.keep_rotated(&mut life, departure, &rotated);
-                    news.push(Event::RefreshTokenChanged(rotated));
-                    news.extend(amended.map(Event::SessionChanged));
-                }
-                news.extend(attempt.as_ref().map(|attempt| attempt.failed(error, false)));
-                if !is_superseded {
-                    let latched = self.fail(&mut life, error);
-                    news.extend(latched.map(Event::ReauthenticationRequired));
-                }
-            }
-        }
-        drop(life);
-        match &attempt {
-            Some(attempt) => self.announce_in(&attempt.span, &news),
-            None => self.announce(&news),
-        }
+        self.finish(afterwards);
         result
     }
 
-    /// Tells the observer what happened. Not to be called under the lock, which the observer may take.
-    pub(crate) fn announce(&self, news: &[Event]) {
-        for event in news {
+    fn perform(
+        self: &Arc<Self>,
+        locked: &mut Locked,
+        effect: Effect<Arc<Settings>>,
+        now: Instant,
+        afterwards: &mut Afterwards,
+    ) {
+        match effect {
+            Effect::Publish { live, is_watched } => {
+                let before = locked.latest.as_ref().map(|before| &*before.0);
+                let published = Published::new(&live, before)
+                    .with_proactive_refresh(self.settings.proactive_refresh, jitter())
+                    .on_probation_if(is_watched);
+                let live = LiveSession(Arc::new(published));
+                self.current.store(Some(Arc::clone(&live.0)));
+                locked.latest = Some(live);
+            }
+            Effect::Amend(session) => {
+                if let Some(latest) = &locked.latest {
+                    let amended = LiveSession(Arc::new(latest.0.with_session(session)));
+                    if self.current.load().is_some() {
+                        self.current.store(Some(Arc::clone(&amended.0)));
+                    }
+                    locked.latest = Some(amended);
+                }
+            }
+            Effect::Withdraw => {
+                self.current.store(None);
+                if locked.core.is_logged_out() {
+                    locked.latest = None;
+                }
+            }
+            Effect::Spawn {
+                id,
+                reason,
+                callers_until,
+            } => {
+                locked.running = Some((Running { id, callers_until }, Task::new()));
+                let start = DriverStart {
+                    id,
+                    reason,
+                    nudge: Arc::default(),
+                    lock: HeldLock::default(),
+                };
+                locked.drivers.push(DriverHandle::of(&start));
+                afterwards.start = Some(start);
+            }
+            Effect::Nudge(id) => {
+                if let Some(driver) = locked.drivers.iter().find(|driver| driver.id == id) {
+                    let nudge = Arc::clone(&driver.nudge);
+                    afterwards.push(move || nudge.notify_one());
+                }
+            }
+            Effect::Abort(id) => {
+                let index = locked.drivers.iter().position(|driver| driver.id == id);
+                if let Some(driver) = index.map(|index| locked.drivers.swap_remove(index)) {
+                    afterwards.push(move || driver.stop());
+                }
+            }
+            Effect::Finish(id, result) => {
+                let task = locked.running.take_if(|(running, _)| running.id == id);
+                let latest = locked.latest.clone();
+                afterwards.push(move || finish(task, result, latest));
+            }
+            event => locked.complete(event, now, afterwards),
+        }
+    }
+
+    fn finish(self: &Arc<Self>, afterwards: Afterwards) {
+        if let Some((version, state)) = afterwards.state {
+            self.states.show(version, state);
+        }
+        match &afterwards.span {
+            Some(span) => self.announce_in(span, &afterwards.events),
+            None => self.announce(&afterwards.events),
+        }
+        if let Some(start) = afterwards.start {
+            self.start(start);
+        }
+        for other in afterwards.others {
+            other();
+        }
+    }
+
+    fn start(self: &Arc<Self>, start: DriverStart) {
+        let id = start.id;
+        // A runtime that is being shut down drops the task at once, which locks the core.
+        let abort = (self.spawn_driver)(self, start);
+        let mut locked = self.lock();
+        match locked.drivers.iter_mut().find(|driver| driver.id == id) {
+            Some(driver) => driver.abort = abort,
+            // The driver has ended, or was to be stopped before it was spawned.
+            None => {
+                drop(locked);
+                abort.iter().for_each(AbortHandle::abort);
+            }
+        }
+    }
+
+    /// The driver of a refresh is gone.
+    pub(crate) fn driver_ended(self: &Arc<Self>, id: RefreshId) {
+        self.apply_and(
+            |core, turn| core.ended(id, turn),
+            |locked, ()| locked.drivers.retain(|driver| driver.id != id),
+        );
+        self.ended.notify_waiters();
+    }
+
+    /// A refresh should have ended long ago, and its driver does not run.
+    pub(crate) fn overdue(self: &Arc<Self>, id: RefreshId) {
+        self.apply(|core, turn| core.overdue(id, turn));
+    }
+
+    /// Starts an attempt, and emits the event for it.
+    pub(crate) fn begin_attempt(&self, attempt: Attempt) {
+        let (span, event) = (attempt.span.clone(), attempt.started());
+        self.lock().attempts.push(attempt);
+        self.announce_in(&span, &[event]);
+    }
+
+    /// Counts a save by the user, which [`quiesce`](crate::SessionHandle::quiesce) waits for.
+    pub(crate) fn begin_save(self: &Arc<Self>) -> Saving {
+        self.lock().saves += 1;
+        Saving(Arc::clone(self))
+    }
+
+    /// Whether no refresh runs or drains, and no save by the user is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        let locked = self.lock();
+        locked.core.is_idle() && locked.drivers.is_empty() && locked.saves == 0
+    }
+
+    /// Emits events, to the observer and to `tracing`.
+    pub(crate) fn announce(&self, events: &[Event]) {
+        for event in events {
             trace::event(event);
             if let Some(observer) = &self.settings.observer {
-                // Whoever waits for the session is not to suffer for it. The message went to the panic hook.
+                // A panic of the observer's changes nothing. Its message went to the panic hook.
                 let _ = catch_unwind(AssertUnwindSafe(|| event.emit(&**observer)));
             }
         }
     }
 
-    /// Tells what happened in a refresh.
-    pub(crate) fn announce_in(&self, span: &RefreshSpan, news: &[Event]) {
-        span.record(news);
-        span.in_scope(|| self.announce(news));
-    }
-
-    /// Notes that the flight under way failed, and returns the failure if it is news that nothing more will be tried. To be
-    /// called under the lock.
-    fn fail(&self, life: &mut Life, error: &RefreshError) -> Option<RefreshError> {
-        let mut latched = None;
-        if error.is_terminal() {
-            if !matches!(life.policy.permit(Instant::now()), Permit::Never(_)) {
-                latched = Some(error.clone());
-            }
-            life.policy.latch(error.clone());
-        } else if matches!(
-            error.kind(),
-            RefreshErrorKind::TimedOut | RefreshErrorKind::Panicked
-        ) {
-            // It ended the attempt from outside. What the attempt itself reported is noted already.
-            back_off(life, error.clone());
-        }
-        let failed = match self.current.load_full() {
-            // Nobody was waiting for it: the session that it would have replaced is as good as before.
-            Some(current) => SessionState::Ready(LiveSession(current)),
-            None => {
-                life.failure = Some(error.clone());
-                if error.is_terminal() {
-                    SessionState::ReauthenticationRequired(error.clone())
-                } else {
-                    SessionState::BackingOff(error.clone())
-                }
-            }
-        };
-        self.state.show_if(failed, |last, failed| {
-            // A renewal leaves no trace, nor does a look at the store that found nothing.
-            !matches!(
-                (last, failed),
-                (SessionState::Ready(_), SessionState::Ready(_))
-                    | (
-                        SessionState::ReauthenticationRequired(_),
-                        SessionState::ReauthenticationRequired(_)
-                    )
-            )
-        });
-        latched
-    }
-
-    /// Lands a flight that nobody drives any more.
-    pub(crate) fn abandon(&self, flight: &Arc<Flight<Landed>>) {
-        let mut life = self.lock();
-        let is_under_way = life
-            .flight
-            .as_ref()
-            .is_some_and(|under_way| Arc::ptr_eq(under_way, flight));
-        if is_under_way {
-            life.flight = None;
-            let departed = life.epoch;
-            life.epoch += 1;
-            // Should its runtime be driven again, it must not exchange anything beside its successor.
-            flight.abort();
-            let parked = life.parked_lock.take();
-            let error = timed_out();
-            let attempt = Attempt::take(&mut life.under_way, departed);
-            // It is not terminal, and so nobody has to authenticate.
-            self.fail(&mut life, &error);
-            // Whoever is woken may take the lock.
-            drop(life);
-            // Other processes wait for it.
-            drop(parked);
-            flight.land(Err(error.clone()));
-            if let Some(attempt) = attempt {
-                self.announce_in(&attempt.span, &[attempt.failed(&error, false)]);
-            }
-        }
-    }
-
-    /// Keeps a rotated refresh token of a session that is not going to be used: there may be no other that still works.
-    /// Unless it is of a grant that was replaced meanwhile.
-    ///
-    /// The latest session gets it too, so that whoever keeps sessions for the next start keeps this. To be called under
-    /// the lock.
-    pub(crate) fn keep_rotated(
-        &self,
-        life: &mut Life,
-        departure: Departure,
-        rotated: &Secret,
-    ) -> Option<LiveSession> {
-        if departure.grant != life.grant {
-            return None;
-        }
-        life.refresh_token = Some(rotated.clone());
-        self.amend(life, |latest| latest.with_refresh_token(rotated.clone()))
-    }
-
-    /// Changes the latest session, which stays the same session. To be called under the lock.
-    pub(crate) fn amend(
-        &self,
-        life: &mut Life,
-        change: impl FnOnce(&Published) -> Published,
-    ) -> Option<LiveSession> {
-        let latest = life.latest.take()?;
-        let amended = LiveSession(Arc::new(change(&latest.0)));
-        if self.current.load().is_some() {
-            self.current.store(Some(Arc::clone(&amended.0)));
-            self.state.show(SessionState::Ready(amended.clone()));
-        }
-        life.latest = Some(amended.clone());
-        Some(amended)
-    }
-
-    /// A server that was taken over, or a typing error, must not get to choose where the token is sent.
-    pub(crate) fn check_instance(
-        &self,
-        life: &Life,
-        session: Session,
-    ) -> Result<Session, RefreshError> {
-        let origin = session.instance_url().origin();
-        let is_latest = |live: &LiveSession| live.instance_url().origin() == origin;
-        if origin.is_salesforce_or_loopback()
-            || life.latest.as_ref().is_some_and(is_latest)
-            || self.settings.allowed_origins.contains(origin)
-        {
-            return Ok(session);
-        }
-        let rotated = session.refresh_token().cloned();
-        // A host that somebody else chose.
-        let secrets: Vec<_> = std::iter::once(session.access_token())
-            .chain(&rotated)
-            .map(Secret::expose)
-            .collect();
-        let origin = redact(&origin.to_string(), &secrets);
-        Err(RefreshError::new(
-            RefreshErrorKind::UntrustedInstance,
-            true,
-            format!(
-                "the refresh brought a session for {origin}, which is neither a Salesforce host nor allowed: if it \
-                 is the org's, allow it with SessionHandleBuilder::allow_origin"
-            ),
-        )
-        .with_rotated_refresh_token(rotated))
-    }
-
-    /// Makes `session` the current one. To be called under the lock.
-    pub(crate) fn publish(
-        &self,
-        life: &mut Life,
-        session: Session,
-        origin: SessionOrigin,
-    ) -> LiveSession {
-        let refresh_token = session.refresh_token().cloned();
-        let published = match &life.latest {
-            None => Published::first(session, life.last_generation),
-            Some(latest) if origin == SessionOrigin::Refresh => latest.0.refreshed(session),
-            Some(latest) => latest.0.replaced(session),
-        };
-        let published = if origin == SessionOrigin::Store {
-            published.adopted()
-        } else {
-            published
-        };
-        let published = published.with_proactive_refresh(self.settings.proactive_refresh, jitter());
-        let published = if life.policy.has_been_fruitless() {
-            published.on_probation()
-        } else {
-            published
-        };
-        let live = LiveSession(Arc::new(published));
-        let is_other_user = life.latest.is_some() && live.0.is_first_of_its_user();
-        if is_other_user || refresh_token.is_some() {
-            life.refresh_token = refresh_token;
-        }
-        life.latest = Some(live.clone());
-        life.last_generation = Some(live.generation());
-        life.attempts = 0;
-        life.failure = None;
-        life.is_logged_out = false;
-        if origin == SessionOrigin::Set {
-            life.standing = Standing::ByHand { since: life.epoch };
-        }
-        self.current.store(Some(Arc::clone(&live.0)));
-        self.state.show(SessionState::Ready(live.clone()));
-        live
+    /// Emits events of a refresh.
+    fn announce_in(&self, span: &RefreshSpan, events: &[Event]) {
+        span.record(events);
+        span.in_scope(|| self.announce(events));
     }
 }
 
-/// How the operation of a flight ended, for those who wait for it.
-fn settle(
-    outcome: Outcome<Result<Brought, RefreshError>>,
-) -> (Result<Session, RefreshError>, SessionOrigin) {
-    let failure = match outcome {
-        Outcome::Completed(Ok(Brought::Obtained(session))) => {
-            return (Ok(session), SessionOrigin::Refresh);
-        }
-        Outcome::Completed(Ok(Brought::Adopted(session))) => {
-            return (Ok(session), SessionOrigin::Store);
-        }
-        Outcome::Completed(Err(error)) => error,
-        Outcome::TimedOut => timed_out(),
-        Outcome::Panicked => RefreshError::new(
-            RefreshErrorKind::Panicked,
-            false,
-            "the refresh panicked; the panic message went to the panic hook",
-        ),
-        Outcome::Cancelled => RefreshError::new(
-            RefreshErrorKind::Cancelled,
-            false,
-            "the runtime that the refresh ran on was shut down",
-        ),
-    };
-    (Err(failure), SessionOrigin::Refresh)
+/// A save by the user that has not ended.
+pub(crate) struct Saving(Arc<Shared>);
+
+impl Drop for Saving {
+    fn drop(&mut self) {
+        self.0.lock().saves -= 1;
+        self.0.ended.notify_waiters();
+    }
 }
 
-/// Keeps the next attempt waiting.
-pub(crate) fn back_off(life: &mut Life, error: RefreshError) {
-    let retry_after = error.retry_after();
-    life.policy
-        .back_off(error, retry_after, jitter(), Instant::now());
+impl Locked {
+    /// Derives the state to show, and keeps it if it is another than before (R42).
+    fn show(&mut self, afterwards: &mut Afterwards) {
+        let state = match (self.core.state(), &self.shown) {
+            (Shown::Empty, SessionState::Empty)
+            | (Shown::Refreshing, SessionState::Refreshing)
+            | (Shown::LoggedOut, SessionState::LoggedOut)
+            | (Shown::ReauthenticationRequired(_), SessionState::ReauthenticationRequired(_)) => {
+                return;
+            }
+            (Shown::BackingOff(failure), SessionState::BackingOff(shown))
+                if failure.is_same(shown) =>
+            {
+                return;
+            }
+            (Shown::Ready, SessionState::Ready(shown))
+                if self
+                    .latest
+                    .as_ref()
+                    .is_some_and(|latest| Arc::ptr_eq(&latest.0, &shown.0)) =>
+            {
+                return;
+            }
+            (Shown::Empty, _) => SessionState::Empty,
+            (Shown::Refreshing, _) => SessionState::Refreshing,
+            (Shown::LoggedOut, _) => SessionState::LoggedOut,
+            (Shown::BackingOff(failure), _) => SessionState::BackingOff(failure.clone()),
+            (Shown::ReauthenticationRequired(failure), _) => {
+                SessionState::ReauthenticationRequired(failure.clone())
+            }
+            (Shown::Ready, _) => match &self.latest {
+                Some(latest) => SessionState::Ready(latest.clone()),
+                None => SessionState::Empty,
+            },
+        };
+        let before = std::mem::replace(&mut self.shown, state.clone());
+        afterwards.push(move || drop(before));
+        self.shown_version += 1;
+        afterwards.state = Some((self.shown_version, state));
+    }
+
+    /// Completes an event of the core with what only the shell knows.
+    fn complete(
+        &mut self,
+        event: Effect<Arc<Settings>>,
+        now: Instant,
+        afterwards: &mut Afterwards,
+    ) {
+        let waiters = |id| match &self.running {
+            Some((running, task)) if running.id == id => task.waiters(),
+            _ => 0,
+        };
+        let event = match event {
+            Effect::SessionChanged => self.latest.clone().map(Event::SessionChanged),
+            Effect::Succeeded { id, generation } => {
+                let waiters = waiters(id);
+                let attempt = self.take_attempt(id, afterwards);
+                attempt.map(|attempt| attempt.succeeded(waiters, generation, now))
+            }
+            Effect::Failed {
+                id,
+                failure,
+                will_retry,
+            } => {
+                let attempt = self.take_attempt(id, afterwards);
+                let retired = failure.clone();
+                afterwards.push(move || drop(retired));
+                attempt.map(|attempt| attempt.failed(failure, will_retry, now))
+            }
+            Effect::Adopted {
+                id,
+                reason,
+                generation,
+            } => Some(Event::SessionAdopted(SessionAdopted {
+                reason,
+                waiters: waiters(id),
+                generation,
+            })),
+            Effect::RefreshTokenChanged(token) => Some(Event::RefreshTokenChanged(token)),
+            Effect::ReauthenticationRequired(failure) => {
+                Some(Event::ReauthenticationRequired(failure))
+            }
+            Effect::LoggedOut => Some(Event::LoggedOut),
+            // Carried out by `Shared::perform`.
+            _ => None,
+        };
+        afterwards.events.extend(event);
+    }
+
+    fn take_attempt(&mut self, id: RefreshId, afterwards: &mut Afterwards) -> Option<Attempt> {
+        let index = self
+            .attempts
+            .iter()
+            .position(|attempt| attempt.refresh == id)?;
+        let attempt = self.attempts.swap_remove(index);
+        if self.attempts.is_empty() {
+            // An idle session keeps no room for attempts.
+            self.attempts = Vec::new();
+        }
+        afterwards.span = Some(attempt.span.clone());
+        Some(attempt)
+    }
 }
 
-/// A random number from 0 to 1. Without randomness, what began together happens together, and no worse.
+/// Wakes the waiters of a refresh, if there are any.
+fn finish(
+    task: Option<(Running, Arc<Task<RefreshResult>>)>,
+    result: Result<(), RefreshError>,
+    latest: Option<LiveSession>,
+) {
+    if let Some((_, task)) = task {
+        let missing = || RefreshError::of(Cause::Superseded);
+        task.finish(result.and_then(|()| latest.ok_or_else(missing)));
+    }
+}
+
+/// A random number from 0 to 1. Without randomness, clients that failed together try again together.
 pub(crate) fn jitter() -> f64 {
     getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
-}
-
-pub(crate) fn superseded() -> RefreshError {
-    RefreshError::new(
-        RefreshErrorKind::Cancelled,
-        false,
-        "the refresh was superseded, by a session that was set or by a logout",
-    )
-}
-
-fn timed_out() -> RefreshError {
-    RefreshError::new(
-        RefreshErrorKind::TimedOut,
-        false,
-        "the refresh did not complete within the refresh timeout",
-    )
 }

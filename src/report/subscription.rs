@@ -1,6 +1,6 @@
 //! The state of a session, for subscribers.
 
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use tokio::sync::watch;
 
@@ -62,13 +62,13 @@ pub enum SessionState {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Subscription {
-    states: watch::Receiver<SessionState>,
+    states: watch::Receiver<(u64, SessionState)>,
 }
 
 impl Subscription {
     /// The present state.
     pub fn state(&self) -> SessionState {
-        self.states.borrow().clone()
+        self.states.borrow().1.clone()
     }
 
     /// Waits until the state differs from the one that was last returned, or from the first one, and returns it.
@@ -77,64 +77,48 @@ impl Subscription {
     /// dropped.
     pub async fn changed(&mut self) -> Option<SessionState> {
         self.states.changed().await.ok()?;
-        Some(self.states.borrow_and_update().clone())
+        Some(self.states.borrow_and_update().1.clone())
     }
 }
 
-// === States ===
-
-/// The state of a session, with its subscribers.
+/// The subscribers of a session.
 pub(crate) struct States {
-    latest: Mutex<SessionState>,
     /// Made for the first subscriber, since it is as large as half a session and few sessions have one.
-    watched: OnceLock<watch::Sender<SessionState>>,
+    watched: OnceLock<watch::Sender<(u64, SessionState)>>,
 }
 
 impl States {
     pub(crate) fn new() -> Self {
         Self {
-            latest: Mutex::new(SessionState::Empty),
             watched: OnceLock::new(),
         }
     }
 
-    /// Shows a new state. Called under the lock of the session, so that states keep their order.
-    pub(crate) fn show(&self, state: SessionState) {
-        self.show_if(state, |_, _| true);
+    /// Shows a state, unless a later version was shown already: two threads may come here out of order.
+    pub(crate) fn show(&self, version: u64, state: SessionState) {
+        let Some(watched) = self.watched.get() else {
+            return;
+        };
+        // The state before is dropped after the channel is unlocked, since a value of the user's may be in it.
+        let mut other = Some((version, state));
+        watched.send_if_modified(|shown| {
+            if shown.0 >= version {
+                return false;
+            }
+            if let Some(other) = &mut other {
+                std::mem::swap(shown, other);
+            }
+            true
+        });
     }
 
-    /// Shows a new state, and wakes subscribers only if it `is_change` from the last one.
-    pub(crate) fn show_if(
-        &self,
-        state: SessionState,
-        is_change: impl FnOnce(&SessionState, &SessionState) -> bool,
-    ) {
-        let last = std::mem::replace(&mut *self.latest_mut(), state.clone());
-        if let Some(watched) = self.watched.get() {
-            let is_change = is_change(&last, &state);
-            watched.send_if_modified(|watched| {
-                *watched = state;
-                is_change
-            });
-        }
-    }
-
-    /// Subscribes. Called under the lock of the session, so that the subscriber misses no state.
-    pub(crate) fn subscribe(&self) -> Subscription {
+    /// Subscribes, from the present state on.
+    pub(crate) fn subscribe(&self, version: u64, state: &SessionState) -> Subscription {
         let watched = self
             .watched
-            .get_or_init(|| watch::Sender::new(self.latest()));
+            .get_or_init(|| watch::Sender::new((version, state.clone())));
         Subscription {
             states: watched.subscribe(),
         }
-    }
-
-    pub(crate) fn latest(&self) -> SessionState {
-        self.latest_mut().clone()
-    }
-
-    fn latest_mut(&self) -> MutexGuard<'_, SessionState> {
-        // Nothing panics while it holds the lock.
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,7 +3,7 @@
 //! Fields are bounded and hold no secret: words of this crate, the grant, the host, the server's error code, and
 //! messages of [`RefreshError`](crate::RefreshError)s without those of their sources.
 
-pub(crate) use implementation::{RefreshSpan, event, in_current_span, in_refresh_span};
+pub(crate) use implementation::{RefreshSpan, event, in_refresh_span};
 
 #[cfg(feature = "tracing")]
 mod implementation {
@@ -33,11 +33,6 @@ mod implementation {
             outcome = Empty,
             error_code = Empty,
         ))
-    }
-
-    /// Runs a task that outlives the refresh in the refresh's span.
-    pub(crate) fn in_current_span<F: Future>(task: F) -> impl Future<Output = F::Output> {
-        task.in_current_span()
     }
 
     /// The span of a refresh.
@@ -169,10 +164,6 @@ mod implementation {
     use crate::report::{observer::Event, reason::RefreshReason};
 
     pub(crate) fn in_refresh_span<F: Future>(_reason: RefreshReason, task: F) -> F {
-        task
-    }
-
-    pub(crate) fn in_current_span<F: Future>(task: F) -> F {
         task
     }
 

@@ -102,7 +102,7 @@ where
         authorize::authorize_claimed(head, api, published);
         return Ok((send_once(head, body, api, published), None));
     }
-    let (body, replay) = if !handle.is_renewable() {
+    let (body, replay) = if !handle.is_refreshable() {
         let body = send_once(head, body, api, published);
         (body, Err(ReplaySkipped::NotConfigured))
     } else if head.extensions.get::<NoReplay>().is_some() {
@@ -347,8 +347,8 @@ impl<S, B> PendingRequest<S, B> {
         }
         if self.is_refreshed() {
             match verdict {
-                Verdict::Pass => self.handle.prove(self.generation),
-                Verdict::Expired => self.handle.judge(self.generation),
+                Verdict::Pass => self.handle.confirm(self.generation),
+                Verdict::Expired => self.handle.reject_last(self.generation),
                 // The session is not the cause.
                 Verdict::Incurable => {}
             }

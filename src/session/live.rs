@@ -13,14 +13,11 @@ use std::{
 use http::{HeaderValue, Uri};
 use tokio::time::Instant;
 
-use crate::{
-    secret::Secret,
-    session::{
-        header::ShardedHeader,
-        lifetime::{Due, ProactiveRefresh},
-        session::Session,
-        url::Origin,
-    },
+use crate::session::{
+    header::ShardedHeader,
+    lifetime::{Due, ProactiveRefresh},
+    session::Session,
+    url::Origin,
 };
 
 /// Identifies one of the sessions that a [`SessionHandle`](crate::SessionHandle) has published: a counter that only
@@ -46,6 +43,15 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(u64);
 
+impl Generation {
+    /// The first generation of a handle.
+    pub(crate) const FIRST: Self = Self(1);
+
+    pub(crate) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 /// Shows the number.
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,6 +73,61 @@ impl fmt::Display for Generation {
 /// ```
 #[derive(Clone)]
 pub struct LiveSession(pub(crate) Arc<Published>);
+
+/// A session that was published under a generation, as the core sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Live<S> {
+    pub(crate) session: S,
+    pub(crate) generation: Generation,
+    /// The first generation with this access token. A refresh that returns the same token publishes a new generation and
+    /// keeps this one, so that callers who were rejected with the token know that a replay is useless (R19).
+    pub(crate) since: Generation,
+    /// The first generation of this org and user, as far as is known. A request meant for an earlier user is not sent with
+    /// this session.
+    pub(crate) since_user: Generation,
+    /// Whether the session was adopted from the store.
+    pub(crate) is_adopted: bool,
+}
+
+impl<S> Live<S> {
+    /// Publishes a session without a predecessor. `last` is the last generation of the handle.
+    pub(crate) fn first(session: S, last: Option<Generation>) -> Self {
+        let generation = last.map_or(Generation::FIRST, Generation::next);
+        Self {
+            session,
+            generation,
+            since: generation,
+            since_user: generation,
+            is_adopted: false,
+        }
+    }
+
+    /// Publishes a session after this one.
+    pub(crate) fn followed_by(&self, session: S, is_same_user: bool, is_unchanged: bool) -> Self {
+        let generation = self.generation.next();
+        Self {
+            session,
+            generation,
+            since: if is_unchanged { self.since } else { generation },
+            since_user: if is_same_user {
+                self.since_user
+            } else {
+                generation
+            },
+            is_adopted: false,
+        }
+    }
+
+    /// Whether the access token is that of the session before (R19).
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.since != self.generation
+    }
+
+    /// Whether the session before, if there was one, was of another org or user.
+    pub(crate) fn is_first_of_its_user(&self) -> bool {
+        self.since_user == self.generation
+    }
+}
 
 /// The data of a [`LiveSession`], shared by its clones.
 #[derive(Clone)]
@@ -147,46 +208,23 @@ fn sensitive(value: &str) -> Option<HeaderValue> {
 const FORMER_INSTANCES: usize = 4;
 
 impl Published {
-    /// Publishes a session without a predecessor. `last` is the last generation that the handle published.
-    pub(crate) fn first(session: Session, last: Option<Generation>) -> Self {
-        let generation = Generation(last.map_or(1, |last| last.0 + 1));
-        Self {
-            authorization: session.authorization().clone().into(),
-            metadata: OnceLock::new(),
-            has_jwt: session.is_jwt(),
-            due: None,
-            probation: None,
-            is_adopted: false,
+    /// Renders a session for its requests. `before` is the session that was published before, if there was one.
+    pub(crate) fn new(live: &Live<Session>, before: Option<&Self>) -> Self {
+        let Live {
             session,
             generation,
-            since: generation,
-            since_user: generation,
-            former_instances: Vec::new(),
-        }
-    }
-
-    /// Publishes the result of a refresh of this session. Both are of the same org and user unless both say otherwise.
-    pub(crate) fn refreshed(&self, session: Session) -> Self {
-        let is_same_user = self.session.is_of_same_user(&session).unwrap_or(true);
-        self.followed_by(session, is_same_user)
-    }
-
-    /// Publishes a session that was set, or adopted, in place of this one. Both are of the same org and user if both
-    /// say so or if they share the instance.
-    pub(crate) fn replaced(&self, session: Session) -> Self {
-        let is_same_user = session.may_replace(&self.session);
-        self.followed_by(session, is_same_user)
-    }
-
-    fn followed_by(&self, session: Session, is_same_user: bool) -> Self {
-        let generation = Generation(self.generation.0 + 1);
-        let is_unchanged = session.access_token() == self.session.access_token();
+            since,
+            since_user,
+            is_adopted,
+        } = live.clone();
         let mut former_instances = Vec::new();
-        if is_same_user {
-            let instances = std::iter::once(self.session.instance_url().origin());
+        if let Some(before) = before
+            && since_user != generation
+        {
+            let instances = std::iter::once(before.session.instance_url().origin());
             former_instances.extend(
                 instances
-                    .chain(&self.former_instances)
+                    .chain(&before.former_instances)
                     .filter(|former| *former != session.instance_url().origin())
                     .take(FORMER_INSTANCES)
                     .cloned(),
@@ -198,40 +236,39 @@ impl Published {
             has_jwt: session.is_jwt(),
             due: None,
             probation: None,
-            is_adopted: false,
+            is_adopted,
             session,
             generation,
-            since: if is_unchanged { self.since } else { generation },
-            since_user: if is_same_user {
-                self.since_user
-            } else {
-                generation
-            },
+            since,
+            since_user,
             former_instances,
         }
     }
 
-    /// The same session with another refresh token.
-    pub(crate) fn with_refresh_token(&self, refresh_token: Secret) -> Self {
+    /// Replaces the session, which differs in its refresh token only.
+    pub(crate) fn with_session(&self, session: Session) -> Self {
         Self {
-            session: self.session.clone().with_refresh_token(refresh_token),
+            session,
             ..self.clone()
         }
     }
 
-    /// Records from now on whether the session is accepted.
-    pub(crate) fn on_probation(mut self) -> Self {
-        self.probation = Some(Arc::new(Probation {
-            since: Instant::now(),
-            is_accepted: AtomicBool::new(false),
-        }));
+    /// Records from now on whether the session is accepted, if that is needed.
+    pub(crate) fn on_probation_if(mut self, is_watched: bool) -> Self {
+        self.probation = is_watched.then(|| {
+            Arc::new(Probation {
+                since: Instant::now(),
+                is_accepted: AtomicBool::new(false),
+            })
+        });
         self
     }
 
-    /// Marks the session as adopted from the store.
-    pub(crate) fn adopted(mut self) -> Self {
-        self.is_adopted = true;
-        self
+    /// Whether a server has accepted the session, as far as that is recorded.
+    pub(crate) fn was_accepted(&self) -> bool {
+        self.probation
+            .as_ref()
+            .is_some_and(|probation| probation.is_accepted())
     }
 
     /// Whether the session was accepted and is old enough for a rejection to mean that it expired.
@@ -278,11 +315,6 @@ impl Published {
         instance.is_of(uri) || self.former_instances.iter().any(|former| former.is_of(uri))
     }
 
-    /// Whether the session before this one, if any, was of another org or user.
-    pub(crate) fn is_first_of_its_user(&self) -> bool {
-        self.since_user == self.generation
-    }
-
     /// Whether a request that was meant for the session of `generation` may be sent with this one.
     pub(crate) fn succeeds(&self, generation: Generation) -> bool {
         generation >= self.since_user
@@ -293,11 +325,6 @@ impl LiveSession {
     /// The generation of this session, to [`invalidate`](crate::SessionHandle::invalidate) it by.
     pub fn generation(&self) -> Generation {
         self.0.generation
-    }
-
-    /// Whether the access token is that of the session before (R19).
-    pub(crate) fn is_unchanged(&self) -> bool {
-        self.0.since != self.0.generation
     }
 
     /// Whether the access token differs from the one that was rejected as `generation` (R19).

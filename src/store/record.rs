@@ -48,7 +48,7 @@ pub struct Record {
 }
 
 /// Identifies a record among all that were saved under its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Revision {
     /// The login that the record descends from. Records that follow one another, with no deletion in between, share it.
     login: u128,
@@ -92,10 +92,6 @@ impl Record {
     /// The session.
     pub fn session(&self) -> &Session {
         &self.session
-    }
-
-    pub(crate) fn into_session(self) -> Session {
-        self.session
     }
 
     pub(crate) fn revision(&self) -> Revision {

@@ -1,0 +1,212 @@
+//! Compares the stored record with the session in memory: adopt it, or make a token call.
+
+use crate::{
+    refresh::core::{
+        record::Relation,
+        rules::{Cause, Failure, Rules, Snapshot, Stored},
+        run::RefreshId,
+        state::Core,
+    },
+    session::live::Generation,
+};
+
+/// What a refresh does, going by the record.
+pub(crate) enum Decision<S> {
+    /// Publish the session of the record.
+    Adopt(S),
+    /// Make a token call.
+    Call,
+}
+
+/// What [`SessionHandle::save`](crate::SessionHandle::save) does, going by the record.
+pub(crate) enum SaveDecision<T> {
+    Save(T, UserSave),
+    /// The store has it, or something newer.
+    Nothing,
+}
+
+/// A save by the user that is under way.
+#[derive(Clone, Copy)]
+pub(crate) struct UserSave {
+    generation: Option<Generation>,
+    began: RefreshId,
+}
+
+impl<R: Rules> Core<R> {
+    /// Decides at the beginning of a refresh.
+    pub(super) fn decide(
+        &mut self,
+        stored: Option<&R::Record>,
+    ) -> Result<Decision<R::Session>, R::Failure> {
+        let last_seen = self.record.last_seen;
+        let Some(record) = stored else {
+            let was_stored = last_seen.is_some() && self.record.relation == Relation::InStore;
+            if was_stored && self.token.newest().is_some() {
+                // Another process logged out. The refresh token in memory may not be the last that was stored.
+                return Err(R::Failure::of(Cause::Gone));
+            }
+            return Ok(Decision::Call);
+        };
+        let revision = record.revision();
+        if !revision.is_newer_than(last_seen) {
+            return match last_seen {
+                Some(seen) if seen != revision => Err(R::Failure::of(Cause::Stale)),
+                _ => Ok(Decision::Call),
+            };
+        }
+        if self.token.is_ahead_of_store() {
+            // R3: no record is known to follow the token that only this process has.
+            return Ok(Decision::Call);
+        }
+        if let Relation::SetByUser { has_own_token } = self.record.relation
+            && let Some(latest) = self.slot.latest()
+        {
+            let is_given_up = latest.session.gives_way_to(record.session());
+            let follows = has_own_token || self.token.is_of_store();
+            if !is_given_up || !follows {
+                let may_take = !has_own_token && self.token.is_of_store();
+                if may_take && latest.session.may_replace(record.session()) {
+                    self.token
+                        .adopt(record.session().refresh_token(), record.has_rotated());
+                }
+                self.record.last_seen = Some(revision);
+                return Ok(Decision::Call);
+            }
+        }
+        Ok(self.adopt(record))
+    }
+
+    /// Decides after the server refused the refresh token: whether there is another one to go on with (R24).
+    pub(super) fn decide_after_refusal(
+        &mut self,
+        stored: Option<&R::Record>,
+    ) -> Option<Decision<R::Session>> {
+        let record = stored?;
+        let refresh_token = record.session().refresh_token()?;
+        let is_another = self.token.newest() != Some(refresh_token);
+        (is_another && self.is_news(record)).then(|| self.adopt(record))
+    }
+
+    /// Decides after a search of the store, while a failure is latched or the breaker is open.
+    pub(super) fn decide_after_search(
+        &mut self,
+        stored: Option<&R::Record>,
+    ) -> Option<Decision<R::Session>> {
+        let latched = self.policy.latched();
+        let was_refused = latched.is_some_and(Failure::is_invalid_grant);
+        let is_store_failure = latched.is_some_and(Failure::is_of_store);
+        match stored {
+            Some(record)
+                if self.is_news(record) && (was_refused || !self.token.is_ahead_of_store()) =>
+            {
+                Some(self.adopt(record))
+            }
+            // What was wrong with the store no longer is.
+            _ if is_store_failure => Some(Decision::Call),
+            _ => None,
+        }
+    }
+
+    /// Whether a record is newer than the one that was seen last, and not of another user than the session that was set.
+    fn is_news(&self, record: &R::Record) -> bool {
+        let is_foreign = self.record.is_set_by_user()
+            && self
+                .slot
+                .latest()
+                .is_some_and(|latest| !latest.session.may_replace(record.session()));
+        record.revision().is_newer_than(self.record.last_seen) && !is_foreign
+    }
+
+    /// Goes on with a record: with its session or, if that is the one to replace, with its refresh token.
+    ///
+    /// The refresh token counts from here on, whether or not the session is published: the record is not news again.
+    fn adopt(&mut self, record: &R::Record) -> Decision<R::Session> {
+        let session = record.session();
+        self.record.last_seen = Some(record.revision());
+        self.record.relation = Relation::InStore;
+        self.token
+            .adopt(session.refresh_token(), record.has_rotated());
+        match self.slot.latest() {
+            Some(latest) if latest.session.has_token_of(session) => Decision::Call,
+            _ => Decision::Adopt(session.clone()),
+        }
+    }
+
+    /// Decides what [`SessionHandle::save`](crate::SessionHandle::save) stores in place of `stored`.
+    pub(crate) fn decide_save(&mut self, stored: Option<R::Record>) -> SaveDecision<R::Record> {
+        let is_logged_out =
+            self.undeleted_logout().is_some() && self.is_logged_out_record(stored.as_ref());
+        let stored = if is_logged_out {
+            // The record of a session that was logged out is replaced, and its tokens are ended (R30).
+            self.add_to_logouts(stored.as_ref());
+            None
+        } else {
+            stored
+        };
+        match self.record_to_save(stored.as_ref()) {
+            Some(record) => SaveDecision::Save(
+                record,
+                UserSave {
+                    generation: self.slot.generation(),
+                    began: self.last_id,
+                },
+            ),
+            None => SaveDecision::Nothing,
+        }
+    }
+
+    fn record_to_save(&mut self, stored: Option<&R::Record>) -> Option<R::Record> {
+        let session = self.session_to_save()?;
+        let Some(stored) = stored else {
+            return Some(R::Record::first(session));
+        };
+        let is_seen = self.record.last_seen == Some(stored.revision());
+        match self.record.relation {
+            Relation::SetByUser { has_own_token } => {
+                // A session that came without a refresh token leaves the newest one in place: that of the store only if the
+                // one in memory is an older one of the store.
+                if !has_own_token
+                    && !is_seen
+                    && self.token.is_of_store()
+                    && session.may_replace(stored.session())
+                {
+                    self.token
+                        .adopt(stored.session().refresh_token(), stored.has_rotated());
+                }
+                self.session_to_save().map(R::Record::first)
+            }
+            // A refresh saves by itself. What others stored since is newer.
+            Relation::NotSaved if is_seen => Some(stored.followed_by(session)),
+            Relation::NotSaved | Relation::InStore => None,
+        }
+    }
+
+    /// A save by the user has succeeded. Returns whether the record has to be deleted, since the session was logged out
+    /// meanwhile.
+    pub(crate) fn saved_by_user(&mut self, record: &R::Record, save: UserSave) -> bool {
+        if self.record.logged_out > save.began {
+            return true;
+        }
+        self.record_deleted(None);
+        self.record_saved(record, self.slot.generation() == save.generation);
+        false
+    }
+
+    /// The latest session, with the newest refresh token.
+    pub(crate) fn session_to_save(&self) -> Option<R::Session> {
+        let session = self.slot.latest()?.session.clone();
+        Some(match self.token.newest() {
+            Some(newest) => session.with_refresh_token(newest.clone()),
+            None => session,
+        })
+    }
+
+    /// Records that a record was saved in place of the last one. `is_latest` if it holds the latest session.
+    pub(super) fn record_saved(&mut self, record: &R::Record, is_latest: bool) {
+        self.record.last_seen = Some(record.revision());
+        if is_latest {
+            self.record.relation = Relation::InStore;
+        }
+        self.token.saved(record.session().refresh_token());
+    }
+}

@@ -1,0 +1,54 @@
+//! How the session in memory relates to the record in the store.
+
+use crate::{refresh::core::run::RefreshId, store::Revision};
+
+/// How the session in memory relates to the record in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RecordState {
+    pub(crate) relation: Relation,
+    /// The revision that was seen last. `None` if the store was never read, or after [`Core::reset`].
+    pub(crate) last_seen: Option<Revision>,
+    /// The last logout. A save that began before it must leave nothing behind.
+    pub(crate) logged_out: RefreshId,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Relation {
+    /// The session is in the store, or was, or there is no store.
+    InStore,
+    /// A refresh returned the session, and it could not be saved.
+    NotSaved,
+    /// The user set the session, and it was not saved since.
+    SetByUser {
+        /// Whether the session was set with a refresh token. What it gets later does not count.
+        has_own_token: bool,
+    },
+}
+
+impl RecordState {
+    pub(crate) fn new() -> Self {
+        Self {
+            relation: Relation::InStore,
+            last_seen: None,
+            logged_out: RefreshId::default(),
+        }
+    }
+
+    pub(super) fn after_logout(logged_out: RefreshId) -> Self {
+        Self {
+            logged_out,
+            ..Self::new()
+        }
+    }
+
+    /// The session in memory is newer than the record, unless the user has set another one.
+    pub(super) fn not_saved(&mut self) {
+        if !self.is_set_by_user() {
+            self.relation = Relation::NotSaved;
+        }
+    }
+
+    pub(super) fn is_set_by_user(&self) -> bool {
+        matches!(self.relation, Relation::SetByUser { .. })
+    }
+}

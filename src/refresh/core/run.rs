@@ -1,0 +1,234 @@
+//! One refresh, step by step.
+//!
+//! ```text
+//! AwaitPredecessor ─▶ Search ─▶ Backoff ─▶ FirstLoad ─▶ Lock ─▶ Load ─▶ Delete
+//!                       │         ▲            │          │       │       │
+//!                       ▼         │ transient  ▼ adopt    ▼       ▼ adopt ▼
+//!                      end ◀──────┴───────────────────────────── Call ◀──┘
+//!                       ▲                                  refused │  │ Ok, or a rotated token
+//!                       │                                  Reload ◀┘  ▼
+//!                       └──────────────── Unlock ◀───────────────── Save
+//! ```
+//!
+//! Without a store only `AwaitPredecessor`, `Backoff` and `Call` occur. With one, a token call is made while the store lock is
+//! held, and its session is published after it was saved (R6). `Call`, `Save` and `Delete` cannot be undone: a refresh in one
+//! of them is never cut off. If its callers give up, or a session is set, it drains: it goes on without callers.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{
+    refresh::core::{
+        rules::{Rules, TokenOf},
+        token::Lineage,
+    },
+    report::reason::RefreshReason,
+    session::live::Generation,
+};
+
+/// How long a search of the store may take, since its callers would most likely get a known failure anyway.
+const SEARCH_LIMIT: Duration = Duration::from_secs(1);
+
+/// How much longer than its time a draining refresh is waited for: its driver may be the next to run.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
+
+/// Identifies a refresh or a logout of a handle. Ids only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RefreshId(u64);
+
+impl RefreshId {
+    pub(super) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+pub(crate) struct Refresh<R: Rules> {
+    pub(crate) id: RefreshId,
+    pub(super) reason: RefreshReason,
+    pub(super) phase: Phase<R>,
+    pub(super) fate: Fate,
+    /// The lineage whose newest token it presents.
+    pub(super) lineage: Lineage,
+    /// The latest generation when it began.
+    pub(super) since: Option<Generation>,
+    /// Whether a rejected caller waits for it: then it counts for the breaker (R43).
+    pub(super) is_rejected: bool,
+    pub(super) times: Times,
+    /// A rotated token that no event has reported.
+    pub(super) unreported: Option<TokenOf<R>>,
+    /// The failure of the attempt before.
+    pub(super) before: Option<R::Failure>,
+}
+
+/// The times of a refresh. `None`: later than the clock can tell.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    /// Until when the store lock may be taken and a token call may begin. With a store, half of the refresh timeout, so that
+    /// processes that wait for the lock get their turn.
+    pub(super) last_start: Option<Instant>,
+    /// Until when its callers wait.
+    pub(super) callers: Option<Instant>,
+    /// Until when a step that cannot be undone ends.
+    pub(super) drained: Option<Instant>,
+}
+
+/// What becomes of the result of a refresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Fate {
+    /// Callers wait for it.
+    Awaited,
+    /// Its callers have given up. A session that it returns is published all the same.
+    Late,
+    /// A session was set. Only a rotated refresh token counts.
+    Superseded,
+    /// The session was logged out. What it returns is ended.
+    LoggedOut,
+    /// Its driver does not run. A successor does not wait for it.
+    Abandoned,
+}
+
+/// What a refresh waits for.
+pub(crate) enum Phase<R: Rules> {
+    /// The driver was spawned.
+    Start,
+    AwaitPredecessor {
+        is_search: bool,
+    },
+    /// Whether the store has another session, while a failure is latched or the breaker is open.
+    Search {
+        /// Whether a caller asked for a refresh by hand: the refresh goes on after the search.
+        is_manual: bool,
+    },
+    Backoff(R::Failure),
+    FirstLoad,
+    Lock,
+    Load,
+    Delete {
+        stored: Option<R::Record>,
+        then: Then<R>,
+    },
+    Call(Call<R>),
+    /// The record is loaded once more: the server refused the refresh token (R24).
+    Reload(R::Failure),
+    Save {
+        record: R::Record,
+        then: Then<R>,
+    },
+    Unlock(Then<R>),
+}
+
+/// A token call.
+pub(crate) struct Call<R: Rules> {
+    pub(super) presented: Option<TokenOf<R>>,
+    /// The record that it replaces.
+    pub(super) stored: Option<R::Record>,
+    pub(super) is_second: bool,
+}
+
+/// What follows a step with the store.
+pub(crate) enum Then<R: Rules> {
+    Publish(R::Session),
+    Adopt(R::Session),
+    Fail(R::Failure),
+    Call,
+    /// Nothing: the callers have their result already.
+    End,
+}
+
+/// How a step of the driver ended.
+pub(crate) enum Input<R: Rules> {
+    Begin,
+    PredecessorEnded,
+    Woken,
+    Loaded(Result<Option<R::Record>, R::Failure>),
+    Locked(Result<(), R::Failure>),
+    Called(Result<R::Session, R::Failure>),
+    Saved(Result<(), R::Failure>),
+    Deleted(Result<(), R::Failure>),
+    Unlocked(Result<(), R::Failure>),
+}
+
+impl<R: Rules> Phase<R> {
+    /// Whether the refresh must not be cut off here.
+    pub(super) fn is_irrevocable(&self) -> bool {
+        matches!(
+            self,
+            Self::Call(_) | Self::Save { .. } | Self::Delete { .. } | Self::Unlock(_)
+        )
+    }
+}
+
+impl<R: Rules> Refresh<R> {
+    pub(super) fn is_awaited(&self) -> bool {
+        self.fate == Fate::Awaited
+    }
+
+    /// Whether a session that it returns is published.
+    pub(super) fn is_wanted(&self) -> bool {
+        matches!(self.fate, Fate::Awaited | Fate::Late)
+    }
+
+    /// When a refresh that drains has to have ended.
+    pub(super) fn drained_by(&self) -> Option<Instant> {
+        self.times.drained?.checked_add(DRAIN_GRACE)
+    }
+
+    /// Goes on with a step. Returns none if the refresh has ended.
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "ends a transition, as a return of none does"
+    )]
+    pub(super) fn go(&mut self, phase: Phase<R>, step: Step<R>) -> Option<Step<R>> {
+        self.phase = phase;
+        Some(step)
+    }
+
+    pub(super) fn lock(&mut self) -> Option<Step<R>> {
+        self.go(Phase::Lock, Step::Lock(self.times.last_start))
+    }
+
+    pub(super) fn search(&mut self, is_manual: bool, now: Instant) -> Option<Step<R>> {
+        let until = now.checked_add(SEARCH_LIMIT);
+        let is_locked = false;
+        self.go(Phase::Search { is_manual }, Step::Load { is_locked, until })
+    }
+
+    pub(super) fn delete(&mut self, stored: Option<R::Record>, then: Then<R>) -> Option<Step<R>> {
+        self.go(Phase::Delete { stored, then }, Step::Delete)
+    }
+
+    pub(super) fn unlock(&mut self, then: Then<R>) -> Option<Step<R>> {
+        self.go(Phase::Unlock(then), Step::Unlock)
+    }
+}
+
+/// What the driver of a refresh does next. Each but `Stop` is answered by an [`Input`].
+pub(crate) enum Step<R: Rules> {
+    /// Wait until an earlier refresh has ended, or until then.
+    AwaitPredecessor(RefreshId, Option<Instant>),
+    /// Sleep until then, or until nudged.
+    Sleep(Instant),
+    /// Load the record, until then: with the store lock, or without it.
+    Load {
+        is_locked: bool,
+        until: Option<Instant>,
+    },
+    /// Take the store lock, until then.
+    Lock(Option<Instant>),
+    /// Delete the record, for a logout.
+    Delete,
+    /// Call the `RefreshFn`.
+    Call {
+        reason: RefreshReason,
+        attempt: u32,
+        refresh_token: Option<TokenOf<R>>,
+        has_spent_refresh_token: bool,
+    },
+    /// Save a record, in several tries.
+    Save(R::Record),
+    /// Release the store lock, if it is held.
+    Unlock,
+    /// The refresh has ended.
+    Stop,
+}

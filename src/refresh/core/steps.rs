@@ -1,0 +1,333 @@
+//! How a refresh begins, and goes on until its token call: see [`run`](super::run).
+
+use tokio::time::Instant;
+
+use crate::{
+    refresh::core::{
+        decide::Decision,
+        effect::{Effect, Turn},
+        policy::Permit,
+        rules::{Failure, Rules},
+        run::{Fate, Input, Phase, Refresh, RefreshId, Step, Then, Times},
+        state::Core,
+    },
+    report::reason::RefreshReason,
+};
+
+impl<R: Rules> Core<R> {
+    pub(super) fn start(
+        &mut self,
+        reason: RefreshReason,
+        is_search: bool,
+        turn: &mut Turn<R>,
+    ) -> RefreshId {
+        let id = self.next_id();
+        let now = Some(turn.now);
+        let (phase, from) = match self.predecessor() {
+            // Its callers get their whole time after the predecessor has ended.
+            Some(predecessor) => (
+                Phase::AwaitPredecessor { is_search },
+                predecessor.drained_by().max(now),
+            ),
+            None if is_search => (Phase::Search { is_manual: false }, now),
+            None => (Phase::Start, now),
+        };
+        let times = self.times(from);
+        self.refresh = Some(Box::new(Refresh {
+            id,
+            reason,
+            phase,
+            fate: Fate::Awaited,
+            lineage: self.token.lineage(),
+            since: self.slot.generation(),
+            is_rejected: reason == RefreshReason::Rejected,
+            times,
+            unreported: None,
+            before: None,
+        }));
+        turn.emit(Effect::Spawn {
+            id,
+            reason,
+            callers_until: times.callers,
+        });
+        id
+    }
+
+    /// The times of a refresh that begins then.
+    pub(super) fn times(&self, from: Option<Instant>) -> Times {
+        let limit = self.rules.refresh_timeout();
+        let after = |limit| from.and_then(|from| from.checked_add(limit));
+        let share = if self.rules.has_store() { 2 } else { 1 };
+        Times {
+            last_start: after(limit / share),
+            callers: after(limit),
+            drained: None,
+        }
+    }
+
+    /// Until when the callers of a refresh wait. `None` if none wait, or without end.
+    pub(crate) fn callers_until(&self, id: RefreshId) -> Option<Instant> {
+        let refresh = self.refresh.as_ref().filter(|refresh| refresh.id == id)?;
+        refresh.times.callers
+    }
+
+    /// A draining refresh that has to end before another token call begins: it may be using up the newest refresh token.
+    pub(super) fn predecessor(&self) -> Option<&Refresh<R>> {
+        let mut draining = self.draining.iter().map(Box::as_ref);
+        draining.find(|draining| draining.fate != Fate::Abandoned)
+    }
+
+    /// Lets a running refresh serve a caller that asks for one by hand: the caller neither waits for a sleep nor gets the
+    /// result of a search.
+    pub(super) fn hasten(&mut self, turn: &mut Turn<R>) {
+        if let Some(refresh) = &mut self.refresh {
+            match &mut refresh.phase {
+                Phase::Search { is_manual } => *is_manual = true,
+                Phase::Backoff(_) => turn.emit(Effect::Nudge(refresh.id)),
+                _ => {}
+            }
+        }
+    }
+
+    // === How a refresh goes on ===
+
+    /// Answers the driver's last step, and returns its next one.
+    pub(crate) fn step(&mut self, id: RefreshId, input: Input<R>, turn: &mut Turn<R>) -> Step<R> {
+        let running = self.refresh.take_if(|refresh| refresh.id == id);
+        let Some(mut run) = running.or_else(|| self.take_draining(id)) else {
+            // It was cut off, and another refresh may be running.
+            return Step::Stop;
+        };
+        match self.advance(&mut run, input, turn) {
+            Some(step) => {
+                if run.is_awaited() {
+                    self.refresh = Some(run);
+                } else {
+                    self.draining.push(run);
+                }
+                step
+            }
+            None => {
+                self.report_drained(run, turn);
+                Step::Stop
+            }
+        }
+    }
+
+    pub(super) fn take_draining(&mut self, id: RefreshId) -> Option<Box<Refresh<R>>> {
+        let index = self
+            .draining
+            .iter()
+            .position(|draining| draining.id == id)?;
+        Some(self.draining.swap_remove(index))
+    }
+
+    /// One transition of a refresh. Returns the next step, or none if the refresh has ended.
+    pub(super) fn advance(
+        &mut self,
+        run: &mut Refresh<R>,
+        input: Input<R>,
+        turn: &mut Turn<R>,
+    ) -> Option<Step<R>> {
+        match (std::mem::replace(&mut run.phase, Phase::Start), input) {
+            (Phase::AwaitPredecessor { is_search }, _) => {
+                self.await_predecessor(run, is_search, turn)
+            }
+            (Phase::Search { is_manual }, Input::Begin) => run.search(is_manual, turn.now),
+            (Phase::Search { is_manual }, Input::Loaded(loaded)) => {
+                self.searched(run, loaded, is_manual, turn)
+            }
+            (Phase::Start, Input::Begin) => self.begin(run, turn),
+            (Phase::Backoff(failure), Input::Woken) => {
+                run.before = Some(failure);
+                self.attempt(run, turn)
+            }
+            (Phase::FirstLoad, Input::Loaded(loaded)) => {
+                match loaded.and_then(|stored| self.decide(stored.as_ref())) {
+                    Ok(Decision::Adopt(session)) => self.resolve(run, Then::Adopt(session), turn),
+                    Ok(Decision::Call) => run.lock(),
+                    Err(failure) => self.fail_attempt(run, failure, turn),
+                }
+            }
+            (Phase::Lock, Input::Locked(Ok(()))) => {
+                let (is_locked, until) = (true, run.times.last_start);
+                run.go(Phase::Load, Step::Load { is_locked, until })
+            }
+            (Phase::Lock, Input::Locked(Err(failure))) => self.fail_attempt(run, failure, turn),
+            (Phase::Load, Input::Loaded(loaded)) => self.loaded(run, loaded, turn),
+            (Phase::Delete { stored, then }, Input::Deleted(deleted)) => {
+                self.deleted(run, deleted, stored.as_ref(), then, turn)
+            }
+            (Phase::Call(call), Input::Called(called)) => self.called(run, &call, called, turn),
+            (Phase::Reload(refusal), Input::Loaded(loaded)) => {
+                self.reloaded(run, refusal, loaded, turn)
+            }
+            (Phase::Save { record, then }, Input::Saved(saved)) => {
+                self.saved(run, &record, then, saved)
+            }
+            // The store broke off in the middle of an adoption, whose refresh token counts already.
+            (Phase::Unlock(Then::Adopt(_)), Input::Unlocked(Err(failure))) => {
+                self.resolve(run, Then::Fail(failure), turn)
+            }
+            (Phase::Unlock(then), Input::Unlocked(_)) => self.resolve(run, then, turn),
+            // No driver answers another question than it was asked.
+            _ => None,
+        }
+    }
+
+    pub(super) fn await_predecessor(
+        &mut self,
+        run: &mut Refresh<R>,
+        is_search: bool,
+        turn: &mut Turn<R>,
+    ) -> Option<Step<R>> {
+        if let Some(predecessor) = self.predecessor() {
+            let (id, until) = (predecessor.id, predecessor.drained_by());
+            if until.is_none_or(|until| turn.now < until) {
+                let step = Step::AwaitPredecessor(id, until);
+                return run.go(Phase::AwaitPredecessor { is_search }, step);
+            }
+            // It has not ended in its time: its driver does not run.
+            for draining in self
+                .draining
+                .iter_mut()
+                .filter(|draining| draining.id == id)
+            {
+                draining.fate = Fate::Abandoned;
+            }
+            turn.emit(Effect::Abort(id));
+        }
+        run.times = self.times(Some(turn.now));
+        run.lineage = self.token.lineage();
+        if self.slot.serving().is_some() && self.slot.generation() != run.since {
+            // The predecessor returned a session after all.
+            turn.emit(Effect::Finish(run.id, Ok(())));
+            return None;
+        }
+        if is_search {
+            return run.search(false, turn.now);
+        }
+        self.begin(run, turn)
+    }
+
+    /// Begins the first attempt, if the policy permits one.
+    pub(super) fn begin(&mut self, run: &mut Refresh<R>, turn: &mut Turn<R>) -> Option<Step<R>> {
+        if run.reason == RefreshReason::Manual {
+            // An earlier failure does not keep a caller from trying.
+            return self.attempt(run, turn);
+        }
+        match self.policy.permit(turn.now) {
+            Permit::Now => self.attempt(run, turn),
+            Permit::NotBefore(until, failure)
+                if run.times.last_start.is_none_or(|last| until < last) =>
+            {
+                run.go(Phase::Backoff(failure.clone()), Step::Sleep(until))
+            }
+            Permit::NotBefore(_, failure) | Permit::Never(failure) => {
+                let failure = failure.clone();
+                self.fail(run, failure, turn)
+            }
+        }
+    }
+
+    pub(super) fn attempt(&mut self, run: &mut Refresh<R>, turn: &mut Turn<R>) -> Option<Step<R>> {
+        if !self.rules.has_store() {
+            return self.call(run, None, false, turn);
+        }
+        if run.reason == RefreshReason::FirstLogin && self.undeleted_logout().is_none() {
+            // Nothing is used up by adopting, so a process that only starts does not wait for the lock.
+            let (is_locked, until) = (false, run.times.last_start);
+            return run.go(Phase::FirstLoad, Step::Load { is_locked, until });
+        }
+        run.lock()
+    }
+
+    pub(super) fn searched(
+        &mut self,
+        run: &mut Refresh<R>,
+        loaded: Result<Option<R::Record>, R::Failure>,
+        is_manual: bool,
+        turn: &mut Turn<R>,
+    ) -> Option<Step<R>> {
+        let stored = loaded.unwrap_or_else(|failure| {
+            turn.retired.push(failure);
+            None
+        });
+        let is_free = self.undeleted_logout().is_none();
+        match is_free
+            .then(|| self.decide_after_search(stored.as_ref()))
+            .flatten()
+        {
+            Some(Decision::Adopt(session)) => self.resolve(run, Then::Adopt(session), turn),
+            Some(Decision::Call) => {
+                self.policy.unlatch(&mut turn.retired);
+                self.attempt(run, turn)
+            }
+            None if is_manual => {
+                run.reason = RefreshReason::Manual;
+                self.attempt(run, turn)
+            }
+            None => {
+                // Without a latched failure the breaker is open, and the present session is all there is.
+                let result = self.policy.latched().cloned().map_or(Ok(()), Err);
+                turn.emit(Effect::Finish(run.id, result));
+                None
+            }
+        }
+    }
+
+    pub(super) fn loaded(
+        &mut self,
+        run: &mut Refresh<R>,
+        loaded: Result<Option<R::Record>, R::Failure>,
+        turn: &mut Turn<R>,
+    ) -> Option<Step<R>> {
+        let is_deleting = self.undeleted_logout().is_some();
+        let stored = match loaded {
+            Ok(stored) => stored,
+            // A record that cannot be read is deleted all the same.
+            Err(failure) if is_deleting && failure.is_terminal() => {
+                return run.delete(None, Then::Fail(failure));
+            }
+            Err(failure) => return run.unlock(Then::Fail(failure)),
+        };
+        if is_deleting {
+            if self.is_logged_out_record(stored.as_ref()) {
+                // The next login must not find what was logged out.
+                return run.delete(stored, Then::Call);
+            }
+            self.record_deleted(None);
+        }
+        match self.decide(stored.as_ref()) {
+            Ok(Decision::Adopt(session)) => run.unlock(Then::Adopt(session)),
+            Ok(Decision::Call) => self.call(run, stored, false, turn),
+            Err(failure) => run.unlock(Then::Fail(failure)),
+        }
+    }
+
+    pub(super) fn deleted(
+        &mut self,
+        run: &mut Refresh<R>,
+        deleted: Result<(), R::Failure>,
+        stored: Option<&R::Record>,
+        then: Then<R>,
+        turn: &mut Turn<R>,
+    ) -> Option<Step<R>> {
+        match (deleted, then) {
+            (Ok(()), then) => {
+                self.record_deleted(stored);
+                match then {
+                    // No call begins for callers who have given up.
+                    Then::Call if run.is_awaited() => self.call(run, None, false, turn),
+                    Then::Call => run.unlock(Then::End),
+                    then => run.unlock(then),
+                }
+            }
+            (Err(failure), Then::Call) => run.unlock(Then::Fail(failure)),
+            (Err(failure), then) => {
+                turn.retired.push(failure);
+                run.unlock(then)
+            }
+        }
+    }
+}

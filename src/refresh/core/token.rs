@@ -1,0 +1,160 @@
+//! The newest refresh token, with where it came from.
+//!
+//! With refresh-token rotation each token is valid for one use, and a second use ends the grant. This is the one place that
+//! says which token is the newest. A token changes in four ways only:
+//!
+//! - [`advance`](TokenLineage::advance): a token call returned one, which replaces the one that was presented and no other;
+//! - [`log_in`](TokenLineage::log_in): the user set a session with one, which starts a new lineage;
+//! - [`adopt`](TokenLineage::adopt): a record has one that follows the one in memory;
+//! - [`end`](TokenLineage::end): the session was logged out.
+
+/// Identifies a chain of refresh tokens, each of which replaced the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Lineage(u64);
+
+/// Where the newest refresh token is known to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Origin {
+    /// In the record that was seen last. A record that follows that one replaces the token.
+    Record,
+    /// With the user, who set it or made the flow with it. The store may not have it.
+    User,
+    /// In this process only: a token call returned it.
+    Call,
+    /// With the user, who said that it is saved: a token call returned it.
+    Marked,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TokenLineage<T> {
+    lineage: Lineage,
+    /// `None` if no session had one, or after a logout.
+    newest: Option<T>,
+    origin: Origin,
+    /// Whether a token was rotated out or revoked. A token that a flow was made with must not be presented then.
+    has_spent: bool,
+}
+
+impl<T: Clone + PartialEq> TokenLineage<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            lineage: Lineage::default(),
+            newest: None,
+            origin: Origin::User,
+            has_spent: false,
+        }
+    }
+
+    pub(crate) fn newest(&self) -> Option<&T> {
+        self.newest.as_ref()
+    }
+
+    pub(crate) fn lineage(&self) -> Lineage {
+        self.lineage
+    }
+
+    pub(crate) fn has_spent(&self) -> bool {
+        self.has_spent
+    }
+
+    /// Whether only this process has the newest token (R3).
+    pub(crate) fn is_unsaved(&self) -> bool {
+        self.newest.is_some() && self.origin == Origin::Call
+    }
+
+    /// Whether a token call returned the newest token and no record has it. An older record must not replace it.
+    pub(crate) fn is_ahead_of_store(&self) -> bool {
+        self.newest.is_some() && matches!(self.origin, Origin::Call | Origin::Marked)
+    }
+
+    /// Whether a newer record than the one that was seen last follows the newest token.
+    pub(crate) fn is_of_store(&self) -> bool {
+        self.newest.is_none() || self.origin == Origin::Record
+    }
+
+    /// Replaces `presented` by the token that a call returned for it. Does nothing if `presented` is no longer the newest,
+    /// or if the lineage has changed. Returns whether the newest token is another one now.
+    pub(crate) fn advance(
+        &mut self,
+        lineage: Lineage,
+        presented: Option<&T>,
+        returned: &T,
+    ) -> bool {
+        if self.lineage != lineage
+            || self.newest.as_ref() != presented
+            || presented == Some(returned)
+        {
+            return false;
+        }
+        self.newest = Some(returned.clone());
+        self.origin = Origin::Call;
+        true
+    }
+
+    /// Records the token that a flow was made with and has presented for the first time.
+    pub(crate) fn keep(&mut self, lineage: Lineage, presented: &T) {
+        if self.lineage == lineage && self.newest.is_none() {
+            self.newest = Some(presented.clone());
+            self.origin = Origin::User;
+        }
+    }
+
+    /// Records that a token of this lineage was rotated out, or revoked.
+    pub(crate) fn spend(&mut self) {
+        self.has_spent = true;
+    }
+
+    /// Starts a lineage with the token of a session that the user set.
+    pub(crate) fn log_in(&mut self, token: &T) {
+        if self.newest.as_ref() == Some(token) {
+            if self.origin == Origin::Call {
+                self.origin = Origin::Marked;
+            }
+            return;
+        }
+        self.replace(Some(token.clone()), Origin::User);
+    }
+
+    /// Starts a lineage with the session of another user. `None` if it has no token.
+    pub(crate) fn change_user(&mut self, token: Option<T>) {
+        if self.newest != token {
+            self.replace(token, Origin::User);
+        }
+    }
+
+    /// Takes over the token of a record, which is newer than the one in memory. `None` if the record has no token.
+    pub(crate) fn adopt(&mut self, token: Option<&T>, has_rotated: bool) {
+        self.has_spent |= has_rotated;
+        if let Some(token) = token {
+            self.newest = Some(token.clone());
+            self.origin = Origin::Record;
+        }
+    }
+
+    /// Records that a record with this token was saved.
+    pub(crate) fn saved(&mut self, token: Option<&T>) {
+        if self.newest.as_ref() == token {
+            self.origin = Origin::Record;
+        }
+    }
+
+    /// Records that the user keeps this token. Does nothing if it is not the newest.
+    pub(crate) fn mark_saved(&mut self, token: &T) {
+        if self.newest.as_ref() == Some(token) && self.origin == Origin::Call {
+            self.origin = Origin::Marked;
+        }
+    }
+
+    /// Ends the lineage at a logout, and returns its last token.
+    pub(crate) fn end(&mut self) -> Option<T> {
+        let last = self.newest.take();
+        self.replace(None, Origin::User);
+        last
+    }
+
+    fn replace(&mut self, token: Option<T>, origin: Origin) {
+        self.lineage = Lineage(self.lineage.0 + 1);
+        self.newest = token;
+        self.origin = origin;
+    }
+}

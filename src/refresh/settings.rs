@@ -1,0 +1,225 @@
+//! The settings of a session, and the rules that the core gets from them.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    error::{self, RefreshError, RefreshErrorKind},
+    refresh::core::rules::{Cause, Failure, Rules, Snapshot, Stored},
+    report::observer::SharedObserver,
+    secret::Secret,
+    session::{lifetime::ProactiveRefresh, session::Session, url::Origin},
+    store::{OnSaveFailure, Record, Revision, StoreKey},
+    text::redact::redact,
+};
+
+const DEFAULT_REFRESH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The settings of a session, fixed when its handle is built.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    /// Whether there is a `RefreshFn`.
+    pub(crate) can_refresh: bool,
+    pub(crate) refresh_timeout: Duration,
+    /// Origins that may receive the token beside the instance.
+    pub(crate) allowed_origins: Vec<Origin>,
+    /// `None` if sessions are refreshed only when they are rejected.
+    pub(crate) proactive_refresh: Option<ProactiveRefresh>,
+    pub(crate) observer: Option<SharedObserver>,
+    /// Where the session is stored. `None` without a store.
+    pub(crate) store: Option<StoreKey>,
+    pub(crate) on_save_failure: OnSaveFailure,
+}
+
+impl Settings {
+    pub(crate) fn new(can_refresh: bool) -> Self {
+        Self {
+            can_refresh,
+            refresh_timeout: DEFAULT_REFRESH_TIMEOUT,
+            allowed_origins: Vec::new(),
+            proactive_refresh: None,
+            observer: None,
+            store: None,
+            on_save_failure: OnSaveFailure::Continue,
+        }
+    }
+}
+
+impl Rules for Arc<Settings> {
+    type Session = Session;
+    type Failure = RefreshError;
+    type Record = Record;
+
+    fn can_refresh(&self) -> bool {
+        self.can_refresh
+    }
+
+    fn has_store(&self) -> bool {
+        self.store.is_some()
+    }
+
+    fn requires_save(&self) -> bool {
+        self.on_save_failure == OnSaveFailure::Fail
+    }
+
+    fn refresh_timeout(&self) -> Duration {
+        self.refresh_timeout
+    }
+
+    /// A server that was taken over, or a typing error, must not choose where the token is sent.
+    fn check(&self, session: Session, known: Option<&Session>) -> Result<Session, RefreshError> {
+        let origin = session.instance_url().origin();
+        if origin.is_salesforce_or_loopback()
+            || known.is_some_and(|known| known.instance_url().origin() == origin)
+            || self.allowed_origins.contains(origin)
+        {
+            return Ok(session);
+        }
+        let rotated = session.refresh_token().cloned();
+        // The host is foreign input, and may repeat a secret.
+        let secrets: Vec<_> = std::iter::once(session.access_token())
+            .chain(&rotated)
+            .map(Secret::expose)
+            .collect();
+        let origin = redact(&origin.to_string(), &secrets);
+        Err(RefreshError::new(
+            RefreshErrorKind::UntrustedInstance,
+            true,
+            format!(
+                "the refresh returned a session for {origin}, which is neither a Salesforce host nor allowed: if it \
+                 is the org's, allow it with SessionHandleBuilder::allow_origin"
+            ),
+        )
+        .with_rotated_refresh_token(rotated))
+    }
+}
+
+impl Snapshot for Session {
+    type Token = Secret;
+
+    fn refresh_token(&self) -> Option<&Secret> {
+        self.refresh_token()
+    }
+
+    fn with_refresh_token(self, refresh_token: Secret) -> Self {
+        self.with_refresh_token(refresh_token)
+    }
+
+    fn has_token_of(&self, other: &Self) -> bool {
+        self.access_token() == other.access_token()
+    }
+
+    fn is_of_same_user(&self, other: &Self) -> Option<bool> {
+        self.is_of_same_user(other)
+    }
+
+    fn may_replace(&self, other: &Self) -> bool {
+        self.may_replace(other)
+    }
+
+    fn gives_way_to(&self, stored: &Self) -> bool {
+        self.gives_way_to(stored)
+    }
+
+    fn is_rotated(&self) -> bool {
+        self.is_rotated()
+    }
+
+    fn keeps_refresh_token(&self) -> bool {
+        self.keeps_refresh_token()
+    }
+}
+
+impl Failure for RefreshError {
+    type Token = Secret;
+
+    fn of(cause: Cause) -> Self {
+        let (kind, is_terminal, message) = match cause {
+            Cause::TimedOut => (
+                RefreshErrorKind::TimedOut,
+                false,
+                "the refresh did not complete within the refresh timeout",
+            ),
+            Cause::Cancelled => (
+                RefreshErrorKind::Cancelled,
+                false,
+                "the runtime that the refresh ran on was shut down",
+            ),
+            Cause::Superseded => (
+                RefreshErrorKind::Cancelled,
+                false,
+                "the refresh was superseded: a session was set, or the session was logged out",
+            ),
+            Cause::LoggedOut => (
+                RefreshErrorKind::LoggedOut,
+                true,
+                "the session was logged out",
+            ),
+            Cause::Gone => (
+                RefreshErrorKind::LoggedOut,
+                true,
+                "the stored record of the session was deleted, as by a logout: set a new session, or reset the handle to go \
+                 on with the session in memory; SessionHandle::save stores that one again",
+            ),
+            Cause::Stale => {
+                return crate::store::StoreError::new(
+                    crate::store::StoreErrorKind::Stale,
+                    "the store has an older session than before: if it was restored from a backup, reset the handle; if \
+                     it is a replica, load from where sessions are saved",
+                )
+                .into();
+            }
+        };
+        Self::new(kind, is_terminal, message)
+    }
+
+    fn is_terminal(&self) -> bool {
+        self.is_terminal()
+    }
+
+    fn is_invalid_grant(&self) -> bool {
+        self.is_terminal() && self.error_code() == Some("invalid_grant")
+    }
+
+    fn ends_refresh(&self) -> bool {
+        matches!(
+            self.kind(),
+            RefreshErrorKind::TimedOut | RefreshErrorKind::Panicked
+        ) || error::is_reentrant(self)
+    }
+
+    fn is_of_store(&self) -> bool {
+        self.kind() == RefreshErrorKind::Store
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.retry_after()
+    }
+
+    fn take_refresh_token(&mut self) -> Option<Secret> {
+        self.take_rotated_refresh_token()
+    }
+}
+
+impl Stored for Record {
+    type Session = Session;
+
+    fn first(session: Session) -> Self {
+        Self::new(session)
+    }
+
+    fn followed_by(&self, session: Session) -> Self {
+        self.followed_by(session)
+    }
+
+    fn session(&self) -> &Session {
+        self.session()
+    }
+
+    fn revision(&self) -> Revision {
+        self.revision()
+    }
+
+    fn has_rotated(&self) -> bool {
+        self.has_rotated()
+    }
+}
