@@ -125,16 +125,37 @@ async fn end(
     {
         outcome = outcome.and(Err(error.into()));
     }
-    for id in shared.apply(|core, _| core.begin_ending(id)) {
-        let ending = end_at_server(shared, client.clone(), id, scope);
+    let ids = shared.apply(|core, _| core.begin_ending(id));
+    let running = |id| EndingAtServer {
+        shared,
+        id,
+        is_done: false,
+    };
+    let running: Vec<_> = ids.into_iter().map(running).collect();
+    for mut running in running {
+        let ending = end_at_server(shared, client.clone(), running.id, scope);
         let ended = timeout(shared.settings.refresh_timeout, ending)
             .await
             .unwrap_or_else(|_elapsed| Err(unanswered()));
-        let is_done = ended.is_ok() && is_settled && !is_inside;
-        shared.apply(|core, _| core.ended_at_server(id, is_done));
+        running.is_done = ended.is_ok() && is_settled && !is_inside;
+        drop(running);
         outcome = outcome.and(ended);
     }
     outcome
+}
+
+/// A logout that a task is ending at the server. If the task is stopped, or the client panics, the next logout ends it.
+struct EndingAtServer<'a> {
+    shared: &'a Arc<Shared>,
+    id: RefreshId,
+    is_done: bool,
+}
+
+impl Drop for EndingAtServer<'_> {
+    fn drop(&mut self) {
+        self.shared
+            .apply(|core, _| core.ended_at_server(self.id, self.is_done));
+    }
 }
 
 /// Waits for the token calls that were under way when the session was logged out.
@@ -179,8 +200,11 @@ async fn delete_record(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), Sto
         Err(error) if error.is_terminal() => (None, Some(error)),
         Err(error) => return Err(error),
     };
-    let is_of_logout =
-        unreadable.is_some() || shared.read(|core| core.is_logged_out_record(stored.as_ref()));
+    // A save may have replaced the record while this logout waited for the lock.
+    let is_of_logout = shared.read(|core| {
+        core.undeleted_logout().is_some()
+            && (unreadable.is_some() || core.is_logged_out_record(stored.as_ref()))
+    });
     if is_of_logout {
         shared
             .ask_store(store, StoreOperation::Delete, until, lock.delete())

@@ -126,6 +126,9 @@ async fn save(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), Error> {
             shared.apply(|core, _| core.record_deleted(Some(&record)));
         }
     }
+    if saved.is_err() {
+        shared.apply(|core, _| core.save_failed(&record));
+    }
     release(lock, until).await;
     saved.map_err(not_saved)
 }

@@ -120,6 +120,10 @@ impl Snapshot for Session {
         self.gives_way_to(stored)
     }
 
+    fn rotated(self) -> Self {
+        self.rotated()
+    }
+
     fn is_rotated(&self) -> bool {
         self.is_rotated()
     }

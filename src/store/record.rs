@@ -61,13 +61,25 @@ impl Revision {
     pub(crate) fn is_newer_than(self, last_seen: Option<Self>) -> bool {
         last_seen.is_none_or(|seen| self.login != seen.login || self.number > seen.number)
     }
+
+    /// Whether the record descends from the same login as `other`.
+    pub(crate) fn is_of_login(self, other: Option<Self>) -> bool {
+        other.is_some_and(|other| self.login == other.login)
+    }
 }
 
 impl Record {
     /// Creates the first record of a login.
     pub fn new(session: Session) -> Self {
-        // Every login returns another access token.
-        let login = fingerprint(session.access_token().expose());
+        // Every login returns another access token. A session that is set and saved again may have another refresh token.
+        let access_token = session.access_token().expose();
+        let login = match session.refresh_token() {
+            Some(refresh_token) => {
+                let both = Zeroizing::new(format!("{access_token} {}", refresh_token.expose()));
+                fingerprint(&both)
+            }
+            None => fingerprint(access_token),
+        };
         Self {
             has_rotated: session.is_rotated(),
             session: session.without_provenance(),

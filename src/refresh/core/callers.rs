@@ -253,7 +253,7 @@ impl<R: Rules> Core<R> {
 
     /// The user sets a session: from any state to [`Slot::Serving`].
     pub(crate) fn set(&mut self, session: R::Session, turn: &mut Turn<R>) -> Generation {
-        let token = session.refresh_token().cloned();
+        let (session, token) = self.without_copied_token(session);
         let live = match self.slot.latest() {
             None => Live::first(session, self.last_generation),
             Some(latest) => slot::replaced(latest, session),
@@ -266,11 +266,25 @@ impl<R: Rules> Core<R> {
         self.record.relation = Relation::SetByUser {
             has_own_token: token.is_some(),
         };
+        if token.is_some() {
+            self.record.attempted = None;
+        }
         self.policy.reset(&mut turn.retired);
         let generation = live.generation;
         self.serve(live, turn);
         self.supersede(Fate::Superseded, Ok(()), turn);
         generation
+    }
+
+    /// The session, and the refresh token that it came with. A copy of an earlier session counts as one without: its token
+    /// may be spent, here or by another process, and gives way to the newest (R3).
+    fn without_copied_token(&self, session: R::Session) -> (R::Session, Option<TokenOf<R>>) {
+        match (session.refresh_token().cloned(), self.token.newest()) {
+            (Some(token), Some(newest)) if self.token.is_copied(&token) => {
+                (session.with_refresh_token(newest.clone()), None)
+            }
+            (token, _) => (session, token),
+        }
     }
 
     /// The user resets the handle: failures are forgotten, a logout too, and what was seen in the store.
@@ -286,7 +300,7 @@ impl<R: Rules> Core<R> {
                 }
             }
         }
-        if self.record.relation == Relation::InStore {
+        if self.record.relation == Relation::InStore || self.token.is_of_store() {
             self.record.last_seen = None;
         }
     }

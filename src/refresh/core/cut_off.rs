@@ -7,6 +7,7 @@ use crate::refresh::core::{
     rules::{Cause, Failure, Rules},
     run::{Fate, Phase, Refresh, RefreshId, Then},
     state::Core,
+    token::Lineage,
 };
 
 impl<R: Rules> Core<R> {
@@ -52,6 +53,8 @@ impl<R: Rules> Core<R> {
         turn.emit(Effect::Abort(id));
         if run.phase.is_irrevocable() {
             self.drain(run, Fate::Abandoned);
+        } else {
+            retire(*run, turn);
         }
     }
 
@@ -65,8 +68,11 @@ impl<R: Rules> Core<R> {
     pub(crate) fn ended(&mut self, id: RefreshId, turn: &mut Turn<R>) {
         if let Some(mut run) = self.refresh.take_if(|refresh| refresh.id == id) {
             self.fail(&mut run, R::Failure::of(Cause::Cancelled), turn);
-        } else if let Some(run) = self.take_draining(id) {
-            self.report_drained(run, turn);
+            retire(*run, turn);
+        } else if let Some(mut run) = self.take_draining(id) {
+            self.report_token(&mut run, turn);
+            turn.failed(id, R::Failure::of(Cause::Cancelled), false);
+            retire(*run, turn);
         }
     }
 
@@ -77,10 +83,23 @@ impl<R: Rules> Core<R> {
         result: Result<(), R::Failure>,
         turn: &mut Turn<R>,
     ) {
+        let mut returned = Vec::new();
         for draining in &mut self.draining {
-            if draining.fate == Fate::Late || fate == Fate::LoggedOut {
+            let is_logged_out = fate == Fate::LoggedOut && draining.fate != Fate::Abandoned;
+            if draining.fate == Fate::Late || is_logged_out {
+                let is_first = draining.fate != Fate::LoggedOut;
                 draining.fate = fate;
+                let session = draining
+                    .phase
+                    .returned()
+                    .filter(|_| is_logged_out && is_first);
+                returned.extend(
+                    session.map(|session| (draining.id, draining.lineage, session.clone())),
+                );
             }
+        }
+        for (id, lineage, session) in returned {
+            self.end_returned(id, lineage, session);
         }
         if let Some(run) = self.refresh.take() {
             turn.emit(Effect::Finish(run.id, result));
@@ -97,16 +116,9 @@ impl<R: Rules> Core<R> {
         turn: &mut Turn<R>,
     ) {
         if run.phase.is_irrevocable() {
-            if fate == Fate::LoggedOut
-                && let Phase::Save {
-                    then: Then::Publish(session),
-                    ..
-                } = &run.phase
-            {
-                let session = session.clone();
-                if let Some(logout) = self.logout_of(run.id, run.lineage) {
-                    logout.sessions.push(session);
-                }
+            let returned = run.phase.returned().cloned();
+            if let Some(session) = returned.filter(|_| fate == Fate::LoggedOut) {
+                self.end_returned(run.id, run.lineage, session);
             }
             self.drain(run, fate);
             return;
@@ -114,6 +126,14 @@ impl<R: Rules> Core<R> {
         self.report_token(&mut run, turn);
         turn.failed(run.id, failure, false);
         turn.emit(Effect::Abort(run.id));
+        retire(*run, turn);
+    }
+
+    /// Hands a session that a call returned, and that is not published, to the logout.
+    fn end_returned(&mut self, id: RefreshId, lineage: Lineage, session: R::Session) {
+        if let Some(logout) = self.logout_of(id, lineage) {
+            logout.sessions.push(session);
+        }
     }
 
     pub(super) fn drain(&mut self, mut run: Box<Refresh<R>>, fate: Fate) {
@@ -138,4 +158,10 @@ impl<R: Rules> Core<R> {
             }
         }
     }
+}
+
+/// Drops a refresh after the lock is released, since its failures hold values of the user's.
+fn retire<R: Rules>(run: Refresh<R>, turn: &mut Turn<R>) {
+    turn.retired.extend(run.phase.failure());
+    turn.retired.extend(run.before);
 }

@@ -40,8 +40,13 @@ impl<R: Rules> Core<R> {
     ) -> Result<Decision<R::Session>, R::Failure> {
         let last_seen = self.record.last_seen;
         let Some(record) = stored else {
-            let was_stored = last_seen.is_some() && self.record.relation == Relation::InStore;
-            if was_stored && self.token.newest().is_some() {
+            let was_stored = match self.record.relation {
+                Relation::InStore => true,
+                // The session that was set came without a refresh token, and the one in memory is that of the record.
+                Relation::SetByUser { has_own_token } => !has_own_token && self.token.is_of_store(),
+                Relation::NotSaved => self.token.is_of_store(),
+            };
+            if was_stored && last_seen.is_some() && self.token.newest().is_some() {
                 // Another process logged out. The refresh token in memory may not be the last that was stored.
                 return Err(R::Failure::of(Cause::Gone));
             }
@@ -54,7 +59,8 @@ impl<R: Rules> Core<R> {
                 _ => Ok(Decision::Call),
             };
         }
-        if self.token.is_ahead_of_store() {
+        let follows = self.follows(record);
+        if self.token.is_ahead_of_store() && !follows {
             // R3: no record is known to follow the token that only this process has.
             return Ok(Decision::Call);
         }
@@ -62,12 +68,10 @@ impl<R: Rules> Core<R> {
             && let Some(latest) = self.slot.latest()
         {
             let is_given_up = latest.session.gives_way_to(record.session());
-            let follows = has_own_token || self.token.is_of_store();
-            if !is_given_up || !follows {
-                let may_take = !has_own_token && self.token.is_of_store();
-                if may_take && latest.session.may_replace(record.session()) {
-                    self.token
-                        .adopt(record.session().refresh_token(), record.has_rotated());
+            if !is_given_up || !(has_own_token || follows) {
+                let takes_token = (!has_own_token && follows) || self.was_attempted(record);
+                if takes_token && latest.session.may_replace(record.session()) {
+                    self.adopt_token(record);
                 }
                 self.record.last_seen = Some(revision);
                 return Ok(Decision::Call);
@@ -95,16 +99,37 @@ impl<R: Rules> Core<R> {
         let latched = self.policy.latched();
         let was_refused = latched.is_some_and(Failure::is_invalid_grant);
         let is_store_failure = latched.is_some_and(Failure::is_of_store);
+        let is_latched = latched.is_some();
         match stored {
             Some(record)
-                if self.is_news(record) && (was_refused || !self.token.is_ahead_of_store()) =>
+                if self.is_news(record)
+                    && (was_refused || !self.token.is_ahead_of_store() || self.follows(record)) =>
             {
-                Some(self.adopt(record))
+                let is_same_token = self.token.newest() == record.session().refresh_token();
+                match self.adopt(record) {
+                    // R10, R12: only another refresh token is worth a call, and none is while the breaker is open.
+                    Decision::Call if !is_store_failure && (is_same_token || !is_latched) => None,
+                    decision => Some(decision),
+                }
             }
             // What was wrong with the store no longer is.
             _ if is_store_failure => Some(Decision::Call),
             _ => None,
         }
+    }
+
+    /// Whether a record that is newer than the one that was seen last follows the newest refresh token. If only this process
+    /// has the token, a record of the same login does: the save that failed was done, and others went on from there.
+    fn follows(&self, record: &R::Record) -> bool {
+        let is_of_login = record.revision().is_of_login(self.record.last_seen);
+        self.token.is_of_store()
+            || (self.token.is_ahead_of_store() && is_of_login)
+            || self.was_attempted(record)
+    }
+
+    /// Whether a record descends from one whose save failed here, and was done all the same.
+    fn was_attempted(&self, record: &R::Record) -> bool {
+        record.revision().is_of_login(self.record.attempted)
     }
 
     /// Whether a record is newer than the one that was seen last, and not of another user than the session that was set.
@@ -122,14 +147,21 @@ impl<R: Rules> Core<R> {
     /// The refresh token counts from here on, whether or not the session is published: the record is not news again.
     fn adopt(&mut self, record: &R::Record) -> Decision<R::Session> {
         let session = record.session();
+        self.adopt_token(record);
         self.record.last_seen = Some(record.revision());
+        self.record.attempted = None;
         self.record.relation = Relation::InStore;
-        self.token
-            .adopt(session.refresh_token(), record.has_rotated());
         match self.slot.latest() {
             Some(latest) if latest.session.has_token_of(session) => Decision::Call,
             _ => Decision::Adopt(session.clone()),
         }
+    }
+
+    /// Goes on with the refresh token of a record that is newer than the one that was seen last.
+    fn adopt_token(&mut self, record: &R::Record) {
+        let is_of_login = record.revision().is_of_login(self.record.last_seen);
+        let token = record.session().refresh_token();
+        self.token.adopt(token, record.has_rotated(), is_of_login);
     }
 
     /// Decides what [`SessionHandle::save`](crate::SessionHandle::save) stores in place of `stored`.
@@ -165,13 +197,12 @@ impl<R: Rules> Core<R> {
             Relation::SetByUser { has_own_token } => {
                 // A session that came without a refresh token leaves the newest one in place: that of the store only if the
                 // one in memory is an older one of the store.
-                if !has_own_token
-                    && !is_seen
-                    && self.token.is_of_store()
+                let follows = !has_own_token && self.follows(stored);
+                if !is_seen
+                    && (follows || self.was_attempted(stored))
                     && session.may_replace(stored.session())
                 {
-                    self.token
-                        .adopt(stored.session().refresh_token(), stored.has_rotated());
+                    self.adopt_token(stored);
                 }
                 self.session_to_save().map(R::Record::first)
             }
@@ -192,18 +223,29 @@ impl<R: Rules> Core<R> {
         false
     }
 
+    /// A save failed. The store may have the record all the same.
+    pub(crate) fn save_failed(&mut self, record: &R::Record) {
+        self.record.attempted = Some(record.revision());
+    }
+
     /// The latest session, with the newest refresh token.
     pub(crate) fn session_to_save(&self) -> Option<R::Session> {
-        let session = self.slot.latest()?.session.clone();
-        Some(match self.token.newest() {
-            Some(newest) => session.with_refresh_token(newest.clone()),
-            None => session,
+        let mut session = self.slot.latest()?.session.clone();
+        if let Some(newest) = self.token.newest() {
+            session = session.with_refresh_token(newest.clone());
+        }
+        // A process that adopts the record must not present the token that a flow was made with.
+        Some(if self.token.has_spent() {
+            session.rotated()
+        } else {
+            session
         })
     }
 
     /// Records that a record was saved in place of the last one. `is_latest` if it holds the latest session.
     pub(super) fn record_saved(&mut self, record: &R::Record, is_latest: bool) {
         self.record.last_seen = Some(record.revision());
+        self.record.attempted = None;
         if is_latest {
             self.record.relation = Relation::InStore;
         }

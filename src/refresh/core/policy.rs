@@ -87,7 +87,6 @@ impl<E: Clone> Policy<E> {
     /// Latches a terminal failure, and returns whether none was latched before. Old failures go to `retired`.
     pub(crate) fn latch(&mut self, failure: E, retired: &mut Vec<E>) -> bool {
         self.failures = 0;
-        retired.extend(self.backing_off.take().map(|(_, failure)| failure));
         let before = self.latched.replace(failure);
         let is_first = before.is_none();
         retired.extend(before);
@@ -116,6 +115,11 @@ impl<E: Clone> Policy<E> {
         let until = now
             .checked_add(delay)
             .unwrap_or_else(|| now + LONGEST_BREAK);
+        // A failure of the store does not shorten what the server asked for.
+        let until = match &self.backing_off {
+            Some((before, _)) => until.max(*before),
+            None => until,
+        };
         let before = self.backing_off.replace((until, failure));
         retired.extend(before.map(|(_, failure)| failure));
     }
@@ -177,7 +181,11 @@ impl<E: Clone> Policy<E> {
         is_refreshed: bool,
         now: Instant,
     ) {
-        let before = self.breaker.probation.take();
+        let before = self.breaker.probation;
+        if before.is_some_and(|before| before.generation == generation) {
+            // Two refreshes share the session.
+            return;
+        }
         self.breaker.probation = Some(Probation {
             generation,
             since: now,

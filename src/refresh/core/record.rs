@@ -8,6 +8,9 @@ pub(crate) struct RecordState {
     pub(crate) relation: Relation,
     /// The revision that was seen last. `None` if the store was never read, or after [`Core::reset`].
     pub(crate) last_seen: Option<Revision>,
+    /// The record of the last save that was not reported as done. The store may have it all the same. `None` if the last
+    /// save was reported as done.
+    pub(crate) attempted: Option<Revision>,
     /// The last logout. A save that began before it must leave nothing behind.
     pub(crate) logged_out: RefreshId,
 }
@@ -30,6 +33,7 @@ impl RecordState {
         Self {
             relation: Relation::InStore,
             last_seen: None,
+            attempted: None,
             logged_out: RefreshId::default(),
         }
     }
@@ -41,7 +45,17 @@ impl RecordState {
         }
     }
 
-    /// The session in memory is newer than the record, unless the user has set another one.
+    /// A token call returned a refresh token that the record does not have. The token that a session was set with is spent.
+    pub(super) fn token_not_saved(&mut self) {
+        self.relation = match self.relation {
+            Relation::SetByUser { .. } => Relation::SetByUser {
+                has_own_token: false,
+            },
+            Relation::InStore | Relation::NotSaved => Relation::NotSaved,
+        };
+    }
+
+    /// A save failed. The session in memory is newer than the record, unless the user has set another one.
     pub(super) fn not_saved(&mut self) {
         if !self.is_set_by_user() {
             self.relation = Relation::NotSaved;

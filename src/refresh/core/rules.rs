@@ -53,6 +53,9 @@ pub(crate) trait Snapshot: Clone {
     /// Whether this session, which the user set, gives way to a `stored` one.
     fn gives_way_to(&self, stored: &Self) -> bool;
 
+    /// Marks the refresh token as one that replaced another.
+    fn rotated(self) -> Self;
+
     /// Whether the refresh token replaced one that must not be presented again.
     fn is_rotated(&self) -> bool;
 

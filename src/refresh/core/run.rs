@@ -54,6 +54,8 @@ pub(crate) struct Refresh<R: Rules> {
     pub(super) since: Option<Generation>,
     /// Whether a rejected caller waits for it: then it counts for the breaker (R43).
     pub(super) is_rejected: bool,
+    /// Whether a caller asked for it by hand since the last attempt: the next attempt waits for nothing.
+    pub(super) is_manual: bool,
     pub(super) times: Times,
     /// A rotated token that no event has reported.
     pub(super) unreported: Option<TokenOf<R>>,
@@ -96,10 +98,7 @@ pub(crate) enum Phase<R: Rules> {
         is_search: bool,
     },
     /// Whether the store has another session, while a failure is latched or the breaker is open.
-    Search {
-        /// Whether a caller asked for a refresh by hand: the refresh goes on after the search.
-        is_manual: bool,
-    },
+    Search,
     Backoff(R::Failure),
     FirstLoad,
     Lock,
@@ -149,7 +148,51 @@ pub(crate) enum Input<R: Rules> {
     Unlocked(Result<(), R::Failure>),
 }
 
+impl<R: Rules> Input<R> {
+    pub(super) fn failure(self) -> Option<R::Failure> {
+        match self {
+            Self::Loaded(loaded) => loaded.err(),
+            Self::Locked(done) | Self::Saved(done) | Self::Deleted(done) | Self::Unlocked(done) => {
+                done.err()
+            }
+            Self::Called(called) => called.err(),
+            Self::Begin | Self::PredecessorEnded | Self::Woken => None,
+        }
+    }
+}
+
+impl<R: Rules> Then<R> {
+    pub(super) fn failure(self) -> Option<R::Failure> {
+        match self {
+            Self::Fail(failure) => Some(failure),
+            Self::Publish(_) | Self::Adopt(_) | Self::Call | Self::End => None,
+        }
+    }
+}
+
 impl<R: Rules> Phase<R> {
+    pub(super) fn failure(self) -> Option<R::Failure> {
+        match self {
+            Self::Backoff(failure) | Self::Reload(failure) => Some(failure),
+            Self::Delete { then, .. } | Self::Save { then, .. } | Self::Unlock(then) => {
+                then.failure()
+            }
+            _ => None,
+        }
+    }
+
+    /// The session that a call returned, and that is not published.
+    pub(super) fn returned(&self) -> Option<&R::Session> {
+        match self {
+            Self::Save {
+                then: Then::Publish(session),
+                ..
+            }
+            | Self::Unlock(Then::Publish(session)) => Some(session),
+            _ => None,
+        }
+    }
+
     /// Whether the refresh must not be cut off here.
     pub(super) fn is_irrevocable(&self) -> bool {
         matches!(
@@ -188,10 +231,10 @@ impl<R: Rules> Refresh<R> {
         self.go(Phase::Lock, Step::Lock(self.times.last_start))
     }
 
-    pub(super) fn search(&mut self, is_manual: bool, now: Instant) -> Option<Step<R>> {
+    pub(super) fn search(&mut self, now: Instant) -> Option<Step<R>> {
         let until = now.checked_add(SEARCH_LIMIT);
         let is_locked = false;
-        self.go(Phase::Search { is_manual }, Step::Load { is_locked, until })
+        self.go(Phase::Search, Step::Load { is_locked, until })
     }
 
     pub(super) fn delete(&mut self, stored: Option<R::Record>, then: Then<R>) -> Option<Step<R>> {

@@ -69,16 +69,15 @@ impl<R: Rules> Core<R> {
             Slot::LoggedOut => return Shown::LoggedOut,
             Slot::Vacant { failure, .. } => failure,
         };
-        match self.refresh.as_ref().map(|refresh| &refresh.phase) {
-            Some(Phase::Backoff(failure)) => Shown::BackingOff(failure),
+        let refresh = self.refresh.as_ref();
+        match refresh.map(|refresh| (&refresh.phase, refresh.is_manual)) {
+            Some((Phase::Backoff(failure), _)) => Shown::BackingOff(failure),
             // A search that finds nothing leaves no trace.
-            Some(Phase::Search { is_manual: false }) | None => {
-                match (self.policy.latched(), failure) {
-                    (Some(latched), Some(_)) => Shown::ReauthenticationRequired(latched),
-                    (_, Some(failure)) => Shown::BackingOff(failure),
-                    (_, None) => Shown::Empty,
-                }
-            }
+            Some((Phase::Search, false)) | None => match (self.policy.latched(), failure) {
+                (Some(latched), Some(_)) => Shown::ReauthenticationRequired(latched),
+                (_, Some(failure)) => Shown::BackingOff(failure),
+                (_, None) => Shown::Empty,
+            },
             Some(_) => Shown::Refreshing,
         }
     }

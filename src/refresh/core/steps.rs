@@ -29,7 +29,7 @@ impl<R: Rules> Core<R> {
                 Phase::AwaitPredecessor { is_search },
                 predecessor.drained_by().max(now),
             ),
-            None if is_search => (Phase::Search { is_manual: false }, now),
+            None if is_search => (Phase::Search, now),
             None => (Phase::Start, now),
         };
         let times = self.times(from);
@@ -41,6 +41,7 @@ impl<R: Rules> Core<R> {
             lineage: self.token.lineage(),
             since: self.slot.generation(),
             is_rejected: reason == RefreshReason::Rejected,
+            is_manual: reason == RefreshReason::Manual,
             times,
             unreported: None,
             before: None,
@@ -81,10 +82,10 @@ impl<R: Rules> Core<R> {
     /// result of a search.
     pub(super) fn hasten(&mut self, turn: &mut Turn<R>) {
         if let Some(refresh) = &mut self.refresh {
-            match &mut refresh.phase {
-                Phase::Search { is_manual } => *is_manual = true,
-                Phase::Backoff(_) => turn.emit(Effect::Nudge(refresh.id)),
-                _ => {}
+            let is_first = !std::mem::replace(&mut refresh.is_manual, true);
+            // A second nudge would end the sleep after the next attempt, too.
+            if is_first && matches!(refresh.phase, Phase::Backoff(_)) {
+                turn.emit(Effect::Nudge(refresh.id));
             }
         }
     }
@@ -96,6 +97,7 @@ impl<R: Rules> Core<R> {
         let running = self.refresh.take_if(|refresh| refresh.id == id);
         let Some(mut run) = running.or_else(|| self.take_draining(id)) else {
             // It was cut off, and another refresh may be running.
+            turn.retired.extend(input.failure());
             return Step::Stop;
         };
         match self.advance(&mut run, input, turn) {
@@ -133,10 +135,8 @@ impl<R: Rules> Core<R> {
             (Phase::AwaitPredecessor { is_search }, _) => {
                 self.await_predecessor(run, is_search, turn)
             }
-            (Phase::Search { is_manual }, Input::Begin) => run.search(is_manual, turn.now),
-            (Phase::Search { is_manual }, Input::Loaded(loaded)) => {
-                self.searched(run, loaded, is_manual, turn)
-            }
+            (Phase::Search, Input::Begin) => run.search(turn.now),
+            (Phase::Search, Input::Loaded(loaded)) => self.searched(run, loaded, turn),
             (Phase::Start, Input::Begin) => self.begin(run, turn),
             (Phase::Backoff(failure), Input::Woken) => {
                 run.before = Some(failure);
@@ -163,15 +163,22 @@ impl<R: Rules> Core<R> {
                 self.reloaded(run, refusal, loaded, turn)
             }
             (Phase::Save { record, then }, Input::Saved(saved)) => {
-                self.saved(run, &record, then, saved)
+                self.saved(run, &record, then, saved, turn)
             }
             // The store broke off in the middle of an adoption, whose refresh token counts already.
             (Phase::Unlock(Then::Adopt(_)), Input::Unlocked(Err(failure))) => {
                 self.resolve(run, Then::Fail(failure), turn)
             }
-            (Phase::Unlock(then), Input::Unlocked(_)) => self.resolve(run, then, turn),
+            (Phase::Unlock(then), Input::Unlocked(unlocked)) => {
+                turn.retired.extend(unlocked.err());
+                self.resolve(run, then, turn)
+            }
             // No driver answers another question than it was asked.
-            _ => None,
+            (phase, input) => {
+                turn.retired.extend(input.failure());
+                run.phase = phase;
+                None
+            }
         }
     }
 
@@ -199,20 +206,26 @@ impl<R: Rules> Core<R> {
         }
         run.times = self.times(Some(turn.now));
         run.lineage = self.token.lineage();
-        if self.slot.serving().is_some() && self.slot.generation() != run.since {
-            // The predecessor returned a session after all.
+        if let Some(live) = self.slot.serving()
+            && Some(live.generation) != run.since
+        {
+            // The predecessor returned a session after all. Rejected callers wait for it here (R43).
+            if run.is_rejected {
+                self.policy
+                    .start_probation(live.generation, !live.is_adopted, turn.now);
+            }
             turn.emit(Effect::Finish(run.id, Ok(())));
             return None;
         }
         if is_search {
-            return run.search(false, turn.now);
+            return run.search(turn.now);
         }
         self.begin(run, turn)
     }
 
     /// Begins the first attempt, if the policy permits one.
     pub(super) fn begin(&mut self, run: &mut Refresh<R>, turn: &mut Turn<R>) -> Option<Step<R>> {
-        if run.reason == RefreshReason::Manual {
+        if run.is_manual {
             // An earlier failure does not keep a caller from trying.
             return self.attempt(run, turn);
         }
@@ -231,6 +244,7 @@ impl<R: Rules> Core<R> {
     }
 
     pub(super) fn attempt(&mut self, run: &mut Refresh<R>, turn: &mut Turn<R>) -> Option<Step<R>> {
+        run.is_manual = false;
         if !self.rules.has_store() {
             return self.call(run, None, false, turn);
         }
@@ -246,7 +260,6 @@ impl<R: Rules> Core<R> {
         &mut self,
         run: &mut Refresh<R>,
         loaded: Result<Option<R::Record>, R::Failure>,
-        is_manual: bool,
         turn: &mut Turn<R>,
     ) -> Option<Step<R>> {
         let stored = loaded.unwrap_or_else(|failure| {
@@ -259,11 +272,17 @@ impl<R: Rules> Core<R> {
             .flatten()
         {
             Some(Decision::Adopt(session)) => self.resolve(run, Then::Adopt(session), turn),
+            Some(Decision::Call) if self.slot.serving().is_some() && !run.is_manual => {
+                // R12: the breaker is open, and the present session is all there is.
+                self.policy.unlatch(&mut turn.retired);
+                turn.emit(Effect::Finish(run.id, Ok(())));
+                None
+            }
             Some(Decision::Call) => {
                 self.policy.unlatch(&mut turn.retired);
-                self.attempt(run, turn)
+                self.begin(run, turn)
             }
-            None if is_manual => {
+            None if run.is_manual => {
                 run.reason = RefreshReason::Manual;
                 self.attempt(run, turn)
             }

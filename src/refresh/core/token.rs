@@ -30,6 +30,8 @@ pub(crate) struct TokenLineage<T> {
     lineage: Lineage,
     /// `None` if no session had one, or after a logout.
     newest: Option<T>,
+    /// The spent token that the newest one replaced. `None` after a login.
+    replaced: Option<T>,
     origin: Origin,
     /// Whether a token was rotated out or revoked. A token that a flow was made with must not be presented then.
     has_spent: bool,
@@ -40,6 +42,7 @@ impl<T: Clone + PartialEq> TokenLineage<T> {
         Self {
             lineage: Lineage::default(),
             newest: None,
+            replaced: None,
             origin: Origin::User,
             has_spent: false,
         }
@@ -67,7 +70,7 @@ impl<T: Clone + PartialEq> TokenLineage<T> {
         self.newest.is_some() && matches!(self.origin, Origin::Call | Origin::Marked)
     }
 
-    /// Whether a newer record than the one that was seen last follows the newest token.
+    /// Whether the newest token is that of the record that was seen last.
     pub(crate) fn is_of_store(&self) -> bool {
         self.newest.is_none() || self.origin == Origin::Record
     }
@@ -86,7 +89,7 @@ impl<T: Clone + PartialEq> TokenLineage<T> {
         {
             return false;
         }
-        self.newest = Some(returned.clone());
+        self.replaced = self.newest.replace(returned.clone());
         self.origin = Origin::Call;
         true
     }
@@ -102,6 +105,13 @@ impl<T: Clone + PartialEq> TokenLineage<T> {
     /// Records that a token of this lineage was rotated out, or revoked.
     pub(crate) fn spend(&mut self) {
         self.has_spent = true;
+    }
+
+    /// Whether a session with this token is a copy, and no login: the record that was seen last has the token, or the newest
+    /// token replaced it.
+    pub(crate) fn is_copied(&self, token: &T) -> bool {
+        let is_newest = self.newest.as_ref() == Some(token);
+        self.replaced.as_ref() == Some(token) || (is_newest && self.origin == Origin::Record)
     }
 
     /// Starts a lineage with the token of a session that the user set.
@@ -123,11 +133,18 @@ impl<T: Clone + PartialEq> TokenLineage<T> {
     }
 
     /// Takes over the token of a record, which is newer than the one in memory. `None` if the record has no token.
-    pub(crate) fn adopt(&mut self, token: Option<&T>, has_rotated: bool) {
+    /// `is_of_login` if the record descends from the one that was seen last.
+    pub(crate) fn adopt(&mut self, token: Option<&T>, has_rotated: bool, is_of_login: bool) {
         self.has_spent |= has_rotated;
         if let Some(token) = token {
-            self.newest = Some(token.clone());
+            if self.newest.as_ref() != Some(token) {
+                let replaced = self.newest.replace(token.clone());
+                self.replaced = replaced.filter(|_| is_of_login);
+            }
             self.origin = Origin::Record;
+        } else if self.origin == Origin::Record && !is_of_login {
+            // Another process logged out, and in again without a refresh token. It may have used up the one in memory.
+            self.end();
         }
     }
 
@@ -155,6 +172,7 @@ impl<T: Clone + PartialEq> TokenLineage<T> {
     fn replace(&mut self, token: Option<T>, origin: Origin) {
         self.lineage = Lineage(self.lineage.0 + 1);
         self.newest = token;
+        self.replaced = None;
         self.origin = origin;
     }
 }

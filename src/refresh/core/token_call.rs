@@ -46,8 +46,13 @@ impl<R: Rules> Core<R> {
         called: Result<R::Session, R::Failure>,
         turn: &mut Turn<R>,
     ) -> Option<Step<R>> {
-        if let Some(stored) = call.stored.as_ref().filter(|_| run.fate != Fate::LoggedOut) {
-            // The call has replaced this record, even if the handle was reset since.
+        let is_refused = called.as_ref().err().is_some_and(Failure::is_invalid_grant);
+        if let Some(stored) = &call.stored
+            && run.fate != Fate::LoggedOut
+            && !is_refused
+        {
+            // The call has replaced this record, even if the handle was reset since. After a refusal the record may be another
+            // login, to go on with (R24).
             self.record.last_seen = Some(stored.revision());
         }
         let checked = called.and_then(|session| {
@@ -80,7 +85,9 @@ impl<R: Rules> Core<R> {
         let presented = call.presented.as_ref();
         if self.token.advance(run.lineage, presented, token) {
             run.unreported = Some(token.clone());
-            self.record.not_saved();
+            if self.rules.has_store() {
+                self.record.token_not_saved();
+            }
         } else if run.lineage != self.token.lineage()
             && let Some(logout) = self.logout_of(run.id, run.lineage)
         {
@@ -101,9 +108,13 @@ impl<R: Rules> Core<R> {
             if let Some(logout) = self.logout_of(run.id, run.lineage) {
                 logout.sessions.push(session);
             }
-            return self.end_logged_out(run, turn);
+            return self.end_logged_out(run, call, turn);
         }
         let then = if run.is_wanted() {
+            if self.rules.has_store() {
+                // It replaces the session, even one that the user has set.
+                self.record.relation = Relation::NotSaved;
+            }
             Then::Publish(session.clone())
         } else {
             Then::End
@@ -132,7 +143,7 @@ impl<R: Rules> Core<R> {
             Then::End
         };
         if run.fate == Fate::LoggedOut {
-            return self.end_logged_out(run, turn);
+            return self.end_logged_out(run, call, turn);
         }
         let stored = call.stored.as_ref().map(Stored::session);
         let before = stored.or_else(|| self.slot.latest().map(|live| &live.session));
@@ -147,16 +158,20 @@ impl<R: Rules> Core<R> {
     }
 
     /// The session was logged out during the call: its record is not left behind.
-    pub(super) fn end_logged_out(
+    fn end_logged_out(
         &mut self,
         run: &mut Refresh<R>,
+        call: &Call<R>,
         turn: &mut Turn<R>,
     ) -> Option<Step<R>> {
-        if self.rules.has_store() {
-            run.delete(None, Then::End)
-        } else {
-            self.resolve(run, Then::End, turn)
+        if !self.rules.has_store() {
+            return self.resolve(run, Then::End, turn);
         }
+        // If the call presented the stored token, that one is spent. Another one is ended with the logout.
+        let stored = call.stored.clone();
+        let presented = call.presented.as_ref();
+        let stored = stored.filter(|stored| stored.session().refresh_token() != presented);
+        run.delete(stored, Then::End)
     }
 
     pub(super) fn reloaded(
@@ -202,6 +217,7 @@ impl<R: Rules> Core<R> {
             Some(stored) => stored.followed_by(session),
             None => R::Record::first(session),
         };
+        self.record.attempted = Some(record.revision());
         run.times.drained = turn.now.checked_add(self.rules.refresh_timeout());
         let step = Step::Save(record.clone());
         run.go(Phase::Save { record, then }, step)
@@ -213,8 +229,11 @@ impl<R: Rules> Core<R> {
         record: &R::Record,
         then: Then<R>,
         saved: Result<(), R::Failure>,
+        turn: &mut Turn<R>,
     ) -> Option<Step<R>> {
         if run.fate == Fate::LoggedOut {
+            turn.retired.extend(saved.err());
+            turn.retired.extend(then.failure());
             return run.delete(None, Then::End);
         }
         let then = match (saved, then) {
@@ -227,7 +246,10 @@ impl<R: Rules> Core<R> {
                 self.record.not_saved();
                 match then {
                     Then::Publish(_) if self.rules.requires_save() => Then::Fail(failure),
-                    then => then,
+                    then => {
+                        turn.retired.push(failure);
+                        then
+                    }
                 }
             }
         };
@@ -242,7 +264,7 @@ impl<R: Rules> Core<R> {
         turn: &mut Turn<R>,
     ) -> Option<Step<R>> {
         match then {
-            _ if !run.is_wanted() => {}
+            then if !run.is_wanted() => turn.retired.extend(then.failure()),
             Then::Publish(session) => self.publish(run, session, false, turn),
             Then::Adopt(session) => {
                 let known = self.slot.latest().map(|live| &live.session);
@@ -321,6 +343,7 @@ impl<R: Rules> Core<R> {
                 if !is_last && run.times.last_start.is_none_or(|last| until < last) =>
             {
                 turn.failed(run.id, failure.clone(), true);
+                run.is_manual = false;
                 run.go(Phase::Backoff(failure), Step::Sleep(until))
             }
             _ => self.fail(run, failure, turn),
@@ -336,7 +359,14 @@ impl<R: Rules> Core<R> {
     ) -> Option<Step<R>> {
         self.report_token(run, turn);
         turn.failed(run.id, failure.clone(), false);
-        if failure.is_terminal() && self.policy.latch(failure.clone(), &mut turn.retired) {
+        // R10: the store may work again, and what was latched before still holds then.
+        let latched = self.policy.latched();
+        let is_lesser =
+            failure.is_of_store() && latched.is_some_and(|latched| !latched.is_of_store());
+        if failure.is_terminal()
+            && !is_lesser
+            && self.policy.latch(failure.clone(), &mut turn.retired)
+        {
             turn.emit(Effect::ReauthenticationRequired(failure.clone()));
         }
         self.fail_slot(failure.clone(), turn);
