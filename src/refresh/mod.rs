@@ -1,7 +1,7 @@
 //! The session that all handles share, and the one refresh at a time that replaces it.
 //!
-//! [`core`] decides, as a machine without I/O. [`shared`] keeps it behind one lock, [`driver`] carries out a refresh, and
-//! [`task`] is what its callers wait for.
+//! `core` decides, as a machine without I/O. `shared` keeps it behind one lock, `driver` carries out a refresh, and
+//! `task` is what its callers wait for.
 
 pub(crate) mod attempt;
 pub(crate) mod core;

@@ -1,13 +1,20 @@
 //! Session stores: sessions that survive a restart, and that processes share.
 
 mod adopt;
+mod breaker;
 mod conformance;
+mod ended;
 mod events;
+#[path = "../support/faulty.rs"]
+mod faulty;
 mod file;
 mod kill;
+mod lineage;
 mod logout;
 mod outage;
 mod processes;
+#[path = "../support/rotating.rs"]
+mod rotating;
 mod save;
 mod scripted;
 mod secrets;

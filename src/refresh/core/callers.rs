@@ -135,6 +135,10 @@ impl<R: Rules> Core<R> {
             }
             return Reply::Serve;
         }
+        if self.is_logged_out() {
+            // R30: a request that was sent before the logout does not log in again.
+            return Reply::LoggedOut;
+        }
         if let Some(refused) = self.refuse(caller) {
             return refused;
         }

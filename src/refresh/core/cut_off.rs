@@ -147,6 +147,7 @@ impl<R: Rules> Core<R> {
         if !run.is_wanted() {
             turn.failed(run.id, R::Failure::of(Cause::Superseded), false);
         }
+        retire(*run, turn);
     }
 
     pub(super) fn report_token(&mut self, run: &mut Refresh<R>, turn: &mut Turn<R>) {
