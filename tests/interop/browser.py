@@ -56,11 +56,11 @@ try:
     assert buttons, page
     allow = next(button for button in buttons if button.get("value") == "allow")
     url, page = submit(url, page, button=allow)
-    assert "go on in the terminal" in page, page
+    assert "continue in the terminal" in page, page
     rest = example.stdout.read()
     assert example.wait(timeout=20) == 0, rest
     for expected in (f"{username} of org ", "A request: 200 OK", "the grant is revoked"):
         assert expected in rest, rest
-    print("ok   login_browser: log in, allow, come back, renew, log out")
+    print("ok   login_browser: log in, allow, come back, refresh, log out")
 finally:
     example.kill()
