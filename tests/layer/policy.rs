@@ -81,6 +81,22 @@ async fn r10_a_terminal_failure_latches_until_set_or_reset() {
     assert_eq!(began.lock().unwrap().len(), 3);
 }
 
+/// R42: a terminal failure while a session is in use is shown once that session is rejected.
+#[tokio::test]
+async fn r42_a_latched_failure_shows_once_no_session_serves() {
+    let (builder, began) = planned(|_| Err(RefreshError::terminal("the grant is dead")));
+    let handle = builder.build();
+    handle.refresh().await.unwrap_err();
+    let states = handle.subscribe();
+    assert!(matches!(states.state(), SessionState::Ready(_)));
+
+    handle.invalidate(handle.try_session().unwrap().generation());
+    let state = states.state();
+    assert!(matches!(state, SessionState::ReauthenticationRequired(_)));
+    handle.session().await.unwrap_err();
+    assert_eq!(began.lock().unwrap().len(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn r10_a_failed_manual_refresh_keeps_the_latch() {
     let api = Api::accepting("T1");

@@ -74,9 +74,9 @@ impl<R: Rules> Core<R> {
             Some((Phase::Backoff(failure), _)) => Shown::BackingOff(failure),
             // A search that finds nothing leaves no trace.
             Some((Phase::Search, false)) | None => match (self.policy.latched(), failure) {
-                (Some(latched), Some(_)) => Shown::ReauthenticationRequired(latched),
-                (_, Some(failure)) => Shown::BackingOff(failure),
-                (_, None) => Shown::Empty,
+                (Some(latched), _) => Shown::ReauthenticationRequired(latched),
+                (None, Some(failure)) => Shown::BackingOff(failure),
+                (None, None) => Shown::Empty,
             },
             Some(_) => Shown::Refreshing,
         }
