@@ -1,7 +1,8 @@
 //! Guides: one page for each question that follows the first request.
 //!
 //! - [`choosing_a_flow`]: which way to log in fits, and what to set up in Salesforce for it.
-//! - [`how_it_works`]: what happens to a request, what can be replayed, and where the session is carried.
+//! - [`how_it_works`]: what happens to a request, what can be replayed, where the session is carried, and the states of a
+//!   session.
 //! - [`stack_order`]: which layers go inside, which outside, and what breaks otherwise.
 //! - [`testing`]: your own application against the emulated org, without a network and without waiting.
 //! - [`production`]: timeouts, alerts, several processes, many orgs, and how to stop.
@@ -19,6 +20,8 @@ pub mod from_jsforce {}
 pub mod from_salesforce_oauth2 {}
 
 #[doc = include_str!("how_it_works.md")]
+#[doc = concat!("<div>\n", include_str!("session_states.svg"), "</div>\n\n")]
+#[doc = include_str!("how_it_works_state.md")]
 pub mod how_it_works {}
 
 #[doc = include_str!("production.md")]

@@ -31,3 +31,5 @@ pub(crate) mod state;
 pub(crate) mod steps;
 pub(crate) mod token;
 pub(crate) mod token_call;
+#[cfg(test)]
+mod transitions;
