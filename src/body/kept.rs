@@ -138,3 +138,29 @@ impl<B> From<InMemory> for Replayable<B> {
         Self::Kept { memory, rest: None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_ended_short_of_its_size_is_not_complete() {
+        let mut size = DeclaredSize::of(&SizeHint::with_exact(5));
+        size.subtract(&Bytes::from_static(b"four"));
+        assert!(!size.is_complete());
+        assert_eq!(size.hint(0).exact(), Some(1));
+        size.subtract(&Bytes::from_static(b"5"));
+        assert!(size.is_complete());
+        assert!(DeclaredSize::Unknown.is_complete());
+
+        let mut memory = InMemory {
+            data: Some(Bytes::from_static(b"four")),
+            trailers: None,
+            size: DeclaredSize::Exact(5),
+        };
+        assert!(!memory.is_end_stream());
+        assert!(memory.next_frame().is_some());
+        // hyper has to find the missing byte, and not to send the end.
+        assert!(!memory.is_end_stream());
+    }
+}

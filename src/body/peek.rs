@@ -207,3 +207,66 @@ impl<B: Body> fmt::Debug for ResponseBody<B> {
         f.debug_struct("ResponseBody").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, pin::pin};
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Full, StreamBody};
+
+    use super::*;
+
+    type Frames = Vec<Result<Frame<Bytes>, &'static str>>;
+
+    fn data(text: &'static [u8]) -> Result<Frame<Bytes>, &'static str> {
+        Ok(Frame::data(Bytes::from_static(text)))
+    }
+
+    fn body(frames: Frames) -> impl Body<Data = Bytes, Error = &'static str> {
+        StreamBody::new(futures_util::stream::iter(frames))
+    }
+
+    /// Reads a body up to `limit` bytes.
+    fn peeked<B: Body>(body: B, limit: usize) -> Peeked<B> {
+        let mut peeked = Peeked::new(body);
+        let read = peeked.poll_read(&mut Context::from_waker(std::task::Waker::noop()), limit);
+        assert!(read.is_ready());
+        peeked
+    }
+
+    #[test]
+    fn a_peek_is_whole_if_all_was_read_and_copied() {
+        assert!(peeked(body(vec![data(b"ab"), data(b"c")]), 3).is_whole());
+        // A rest, a part that was not copied, an error.
+        assert!(!peeked(body(vec![data(b"abc"), data(b"d")]), 2).is_whole());
+        assert!(!peeked(body(vec![data(b"abc")]), 2).is_whole());
+        assert!(!peeked(body(vec![data(b"a"), Err("broke off")]), 3).is_whole());
+    }
+
+    #[tokio::test]
+    async fn a_peeked_body_has_the_size_and_end_of_the_body() {
+        let mut whole = ResponseBody::from(peeked(Full::new(Bytes::from_static(b"abc")), 3));
+        assert_eq!(whole.size_hint().exact(), Some(3));
+        assert!(!whole.is_end_stream());
+        let frame = pin!(&mut whole).frame().await;
+        assert!(matches!(frame, Some(Ok::<_, Infallible>(_))));
+        assert_eq!(whole.size_hint().exact(), Some(0));
+        assert!(whole.is_end_stream());
+
+        // The rest is unread.
+        let mut rest = ResponseBody::from(peeked(body(vec![data(b"abc"), data(b"d")]), 2));
+        assert_eq!(rest.size_hint().lower(), 3);
+        assert_eq!(rest.size_hint().exact(), None);
+        assert!(pin!(&mut rest).frame().await.is_some());
+        assert!(!rest.is_end_stream());
+
+        // The body failed: its size is unknown.
+        let failed = ResponseBody::from(peeked(body(vec![data(b"a"), Err("broke off")]), 9));
+        assert_eq!(failed.size_hint().exact(), None);
+        assert!(!failed.is_end_stream());
+
+        let untouched = ResponseBody::new(Full::new(Bytes::from_static(b"abc")));
+        assert_eq!(untouched.size_hint().exact(), Some(3));
+    }
+}

@@ -309,3 +309,30 @@ impl<B> Future for Reclaim<B> {
         Pin::new(&mut self.handed_back).poll(cx).map(Result::ok)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recording_never_allocates_more_than_its_limit() {
+        let limit = MAX_INITIAL_CAPACITY + 100;
+        let mut recording = Recording::new(10, limit);
+        assert_eq!(recording.bytes.capacity(), 10);
+        // Space that is there is used.
+        assert!(recording.push(&[0; 10]));
+        assert_eq!(recording.bytes.capacity(), 10);
+        // It doubles, or grows to what it holds.
+        assert!(recording.push(&[0; 1]));
+        assert_eq!(recording.bytes.capacity(), 20);
+        assert!(recording.push(&[0; 30]));
+        assert_eq!(recording.bytes.capacity(), 41);
+        // The limit is reached, and not exceeded.
+        assert!(recording.push(&vec![0; limit - 42]));
+        assert_eq!(recording.bytes.capacity(), limit - 1);
+        assert!(recording.push(&[0; 1]));
+        assert_eq!(recording.bytes.capacity(), limit);
+        assert!(!recording.push(&[0; 1]));
+        assert_eq!(recording.bytes.len(), limit);
+    }
+}

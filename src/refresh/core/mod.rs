@@ -21,11 +21,15 @@ pub(crate) mod cut_off;
 pub(crate) mod decide;
 pub(crate) mod effect;
 pub(crate) mod logout;
+#[cfg(test)]
+mod logout_tests;
 pub(crate) mod pending_logout;
 pub(crate) mod policy;
 pub(crate) mod record;
 pub(crate) mod rules;
 pub(crate) mod run;
+#[cfg(test)]
+mod search_tests;
 pub(crate) mod slot;
 pub(crate) mod state;
 pub(crate) mod steps;

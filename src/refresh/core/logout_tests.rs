@@ -1,0 +1,206 @@
+//! What a logout ends, what a record that is gone means, and what a save by the user marks as stored.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::{
+    error::{RefreshError, RefreshErrorKind},
+    refresh::{
+        core::{
+            decide::{Decision, SaveDecision},
+            effect::Turn,
+            pending_logout::{PendingLogout, ServerEnd},
+            record::{RecordState, Relation},
+            rules::{Cause, Failure},
+            run::RefreshId,
+            state::Core,
+            token::TokenLineage,
+        },
+        settings::Settings,
+    },
+    secret::Secret,
+    session::session::Session,
+    store::{MemoryStore, Record, StoreKey},
+};
+
+type Rules = Arc<Settings>;
+
+fn session(name: &str) -> Session {
+    Session::new(format!("T{name}"), "https://MyDomainName.my.salesforce.com")
+        .unwrap()
+        .with_refresh_token(format!("R{name}"))
+}
+
+fn token(name: &str) -> Secret {
+    format!("R{name}").into()
+}
+
+fn core() -> Core<Rules> {
+    let mut settings = Settings::new(true);
+    settings.store = Some(StoreKey {
+        store: Arc::new(MemoryStore::new()),
+        key: "key".into(),
+    });
+    Core::new(Arc::new(settings))
+}
+
+fn turn() -> Turn<Rules> {
+    Turn::new(Instant::now(), 0.5)
+}
+
+fn pending(relation: Relation, seen: Option<&Record>) -> PendingLogout<Rules> {
+    PendingLogout {
+        id: RefreshId::default().next(),
+        lineage: TokenLineage::<Secret>::new().lineage(),
+        sessions: vec![session("0")],
+        refresh_tokens: vec![token("0")],
+        record: Some(RecordState {
+            relation,
+            last_seen: seen.map(Record::revision),
+            ..RecordState::new()
+        }),
+        server: ServerEnd::Pending,
+    }
+}
+
+// === The tokens that a logout ends ===
+
+#[test]
+fn r30_a_returned_token_replaces_the_presented_one() {
+    let mut logout = pending(Relation::InStore, None);
+    logout.refresh_tokens.push(token("other"));
+    logout.advance(Some(&token("0")), &token("1"));
+    assert_eq!(logout.refresh_tokens, [token("other"), token("1")]);
+    logout.advance(None, &token("1"));
+    assert_eq!(logout.refresh_tokens, [token("other"), token("1")]);
+}
+
+#[test]
+fn r30_the_newer_of_two_stored_tokens_is_ended() {
+    let seen = Record::new(session("0"));
+    let newer = seen.followed_by(session("1"));
+    let own = Relation::SetByUser {
+        has_own_token: true,
+    };
+    for (relation, last_seen, record, ended) in [
+        // The stored token is spent.
+        (Relation::InStore, Some(&newer), &newer, vec![token("0")]),
+        (Relation::NotSaved, Some(&newer), &newer, vec![token("0")]),
+        // The token in memory is spent.
+        (Relation::InStore, Some(&seen), &newer, vec![token("1")]),
+        // They are of two logins.
+        (
+            Relation::NotSaved,
+            Some(&seen),
+            &newer,
+            vec![token("0"), token("1")],
+        ),
+        (own, Some(&newer), &newer, vec![token("0"), token("1")]),
+    ] {
+        let mut logout = pending(relation, last_seen);
+        logout.add(record);
+        assert_eq!(logout.refresh_tokens, ended, "{relation:?}");
+        // Its access token is ended in any case.
+        assert_eq!(logout.sessions.len(), 2);
+        logout.add(record);
+        assert_eq!(logout.sessions.len(), 2);
+    }
+}
+
+#[test]
+fn r30_what_was_ended_is_not_ended_again() {
+    let mut logout = pending(Relation::InStore, None);
+    logout.sessions.push(session("1"));
+    logout.refresh_tokens.push(token("1"));
+    logout.revoked(&token("0"));
+    assert_eq!(logout.refresh_tokens, [token("1")]);
+    // The access tokens of the other login are not ended by that.
+    let [left] = &logout.sessions[..] else {
+        panic!("{} sessions", logout.sessions.len());
+    };
+    assert_eq!(left.access_token(), session("1").access_token());
+    logout.session_ended(&session("0"));
+    assert_eq!(logout.sessions.len(), 1);
+    logout.session_ended(&session("1"));
+    assert_eq!(logout.sessions.len(), 0);
+}
+
+#[test]
+fn r30_each_logout_is_ended_by_one_task() {
+    let (mut core, mut turn) = (core(), turn());
+    core.set(session("0"), &mut turn);
+    let first = core.log_out(true, &mut turn);
+    core.set(session("1"), &mut turn);
+    let second = core.log_out(true, &mut turn);
+    assert_eq!(core.begin_ending(first), [first]);
+    // The first one is being ended already.
+    assert_eq!(core.begin_ending(second), [second]);
+    assert_eq!(core.begin_ending(second), []);
+    core.ended_at_server(first, false);
+    assert_eq!(core.begin_ending(second), [first]);
+}
+
+#[test]
+fn r30_a_token_concerns_the_logout_of_its_lineage() {
+    let (mut core, mut turn) = (core(), turn());
+    core.set(session("0"), &mut turn);
+    let (before, lineage) = (core.last_id, core.token.lineage());
+    let first = core.log_out(true, &mut turn);
+    core.set(session("1"), &mut turn);
+    let (between, next) = (core.last_id, core.token.lineage());
+    let second = core.log_out(true, &mut turn);
+    let mut of = |id, lineage| core.logout_of(id, lineage).map(|logout| logout.id);
+    assert_eq!(of(before, lineage), Some(first));
+    assert_eq!(of(between, next), Some(second));
+    // It began after the logout of its lineage, or is of one that was not logged out.
+    assert_eq!(of(second, next), None);
+    assert_eq!(of(between, lineage), None);
+}
+
+// === Records ===
+
+/// The failure that a record which is gone means. `None` if it means a first login.
+fn gone(core: &mut Core<Rules>) -> Option<RefreshErrorKind> {
+    match core.decide(None) {
+        Ok(Decision::Call) => None,
+        Ok(Decision::Adopt(_)) => panic!("adopted nothing"),
+        Err(failure) => Some(failure.kind()),
+    }
+}
+
+#[test]
+fn r30_a_record_that_is_gone_was_logged_out() {
+    let kind = RefreshError::of(Cause::Gone).kind();
+    let stored = Record::new(session("0"));
+
+    // It was never seen.
+    let (mut core, mut turn) = (core(), turn());
+    core.set(session("0"), &mut turn);
+    assert_eq!(gone(&mut core), None);
+
+    // It was seen, and has the session in memory.
+    core.record_saved(&stored, true);
+    assert_eq!(gone(&mut core), Some(kind));
+
+    // Another session was set since, with a refresh token of its own.
+    core.set(session("1"), &mut turn);
+    assert_eq!(gone(&mut core), None);
+}
+
+#[test]
+fn r03_a_save_marks_what_it_saved_and_nothing_else() {
+    for is_set_meanwhile in [false, true] {
+        let (mut core, mut turn) = (core(), turn());
+        core.set(session("0"), &mut turn);
+        let SaveDecision::Save(record, save) = core.decide_save(None) else {
+            panic!("nothing to save");
+        };
+        if is_set_meanwhile {
+            core.set(session("1"), &mut turn);
+        }
+        assert!(!core.saved_by_user(&record, save));
+        let is_stored = core.record.relation == Relation::InStore;
+        assert_eq!(is_stored, !is_set_meanwhile);
+    }
+}
