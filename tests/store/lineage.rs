@@ -201,6 +201,27 @@ async fn r03_a_saved_copy_does_not_overwrite_a_newer_record() {
     shared.assert_no_reuse();
 }
 
+/// R3: nor is a copy from before several refreshes, of this process or of another.
+#[tokio::test(start_paused = true)]
+async fn r03_an_older_copy_does_not_replace_the_newest_token() {
+    for is_own in [true, false] {
+        let shared = Shared::new();
+        let (a, b) = (shared.logged_in(1).await, shared.process(2));
+        let copy = (*a.try_session().unwrap()).clone();
+        for _ in 0..5 {
+            shared.expire(if is_own { &a } else { &b }).await.unwrap();
+            shared.expire(&a).await.unwrap();
+        }
+        let newest = token(&a);
+        a.set(copy);
+        assert_eq!(token(&a), newest);
+        a.save().await.unwrap();
+        shared.expire(&b).await.unwrap();
+        shared.expire(&a).await.unwrap();
+        shared.assert_no_reuse();
+    }
+}
+
 /// R3: a save keeps the token of a new login, not that of the login before, which the store still has.
 #[tokio::test(start_paused = true)]
 async fn r03_a_save_keeps_the_token_of_a_new_login() {
@@ -246,6 +267,28 @@ async fn r03_a_save_keeps_a_token_that_is_not_stored() {
         (token(&handle), shared.stored().await),
         (newest.clone(), Some(newest))
     );
+}
+
+/// R7: a refresh that returns a refresh token and nothing else keeps it with the session that it belongs to.
+#[tokio::test(start_paused = true)]
+async fn r07_a_rotated_token_is_saved_with_its_own_session() {
+    let shared = Shared::new();
+    let user = |id: &str| {
+        let session = shared.server.login();
+        session.with_identity_url(format!("https://login.salesforce.com/id/00Dxx/{id}"))
+    };
+    let before = shared.process(1);
+    before.set(user("005xx1"));
+    before.save().await.unwrap();
+    let handle = shared.process(2);
+    let set = user("005xx2");
+    let access_token = set.access_token().expose().to_owned();
+    handle.set(set);
+    let answer = Answer::Unusable(Flaw::Dpop, Duration::ZERO);
+    shared.server.answer([answer]);
+    handle.refresh().await.unwrap_err();
+    assert_eq!(shared.stored().await, Some(token(&handle)));
+    assert_eq!(shared.store.access_token(KEY).await, Some(access_token));
 }
 
 // === Failures that are remembered ===

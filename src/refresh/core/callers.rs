@@ -283,8 +283,12 @@ impl<R: Rules> Core<R> {
     /// The session, and the refresh token that it came with. A copy of an earlier session counts as one without: its token
     /// may be spent, here or by another process, and gives way to the newest (R3).
     fn without_copied_token(&self, session: R::Session) -> (R::Session, Option<TokenOf<R>>) {
+        let is_of_user = self
+            .slot
+            .latest()
+            .is_none_or(|latest| session.may_replace(&latest.session));
         match (session.refresh_token().cloned(), self.token.newest()) {
-            (Some(token), Some(newest)) if self.token.is_copied(&token) => {
+            (Some(token), Some(newest)) if is_of_user && self.token.is_copied(&token) => {
                 (session.with_refresh_token(newest.clone()), None)
             }
             (token, _) => (session, token),

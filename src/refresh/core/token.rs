@@ -8,6 +8,11 @@
 //! - [`adopt`](TokenLineage::adopt): a record has one that follows the one in memory;
 //! - [`end`](TokenLineage::end): the session was logged out.
 
+use std::collections::VecDeque;
+
+/// How many replaced tokens are remembered, to recognise a session that is set for a copy of an old one.
+const REMEMBERED: usize = 16;
+
 /// Identifies a chain of refresh tokens, each of which replaced the one before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Lineage(u64);
@@ -30,8 +35,8 @@ pub(crate) struct TokenLineage<T> {
     lineage: Lineage,
     /// `None` if no session had one, or after a logout.
     newest: Option<T>,
-    /// The spent token that the newest one replaced. `None` after a login.
-    replaced: Option<T>,
+    /// The last tokens that were replaced, newest last: most are spent. Empty after a login.
+    replaced: VecDeque<T>,
     origin: Origin,
     /// Whether a token was rotated out or revoked. A token that a flow was made with must not be presented then.
     has_spent: bool,
@@ -42,7 +47,7 @@ impl<T: Clone + PartialEq> TokenLineage<T> {
         Self {
             lineage: Lineage::default(),
             newest: None,
-            replaced: None,
+            replaced: VecDeque::new(),
             origin: Origin::User,
             has_spent: false,
         }
@@ -89,7 +94,7 @@ impl<T: Clone + PartialEq> TokenLineage<T> {
         {
             return false;
         }
-        self.replaced = self.newest.replace(returned.clone());
+        self.replace(returned.clone());
         self.origin = Origin::Call;
         true
     }
@@ -107,11 +112,11 @@ impl<T: Clone + PartialEq> TokenLineage<T> {
         self.has_spent = true;
     }
 
-    /// Whether a session with this token is a copy, and no login: the record that was seen last has the token, or the newest
-    /// token replaced it.
+    /// Whether a session with this token is a copy, and no login: the record that was seen last has the token, or it was
+    /// replaced.
     pub(crate) fn is_copied(&self, token: &T) -> bool {
         let is_newest = self.newest.as_ref() == Some(token);
-        self.replaced.as_ref() == Some(token) || (is_newest && self.origin == Origin::Record)
+        self.replaced.contains(token) || (is_newest && self.origin == Origin::Record)
     }
 
     /// Starts a lineage with the token of a session that the user set.
@@ -122,13 +127,13 @@ impl<T: Clone + PartialEq> TokenLineage<T> {
             }
             return;
         }
-        self.replace(Some(token.clone()), Origin::User);
+        self.begin(Some(token.clone()));
     }
 
     /// Starts a lineage with the session of another user. `None` if it has no token.
     pub(crate) fn change_user(&mut self, token: Option<T>) {
         if self.newest != token {
-            self.replace(token, Origin::User);
+            self.begin(token);
         }
     }
 
@@ -138,8 +143,7 @@ impl<T: Clone + PartialEq> TokenLineage<T> {
         self.has_spent |= has_rotated;
         if let Some(token) = token {
             if self.newest.as_ref() != Some(token) {
-                let replaced = self.newest.replace(token.clone());
-                self.replaced = replaced.filter(|_| is_of_login);
+                self.replace(token.clone());
             }
             self.origin = Origin::Record;
         } else if self.origin == Origin::Record && !is_of_login {
@@ -165,14 +169,23 @@ impl<T: Clone + PartialEq> TokenLineage<T> {
     /// Ends the lineage at a logout, and returns its last token.
     pub(crate) fn end(&mut self) -> Option<T> {
         let last = self.newest.take();
-        self.replace(None, Origin::User);
+        self.begin(None);
         last
     }
 
-    fn replace(&mut self, token: Option<T>, origin: Origin) {
+    /// Goes on with `token` in place of the newest.
+    fn replace(&mut self, token: T) {
+        self.replaced.extend(self.newest.replace(token));
+        if self.replaced.len() > REMEMBERED {
+            self.replaced.pop_front();
+        }
+    }
+
+    /// Begins a lineage.
+    fn begin(&mut self, token: Option<T>) {
         self.lineage = Lineage(self.lineage.0 + 1);
         self.newest = token;
-        self.replaced = None;
-        self.origin = origin;
+        self.replaced.clear();
+        self.origin = Origin::User;
     }
 }

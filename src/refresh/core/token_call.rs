@@ -146,7 +146,13 @@ impl<R: Rules> Core<R> {
             return self.end_logged_out(run, call, turn);
         }
         let stored = call.stored.as_ref().map(Stored::session);
-        let before = stored.or_else(|| self.slot.latest().map(|live| &live.session));
+        let latest = self.slot.latest().map(|live| &live.session);
+        // The stored session may be of another login, or of another user.
+        let before = if run.is_wanted() {
+            latest.or(stored)
+        } else {
+            stored.or(latest)
+        };
         match (rotated, before) {
             // The answer was useless but for its refresh token.
             (Some(token), Some(before)) => {
