@@ -663,7 +663,7 @@ async fn a_concurrency_limit_outside_bounds_those_who_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_concurrency_limit_inside_is_held_by_nobody_who_waits() {
+async fn no_waiter_holds_a_permit_of_a_limit_inside() {
     let (layer, _, gate) = gated();
     let wire = Wire::with_expired_session();
     let service = ServiceBuilder::new()
@@ -1393,7 +1393,7 @@ async fn decompression_outside_costs_a_refresh_for_a_401_that_none_cures() {
 }
 
 #[tokio::test]
-async fn decompression_asks_for_gzip_on_either_side_and_nobody_else_does() {
+async fn only_decompression_asks_for_gzip_on_either_side() {
     let asked = |wire: &Wire| -> Vec<Option<String>> {
         let seen = wire.seen();
         let asked = seen.iter().map(|head| head.headers.get(ACCEPT_ENCODING));
