@@ -11,6 +11,7 @@ use crate::{
     oauth,
     refresh::{core::run::RefreshId, driver::release, shared::Shared},
     report::event::StoreOperation,
+    secret::Secret,
     session::{session::Session, url::LoginUrl},
     soap,
     store::{Record, StoreError, StoreKey},
@@ -232,15 +233,10 @@ async fn end_at_server(
     let Some((sessions, refresh_tokens)) = pending else {
         return Ok(());
     };
-    let url = sessions.last().map(revocation_url);
     if scope == LogoutScope::Grant {
+        let url = sessions.last().map(revocation_url);
         for refresh_token in &refresh_tokens {
-            let ended = match &url {
-                Some(url) => oauth::revoke(client.clone(), url, refresh_token).await,
-                None => Err(RefreshError::configuration(
-                    "there is a refresh token, and no session that tells where to revoke it",
-                )),
-            };
+            let ended = revoke(client.clone(), url.as_ref(), refresh_token).await;
             if ended.is_ok() {
                 shared.apply(|core, _| {
                     core.pending_logout(id)
@@ -268,6 +264,19 @@ async fn end_at_server(
         }
     }
     outcome
+}
+
+async fn revoke(
+    client: impl HttpClient,
+    url: Option<&LoginUrl>,
+    refresh_token: &Secret,
+) -> Result<(), RefreshError> {
+    match url {
+        Some(url) => oauth::revoke(client, url, refresh_token).await,
+        None => Err(RefreshError::configuration(
+            "there is a refresh token, and no session that tells where to revoke it",
+        )),
+    }
 }
 
 fn unanswered() -> RefreshError {

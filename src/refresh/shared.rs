@@ -35,7 +35,11 @@ use crate::{
         subscription::{SessionState, States, Subscription},
         trace::{self, RefreshSpan},
     },
-    session::live::{LiveSession, Published},
+    session::{
+        lifetime::ProactiveRefresh,
+        live::{Live, LiveSession, Published},
+        session::Session,
+    },
     store::StoreLock,
 };
 
@@ -266,23 +270,10 @@ impl Shared {
     ) {
         match effect {
             Effect::Publish { live, is_watched } => {
-                let before = locked.latest.as_ref().map(|before| &*before.0);
-                let published = Published::new(&live, before)
-                    .with_proactive_refresh(self.settings.proactive_refresh, jitter())
-                    .on_probation_if(is_watched);
-                let live = LiveSession(Arc::new(published));
-                self.current.store(Some(Arc::clone(&live.0)));
-                locked.latest = Some(live);
+                let published = locked.publish(&live, is_watched, self.settings.proactive_refresh);
+                self.current.store(Some(published));
             }
-            Effect::Amend(session) => {
-                if let Some(latest) = &locked.latest {
-                    let amended = LiveSession(Arc::new(latest.0.with_session(session)));
-                    if self.current.load().is_some() {
-                        self.current.store(Some(Arc::clone(&amended.0)));
-                    }
-                    locked.latest = Some(amended);
-                }
-            }
+            Effect::Amend(session) => self.amend(locked, session),
             Effect::Withdraw => {
                 self.current.store(None);
                 if locked.core.is_logged_out() {
@@ -294,15 +285,8 @@ impl Shared {
                 reason,
                 callers_until,
             } => {
-                locked.running = Some((Running { id, callers_until }, Task::new()));
-                let start = DriverStart {
-                    id,
-                    reason,
-                    nudge: Arc::default(),
-                    lock: HeldLock::default(),
-                };
-                locked.drivers.push(DriverHandle::of(&start));
-                afterwards.start = Some(start);
+                let running = Running { id, callers_until };
+                afterwards.start = Some(locked.spawn(running, reason));
             }
             Effect::Nudge(id) => {
                 if let Some(driver) = locked.drivers.iter().find(|driver| driver.id == id) {
@@ -311,8 +295,7 @@ impl Shared {
                 }
             }
             Effect::Abort(id) => {
-                let index = locked.drivers.iter().position(|driver| driver.id == id);
-                if let Some(driver) = index.map(|index| locked.drivers.swap_remove(index)) {
+                if let Some(driver) = locked.take_driver(id) {
                     afterwards.push(move || driver.stop());
                 }
             }
@@ -322,6 +305,17 @@ impl Shared {
                 afterwards.push(move || finish(task, result, latest));
             }
             event => locked.complete(event, now, afterwards),
+        }
+    }
+
+    /// Puts a refresh token that was rotated into the latest session.
+    fn amend(&self, locked: &mut Locked, session: Session) {
+        let Some(latest) = &mut locked.latest else {
+            return;
+        };
+        *latest = LiveSession(Arc::new(latest.0.with_session(session)));
+        if self.current.load().is_some() {
+            self.current.store(Some(Arc::clone(&latest.0)));
         }
     }
 
@@ -418,6 +412,39 @@ impl Drop for Saving {
 }
 
 impl Locked {
+    /// Makes what the driver of a refresh starts with, and what its callers wait for.
+    fn spawn(&mut self, running: Running, reason: RefreshReason) -> DriverStart {
+        let start = DriverStart {
+            id: running.id,
+            reason,
+            nudge: Arc::default(),
+            lock: HeldLock::default(),
+        };
+        self.running = Some((running, Task::new()));
+        self.drivers.push(DriverHandle::of(&start));
+        start
+    }
+
+    fn take_driver(&mut self, id: RefreshId) -> Option<DriverHandle> {
+        let index = self.drivers.iter().position(|driver| driver.id == id)?;
+        Some(self.drivers.swap_remove(index))
+    }
+
+    fn publish(
+        &mut self,
+        live: &Live<Session>,
+        is_watched: bool,
+        proactive_refresh: Option<ProactiveRefresh>,
+    ) -> Arc<Published> {
+        let before = self.latest.as_ref().map(|before| &*before.0);
+        let published = Published::new(live, before)
+            .with_proactive_refresh(proactive_refresh, jitter())
+            .on_probation_if(is_watched);
+        let published = Arc::new(published);
+        self.latest = Some(LiveSession(Arc::clone(&published)));
+        published
+    }
+
     /// Derives the state to show, and keeps it if it is another than before (R42).
     fn show(&mut self, afterwards: &mut Afterwards) {
         let state = match (self.core.state(), &self.shown) {
