@@ -144,17 +144,18 @@ impl<R: Rules> Core<R> {
         }
         // A straggler: the refresh that its rejection asks for has failed. Another attempt is for the next request, or a
         // dead grant would cost a token call for each request that was sent before.
-        if let (
-            None,
-            Slot::Vacant {
-                failure: Some(failure),
-                ..
-            },
-        ) = (&self.refresh, &self.slot)
-        {
+        if let Some(failure) = self.failure_of_last_refresh() {
             return Reply::Fail(failure.clone());
         }
         self.join(RefreshReason::Rejected, false, caller, turn)
+    }
+
+    /// How the last refresh failed. `None` if one runs, or if none has failed since the rejection.
+    fn failure_of_last_refresh(&self) -> Option<&R::Failure> {
+        match (&self.refresh, &self.slot) {
+            (None, Slot::Vacant { failure, .. }) => failure.as_ref(),
+            _ => None,
+        }
     }
 
     /// A replay was rejected, and its request is not sent again.
