@@ -22,11 +22,13 @@ pub(super) enum DeclaredSize {
 
 impl DeclaredSize {
     /// The size that `hint` declares.
+    #[inline]
     pub(super) fn of(hint: &SizeHint) -> Self {
         hint.exact().map_or(Self::Unknown, Self::Exact)
     }
 
     /// Subtracts `data`, which the body yielded.
+    #[inline]
     pub(super) fn subtract(&mut self, data: &Bytes) {
         if let Self::Exact(left) = self {
             *left = left.saturating_sub(data.len() as u64);
@@ -34,11 +36,13 @@ impl DeclaredSize {
     }
 
     /// Whether no declared byte is missing. The transport still has to detect a body that ended short of its size.
+    #[inline]
     pub(super) fn is_complete(self) -> bool {
         !matches!(self, Self::Exact(1..))
     }
 
     /// The hint for a body of which at least `lower` bytes are left.
+    #[inline]
     pub(super) fn hint(self, lower: u64) -> SizeHint {
         match self {
             Self::Exact(left) => SizeHint::with_exact(left),
@@ -78,6 +82,7 @@ impl InMemory {
     }
 
     /// The next frame: the data, then the trailers.
+    #[inline]
     pub(super) fn next_frame(&mut self) -> Option<Frame<Bytes>> {
         if let Some(data) = self.data.take() {
             self.size.subtract(&data);
@@ -88,10 +93,12 @@ impl InMemory {
             .map(|trailers| Frame::trailers(*trailers))
     }
 
+    #[inline]
     pub(super) fn is_end_stream(&self) -> bool {
         self.data.is_none() && self.trailers.is_none() && self.size.is_complete()
     }
 
+    #[inline]
     pub(super) fn size_hint(&self) -> SizeHint {
         self.size.hint(self.data().len() as u64)
     }

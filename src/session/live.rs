@@ -292,6 +292,7 @@ impl Published {
     }
 
     /// Whether a proactive refresh is due.
+    #[inline]
     pub(crate) fn is_due(&self) -> bool {
         self.due
             .as_ref()
