@@ -27,10 +27,10 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout, Command},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
@@ -47,6 +47,9 @@ const TASKS: usize = 8;
 
 /// The number of times that the session expires.
 const EXPIRIES: u64 = 20;
+
+/// The line that a worker prints when a task had its first good answer with a session.
+const NEW_SESSION: &str = "new session";
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
@@ -120,26 +123,32 @@ async fn work() -> Result<(), BoxError> {
         .store(FileStore::open(task.directory)?, "integration-user")
         .observer(Counting(counts.clone()))
         .build();
-    let layer = SalesforceAuthLayer::from(handle);
+    let layer = SalesforceAuthLayer::from(handle.clone());
     let client = layer.layer(Client::builder(TokioExecutor::new()).build_http());
 
     let mut senders = JoinSet::new();
     for _ in 0..TASKS {
-        let (client, counts) = (client.clone(), counts.clone());
+        let (client, handle, counts) = (client.clone(), handle.clone(), counts.clone());
         senders.spawn(async move {
+            let mut generation = None;
             loop {
                 let request = Request::get("/services/data/v66.0/limits")
                     .body(Full::<Bytes>::default())
                     .map_err(BoxError::from);
+                let used = handle.try_session().map(|live| live.generation());
                 let answer = match request {
                     Ok(request) => client.clone().oneshot(request).await,
                     Err(error) => Err(error),
                 };
                 let is_good = match answer {
                     Ok(response) => {
-                        let status = response.status();
-                        let body = response.into_body().collect().await;
-                        status == StatusCode::OK && body.is_ok()
+                        let is_ok = response.status() == StatusCode::OK;
+                        let is_read = response.into_body().collect().await.is_ok();
+                        if is_ok && is_read && used > generation {
+                            generation = used;
+                            println!("{NEW_SESSION}");
+                        }
+                        is_ok && is_read
                     }
                     Err(error) => {
                         eprintln!("{error}");
@@ -189,7 +198,7 @@ async fn supervise(processes: usize) -> Result<ExitCode, BoxError> {
     );
     let mut workers = Vec::new();
     for _ in 0..processes {
-        workers.push(start(&task).await?);
+        workers.push(Worker::start(&task).await?);
     }
 
     // The first exchange is the login. From then on each expiry costs one exchange.
@@ -200,14 +209,10 @@ async fn supervise(processes: usize) -> Result<ExitCode, BoxError> {
         if session > 1 {
             org.expire_sessions();
         }
-        let refreshed = async {
-            while org.counters().tokens_issued < session {
-                sleep(Duration::from_millis(1)).await;
-            }
-        };
-        timeout(Duration::from_secs(30), refreshed).await?;
-        // All processes use the new session for a while.
-        sleep(Duration::from_millis(150)).await;
+        // The next session ends once every task uses this one, however fast the machine is.
+        for worker in &mut workers {
+            timeout(Duration::from_secs(60), worker.uses_new_session()).await??;
+        }
         progress.set_message(format!("{} requests", org.counters().data_accepted));
         progress.inc(1);
     }
@@ -216,7 +221,7 @@ async fn supervise(processes: usize) -> Result<ExitCode, BoxError> {
     let mut total = Report::default();
     println!("process  requests  exchanges  adoptions  failures");
     for (number, worker) in workers.into_iter().enumerate() {
-        let report = stop(worker).await?;
+        let report = worker.stop().await?;
         show(&format!("{:>7}", number + 1), &report);
         total.requests += report.requests;
         total.exchanges += report.exchanges;
@@ -242,33 +247,61 @@ async fn supervise(processes: usize) -> Result<ExitCode, BoxError> {
     Ok(ExitCode::FAILURE)
 }
 
-/// Starts this program again, as a worker.
-async fn start(task: &Task) -> Result<Child, BoxError> {
-    let mut worker = Command::new(env::current_exe()?)
-        .arg("worker")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let mut line = serde_json::to_vec(task)?;
-    line.push(b'\n');
-    // Not on its command line, which other users can read.
-    if let Some(stdin) = &mut worker.stdin {
-        stdin.write_all(&line).await?;
-    }
-    Ok(worker)
+/// This program, started again.
+struct Worker {
+    process: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
 }
 
-/// Stops a worker, and returns its report.
-async fn stop(mut worker: Child) -> Result<Report, BoxError> {
-    drop(worker.stdin.take());
-    let Some(stdout) = worker.stdout.take() else {
-        return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
-    };
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).await?;
-    worker.wait().await?;
-    Ok(serde_json::from_str(&line)?)
+impl Worker {
+    async fn start(task: &Task) -> Result<Self, BoxError> {
+        let mut process = Command::new(env::current_exe()?)
+            .arg("worker")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let (Some(mut stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
+            return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
+        };
+        let mut line = serde_json::to_vec(task)?;
+        line.push(b'\n');
+        // Not on its command line, which other users can read.
+        stdin.write_all(&line).await?;
+        Ok(Self {
+            process,
+            stdin,
+            lines: BufReader::new(stdout).lines(),
+        })
+    }
+
+    async fn line(&mut self) -> Result<String, BoxError> {
+        let line = self.lines.next_line().await?;
+        line.ok_or_else(|| "a worker ended early".into())
+    }
+
+    /// Waits until each task of the worker has had an answer with the session that is new.
+    async fn uses_new_session(&mut self) -> Result<(), BoxError> {
+        for _ in 0..TASKS {
+            self.line().await?;
+        }
+        Ok(())
+    }
+
+    /// Stops the worker, and returns its report.
+    async fn stop(mut self) -> Result<Report, BoxError> {
+        drop(self.stdin);
+        let report = loop {
+            let line = self.lines.next_line().await?;
+            let line = line.ok_or("a worker ended without a report")?;
+            if line != NEW_SESSION {
+                break serde_json::from_str(&line)?;
+            }
+        };
+        self.process.wait().await?;
+        Ok(report)
+    }
 }
 
 fn show(who: &str, report: &Report) {
