@@ -250,9 +250,7 @@ impl StoreLock for FaultyLock {
                 let line: Vec<_> = text.expose().split(',').take(6).collect();
                 format!("{}: saves {line:?}", client.id)
             });
-            if let Some(token) = token {
-                client.server.saved(token.expose(), client.id);
-            }
+            client.server.saved(record.session(), client.id);
             Ok(())
         };
         let fails_afterwards = move || {

@@ -234,9 +234,16 @@ impl Server {
 
     // === What clients know ===
 
-    /// A store has this refresh token. A client other than `by` that logged out of its family may have it again.
-    pub(crate) fn saved(&self, refresh_token: &str, by: u32) {
+    /// A store has this session. A client other than `by` that logged out of its family may have it again.
+    pub(crate) fn saved(&self, session: &Session, by: u32) {
         let mut state = self.state();
+        let access_token = parse(session.access_token().expose());
+        state.logged_out.retain(|(client, ended)| {
+            *client == by || access_token.is_none_or(|(family, _)| *ended != family)
+        });
+        let Some(refresh_token) = session.refresh_token().map(|token| token.expose()) else {
+            return;
+        };
         state.saved.insert(refresh_token.to_owned());
         let is_masked = |(client, token): &(u32, String)| *client != by && token == refresh_token;
         if state.doubtful.iter().any(is_masked) {
