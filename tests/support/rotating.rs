@@ -21,7 +21,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::time::sleep;
 use tower::Service;
-use tower_salesforce_auth::{BoxError, LoginUrl, Session, flow::RefreshToken, oauth::App};
+use tower_salesforce_auth::{BoxError, LoginUrl, Secret, Session, flow::RefreshToken, oauth::App};
 
 pub(crate) const INSTANCE: &str = "https://example.my.salesforce.com";
 
@@ -241,7 +241,7 @@ impl Server {
         state.logged_out.retain(|(client, ended)| {
             *client == by || access_token.is_none_or(|(family, _)| *ended != family)
         });
-        let Some(refresh_token) = session.refresh_token().map(|token| token.expose()) else {
+        let Some(refresh_token) = session.refresh_token().map(Secret::expose) else {
             return;
         };
         state.saved.insert(refresh_token.to_owned());
@@ -292,10 +292,7 @@ impl Server {
     /// The user gives this session to a client.
     pub(crate) fn given(&self, client: u32, session: &Session) {
         let mut state = self.state();
-        if let Some(token) = session
-            .refresh_token()
-            .map(tower_salesforce_auth::Secret::expose)
-        {
+        if let Some(token) = session.refresh_token().map(Secret::expose) {
             if let Some((family, _)) = parse(token) {
                 state.families.insert((client, family));
                 // It replaces the logins before, and a token that only this client had.
