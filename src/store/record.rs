@@ -57,6 +57,11 @@ pub(crate) struct Revision {
 }
 
 impl Revision {
+    #[cfg(test)]
+    pub(crate) const fn new(login: u128, number: u64) -> Self {
+        Self { login, number }
+    }
+
     /// Whether the record was saved after `last_seen`, or descends from another login.
     pub(crate) fn is_newer_than(self, last_seen: Option<Self>) -> bool {
         last_seen.is_none_or(|seen| self.login != seen.login || self.number > seen.number)

@@ -26,7 +26,7 @@ pub(crate) enum SaveDecision<T> {
 }
 
 /// A save by the user that is under way.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct UserSave {
     generation: Option<Generation>,
     began: RefreshId,

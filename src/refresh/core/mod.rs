@@ -23,6 +23,8 @@ pub(crate) mod effect;
 pub(crate) mod logout;
 #[cfg(test)]
 mod logout_tests;
+#[cfg(test)]
+mod model;
 pub(crate) mod pending_logout;
 pub(crate) mod policy;
 pub(crate) mod record;

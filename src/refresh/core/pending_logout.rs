@@ -8,6 +8,7 @@ use crate::refresh::core::{
 };
 
 /// A logout that is not done: no refresh adopts what it has to delete, and no handle that has one may be dropped.
+#[cfg_attr(test, derive(Clone, Debug, Hash))]
 pub(crate) struct PendingLogout<R: Rules> {
     /// Refreshes with a lower id began before the logout.
     pub(crate) id: RefreshId,

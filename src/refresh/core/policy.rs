@@ -34,7 +34,7 @@ const LATCHED_SEARCH: Duration = Duration::from_secs(10);
 const BREAKER_SEARCH: Duration = Duration::from_secs(1);
 
 /// What the refreshes so far say about the next one. `E` is the failure that callers share.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Policy<E> {
     /// `None` unless the last refresh failed with a terminal failure.
     latched: Option<E>,
@@ -158,6 +158,23 @@ impl<E: Clone> Policy<E> {
         true
     }
 
+    #[cfg(test)]
+    pub(super) fn times_mut(&mut self) -> impl Iterator<Item = &mut Instant> {
+        let backing_off = self.backing_off.as_mut().map(|(until, _)| until);
+        let probation = self.breaker.probation.as_mut();
+        let since = probation.map(|probation| &mut probation.since);
+        let times = backing_off.into_iter().chain(&mut self.next_search);
+        times.chain(&mut self.breaker.open_until).chain(since)
+    }
+
+    /// When the policy permits something that it does not permit now.
+    #[cfg(test)]
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
+        let backing_off = self.backing_off.as_ref().map(|(until, _)| *until);
+        let times = [backing_off, self.next_search, self.breaker.open_until];
+        times.into_iter().flatten()
+    }
+
     // === The breaker ===
 
     /// Whether the breaker is open at `now`.
@@ -241,7 +258,7 @@ impl<E: Clone> Policy<E> {
 }
 
 /// Opens after useless refreshes, each time for longer.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 struct Breaker {
     /// Useless refreshes in a row.
     useless: u32,
@@ -260,7 +277,7 @@ impl Breaker {
 }
 
 /// A session that replaced a rejected one, and that no replay was accepted with so far.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Probation {
     generation: Generation,
     since: Instant,

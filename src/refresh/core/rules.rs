@@ -2,7 +2,16 @@
 
 use std::time::Duration;
 
+#[cfg(test)]
+use crate::refresh::core::model::values::Value;
 use crate::store::Revision;
+
+/// What a core holds. The model also prints and hashes it.
+#[cfg(not(test))]
+pub(crate) trait Value: Clone {}
+
+#[cfg(not(test))]
+impl<T: Clone> Value for T {}
 
 /// The refresh token type of a set of rules.
 pub(crate) type TokenOf<R> = <<R as Rules>::Session as Snapshot>::Token;
@@ -34,8 +43,8 @@ pub(crate) trait Rules {
 }
 
 /// A session, as far as the core looks at it.
-pub(crate) trait Snapshot: Clone {
-    type Token: Clone + PartialEq;
+pub(crate) trait Snapshot: Value {
+    type Token: Value + PartialEq;
 
     fn refresh_token(&self) -> Option<&Self::Token>;
 
@@ -64,7 +73,7 @@ pub(crate) trait Snapshot: Clone {
 }
 
 /// A failure, as far as the core looks at it.
-pub(crate) trait Failure: Clone {
+pub(crate) trait Failure: Value {
     type Token;
 
     fn of(cause: Cause) -> Self;
@@ -88,7 +97,7 @@ pub(crate) trait Failure: Clone {
 }
 
 /// Failures that the core finds by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Cause {
     /// The callers' time is over.
     TimedOut,
@@ -105,7 +114,7 @@ pub(crate) enum Cause {
 }
 
 /// A record of the session store.
-pub(crate) trait Stored: Clone {
+pub(crate) trait Stored: Value {
     type Session;
 
     /// Makes the first record of a login.

@@ -43,6 +43,7 @@ impl RefreshId {
     }
 }
 
+#[cfg_attr(test, derive(Clone, Debug, Hash))]
 pub(crate) struct Refresh<R: Rules> {
     pub(crate) id: RefreshId,
     pub(super) reason: RefreshReason,
@@ -64,7 +65,7 @@ pub(crate) struct Refresh<R: Rules> {
 }
 
 /// The times of a refresh. `None`: later than the clock can tell.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Times {
     /// Until when the store lock may be taken and a token call may begin. With a store, half of the refresh timeout, so that
     /// processes that wait for the lock get their turn.
@@ -91,6 +92,7 @@ pub(crate) enum Fate {
 }
 
 /// What a refresh waits for.
+#[cfg_attr(test, derive(Clone, Debug, Hash))]
 pub(crate) enum Phase<R: Rules> {
     /// The driver was spawned.
     Start,
@@ -118,6 +120,7 @@ pub(crate) enum Phase<R: Rules> {
 }
 
 /// A token call.
+#[cfg_attr(test, derive(Clone, Debug, Hash))]
 pub(crate) struct Call<R: Rules> {
     pub(super) presented: Option<TokenOf<R>>,
     /// The record that it replaces.
@@ -126,6 +129,7 @@ pub(crate) struct Call<R: Rules> {
 }
 
 /// What follows a step with the store.
+#[cfg_attr(test, derive(Clone, Debug, Hash))]
 pub(crate) enum Then<R: Rules> {
     Publish(R::Session),
     Adopt(R::Session),
@@ -225,6 +229,17 @@ impl<R: Rules> Refresh<R> {
     pub(super) fn go(&mut self, phase: Phase<R>, step: Step<R>) -> Option<Step<R>> {
         self.phase = phase;
         Some(step)
+    }
+
+    #[cfg(test)]
+    pub(super) fn times_mut(&mut self) -> impl Iterator<Item = &mut Instant> {
+        let times = &mut self.times;
+        let until = [
+            &mut times.last_start,
+            &mut times.callers,
+            &mut times.drained,
+        ];
+        until.into_iter().flatten()
     }
 
     pub(super) fn lock(&mut self) -> Option<Step<R>> {

@@ -6,6 +6,7 @@ use crate::{
 };
 
 /// What a request gets.
+#[cfg_attr(test, derive(Clone, Debug, Hash))]
 pub(crate) enum Slot<R: Rules> {
     /// No session is usable: callers wait for a refresh.
     Vacant {

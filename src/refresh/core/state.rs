@@ -15,6 +15,7 @@ use crate::{
 };
 
 /// The state of one session.
+#[cfg_attr(test, derive(Clone, Debug, Hash))]
 pub(crate) struct Core<R: Rules> {
     pub(super) rules: R,
     pub(super) slot: Slot<R>,
@@ -116,6 +117,15 @@ impl<R: Rules> Core<R> {
     }
 
     // === Transitions ===
+
+    /// All times, so that the model can let time pass.
+    #[cfg(test)]
+    pub(super) fn times_mut(&mut self) -> impl Iterator<Item = &mut tokio::time::Instant> {
+        let refreshes = self.refresh.iter_mut().chain(&mut self.draining);
+        refreshes
+            .flat_map(|refresh| refresh.times_mut())
+            .chain(self.policy.times_mut())
+    }
 
     pub(super) fn next_id(&mut self) -> RefreshId {
         self.last_id = self.last_id.next();
