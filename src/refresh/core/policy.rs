@@ -307,12 +307,19 @@ mod tests {
 
     use super::*;
 
+    /// Drops what is no longer needed.
+    fn none<E>() -> Vec<E> {
+        Vec::new()
+    }
+
     #[derive(Clone, Debug)]
     enum Event {
         Pass(Duration),
         Terminal,
         Transient(Option<u64>, f64),
         Useless,
+        Attempt,
+        Search,
     }
 
     fn event() -> impl Strategy<Value = Event> {
@@ -322,11 +329,12 @@ mod tests {
             (proptest::option::of(0_u64..10), 0.0..1.0)
                 .prop_map(|(retry_after, jitter)| Event::Transient(retry_after, jitter)),
             Just(Event::Useless),
+            Just(Event::Attempt),
+            Just(Event::Search),
         ]
     }
 
     proptest! {
-        /// R10: once latched, nothing is permitted until something changes.
         #[test]
         fn r10_nothing_but_a_change_from_outside_opens_a_latch(
             events in proptest::collection::vec(event(), 0..50),
@@ -334,27 +342,28 @@ mod tests {
         ) {
             let mut policy = Policy::new();
             let mut now = Instant::now();
-            policy.latch("dead", &mut Vec::new());
+            prop_assert!(policy.latch("dead", &mut none()));
             for event in events {
                 match event {
                     Event::Pass(time) => now += time,
-                    Event::Terminal => {
-                        policy.latch("dead", &mut Vec::new());
-                    }
+                    Event::Terminal => prop_assert!(!policy.latch("dead", &mut none())),
                     Event::Transient(seconds, jitter) => {
-                        policy.back_off("busy", seconds.map(Duration::from_secs), jitter, now, &mut Vec::new());
+                        let retry_after = seconds.map(Duration::from_secs);
+                        policy.back_off("busy", retry_after, jitter, now, &mut none());
                     }
                     Event::Useless => policy.record_useless_refresh(now),
+                    Event::Attempt => drop(policy.begin_attempt()),
+                    Event::Search => drop(policy.may_search(now)),
                 }
                 now += Duration::from_secs(3600 * hours);
                 prop_assert_eq!(policy.permit(now), Permit::Never(&"dead"));
             }
-            policy.reset(&mut Vec::new());
+            policy.reset(&mut none());
             prop_assert_eq!(policy.permit(now), Permit::Now);
         }
 
-        /// R11: attempts that are made as soon as they may be are spaced by at least 250 ms and by what the server asked
-        /// for, and by no more than the longest back-off without that.
+        /// Attempts that are made as soon as they are permitted are at least 250 ms apart, and as far as the server asked for.
+        /// Without that they are no further apart than the longest back-off.
         #[test]
         fn r11_attempts_are_spaced(
             failures in proptest::collection::vec((proptest::option::of(0_u64..7_200), 0.0..=1.0), 1..40),
@@ -364,7 +373,7 @@ mod tests {
             let mut shortest = Duration::ZERO;
             for (seconds, jitter) in failures {
                 let retry_after = seconds.map(Duration::from_secs);
-                policy.back_off("busy", retry_after, jitter, now, &mut Vec::new());
+                policy.back_off("busy", retry_after, jitter, now, &mut none());
                 let Permit::NotBefore(until, &"busy") = policy.permit(now) else {
                     panic!("{:?}", policy.permit(now));
                 };
@@ -372,34 +381,45 @@ mod tests {
                 prop_assert!(delay >= Duration::from_millis(250));
                 prop_assert!(delay >= retry_after.unwrap_or_default());
                 prop_assert!(delay <= LONGEST_BACKOFF.max(retry_after.unwrap_or_default()));
-                // It grows: half of the last one's longest is the least.
+                // The least is half of the longest, which doubles.
                 if retry_after.is_none() {
                     prop_assert!(delay >= shortest);
                     shortest = (shortest * 2).clamp(BACKOFF / 2, LONGEST_BACKOFF / 2);
                 } else {
                     shortest = Duration::ZERO;
                 }
-                prop_assert_eq!(policy.permit(until - Duration::from_nanos(1)), Permit::NotBefore(until, &"busy"));
+                let before = until - Duration::from_nanos(1);
+                prop_assert_eq!(policy.permit(before), Permit::NotBefore(until, &"busy"));
                 prop_assert_eq!(policy.permit(until), Permit::Now);
                 now = until;
             }
-            policy.succeed(&mut Vec::new());
+            policy.succeed(&mut none());
             prop_assert_eq!(policy.permit(now), Permit::Now);
-            policy.back_off("busy", None, 1.0, now, &mut Vec::new());
+            policy.back_off("busy", None, 1.0, now, &mut none());
             prop_assert_eq!(policy.permit(now + BACKOFF), Permit::Now);
         }
 
-        /// R12: however rejections come, at most 10 useless refreshes are let through in 600 s.
+        /// However rejections come, at most 10 useless refreshes are permitted in 600 s.
         #[test]
-        fn r12_useless_refreshes_become_rare(gaps in proptest::collection::vec(1_u64..3_000, 1_000)) {
+        fn r12_useless_refreshes_become_rare(
+            gaps in proptest::collection::vec(1_u64..3_000, 1_000),
+            are_unchanged in proptest::collection::vec(any::<bool>(), 1_000),
+        ) {
             let mut policy = Policy::<()>::new();
             let start = Instant::now();
             let mut now = start;
+            let mut generation = Generation::FIRST;
             let mut refreshes = 0;
-            for gap in gaps {
+            for (gap, is_unchanged) in gaps.into_iter().zip(are_unchanged) {
                 if !policy.is_open(now) {
                     refreshes += 1;
-                    policy.record_useless_refresh(now);
+                    if is_unchanged {
+                        policy.record_useless_refresh(now);
+                    } else {
+                        generation = generation.next();
+                        policy.start_probation(generation, true, now);
+                        policy.record_rejection(generation, false, false, now);
+                    }
                 }
                 now += Duration::from_millis(gap);
                 if now - start > Duration::from_secs(600) {
@@ -407,9 +427,114 @@ mod tests {
                 }
             }
             prop_assert!(refreshes <= 10, "{}", refreshes);
-            policy.start_probation(Generation::FIRST, true, now);
-            policy.confirm(Generation::FIRST);
+            generation = generation.next();
+            policy.start_probation(generation, true, now);
+            policy.confirm(generation);
             prop_assert!(!policy.is_open(now));
         }
+    }
+
+    #[test]
+    fn r10_a_second_terminal_failure_is_not_the_first() {
+        let mut policy = Policy::new();
+        let mut retired = Vec::new();
+        assert!(policy.latch("dead", &mut retired));
+        assert!(!policy.latch("dead as well", &mut retired));
+        assert_eq!(
+            (policy.latched(), &*retired),
+            (Some(&"dead as well"), &["dead"][..])
+        );
+        policy.unlatch(&mut retired);
+        assert!(policy.latch("dead again", &mut retired));
+    }
+
+    #[test]
+    fn r11_a_store_failure_does_not_shorten_a_retry_after() {
+        let mut policy = Policy::new();
+        let now = Instant::now();
+        let asked = Duration::from_secs(20);
+        policy.back_off("busy", Some(asked), 0.0, now, &mut none());
+        policy.back_off("no store", None, 0.0, now, &mut none());
+        assert_eq!(
+            policy.permit(now),
+            Permit::NotBefore(now + asked, &"no store")
+        );
+    }
+
+    #[test]
+    fn r11_a_latch_does_not_end_a_backoff() {
+        let mut policy = Policy::new();
+        let now = Instant::now();
+        let asked = Duration::from_secs(20);
+        policy.back_off("busy", Some(asked), 0.0, now, &mut none());
+        policy.latch("unreadable", &mut none());
+        policy.unlatch(&mut none());
+        assert_eq!(policy.permit(now), Permit::NotBefore(now + asked, &"busy"));
+    }
+
+    #[test]
+    fn r12_one_refresh_is_useless_once() {
+        let mut policy = Policy::<()>::new();
+        let now = Instant::now();
+        policy.start_probation(Generation::FIRST, true, now);
+        for _ in 0..3 {
+            policy.record_rejection(Generation::FIRST, false, false, now);
+        }
+        assert!(policy.is_open(now));
+        assert!(!policy.is_open(now + BREAK));
+    }
+
+    #[test]
+    fn r12_a_session_that_was_accepted_or_adopted_is_not_useless() {
+        let now = Instant::now();
+        // Refreshed, accepted, age.
+        for (is_refreshed, was_accepted, age) in [
+            (false, false, Duration::ZERO),
+            (true, true, Duration::ZERO),
+            (true, false, YOUNG),
+        ] {
+            let mut policy = Policy::<()>::new();
+            policy.start_probation(Generation::FIRST, is_refreshed, now);
+            policy.record_rejection(Generation::FIRST, false, was_accepted, now + age);
+            assert!(!policy.is_open(now + age), "{is_refreshed} {was_accepted}");
+        }
+    }
+
+    #[test]
+    fn r12_first_rejections_of_two_sessions_in_a_row_are_useless() {
+        let mut policy = Policy::<()>::new();
+        let now = Instant::now();
+        policy.start_probation(Generation::FIRST, true, now);
+        policy.record_rejection(Generation::FIRST, true, false, now);
+        assert!(!policy.is_open(now));
+        let second = Generation::FIRST.next();
+        policy.start_probation(second, true, now);
+        assert!(policy.is_watching());
+        policy.record_rejection(second, true, false, now);
+        assert!(policy.is_open(now));
+    }
+
+    #[test]
+    fn r43_a_session_is_put_on_probation_once() {
+        let mut policy = Policy::<()>::new();
+        let now = Instant::now();
+        policy.start_probation(Generation::FIRST, true, now);
+        policy.record_rejection(Generation::FIRST, false, false, now);
+        policy.start_probation(Generation::FIRST, true, now);
+        policy.record_rejection(Generation::FIRST, false, false, now + BREAK);
+        assert!(!policy.is_open(now + BREAK));
+    }
+
+    #[test]
+    fn a_search_of_the_store_is_permitted_after_a_pause() {
+        let mut policy = Policy::new();
+        let now = Instant::now();
+        policy.latch("dead", &mut none());
+        assert!(policy.may_search(now));
+        assert!(!policy.may_search(now + LATCHED_SEARCH - Duration::from_nanos(1)));
+        assert!(policy.may_search(now + LATCHED_SEARCH));
+        policy.reset(&mut none());
+        assert!(policy.may_search(now + LATCHED_SEARCH));
+        assert!(policy.may_search(now + LATCHED_SEARCH + BREAKER_SEARCH));
     }
 }

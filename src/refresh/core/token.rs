@@ -189,3 +189,182 @@ impl<T: Clone + PartialEq> TokenLineage<T> {
         self.origin = Origin::User;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OLD: u8 = 1;
+    const NEW: u8 = 2;
+
+    fn set(token: u8) -> TokenLineage<u8> {
+        let mut tokens = TokenLineage::new();
+        tokens.log_in(&token);
+        tokens
+    }
+
+    #[derive(Clone, Debug)]
+    enum Change {
+        LogIn(u8),
+        ChangeUser(Option<u8>),
+        Adopt(Option<u8>, bool),
+        Saved(Option<u8>),
+        MarkSaved(u8),
+        Keep(u8),
+        End,
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let token = 0_u8..4;
+        prop_oneof![
+            token.clone().prop_map(Change::LogIn),
+            proptest::option::of(token.clone()).prop_map(Change::ChangeUser),
+            (proptest::option::of(token.clone()), any::<bool>())
+                .prop_map(|(token, is_of_login)| Change::Adopt(token, is_of_login)),
+            proptest::option::of(token.clone()).prop_map(Change::Saved),
+            token.clone().prop_map(Change::MarkSaved),
+            token.prop_map(Change::Keep),
+            Just(Change::End),
+        ]
+    }
+
+    proptest! {
+        /// Whatever comes between a call and its answer: the answer replaces the token that was presented, and no other.
+        #[test]
+        fn r03_a_returned_token_replaces_the_presented_one_only(
+            changes in proptest::collection::vec(change(), 0..6),
+            returned in 10_u8..12,
+        ) {
+            let mut tokens = set(0);
+            let (lineage, presented) = (tokens.lineage(), tokens.newest().copied());
+            for change in changes {
+                match change {
+                    Change::LogIn(token) => tokens.log_in(&token),
+                    Change::ChangeUser(token) => tokens.change_user(token),
+                    Change::Adopt(token, is_of_login) => {
+                        tokens.adopt(token.as_ref(), false, is_of_login);
+                    }
+                    Change::Saved(token) => tokens.saved(token.as_ref()),
+                    Change::MarkSaved(token) => tokens.mark_saved(&token),
+                    Change::Keep(token) => tokens.keep(lineage, &token),
+                    Change::End => drop(tokens.end()),
+                }
+            }
+            let before = tokens.clone();
+            let is_same = tokens.lineage() == lineage && tokens.newest().copied() == presented;
+            prop_assert_eq!(tokens.advance(lineage, presented.as_ref(), &returned), is_same);
+            if is_same {
+                prop_assert_eq!(tokens.newest(), Some(&returned));
+                prop_assert!(tokens.is_unsaved());
+            } else {
+                prop_assert_eq!(tokens, before);
+            }
+        }
+    }
+
+    #[test]
+    fn r03_a_token_that_was_replaced_cannot_advance_again() {
+        let mut tokens = set(OLD);
+        let lineage = tokens.lineage();
+        assert!(tokens.advance(lineage, Some(&OLD), &NEW));
+        assert!(!tokens.advance(lineage, Some(&OLD), &3));
+        assert_eq!(tokens.newest(), Some(&NEW));
+    }
+
+    #[test]
+    fn r03_a_token_returned_unchanged_stays_where_it_is_kept() {
+        let mut tokens = set(OLD);
+        tokens.adopt(Some(&OLD), false, true);
+        assert!(!tokens.advance(tokens.lineage(), Some(&OLD), &OLD));
+        assert!(tokens.is_of_store());
+    }
+
+    #[test]
+    fn r03_a_token_is_unsaved_until_it_is_saved_or_marked() {
+        let mut tokens = set(OLD);
+        assert!(!tokens.is_unsaved());
+        tokens.advance(tokens.lineage(), Some(&OLD), &NEW);
+        tokens.saved(Some(&OLD));
+        tokens.mark_saved(&OLD);
+        assert!(tokens.is_unsaved());
+        let mut marked = tokens.clone();
+        marked.mark_saved(&NEW);
+        assert!(!marked.is_unsaved() && marked.is_ahead_of_store());
+        tokens.saved(Some(&NEW));
+        assert!(!tokens.is_unsaved() && tokens.is_of_store());
+    }
+
+    #[test]
+    fn r03_a_token_set_twice_stays_in_its_lineage() {
+        let mut tokens = set(OLD);
+        let lineage = tokens.lineage();
+        tokens.advance(lineage, Some(&OLD), &NEW);
+        tokens.log_in(&NEW);
+        assert_eq!(tokens.lineage(), lineage);
+        assert!(!tokens.is_unsaved() && tokens.is_ahead_of_store());
+        tokens.log_in(&3);
+        assert_ne!(tokens.lineage(), lineage);
+    }
+
+    #[test]
+    fn r03_the_token_of_a_flow_is_kept_only_where_there_is_none() {
+        let mut tokens = TokenLineage::new();
+        tokens.keep(tokens.lineage(), &OLD);
+        tokens.keep(tokens.lineage(), &NEW);
+        assert_eq!(tokens.newest(), Some(&OLD));
+    }
+
+    #[test]
+    fn r03_a_session_of_another_user_takes_the_token_away() {
+        let mut tokens = set(OLD);
+        let lineage = tokens.lineage();
+        tokens.change_user(None);
+        assert_eq!(tokens.newest(), None);
+        assert!(!tokens.advance(lineage, Some(&OLD), &NEW));
+    }
+
+    #[test]
+    fn r03_a_record_without_a_token_leaves_that_of_the_user() {
+        for is_of_login in [false, true] {
+            let mut tokens = set(OLD);
+            tokens.adopt(None, true, is_of_login);
+            assert_eq!(tokens.newest(), Some(&OLD));
+            assert!(tokens.has_spent());
+        }
+    }
+
+    #[test]
+    fn r03_another_login_without_a_token_ends_that_of_the_store() {
+        let mut tokens = set(OLD);
+        tokens.adopt(Some(&NEW), false, true);
+        tokens.adopt(None, false, true);
+        assert_eq!(tokens.newest(), Some(&NEW));
+        tokens.adopt(None, false, false);
+        assert_eq!(tokens.newest(), None);
+    }
+
+    #[test]
+    fn r03_any_token_that_was_replaced_lately_is_a_copy() {
+        let mut tokens = set(0);
+        for newest in 1..=20 {
+            assert!(!tokens.is_copied(&newest));
+            tokens.advance(tokens.lineage(), Some(&(newest - 1)), &newest);
+        }
+        let copies: Vec<u8> = (0..=20).filter(|token| tokens.is_copied(token)).collect();
+        assert_eq!(copies, (4..20).collect::<Vec<_>>());
+        tokens.log_in(&100);
+        assert!(!tokens.is_copied(&20));
+    }
+
+    #[test]
+    fn r30_a_logout_ends_the_lineage_and_returns_its_last_token() {
+        let mut tokens = set(OLD);
+        let lineage = tokens.lineage();
+        assert_eq!(tokens.end(), Some(OLD));
+        assert!(!tokens.advance(lineage, Some(&OLD), &NEW));
+        tokens.keep(lineage, &OLD);
+        assert_eq!(tokens.newest(), None);
+    }
+}

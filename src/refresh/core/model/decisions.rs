@@ -134,7 +134,7 @@ fn r03_an_unsaved_token_is_not_given_up_for_another_login() {
 }
 
 #[test]
-fn r03_what_follows_a_save_that_was_done_though_it_failed_is_adopted() {
+fn r03_what_follows_a_failed_save_that_was_done_is_adopted() {
     let first = Record::first(session(1, Some(0)));
     let attempted = first.followed_by(session(2, Some(1)));
     for record in [attempted, attempted.followed_by(session(3, Some(2)))] {
@@ -171,7 +171,7 @@ fn r03_a_session_set_without_a_token_takes_that_of_the_store() {
 }
 
 #[test]
-fn r24_after_a_refusal_only_an_unseen_record_with_another_token_counts() {
+fn r24_after_a_refusal_only_news_with_another_token_counts() {
     let first = Record::first(session(1, Some(0)));
     let mut core = of(&first);
     assert!(core.decide_after_refusal(None).is_none());
