@@ -231,7 +231,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes between a call and its answer: the answer replaces the token that was presented, and no other.
+        /// The answer of a call replaces the token that was presented and no other, after any changes during the call.
         #[test]
         fn r03_a_returned_token_replaces_the_presented_one_only(
             changes in proptest::collection::vec(change(), 0..6),
