@@ -169,6 +169,11 @@ impl World {
             ),
             (left.logins > 0, Action::LogIn(index)),
             (left.sets > 0, Action::Set(index)),
+            (
+                left.copies > 0 && has_session && process.history.kept.is_none(),
+                Action::Keep(index),
+            ),
+            (process.history.kept.is_some(), Action::SetKept(index)),
             (left.resets > 0, Action::Reset(index)),
             (left.saves > 0 && can_save, Action::Save(index)),
             (can_log_out, log_out(false)),

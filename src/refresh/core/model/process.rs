@@ -62,6 +62,8 @@ pub(super) struct History {
     pub(super) known: Vec<Token>,
     /// Tokens that this process used up, and whose successor is not in the store.
     pub(super) unsaved: Vec<Token>,
+    /// A session that the user keeps. `None` once another login could have made it worthless.
+    pub(super) kept: Option<Session>,
     /// The session that this process could not save.
     pub(super) not_saved: Option<u8>,
     /// Whether the session was logged out, and neither set nor reset since.
@@ -200,6 +202,11 @@ impl Process {
         }
     }
 
+    /// The user keeps the session in use.
+    pub(super) fn keep(&mut self) {
+        self.history.kept = self.current.as_ref().map(|live| live.session);
+    }
+
     /// Lets time pass.
     pub(super) fn pass(&mut self, time: Duration) {
         for instant in self.core.times_mut() {
@@ -220,7 +227,7 @@ impl Process {
     }
 
     /// When something is due.
-    pub(super) fn deadlines(&mut self) -> Vec<Instant> {
+    pub(super) fn deadlines(&self) -> Vec<Instant> {
         let running = self.running.map(|(_, until)| until + OVERDUE_AFTER);
         let drivers = self.drivers.iter();
         let times = drivers.flat_map(|driver| [driver.until, driver.callers_until]);

@@ -30,6 +30,7 @@ const NOTHING: Left = Left {
     invalidations: 0,
     logins: 0,
     sets: 0,
+    copies: 0,
     resets: 0,
     logouts: 0,
     saves: 0,
@@ -121,12 +122,14 @@ scenarios! {
     users: with_session, 1, ALONE { requests: 2, expiries: 1, logins: 1, sets: 1, resets: 1, logouts: 1, bad_answers: 1, passes: 1 };
     runtimes: with_session, 1, ALONE { requests: 2, expiries: 1, logins: 1, stalls: 1, shutdowns: 1, passes: 4 };
     breaker: with_session, 1, ALONE { requests: 4, expiries: 1, refusals: 3, refreshes: 1, invalidations: 1, passes: 1 };
+    copies: with_session, 1, ALONE { requests: 2, expiries: 2, refreshes: 1, copies: 2, passes: 2 };
     first_login: World::new, 1, ALONE { requests: 3, expiries: 1, sets: 1, logouts: 1, bad_answers: 2, passes: 2 };
 
     store_faults: with_session, 1, STORED { requests: 2, expiries: 2, bad_answers: 1, store_faults: 2, saves: 1 };
     store_users: with_session, 1, STORED { requests: 2, expiries: 1, logins: 1, sets: 1, resets: 1, logouts: 1, saves: 2, store_faults: 1 };
     store_required: with_session, 1, SAVED_OR_FAILED { requests: 2, expiries: 2, refreshes: 1, bad_answers: 1, store_faults: 2, passes: 1 };
     store_rotations: lenient, 1, STORED { requests: 3, expiries: 2, refreshes: 1, rotations: 2, store_faults: 1 };
+    store_latched: with_session, 1, STORED { requests: 2, refreshes: 1, invalidations: 1, bad_answers: 2, store_faults: 1, passes: 1 };
 
     shared_expiries: with_session, 2, STORED { requests: 3, expiries: 2, bad_answers: 1, store_faults: 1 };
     shared_kills: with_session, 2, STORED { requests: 3, expiries: 2, kills: 1, store_faults: 1 };
@@ -135,6 +138,11 @@ scenarios! {
     shared_breaker: with_session, 2, STORED { requests: 4, expiries: 1, refusals: 3, passes: 1 };
     shared_revocations: with_session, 2, STORED { requests: 3, expiries: 1, logins: 1, saves: 1, revocations: 1, store_faults: 1 };
     shared_unsaved: unsaved, 2, STORED { requests: 2, expiries: 1, logins: 1, saves: 1, revocations: 1 };
+    shared_gone: with_session, 2, STORED { refreshes: 2, sets: 1, logouts: 1 };
+    shared_saves: with_session, 2, STORED { refreshes: 3, logins: 1, saves: 1, store_faults: 1 };
+    shared_copies: with_session, 2, STORED { requests: 2, expiries: 2, copies: 1, saves: 1, store_faults: 1 };
+    shared_proactive: with_session, 2, STORED { requests: 2, expiries: 1, proactive: 2, bad_answers: 1, kills: 1 };
+    shared_required: with_session, 2, SAVED_OR_FAILED { requests: 2, expiries: 2, refreshes: 1, store_faults: 2 };
     shared_first_login: World::new, 2, STORED { requests: 3, expiries: 1, kills: 1, logouts: 1, store_faults: 1 };
 
     three_kills: with_session, 3, STORED { requests: 4, expiries: 2, kills: 1 };

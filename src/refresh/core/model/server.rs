@@ -18,6 +18,8 @@ struct Grant {
     /// Numbers of the tokens whose successor was lost, or is known to one process only: no client can know that they are
     /// spent.
     lost: Vec<u8>,
+    /// Whether the user has saved a token whose record was gone: it may be spent.
+    is_saved_again: bool,
 }
 
 /// How the server answers a token call.
@@ -37,7 +39,7 @@ pub(super) enum Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
     First,
-    /// The grant had ended before.
+    /// The grant had ended before, or the user has asked for a second use.
     Dead,
     /// A second use, which a client could not know of.
     Lost,
@@ -61,6 +63,7 @@ impl Server {
             newest: 0,
             is_revoked: false,
             lost: Vec::new(),
+            is_saved_again: false,
         });
         self.issue(grant)
     }
@@ -114,11 +117,14 @@ impl Server {
             return (Err(Error::InvalidGrant), Use::Dead);
         }
         if token.number < grant.newest {
-            let is_lost = grant.lost.contains(&token.number);
+            let seen = match grant.lost.contains(&token.number) {
+                _ if grant.is_saved_again => Use::Dead,
+                true => Use::Lost,
+                false => Use::Second,
+            };
             if self.is_strict {
                 self.revoke(token.grant);
             }
-            let seen = if is_lost { Use::Lost } else { Use::Second };
             return (Err(Error::InvalidGrant), seen);
         }
         grant.newest += 1;
@@ -163,6 +169,11 @@ impl Server {
             lost.push(token.number);
             lost.sort_unstable();
         }
+    }
+
+    /// The user saves a token, though its record is gone.
+    pub(super) fn save_again(&mut self, token: Token) {
+        self.grants[usize::from(token.grant)].is_saved_again = true;
     }
 
     pub(super) fn is_dead(&self, token: Token) -> bool {

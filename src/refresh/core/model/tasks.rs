@@ -5,12 +5,12 @@ use std::time::Duration;
 use crate::refresh::core::{
     decide::SaveDecision,
     model::{
-        process::{LogoutStep, LogoutTask, Request, SaveTask},
+        process::{LogoutStep, LogoutTask, Process, Request, SaveTask},
         properties::Event,
         server::Answer,
         store::{By, Holder},
         time::now,
-        values::Record,
+        values::{Record, Session},
         world::{Action, How, World},
     },
     rules::Stored,
@@ -37,6 +37,8 @@ impl World {
             Action::Invalidate(p) => self.invalidate(p),
             Action::LogIn(p) => self.set(p, true),
             Action::Set(p) => self.set(p, false),
+            Action::Keep(p) => self.process_mut(p).keep(),
+            Action::SetKept(p) => self.set_kept(p),
             Action::Reset(p) => self.reset(p),
             Action::LogOut { process, revokes } => self.log_out(process, revokes),
             Action::Save(p) => {
@@ -59,9 +61,7 @@ impl World {
             Action::Revive(p) => self.process_mut(p).is_stalled = false,
             Action::ShutDown(p) => self.shut_down(p),
             Action::Pass => {
-                let deadlines = (0..self.processes().count())
-                    .flat_map(|p| self.clone().process_mut(p).deadlines());
-                if let Some(next) = deadlines.min() {
+                if let Some(next) = self.processes().flat_map(Process::deadlines).min() {
                     self.pass(next - now());
                 }
             }
@@ -82,6 +82,7 @@ impl World {
             Action::Invalidate(_) => &mut left.invalidations,
             Action::LogIn(_) => &mut left.logins,
             Action::Set(_) => &mut left.sets,
+            Action::Keep(_) => &mut left.copies,
             Action::Reset(_) => &mut left.resets,
             Action::LogOut { .. } => &mut left.logouts,
             Action::Save(_) => &mut left.saves,
@@ -132,10 +133,23 @@ impl World {
     /// The user sets a session: of a new login, or an access token only.
     pub(super) fn set(&mut self, p: usize, is_login: bool) {
         let mut session = self.server.log_in();
-        if !is_login {
+        if is_login {
+            // The user has no reason to set a session of the login before.
+            self.process_mut(p).history.kept = None;
+        } else {
             session.refresh_token = None;
             session.has_time = false;
         }
+        self.set_session(p, session);
+    }
+
+    fn set_kept(&mut self, p: usize) {
+        if let Some(session) = self.process_mut(p).history.kept.take() {
+            self.set_session(p, session);
+        }
+    }
+
+    fn set_session(&mut self, p: usize, session: Session) {
         let process = self.process_mut(p);
         process.history.is_logged_out = false;
         process.forget_failures();
@@ -156,6 +170,7 @@ impl World {
         let token = process.core.refresh_token().copied();
         let history = &mut process.history;
         history.is_logged_out = true;
+        history.kept = None;
         if let Some(latest) = &process.latest {
             history.ended.push(latest.session.access);
             history.ended.sort_unstable();
@@ -225,7 +240,7 @@ impl World {
             && let Some(token) = session.refresh_token
         {
             // The user goes on with what is in memory, though the record is gone.
-            self.server.lose(token);
+            self.server.save_again(token);
         }
         let decision = self.apply(p, Event::Other, |core, _| core.decide_save(stored));
         match decision {

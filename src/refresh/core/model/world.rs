@@ -42,6 +42,8 @@ pub(super) struct Left {
     pub(super) logins: u8,
     /// Sessions without refresh token that the user sets.
     pub(super) sets: u8,
+    /// Sessions that the user keeps, and sets later.
+    pub(super) copies: u8,
     pub(super) resets: u8,
     pub(super) logouts: u8,
     pub(super) saves: u8,
@@ -74,6 +76,9 @@ pub(super) enum Action {
     Invalidate(usize),
     LogIn(usize),
     Set(usize),
+    /// The user keeps the session in use, or sets the session that was kept.
+    Keep(usize),
+    SetKept(usize),
     Reset(usize),
     LogOut {
         process: usize,
