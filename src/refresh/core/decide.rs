@@ -219,7 +219,11 @@ impl<R: Rules> Core<R> {
             return true;
         }
         self.record_deleted(None);
-        self.record_saved(record, self.slot.generation() == save.generation);
+        let is_latest = self.slot.generation() == save.generation;
+        // If another session was adopted meanwhile, the record has a login that this process does not use: it is news (R24).
+        if is_latest || self.record.is_set_by_user() {
+            self.record_saved(record, is_latest);
+        }
         false
     }
 

@@ -8,12 +8,13 @@ use crate::{
     error::{RefreshError, RefreshErrorKind},
     refresh::{
         core::{
+            callers::{Caller, Reply},
             decide::{Decision, SaveDecision},
             effect::Turn,
             pending_logout::{PendingLogout, ServerEnd},
             record::{RecordState, Relation},
             rules::{Cause, Failure},
-            run::RefreshId,
+            run::{Input, RefreshId},
             state::Core,
             token::TokenLineage,
         },
@@ -203,4 +204,37 @@ fn r03_a_save_marks_what_it_saved_and_nothing_else() {
         let is_stored = core.record.relation == Relation::InStore;
         assert_eq!(is_stored, !is_set_meanwhile);
     }
+}
+
+#[test]
+fn r24_a_login_saved_after_an_adoption_is_news() {
+    let (mut core, mut turn) = (core(), turn());
+    core.set(session("1"), &mut turn);
+    let SaveDecision::Save(record, save) = core.decide_save(None) else {
+        panic!("nothing to save");
+    };
+
+    // Meanwhile a refresh adopts what another process stored.
+    let other = Record::new(session("0"));
+    let caller = Caller {
+        has_runtime: true,
+        is_inside: false,
+    };
+    let Reply::Wait(id) = core.refresh(caller, &mut turn) else {
+        panic!("no refresh");
+    };
+    for input in [
+        Input::Begin,
+        Input::Locked(Ok(())),
+        Input::Loaded(Ok(Some(other))),
+        Input::Unlocked(Ok(())),
+    ] {
+        core.step(id, input, &mut turn);
+    }
+    assert_eq!(core.refresh_token(), Some(&token("0")));
+    assert!(!core.saved_by_user(&record, save));
+
+    // The server refuses the adopted token, and the login in the store is there to go on with.
+    let decision = core.decide_after_refusal(Some(&record));
+    assert!(matches!(decision, Some(Decision::Adopt(_))));
 }

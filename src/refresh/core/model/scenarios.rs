@@ -140,6 +140,7 @@ scenarios! {
     shared_unsaved: unsaved, 2, STORED { requests: 2, expiries: 1, logins: 1, saves: 1, revocations: 1 };
     shared_gone: with_session, 2, STORED { refreshes: 2, sets: 1, logouts: 1 };
     shared_saves: with_session, 2, STORED { refreshes: 3, logins: 1, saves: 1, store_faults: 1 };
+    shared_logins: with_session, 2, STORED { requests: 1, refreshes: 2, logins: 1, saves: 1, revocations: 1, store_faults: 1 };
     shared_copies: with_session, 2, STORED { requests: 2, expiries: 2, copies: 1, saves: 1, store_faults: 1 };
     shared_proactive: with_session, 2, STORED { requests: 2, expiries: 1, proactive: 2, bad_answers: 1, kills: 1 };
     shared_required: with_session, 2, SAVED_OR_FAILED { requests: 2, expiries: 2, refreshes: 1, store_faults: 2 };
