@@ -101,6 +101,8 @@ impl<R: Rules> Core<R> {
         let is_store_failure = latched.is_some_and(Failure::is_of_store);
         let is_latched = latched.is_some();
         match stored {
+            // A session that the user set is compared with the record by the refresh that follows.
+            Some(_) if is_store_failure && self.record.is_set_by_user() => Some(Decision::Call),
             Some(record)
                 if self.is_news(record)
                     && (was_refused || !self.token.is_ahead_of_store() || self.follows(record)) =>

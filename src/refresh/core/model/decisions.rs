@@ -17,11 +17,16 @@ const SETTINGS: Settings = Settings {
     requires_save: false,
 };
 
+#[expect(clippy::unnecessary_wraps, reason = "a session may have none")]
+const fn token(number: u8) -> Option<Token> {
+    Some(Token { grant: 0, number })
+}
+
 const fn session(access: u8, number: Option<u8>) -> Session {
     Session {
         access,
         refresh_token: match number {
-            Some(number) => Some(Token { grant: 0, number }),
+            Some(number) => token(number),
             None => None,
         },
         is_rotated: false,
@@ -216,6 +221,17 @@ fn r10_a_search_ends_a_latched_store_failure() {
 }
 
 #[test]
+fn r03_a_search_does_not_give_up_a_later_login_of_the_user() {
+    let mut core = of(&Record::first(session(1, Some(0))));
+    core.set(session(7, Some(7)), &mut turn());
+    core.policy.latch(Error::Unreadable, &mut Vec::new());
+    let earlier = Record::first(session(5, Some(1)));
+    let decision = core.decide_after_search(Some(&earlier));
+    assert!(matches!(decision, Some(Decision::Call)));
+    assert_eq!(core.token.newest(), token(7).as_ref());
+}
+
+#[test]
 fn r12_an_open_breaker_lets_a_search_adopt_only() {
     let first = Record::first(session(1, Some(0)));
     let mut core = of(&first);
@@ -233,13 +249,7 @@ fn r12_an_open_breaker_lets_a_search_adopt_only() {
 fn r06_a_save_by_the_user_stores_what_a_refresh_could_not() {
     let first = Record::first(session(1, Some(0)));
     let record = saved(&mut unsaved(&first), first).unwrap();
-    assert_eq!(
-        record.session().refresh_token,
-        Some(Token {
-            grant: 0,
-            number: 1
-        })
-    );
+    assert_eq!(record.session().refresh_token, token(1));
     // What others stored since is newer.
     let newer = first.followed_by(session(3, Some(2)));
     assert!(saved(&mut unsaved(&first), newer).is_none());
@@ -264,13 +274,7 @@ fn r03_a_save_by_the_user_keeps_the_newest_token() {
     core.set(session(3, Some(7)), &mut turn());
     core.set(session(4, None), &mut turn());
     let record = saved(&mut core, stored).unwrap();
-    assert_eq!(
-        record.session().refresh_token,
-        Some(Token {
-            grant: 0,
-            number: 7
-        })
-    );
+    assert_eq!(record.session().refresh_token, token(7));
 }
 
 #[test]

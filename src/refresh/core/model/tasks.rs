@@ -13,6 +13,7 @@ use crate::refresh::core::{
         values::{Record, Session},
         world::{Action, How, World},
     },
+    record::Relation,
     rules::Stored,
     state::Core,
 };
@@ -236,7 +237,12 @@ impl World {
     fn decide_save(&mut self, p: usize) -> Option<SaveTask> {
         let stored = self.store.record;
         let session = self.process(p).core.session_to_save()?;
+        let is_login = self.process(p).core.record.relation
+            == Relation::SetByUser {
+                has_own_token: true,
+            };
         if stored.is_none()
+            && !is_login
             && let Some(token) = session.refresh_token
         {
             // The user goes on with what is in memory, though the record is gone.
