@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[derive(Clone, Debug)]
-    enum Change {
+    enum Event {
         LogIn(u8),
         ChangeUser(Option<u8>),
         Adopt(Option<u8>, bool),
@@ -216,17 +216,17 @@ mod tests {
         End,
     }
 
-    fn change() -> impl Strategy<Value = Change> {
+    fn event() -> impl Strategy<Value = Event> {
         let token = 0_u8..4;
         prop_oneof![
-            token.clone().prop_map(Change::LogIn),
-            proptest::option::of(token.clone()).prop_map(Change::ChangeUser),
+            token.clone().prop_map(Event::LogIn),
+            proptest::option::of(token.clone()).prop_map(Event::ChangeUser),
             (proptest::option::of(token.clone()), any::<bool>())
-                .prop_map(|(token, is_of_login)| Change::Adopt(token, is_of_login)),
-            proptest::option::of(token.clone()).prop_map(Change::Saved),
-            token.clone().prop_map(Change::MarkSaved),
-            token.prop_map(Change::Keep),
-            Just(Change::End),
+                .prop_map(|(token, is_of_login)| Event::Adopt(token, is_of_login)),
+            proptest::option::of(token.clone()).prop_map(Event::Saved),
+            token.clone().prop_map(Event::MarkSaved),
+            token.prop_map(Event::Keep),
+            Just(Event::End),
         ]
     }
 
@@ -234,22 +234,22 @@ mod tests {
         /// The answer of a call replaces the token that was presented and no other, after any changes during the call.
         #[test]
         fn r03_a_returned_token_replaces_the_presented_one_only(
-            changes in proptest::collection::vec(change(), 0..6),
+            events in proptest::collection::vec(event(), 0..6),
             returned in 10_u8..12,
         ) {
             let mut tokens = set(0);
             let (lineage, presented) = (tokens.lineage(), tokens.newest().copied());
-            for change in changes {
-                match change {
-                    Change::LogIn(token) => tokens.log_in(&token),
-                    Change::ChangeUser(token) => tokens.change_user(token),
-                    Change::Adopt(token, is_of_login) => {
+            for event in events {
+                match event {
+                    Event::LogIn(token) => tokens.log_in(&token),
+                    Event::ChangeUser(token) => tokens.change_user(token),
+                    Event::Adopt(token, is_of_login) => {
                         tokens.adopt(token.as_ref(), false, is_of_login);
                     }
-                    Change::Saved(token) => tokens.saved(token.as_ref()),
-                    Change::MarkSaved(token) => tokens.mark_saved(&token),
-                    Change::Keep(token) => tokens.keep(lineage, &token),
-                    Change::End => drop(tokens.end()),
+                    Event::Saved(token) => tokens.saved(token.as_ref()),
+                    Event::MarkSaved(token) => tokens.mark_saved(&token),
+                    Event::Keep(token) => tokens.keep(lineage, &token),
+                    Event::End => drop(tokens.end()),
                 }
             }
             let before = tokens.clone();

@@ -12,7 +12,7 @@
 //! ```text
 //! cargo test --lib refresh::core::model     10,000 states of each scenario, in seconds
 //! .ci/model                                300,000 states of each, in minutes
-//! MODEL_STATES=3000000 .ci/model           by hand; about 600 bytes a state
+//! MODEL_STATES=3000000 .ci/model           by hand; about 1 kB a state
 //! MODEL_STATES=3000000 .ci/model r41_two   by hand; the scenarios of the tests whose names begin so
 //! ```
 //!
