@@ -219,6 +219,7 @@ mod tests {
 
     type Frames = Vec<Result<Frame<Bytes>, &'static str>>;
 
+    #[expect(clippy::unnecessary_wraps, reason = "bodies are made of results")]
     fn data(text: &'static [u8]) -> Result<Frame<Bytes>, &'static str> {
         Ok(Frame::data(Bytes::from_static(text)))
     }

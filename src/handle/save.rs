@@ -54,7 +54,9 @@ impl SessionHandle {
     /// - [`ErrorKind::Store`] if there is no store, or if it fails. The lock has to be taken within the refresh timeout, and the
     ///   rest takes as long again at most. A record that cannot be read is an error, and is left as it is.
     /// - [`ErrorKind::NoSession`] if there is no session.
-    /// - [`ErrorKind::LoggedOut`] after a logout.
+    /// - [`ErrorKind::LoggedOut`] after a logout, here or in another process, which deletes the record. To store the session in
+    ///   memory all the same, for example after the store was cleared, [reset](Self::reset) the handle first. If a refresh has
+    ///   already failed because the record is gone, a save stores the session again.
     /// - [`ErrorKind::NoRuntime`] outside of a tokio runtime.
     /// - [`ErrorKind::Reentrant`] inside a refresh of this session, which holds the lock.
     pub async fn save(&self) -> Result<(), Error> {
@@ -111,10 +113,16 @@ async fn save(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), Error> {
         .await
         .map_err(not_saved)?;
     check_session(shared)?;
-    let decision = shared.apply(|core, _| core.decide_save(stored));
-    let SaveDecision::Save(record, save) = decision else {
-        release(lock, until).await;
-        return Ok(());
+    let (record, save) = match shared.apply(|core, _| core.decide_save(stored)) {
+        SaveDecision::Save(record, save) => (record, save),
+        SaveDecision::Nothing => {
+            release(lock, until).await;
+            return Ok(());
+        }
+        SaveDecision::Gone => {
+            release(lock, until).await;
+            return Err(gone());
+        }
     };
     let mut saved = shared.save_record(store, &mut *lock, &record).await;
     if saved.is_ok() && shared.apply(|core, _| core.saved_by_user(&record, save)) {
@@ -131,6 +139,14 @@ async fn save(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), Error> {
     }
     release(lock, until).await;
     saved.map_err(not_saved)
+}
+
+fn gone() -> Error {
+    Error::new(
+        ErrorKind::LoggedOut,
+        "the stored record of the session was deleted, as by a logout in another process: set a new session, or reset the \
+         handle and save again to keep the one in memory",
+    )
 }
 
 fn not_saved(error: StoreError) -> Error {

@@ -37,9 +37,10 @@ use crate::{
             rules::{Cause, Failure},
             run::{Input, RefreshId, Step},
         },
+        driver_handle::{DriverStart, HeldLock, held},
         hook::RefreshContext,
         settings::Settings,
-        shared::{DriverStart, HeldLock, Shared, held},
+        shared::Shared,
     },
     report::{
         event::{StoreFailed, StoreOperation},

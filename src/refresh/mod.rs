@@ -6,6 +6,7 @@
 pub(crate) mod attempt;
 pub(crate) mod core;
 pub(crate) mod driver;
+pub(crate) mod driver_handle;
 pub(crate) mod hook;
 pub(crate) mod owner;
 pub(crate) mod settings;

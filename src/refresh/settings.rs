@@ -195,6 +195,10 @@ impl Failure for RefreshError {
         self.kind() == RefreshErrorKind::Store
     }
 
+    fn is_gone(&self) -> bool {
+        self.kind() == RefreshErrorKind::LoggedOut
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         self.retry_after()
     }

@@ -23,6 +23,7 @@ use crate::{
             run::RefreshId,
             state::{Core, Shown},
         },
+        driver_handle::{DriverHandle, DriverStart, HeldLock},
         hook::SharedRefreshFn,
         owner::Owner,
         settings::Settings,
@@ -40,7 +41,6 @@ use crate::{
         live::{Live, LiveSession, Published},
         session::Session,
     },
-    store::StoreLock,
 };
 
 /// How a refresh ends for its waiters.
@@ -89,50 +89,6 @@ pub(crate) struct Running {
     pub(crate) id: RefreshId,
     /// Until when its callers wait. `None`: without end.
     pub(crate) callers_until: Option<Instant>,
-}
-
-/// What can be done to a driver from outside.
-struct DriverHandle {
-    id: RefreshId,
-    nudge: Arc<Notify>,
-    lock: HeldLock,
-    /// `None` until the task was spawned.
-    abort: Option<AbortHandle>,
-}
-
-/// What the driver of a refresh starts with.
-pub(crate) struct DriverStart {
-    pub(crate) id: RefreshId,
-    pub(crate) reason: RefreshReason,
-    pub(crate) nudge: Arc<Notify>,
-    pub(crate) lock: HeldLock,
-}
-
-impl DriverHandle {
-    fn of(start: &DriverStart) -> Self {
-        Self {
-            id: start.id,
-            nudge: Arc::clone(&start.nudge),
-            lock: Arc::clone(&start.lock),
-            abort: None,
-        }
-    }
-
-    fn stop(self) {
-        if let Some(abort) = self.abort {
-            abort.abort();
-        }
-        // Other processes wait for the store lock.
-        drop(held(&self.lock).take());
-    }
-}
-
-/// The store lock of a driver, while the driver makes a token call: an overdue refresh releases it, since its task is not
-/// polled.
-pub(crate) type HeldLock = Arc<Mutex<Option<Box<dyn StoreLock>>>>;
-
-pub(crate) fn held(lock: &HeldLock) -> MutexGuard<'_, Option<Box<dyn StoreLock>>> {
-    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is done after the lock is released: everything that runs foreign code.

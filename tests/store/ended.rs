@@ -138,6 +138,27 @@ async fn r30_a_login_while_a_logout_waits_is_not_lost() {
     }
 }
 
+/// R30: what another process has logged out is not saved again, unless the user resets the handle first.
+#[tokio::test(start_paused = true)]
+async fn r30_a_save_revives_no_session_logged_out_elsewhere() {
+    for is_set in [false, true] {
+        let world = World::new();
+        let (a, b) = (world.logged_in(1).await, world.process(2));
+        b.session().await.unwrap();
+        world.logging_out(&a).await.unwrap().unwrap();
+        if is_set {
+            // It came without a refresh token, and a save would store the one that was ended.
+            b.set(session("another"));
+        }
+        let refused = b.save().await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::LoggedOut);
+        assert_eq!(world.stored().await, None);
+        b.reset();
+        b.save().await.unwrap();
+        assert!(world.stored().await.is_some());
+    }
+}
+
 /// R27, R30: a handle whose logout is not done is not evicted.
 #[tokio::test(start_paused = true)]
 async fn r30_a_handle_with_a_pending_logout_is_not_evicted() {

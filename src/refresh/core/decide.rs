@@ -23,6 +23,8 @@ pub(crate) enum SaveDecision<T> {
     Save(T, UserSave),
     /// The store has it, or something newer.
     Nothing,
+    /// The record of the session was deleted, as by a logout in another process (R30).
+    Gone,
 }
 
 /// A save by the user that is under way.
@@ -40,14 +42,7 @@ impl<R: Rules> Core<R> {
     ) -> Result<Decision<R::Session>, R::Failure> {
         let last_seen = self.record.last_seen;
         let Some(record) = stored else {
-            let was_stored = match self.record.relation {
-                Relation::InStore => true,
-                // The session that was set came without a refresh token, and the one in memory is that of the record.
-                Relation::SetByUser { has_own_token } => !has_own_token && self.token.is_of_store(),
-                Relation::NotSaved => self.token.is_of_store(),
-            };
-            if was_stored && last_seen.is_some() && self.token.newest().is_some() {
-                // Another process logged out. The refresh token in memory may not be the last that was stored.
+            if self.is_gone() && self.token.newest().is_some() {
                 return Err(R::Failure::of(Cause::Gone));
             }
             return Ok(Decision::Call);
@@ -78,6 +73,20 @@ impl<R: Rules> Core<R> {
             }
         }
         Ok(self.adopt(record))
+    }
+
+    /// Whether a store without a record means that another process has logged out: the session in memory was stored. The
+    /// refresh token in memory may not be the last that was stored.
+    fn is_gone(&self) -> bool {
+        let is_of_record = match self.record.relation {
+            Relation::InStore => true,
+            // The session that was set came without a refresh token, and the one in memory is that of the record.
+            Relation::SetByUser { has_own_token } => {
+                !has_own_token && self.token.newest().is_some() && self.token.is_of_store()
+            }
+            Relation::NotSaved => self.token.is_of_store(),
+        };
+        is_of_record && self.record.last_seen.is_some()
     }
 
     /// Decides after the server refused the refresh token: whether there is another one to go on with (R24).
@@ -170,10 +179,14 @@ impl<R: Rules> Core<R> {
     pub(crate) fn decide_save(&mut self, stored: Option<R::Record>) -> SaveDecision<R::Record> {
         let is_logged_out =
             self.undeleted_logout().is_some() && self.is_logged_out_record(stored.as_ref());
+        // A user who was told so and saves all the same wants the session in memory to be stored.
+        let is_known_to_be_gone = self.policy.latched().is_some_and(Failure::is_gone);
         let stored = if is_logged_out {
             // The record of a session that was logged out is replaced, and its tokens are ended (R30).
             self.add_to_logouts(stored.as_ref());
             None
+        } else if stored.is_none() && self.is_gone() && !is_known_to_be_gone {
+            return SaveDecision::Gone;
         } else {
             stored
         };

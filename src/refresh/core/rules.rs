@@ -90,6 +90,9 @@ pub(crate) trait Failure: Value {
     /// Whether the session store failed.
     fn is_of_store(&self) -> bool;
 
+    /// Whether the record of the session was found to be gone.
+    fn is_gone(&self) -> bool;
+
     fn retry_after(&self) -> Option<Duration>;
 
     /// Takes out a refresh token that replaced the one that was presented. The failure keeps none.

@@ -78,7 +78,7 @@ fn failed(core: &mut Core<Settings>, stored: Option<&Record>) -> Option<Error> {
 fn saved(core: &mut Core<Settings>, stored: Record) -> Option<Record> {
     match core.decide_save(Some(stored)) {
         SaveDecision::Save(record, _) => Some(record),
-        SaveDecision::Nothing => None,
+        SaveDecision::Nothing | SaveDecision::Gone => None,
     }
 }
 
@@ -110,8 +110,10 @@ fn r07_an_older_record_is_an_error_until_a_reset() {
 fn r07_a_record_that_is_gone_is_an_error_until_a_reset() {
     let mut core = of(&Record::first(session(1, Some(0))));
     assert_eq!(failed(&mut core, None), Some(Error::Of(Cause::Gone)));
+    assert!(matches!(core.decide_save(None), SaveDecision::Gone));
     core.reset(&mut turn());
     assert_eq!(adopted(&mut core, None), None);
+    assert!(matches!(core.decide_save(None), SaveDecision::Save(..)));
 }
 
 #[test]
@@ -119,6 +121,7 @@ fn r03_a_token_of_the_store_is_not_presented_without_its_record() {
     let mut core = of(&Record::first(session(1, Some(0))));
     core.set(session(2, None), &mut turn());
     assert_eq!(failed(&mut core, None), Some(Error::Of(Cause::Gone)));
+    assert!(matches!(core.decide_save(None), SaveDecision::Gone));
     // The user's own token does not depend on the record.
     core.set(session(3, Some(7)), &mut turn());
     assert_eq!(adopted(&mut core, None), None);

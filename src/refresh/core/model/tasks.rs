@@ -241,17 +241,18 @@ impl World {
             == Relation::SetByUser {
                 has_own_token: true,
             };
+        let decision = self.apply(p, Event::Other, |core, _| core.decide_save(stored));
         if stored.is_none()
             && !is_login
+            && matches!(decision, SaveDecision::Save(..))
             && let Some(token) = session.refresh_token
         {
-            // The user goes on with what is in memory, though the record is gone.
+            // After a reset the user goes on with what is in memory, though the record is gone.
             self.server.save_again(token);
         }
-        let decision = self.apply(p, Event::Other, |core, _| core.decide_save(stored));
         match decision {
             SaveDecision::Save(record, save) => Some(SaveTask::Save(record, save)),
-            SaveDecision::Nothing => None,
+            SaveDecision::Nothing | SaveDecision::Gone => None,
         }
     }
 

@@ -182,6 +182,10 @@ impl Failure for Error {
         *self == Self::Of(Cause::TimedOut)
     }
 
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Of(Cause::Gone))
+    }
+
     fn is_of_store(&self) -> bool {
         matches!(
             self,
