@@ -248,7 +248,7 @@ impl<R: Rules> Core<R> {
             self.hasten(turn);
         }
         if let Some(refresh) = &mut self.refresh {
-            refresh.is_rejected |= reason == RefreshReason::Rejected;
+            refresh.demand.is_rejected |= reason == RefreshReason::Rejected;
             return Reply::Wait(refresh.id);
         }
         Reply::Wait(self.start(reason, is_search, turn))

@@ -46,22 +46,39 @@ impl RefreshId {
 #[cfg_attr(test, derive(Clone, Debug, Hash))]
 pub(crate) struct Refresh<R: Rules> {
     pub(crate) id: RefreshId,
-    pub(super) reason: RefreshReason,
+    pub(super) demand: Demand,
     pub(super) phase: Phase<R>,
     pub(super) fate: Fate,
     /// The lineage whose newest token it presents.
     pub(super) lineage: Lineage,
     /// The latest generation when it began.
     pub(super) since: Option<Generation>,
-    /// Whether a rejected caller waits for it: then it counts for the breaker (R43).
-    pub(super) is_rejected: bool,
-    /// Whether a caller asked for it by hand since the last attempt: the next attempt waits for nothing.
-    pub(super) is_manual: bool,
     pub(super) times: Times,
     /// A rotated token that no event has reported.
     pub(super) unreported: Option<TokenOf<R>>,
     /// The failure of the attempt before.
     pub(super) before: Option<R::Failure>,
+}
+
+/// Why a refresh is wanted.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(super) struct Demand {
+    /// The reason that is reported.
+    pub(super) reason: RefreshReason,
+    /// Whether a rejected caller waits: then the refresh counts for the breaker (R43).
+    pub(super) is_rejected: bool,
+    /// Whether a caller asked by hand since the last attempt: the next attempt waits for nothing.
+    pub(super) is_manual: bool,
+}
+
+impl Demand {
+    pub(super) fn of(reason: RefreshReason) -> Self {
+        Self {
+            reason,
+            is_rejected: reason == RefreshReason::Rejected,
+            is_manual: reason == RefreshReason::Manual,
+        }
+    }
 }
 
 /// The times of a refresh. `None`: later than the clock can tell.

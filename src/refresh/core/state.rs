@@ -71,7 +71,7 @@ impl<R: Rules> Core<R> {
             Slot::Vacant { failure, .. } => failure,
         };
         let refresh = self.refresh.as_ref();
-        match refresh.map(|refresh| (&refresh.phase, refresh.is_manual)) {
+        match refresh.map(|refresh| (&refresh.phase, refresh.demand.is_manual)) {
             Some((Phase::Backoff(failure), _)) => Shown::BackingOff(failure),
             // A search that finds nothing leaves no trace.
             Some((Phase::Search, false)) | None => match (self.policy.latched(), failure) {

@@ -8,7 +8,7 @@ use crate::{
         effect::{Effect, Turn},
         policy::Permit,
         rules::{Failure, Rules},
-        run::{Fate, Input, Phase, Refresh, RefreshId, Step, Then, Times},
+        run::{Demand, Fate, Input, Phase, Refresh, RefreshId, Step, Then, Times},
         state::Core,
     },
     report::reason::RefreshReason,
@@ -35,13 +35,11 @@ impl<R: Rules> Core<R> {
         let times = self.times(from);
         self.refresh = Some(Box::new(Refresh {
             id,
-            reason,
+            demand: Demand::of(reason),
             phase,
             fate: Fate::Awaited,
             lineage: self.token.lineage(),
             since: self.slot.generation(),
-            is_rejected: reason == RefreshReason::Rejected,
-            is_manual: reason == RefreshReason::Manual,
             times,
             unreported: None,
             before: None,
@@ -82,7 +80,7 @@ impl<R: Rules> Core<R> {
     /// result of a search.
     pub(super) fn hasten(&mut self, turn: &mut Turn<R>) {
         if let Some(refresh) = &mut self.refresh {
-            let is_first = !std::mem::replace(&mut refresh.is_manual, true);
+            let is_first = !std::mem::replace(&mut refresh.demand.is_manual, true);
             // A second nudge would end the sleep after the next attempt, too.
             if is_first && matches!(refresh.phase, Phase::Backoff(_)) {
                 turn.emit(Effect::Nudge(refresh.id));
@@ -142,13 +140,7 @@ impl<R: Rules> Core<R> {
                 run.before = Some(failure);
                 self.attempt(run, turn)
             }
-            (Phase::FirstLoad, Input::Loaded(loaded)) => {
-                match loaded.and_then(|stored| self.decide(stored.as_ref())) {
-                    Ok(Decision::Adopt(session)) => self.resolve(run, Then::Adopt(session), turn),
-                    Ok(Decision::Call) => run.lock(),
-                    Err(failure) => self.fail_attempt(run, failure, turn),
-                }
-            }
+            (Phase::FirstLoad, Input::Loaded(loaded)) => self.first_loaded(run, loaded, turn),
             (Phase::Lock, Input::Locked(Ok(()))) => {
                 let (is_locked, until) = (true, run.times.last_start);
                 run.go(Phase::Load, Step::Load { is_locked, until })
@@ -165,19 +157,45 @@ impl<R: Rules> Core<R> {
             (Phase::Save { record, then }, Input::Saved(saved)) => {
                 self.saved(run, &record, then, saved, turn)
             }
-            // The store broke off in the middle of an adoption, whose refresh token counts already.
-            (Phase::Unlock(Then::Adopt(_)), Input::Unlocked(Err(failure))) => {
-                self.resolve(run, Then::Fail(failure), turn)
-            }
             (Phase::Unlock(then), Input::Unlocked(unlocked)) => {
-                turn.retired.extend(unlocked.err());
-                self.resolve(run, then, turn)
+                self.unlocked(run, then, unlocked, turn)
             }
             // No driver answers another question than it was asked.
             (phase, input) => {
                 turn.retired.extend(input.failure());
                 run.phase = phase;
                 None
+            }
+        }
+    }
+
+    /// The record was loaded before the lock is taken: if it can be adopted, no other process has to wait.
+    fn first_loaded(
+        &mut self,
+        run: &mut Refresh<R>,
+        loaded: Result<Option<R::Record>, R::Failure>,
+        turn: &mut Turn<R>,
+    ) -> Option<Step<R>> {
+        match loaded.and_then(|stored| self.decide(stored.as_ref())) {
+            Ok(Decision::Adopt(session)) => self.resolve(run, Then::Adopt(session), turn),
+            Ok(Decision::Call) => run.lock(),
+            Err(failure) => self.fail_attempt(run, failure, turn),
+        }
+    }
+
+    fn unlocked(
+        &mut self,
+        run: &mut Refresh<R>,
+        then: Then<R>,
+        unlocked: Result<(), R::Failure>,
+        turn: &mut Turn<R>,
+    ) -> Option<Step<R>> {
+        match (then, unlocked) {
+            // The store broke off in the middle of an adoption, whose refresh token counts already.
+            (Then::Adopt(_), Err(failure)) => self.resolve(run, Then::Fail(failure), turn),
+            (then, unlocked) => {
+                turn.retired.extend(unlocked.err());
+                self.resolve(run, then, turn)
             }
         }
     }
@@ -210,7 +228,7 @@ impl<R: Rules> Core<R> {
             && Some(live.generation) != run.since
         {
             // The predecessor returned a session after all. Rejected callers wait for it here (R43).
-            if run.is_rejected {
+            if run.demand.is_rejected {
                 self.policy
                     .start_probation(live.generation, !live.is_adopted, turn.now);
             }
@@ -225,7 +243,7 @@ impl<R: Rules> Core<R> {
 
     /// Begins the first attempt, if the policy permits one.
     pub(super) fn begin(&mut self, run: &mut Refresh<R>, turn: &mut Turn<R>) -> Option<Step<R>> {
-        if run.is_manual {
+        if run.demand.is_manual {
             // An earlier failure does not keep a caller from trying.
             return self.attempt(run, turn);
         }
@@ -244,11 +262,11 @@ impl<R: Rules> Core<R> {
     }
 
     pub(super) fn attempt(&mut self, run: &mut Refresh<R>, turn: &mut Turn<R>) -> Option<Step<R>> {
-        run.is_manual = false;
+        run.demand.is_manual = false;
         if !self.rules.has_store() {
             return self.call(run, None, false, turn);
         }
-        if run.reason == RefreshReason::FirstLogin && self.undeleted_logout().is_none() {
+        if run.demand.reason == RefreshReason::FirstLogin && self.undeleted_logout().is_none() {
             // Nothing is used up by adopting, so a process that only starts does not wait for the lock.
             let (is_locked, until) = (false, run.times.last_start);
             return run.go(Phase::FirstLoad, Step::Load { is_locked, until });
@@ -272,7 +290,7 @@ impl<R: Rules> Core<R> {
             .flatten()
         {
             Some(Decision::Adopt(session)) => self.resolve(run, Then::Adopt(session), turn),
-            Some(Decision::Call) if self.slot.serving().is_some() && !run.is_manual => {
+            Some(Decision::Call) if self.slot.serving().is_some() && !run.demand.is_manual => {
                 // R12: the breaker is open, and the present session is all there is.
                 self.policy.unlatch(&mut turn.retired);
                 turn.emit(Effect::Finish(run.id, Ok(())));
@@ -282,8 +300,8 @@ impl<R: Rules> Core<R> {
                 self.policy.unlatch(&mut turn.retired);
                 self.begin(run, turn)
             }
-            None if run.is_manual => {
-                run.reason = RefreshReason::Manual;
+            None if run.demand.is_manual => {
+                run.demand.reason = RefreshReason::Manual;
                 self.attempt(run, turn)
             }
             None => {

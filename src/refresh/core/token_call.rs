@@ -26,7 +26,7 @@ impl<R: Rules> Core<R> {
         run.lineage = self.token.lineage();
         run.times.drained = turn.now.checked_add(self.rules.refresh_timeout());
         let step = Step::Call {
-            reason: run.reason,
+            reason: run.demand.reason,
             attempt: self.policy.begin_attempt(),
             refresh_token: presented.clone(),
             has_spent_refresh_token: self.token.has_spent(),
@@ -307,11 +307,11 @@ impl<R: Rules> Core<R> {
             self.token
                 .change_user(live.session.refresh_token().cloned());
         }
-        let (id, reason, generation) = (run.id, run.reason, live.generation);
+        let (id, reason, generation) = (run.id, run.demand.reason, live.generation);
         self.policy.succeed(&mut turn.retired);
         if !is_adopted && live.is_unchanged() {
             self.policy.record_useless_refresh(turn.now);
-        } else if run.is_rejected {
+        } else if run.demand.is_rejected {
             self.policy
                 .start_probation(generation, !is_adopted, turn.now);
         }
@@ -349,7 +349,7 @@ impl<R: Rules> Core<R> {
                 if !is_last && run.times.last_start.is_none_or(|last| until < last) =>
             {
                 turn.failed(run.id, failure.clone(), true);
-                run.is_manual = false;
+                run.demand.is_manual = false;
                 run.go(Phase::Backoff(failure), Step::Sleep(until))
             }
             _ => self.fail(run, failure, turn),

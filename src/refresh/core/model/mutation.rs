@@ -65,7 +65,7 @@ impl Mutation {
             Self::IgnoresTheLatch => core.policy.unlatch(&mut Vec::new()),
             Self::CountsOnlyWhoStarts => {
                 if let Some(refresh) = &mut core.refresh {
-                    refresh.is_rejected = refresh.reason == RefreshReason::Rejected;
+                    refresh.demand.is_rejected = refresh.demand.reason == RefreshReason::Rejected;
                 }
             }
             _ => {}
