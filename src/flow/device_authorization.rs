@@ -2,18 +2,19 @@
 
 use std::{fmt, time::Duration};
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::Error as _};
 use tokio::time::sleep;
 
 use super::refresh_token;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    http::transport::HttpClient,
+    http::{server_error::unrecognized, transport::HttpClient},
     oauth::{App, TokenRequest},
     refresh::hook::{RefreshContext, RefreshFn},
     report::reason::RefreshDescription,
     secret::Secret,
     session::session::Session,
+    text::fields::Fields,
 };
 
 /// The polling interval if the server sends none (RFC 8628 §3.2).
@@ -67,24 +68,40 @@ pub struct DeviceAuthorization<C> {
 }
 
 /// The code that the user enters, and where (RFC 8628 §3.2).
-#[derive(Clone, Deserialize)]
+#[derive(Clone)]
 pub struct DeviceCode {
     device_code: Secret,
     user_code: String,
     verification_uri: String,
-    #[serde(default, deserialize_with = "seconds")]
     interval: Option<Duration>,
-    #[serde(default, deserialize_with = "seconds")]
     expires_in: Option<Duration>,
 }
 
 /// Reads a number of seconds, as a number or a string. Any other value counts as missing.
-fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    let seconds = value
-        .as_u64()
-        .or_else(|| value.as_str().and_then(|text| text.parse().ok()));
-    Ok(seconds.map(Duration::from_secs))
+impl TryFrom<Fields> for DeviceCode {
+    /// The name of a field that is missing.
+    type Error = &'static str;
+
+    fn try_from(fields: Fields) -> Result<Self, &'static str> {
+        Ok(Self {
+            device_code: fields.token("device_code").ok_or("device_code")?.into(),
+            user_code: fields.text("user_code").ok_or("user_code")?,
+            verification_uri: fields
+                .string("verification_uri")
+                // An older draft of RFC 8628 had this name.
+                .or_else(|| fields.string("verification_url"))
+                .ok_or("verification_uri")?,
+            interval: fields.seconds("interval"),
+            expires_in: fields.seconds("expires_in"),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceCode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = Fields::deserialize(deserializer)?;
+        Self::try_from(fields).map_err(D::Error::missing_field)
+    }
 }
 
 impl DeviceCode {
@@ -122,7 +139,9 @@ impl DeviceCode {
 
     /// The lifetime of the code. Default: 10 min.
     pub fn expires_in(&self) -> Duration {
-        self.expires_in.unwrap_or(LIFETIME)
+        self.expires_in
+            .filter(|lifetime| !lifetime.is_zero())
+            .unwrap_or(LIFETIME)
     }
 }
 
@@ -165,10 +184,12 @@ impl<C: HttpClient> DeviceAuthorization<C> {
         if let Some(scope) = &self.scope {
             request = request.parameter("scope", scope);
         }
-        request
-            .send_raw(self.client.clone())
-            .await?
-            .json("a device code in JSON, with `user_code` and `verification_uri`")
+        let response = request.send_raw(self.client.clone()).await?;
+        let fields = response.fields(&["device_code"]).unwrap_or_default();
+        fields.try_into().map_err(|missing| {
+            let expected = format!("a device code in JSON, with `{missing}`");
+            unrecognized("device authorization", response, &expected, &[])
+        })
     }
 
     /// Polls the server until the user has decided (RFC 8628 §3.4, §3.5).

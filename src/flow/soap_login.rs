@@ -128,9 +128,10 @@ impl<C: HttpClient> RefreshFn for SoapLogin<C> {
             .join(&format!("/services/Soap/u/{}.0", self.api_version))
             .map_err(RefreshError::configuration)?;
         let response = HttpRequest::post_soap(endpoint, login.envelope()?)
+            .with_password()
             .send(self.client.clone())
             .await?;
-        login.session(&self.login_url, &response)
+        login.session(&self.login_url, response)
     }
 
     fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {

@@ -2,10 +2,18 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
+
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    http::transport::HttpResponse,
-    text::redact::{redact, redact_code},
+    http::{
+        advice::{self, Outlook},
+        response::{Ending, HttpResponse, PASSWORD_DELAY},
+    },
+    text::{
+        fields::Fields,
+        redact::{redact, redact_code},
+    },
 };
 
 /// Salesforce limits the logins of a user per hour.
@@ -19,15 +27,23 @@ pub(crate) struct ServerError<'a> {
     pub(crate) request: &'a str,
     pub(crate) code: &'a str,
     pub(crate) description: &'a str,
-    /// What the user can do about the refusal. `None` if the code is not a known one.
-    pub(crate) hint: Option<&'static str>,
-    pub(crate) is_terminal: bool,
+    /// The delay that the server asked for. `None` if it asked for none.
+    pub(crate) retry_after: Option<Duration>,
+    /// Whether an unknown code is transient: the status says that the server is overloaded.
+    pub(crate) is_overloaded: bool,
 }
 
 impl ServerError<'_> {
-    /// Makes the error. Neither its message nor its code contains any of `secrets`, which the server may have repeated.
+    /// Makes the error, with advice. Neither its message nor its code contains any of `secrets`, which the server may have
+    /// repeated.
     pub(crate) fn into_error(self, secrets: &[&str]) -> RefreshError {
         let Self { host, request, .. } = self;
+        let known = advice::find(self.code, self.description);
+        let outlook = known.map(|known| known.outlook);
+        let is_terminal = match outlook {
+            Some(outlook) => outlook == Outlook::Terminal,
+            None => !self.is_overloaded,
+        };
         let code = redact_code(self.code, secrets);
         let description = redact(self.description, secrets);
         let mut message = format!("{host} refused the {request}: {code}");
@@ -36,42 +52,114 @@ impl ServerError<'_> {
             message += &description;
             message += ")";
         }
-        if let Some(hint) = self.hint {
+        if let Some(known) = known {
             message += ": ";
-            message += hint;
+            message += known.advice;
         }
-        RefreshError::new(RefreshErrorKind::Refused, self.is_terminal, message)
-            .with_error_code(&code)
+        let rate_delay = (outlook == Some(Outlook::TooManyLogins)).then_some(LOGIN_RATE_DELAY);
+        let error = RefreshError::new(RefreshErrorKind::Refused, is_terminal, message)
+            .with_error_code(&code);
+        match self.retry_after.or(rate_delay) {
+            Some(delay) => error.with_retry_after(delay),
+            None => error,
+        }
     }
 }
 
-/// Adds the delay before the next attempt: the server's `Retry-After`, or one hour after too many logins.
-pub(crate) fn with_retry_delay(
-    error: RefreshError,
-    response: &HttpResponse,
-    is_login_rate: bool,
-) -> RefreshError {
-    let rate_delay = is_login_rate.then_some(LOGIN_RATE_DELAY);
-    match response.retry_after.or(rate_delay) {
-        Some(delay) => error.with_retry_after(delay),
-        None => error,
-    }
-}
-
-/// The error for a response that is neither a success nor a refusal, and lacks `expected`.
+/// The error for a response that is neither a success nor a refusal, or that cannot be understood.
 ///
-/// It is transient: a maintenance page or a gateway's error page says nothing about the grant.
-pub(crate) fn unrecognized(request: &str, response: &HttpResponse, expected: &str) -> RefreshError {
-    let HttpResponse { host, status, .. } = response;
-    let error = RefreshError::new(
-        RefreshErrorKind::InvalidResponse,
-        false,
-        format!("{host} answered the {request} with {status} and no {expected}"),
-    );
-    with_retry_delay(error, response, false)
+/// It is transient: a maintenance page or a gateway's error page says nothing about the grant. After a password it is
+/// terminal if the response may be a refusal, and otherwise minutes pass before the next attempt (R39): each attempt may
+/// count towards a lockout.
+pub(crate) fn unrecognized(
+    request: &str,
+    response: HttpResponse,
+    expected: &str,
+    secrets: &[&str],
+) -> RefreshError {
+    let HttpResponse { host, status, .. } = &response;
+    let rest_error = RestError::read(&response);
+    let content = match &rest_error {
+        Some(error) => error.show(secrets),
+        None => response.oddity(secrets),
+    };
+    let mut message =
+        format!("{host} answered the {request} with {status} and {content}: expected {expected}");
+    let may_be_a_refusal = response.has_password && may_refuse(&response);
+    if may_be_a_refusal {
+        message += "; the password is not sent again until a session is set or the handle is reset, since each attempt may \
+                    count towards a lockout";
+    }
+    let kind = match &response.ending {
+        Ending::BrokeOff(_) => RefreshErrorKind::Transport,
+        Ending::Whole | Ending::TooLong => RefreshErrorKind::InvalidResponse,
+    };
+    let mut error = RefreshError::new(kind, may_be_a_refusal, message);
+    if let Some(RestError { code, .. }) = &rest_error {
+        error = error.with_error_code(&redact_code(code, secrets));
+    }
+    let shortest = (response.has_password && !may_be_a_refusal).then_some(PASSWORD_DELAY);
+    if let Some(delay) = response.retry_after.max(shortest) {
+        error = error.with_retry_after(delay);
+    }
+    match response.ending {
+        Ending::BrokeOff(cause) => error.with_source(cause),
+        Ending::Whole | Ending::TooLong => error,
+    }
+}
+
+/// Whether a response that cannot be understood may refuse a password.
+///
+/// Pages, and the statuses of gateways and of overload, do not come from the login itself.
+fn may_refuse(response: &HttpResponse) -> bool {
+    let is_readable = response.is_whole() && !response.is_html() && !response.body.is_empty();
+    match response.status.as_u16() {
+        407 | 408 | 421 | 425 | 429 | 502 | 503 | 504 | 511 => false,
+        400..500 => true,
+        _ => is_readable,
+    }
+}
+
+/// Whether the status says that the server cannot answer now.
+pub(crate) fn is_overloaded(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
 /// The error for a successful response whose content cannot be used. It is terminal.
 pub(crate) fn unusable_response(message: String) -> RefreshError {
     RefreshError::new(RefreshErrorKind::InvalidResponse, true, message)
+}
+
+// === RestError ===
+
+/// An error of the REST API, which answers where the login endpoint is not (REST API Developer Guide, "Status Codes and
+/// Error Responses").
+pub(crate) struct RestError {
+    pub(crate) code: String,
+    pub(crate) message: String,
+}
+
+impl RestError {
+    /// Reads an error of the REST API in JSON or XML.
+    pub(crate) fn read(response: &HttpResponse) -> Option<Self> {
+        if response.is_html() {
+            return None;
+        }
+        let fields: Fields = response.fields(&["errorCode"])?;
+        Some(Self {
+            code: fields.string("errorCode")?,
+            message: fields.string("message").unwrap_or_default(),
+        })
+    }
+
+    fn show(&self, secrets: &[&str]) -> String {
+        let code = redact_code(&self.code, secrets);
+        let message = redact(&self.message, secrets);
+        let advice = "the login URL may be wrong";
+        if message.is_empty() {
+            format!("the error {code} of the REST API, so {advice}")
+        } else {
+            format!("the error {code} of the REST API ({message}), so {advice}")
+        }
+    }
 }

@@ -1,28 +1,36 @@
 //! Sends one request with any tower client and reads a response of limited size. Redirects are not followed.
 
 use std::{
+    borrow::Cow,
     future::{Future, poll_fn},
-    time::Duration,
+    pin::pin,
+    task::Poll,
+    time::SystemTime,
 };
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER},
+    header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION},
 };
 use http_body::Body;
-use http_body_util::{BodyExt, Full, Limited};
-use serde::de::DeserializeOwned;
+use http_body_util::Full;
+use serde::de::IgnoredAny;
 use tower_service::Service;
 use zeroize::Zeroizing;
 
-use crate::error::{BoxError, RefreshError, RefreshErrorKind};
+use crate::{
+    error::{BoxError, RefreshError, RefreshErrorKind},
+    http::{
+        response::{Ending, HttpResponse, PASSWORD_DELAY},
+        retry_after,
+    },
+    session::url::LoginHost,
+    text::inflate::{self, inflate},
+};
 
-/// The longest response body that is read. A token response has a few hundred bytes, a maintenance page a few thousand.
-const RESPONSE_LIMIT: usize = 64 * 1024;
-
-/// The longest `Retry-After` that is honoured. A longer one counts as this.
-const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+/// How much of a response body is read. A token response has a few hundred bytes, a maintenance page a few thousand.
+const RESPONSE_LIMIT: usize = 1024 * 1024;
 
 /// An HTTP client that a flow sends its own requests with.
 ///
@@ -63,7 +71,7 @@ mod sealed {
         fn send(
             self,
             request: Request<Full<Bytes>>,
-        ) -> impl Future<Output = Result<Response<Bytes>, BoxError>> + Send;
+        ) -> impl Future<Output = Result<Response<(Bytes, Option<BoxError>)>, BoxError>> + Send;
     }
 }
 
@@ -76,14 +84,52 @@ where
     ResBody::Data: Send,
     ResBody::Error: Into<BoxError>,
 {
-    async fn send(mut self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, BoxError> {
+    async fn send(
+        mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<(Bytes, Option<BoxError>)>, BoxError> {
         poll_fn(|cx| self.poll_ready(cx))
             .await
             .map_err(Into::into)?;
         let (head, body) = self.call(request).await.map_err(Into::into)?.into_parts();
-        let body = Limited::new(body, RESPONSE_LIMIT).collect().await?;
-        Ok(Response::from_parts(head, body.to_bytes()))
+        let body = read(body).await;
+        Ok(Response::from_parts(head, body))
     }
+}
+
+/// Reads a body until it ends, fails or exceeds [`RESPONSE_LIMIT`]. What was read before it failed is kept.
+async fn read<B>(body: B) -> (Bytes, Option<BoxError>)
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let mut body = pin!(body);
+    let mut read = BytesMut::new();
+    let mut pauses = 0;
+    while read.len() <= RESPONSE_LIMIT {
+        let next = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
+            Poll::Pending if pauses < PAUSES && !read.is_empty() => {
+                pauses += 1;
+                if is_complete(&read) {
+                    Poll::Ready(None)
+                } else {
+                    Poll::Pending
+                }
+            }
+            next => next,
+        });
+        match next.await {
+            None => break,
+            Some(Err(error)) => return (read.freeze(), Some(error.into())),
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    let room = RESPONSE_LIMIT + 1 - read.len();
+                    read.put(data.take(room));
+                }
+            }
+        }
+    }
+    (read.freeze(), None)
 }
 
 /// A request to a server, with a complete body.
@@ -92,6 +138,7 @@ pub(crate) struct HttpRequest {
     endpoint: Uri,
     headers: HeaderMap,
     body: Bytes,
+    has_password: bool,
 }
 
 impl HttpRequest {
@@ -101,6 +148,7 @@ impl HttpRequest {
             endpoint,
             headers: HeaderMap::new(),
             body,
+            has_password: false,
         }
     }
 
@@ -112,6 +160,7 @@ impl HttpRequest {
 
     /// A POST of a form that accepts JSON.
     pub(crate) fn post_form(endpoint: Uri, form: &[(&str, &str)]) -> Self {
+        let has_password = form.iter().any(|(name, _)| *name == "password");
         // Reserves room for the percent-encoded form: growing the string would leave copies of secrets in memory.
         let room = form
             .iter()
@@ -119,12 +168,16 @@ impl HttpRequest {
         let form = form_urlencoded::Serializer::new(String::with_capacity(room.sum()))
             .extend_pairs(form)
             .finish();
-        Self::new(Method::POST, endpoint, zeroizing_body(form))
+        let request = Self::new(Method::POST, endpoint, zeroizing_body(form))
             .with_header(
                 CONTENT_TYPE,
                 HeaderValue::from_static("application/x-www-form-urlencoded"),
             )
-            .with_header(ACCEPT, HeaderValue::from_static("application/json"))
+            .with_header(ACCEPT, HeaderValue::from_static("application/json"));
+        Self {
+            has_password,
+            ..request
+        }
     }
 
     /// A POST of a SOAP 1.1 envelope.
@@ -135,6 +188,12 @@ impl HttpRequest {
                 HeaderValue::from_static("text/xml; charset=UTF-8"),
             )
             .with_header(SOAP_ACTION, HeaderValue::from_static("\"\""))
+    }
+
+    /// Notes that the body contains a password: see [`unrecognized`](super::server_error::unrecognized).
+    pub(crate) fn with_password(mut self) -> Self {
+        self.has_password = true;
+        self
     }
 
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -153,20 +212,61 @@ impl HttpRequest {
             RefreshError::new(
                 RefreshErrorKind::Transport,
                 false,
-                format!("{host} could not be reached, or its answer broke off"),
+                format!("{host} could not be reached, or did not answer"),
             )
             .with_source(error)
         })?;
-        if response.status().is_redirection() {
-            return Err(redirect_error(&host, response.status(), response.headers()));
+        let (head, (body, error)) = response.into_parts();
+        let ending = match error {
+            Some(error) => Ending::BrokeOff(error),
+            None if body.len() > RESPONSE_LIMIT => Ending::TooLong,
+            None => Ending::Whole,
+        };
+        let retry_after = retry_after::delay(&head.headers, now());
+        if head.status.is_redirection() {
+            let error = redirect_error(&host, head.status, &head.headers);
+            let shortest = self.has_password.then_some(PASSWORD_DELAY);
+            return Err(match retry_after.max(shortest) {
+                Some(delay) => error.with_retry_after(delay),
+                None => error,
+            });
         }
+        let text = |name| Some(head.headers.get(name)?.to_str().ok()?.to_owned());
+        let encoding: Option<String> = text(CONTENT_ENCODING);
+        let (body, compression) = decompressed(body, encoding);
         Ok(HttpResponse {
             host,
-            status: response.status(),
-            retry_after: retry_after(response.headers()),
-            body: response.into_body(),
+            status: head.status,
+            body,
+            ending,
+            content_type: text(CONTENT_TYPE),
+            compression,
+            retry_after,
+            has_password: self.has_password,
         })
     }
+}
+
+/// Decompresses a body. Returns how it is compressed if that fails.
+fn decompressed(body: Bytes, encoding: Option<String>) -> (Bytes, Option<String>) {
+    let encoding = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity"));
+    let inflated = inflate(&body, encoding.as_deref(), RESPONSE_LIMIT);
+    let is_text = |bytes: &[u8]| !bytes.starts_with(&inflate::GZIP) && !bytes.contains(&0);
+    match inflated {
+        Cow::Owned(inflated) => (inflated.into(), None),
+        // A client may have decompressed the body and left the header.
+        Cow::Borrowed(_) if is_text(&body) && str::from_utf8(&body).is_ok() => (body, None),
+        Cow::Borrowed(_) if body.starts_with(&inflate::GZIP) => (body, Some("gzip".to_owned())),
+        Cow::Borrowed(_) => (body, encoding),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a server may name the time of the next attempt"
+)]
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 const SOAP_ACTION: HeaderName = HeaderName::from_static("soapaction");
@@ -176,59 +276,49 @@ fn zeroizing_body(text: String) -> Bytes {
     Bytes::from_owner(Zeroizing::new(text.into_bytes()))
 }
 
-/// A server's response, with its complete body.
-pub(crate) struct HttpResponse {
-    pub(crate) host: String,
-    pub(crate) status: StatusCode,
-    pub(crate) body: Bytes,
-    /// The delay that the server asked for in `Retry-After` (RFC 9110 §10.2.3). `None` if it is absent or a date.
-    pub(crate) retry_after: Option<Duration>,
+/// How often a body that pauses is searched for the end of its JSON.
+const PAUSES: u32 = 16;
+
+/// Whether a body that pauses holds all that there will be. Then a connection that hangs costs no token (R39).
+fn is_complete(beginning: &[u8]) -> bool {
+    let object = beginning.trim_ascii();
+    object.ends_with(b"}") && serde_json::from_slice::<IgnoredAny>(object).is_ok()
 }
 
-impl HttpResponse {
-    /// Reads the body as JSON. `expected` describes the right body, for the error message.
-    pub(crate) fn json<T: DeserializeOwned>(&self, expected: &str) -> Result<T, RefreshError> {
-        // Ignores bytes after the JSON value: the value may hold the only valid refresh token.
-        T::deserialize(&mut serde_json::Deserializer::from_slice(&self.body)).map_err(|error| {
-            // serde's own message is left out, because it may quote a token from the body.
-            RefreshError::new(
-                RefreshErrorKind::InvalidResponse,
-                false,
-                format!(
-                    "{} answered {} with an unexpected body ({:?} error at line {}, column {}): expected {expected}",
-                    self.host,
-                    self.status,
-                    error.classify(),
-                    error.line(),
-                    error.column(),
-                ),
-            )
-        })
-    }
-}
-
-/// The error for a redirect. Secrets are never sent to the redirect's target: the user has to choose that host.
+/// The error for a redirect. Secrets are never sent to its target: the user has to choose that host.
+///
+/// It is terminal if the target is a login host of Salesforce. Any other target is that of a gateway, a captive portal or a
+/// page about maintenance, which pass.
 fn redirect_error(host: &str, status: StatusCode, headers: &HeaderMap) -> RefreshError {
     let target = headers
         .get(LOCATION)
         .and_then(|location| location.to_str().ok())
         .and_then(|location| location.parse::<Uri>().ok())
-        .and_then(|location| location.host().map(str::to_owned));
-    let advice = match target {
-        Some(target) => format!("if {target} belongs to the org, use it as the login URL"),
-        None => "use the org's My Domain as the login URL".to_owned(),
+        .and_then(|location| location.host().map(str::to_ascii_lowercase))
+        .filter(|target| !target.eq_ignore_ascii_case(host));
+    let login_host = target.as_deref().map(LoginHost::of);
+    let advice = match (target, &login_host) {
+        (Some(target), Some(LoginHost::Login)) => {
+            format!("if {target} belongs to the org, use it as the login URL")
+        }
+        (Some(target), Some(LoginHost::Pages)) => format!(
+            "{target} serves pages only: use the org's My Domain as the login URL, \
+             https://<MyDomainName>.my.salesforce.com (Setup > My Domain)"
+        ),
+        (Some(target), _) => format!(
+            "{target} is no login host of Salesforce: a gateway, a captive portal or a page about maintenance may be in the \
+             way, and the request is tried again"
+        ),
+        (None, _) => "the redirect leads to no other host: a page about maintenance may be in the way, and the request is \
+                      tried again; if it does not pass, check the login URL"
+            .to_owned(),
     };
+    let is_terminal = matches!(login_host, Some(LoginHost::Login | LoginHost::Pages));
     RefreshError::new(
         RefreshErrorKind::InvalidResponse,
-        true,
+        is_terminal,
         format!(
             "{host} redirected the request ({status}), and secrets are never sent on: {advice}"
         ),
     )
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let delay = seconds.parse().ok().map(Duration::from_secs)?;
-    Some(delay.min(RETRY_AFTER_LIMIT))
 }

@@ -5,14 +5,16 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Error, RefreshError, RefreshErrorKind},
     http::{
-        server_error::unusable_response,
+        server_error::{is_overloaded, unrecognized, unusable_response},
         transport::{HttpClient, HttpRequest},
     },
     session::url::{LoginUrl, Origin},
+    text::fields::Fields,
 };
 
 /// The metadata of an authorization server (OpenID Connect Discovery 1.0 §3), fetched by [`discover`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Fields")]
 #[non_exhaustive]
 pub struct Discovery {
     /// The URL of the server that issues the tokens.
@@ -34,11 +36,29 @@ pub struct Discovery {
     /// The page that logs users out. Only a My Domain has one.
     pub end_session_endpoint: Option<String>,
     /// The supported scopes.
-    #[serde(default)]
     pub scopes_supported: Vec<String>,
     /// The supported ways for apps to authenticate themselves.
-    #[serde(default)]
     pub token_endpoint_auth_methods_supported: Vec<String>,
+}
+
+impl From<Fields> for Discovery {
+    fn from(fields: Fields) -> Self {
+        let required = |name| fields.string(name).unwrap_or_default();
+        Self {
+            issuer: required("issuer"),
+            authorization_endpoint: required("authorization_endpoint"),
+            token_endpoint: required("token_endpoint"),
+            revocation_endpoint: fields.string("revocation_endpoint"),
+            introspection_endpoint: fields.string("introspection_endpoint"),
+            userinfo_endpoint: fields.string("userinfo_endpoint"),
+            jwks_uri: fields.string("jwks_uri"),
+            registration_endpoint: fields.string("registration_endpoint"),
+            end_session_endpoint: fields.string("end_session_endpoint"),
+            scopes_supported: fields.list("scopes_supported"),
+            token_endpoint_auth_methods_supported: fields
+                .list("token_endpoint_auth_methods_supported"),
+        }
+    }
 }
 
 impl Discovery {
@@ -96,14 +116,22 @@ pub async fn discover(
     if !response.status.is_success() {
         return Err(RefreshError::new(
             RefreshErrorKind::InvalidResponse,
-            !response.status.is_server_error(),
+            !is_overloaded(response.status),
             format!(
-                "{} answered {}: expected the metadata of its endpoints",
-                response.host, response.status
+                "{} answered {} and {}: expected the metadata of its endpoints",
+                response.host,
+                response.status,
+                response.oddity(&[]),
             ),
         ));
     }
-    let discovery: Discovery = response.json("the metadata of its endpoints in JSON")?;
+    let required = ["issuer", "authorization_endpoint", "token_endpoint"];
+    let fields = response.fields(&required).unwrap_or_default();
+    if let Some(missing) = required.iter().find(|name| fields.string(name).is_none()) {
+        let expected = format!("the metadata of its endpoints in JSON, with `{missing}`");
+        return Err(unrecognized("discovery request", response, &expected, &[]));
+    }
+    let discovery = Discovery::from(fields);
     let host = &response.host;
     let issuer: LoginUrl = discovery.issuer.parse().map_err(|error: Error| {
         unusable_response(format!(

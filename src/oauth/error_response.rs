@@ -1,112 +1,143 @@
-//! Error responses of the token endpoint (RFC 6749 §5.2), with a hint for each known one.
-
-use http::StatusCode;
-use serde::{Deserialize, de::IgnoredAny};
+//! Error responses of the token endpoint (RFC 6749 §5.2), in any shape that can be read.
 
 use crate::{
     error::RefreshError,
     http::{
-        server_error::{ServerError, unrecognized, with_retry_delay},
-        transport::HttpResponse,
+        advice,
+        response::HttpResponse,
+        server_error::{RestError, ServerError, is_overloaded, unrecognized},
     },
+    secret::Secret,
+    text::{fields::Fields, json::is_blank},
 };
 
-#[derive(Deserialize)]
+/// The fields that tell a refusal from a success.
+const FIELDS: [&str; 4] = [
+    "error",
+    "error_description",
+    "access_token",
+    "refresh_token",
+];
+
 struct ErrorResponse {
-    error: String,
-    error_description: Option<String>,
+    code: String,
+    description: String,
+    /// Whether the error may belong to another object than the tokens beside it.
+    is_doubtful: bool,
 }
 
 impl ErrorResponse {
-    /// Parses JSON, or the form that the revocation endpoint sends.
-    fn parse(body: &[u8]) -> Option<Self> {
-        if let Ok(response) = serde_json::from_slice(body) {
-            return Some(response);
-        }
-        if body.trim_ascii_start().starts_with(b"<") {
-            // An HTML page, whose links may look like a form.
-            return None;
-        }
-        let (mut error, mut error_description) = (None, None);
-        for (name, value) in form_urlencoded::parse(body) {
-            match &*name {
-                "error" => error = Some(value.into_owned()),
-                "error_description" => error_description = Some(value.into_owned()),
-                _ => {}
-            }
-        }
+    fn of(fields: &Fields) -> Option<Self> {
+        let inner = fields.inner("error");
+        let texts = |name: &str| fields.string(name).or_else(|| fields.first_string(name));
+        let inner_texts = |names: &[&str]| {
+            let inner = inner.as_ref()?;
+            names.iter().find_map(|name| inner.string(name))
+        };
+        let code = texts("error").or_else(|| inner_texts(&["error", "code", "errorCode", "type"]));
+        let description = texts("error_description")
+            .or_else(|| inner_texts(&["error_description", "message", "description"]))
+            .or_else(|| texts("message"))
+            .unwrap_or_default();
+        let (code, description) = match code {
+            Some(code) => with_description(code, description),
+            // Some descriptions come with one code only.
+            None => (advice::code_of(&description)?.to_owned(), description),
+        };
         Some(Self {
-            error: error?,
-            error_description,
+            code,
+            description,
+            is_doubtful: fields.is_doubtful("error"),
         })
     }
 }
 
-/// Whether a response with a successful status is a refusal: an overloaded server has been seen to send one. A response
-/// that contains a token is not a refusal, because the token must not be lost.
-pub(super) fn is_refusal(response: &HttpResponse) -> bool {
-    #[derive(Deserialize)]
-    struct Tokens {
-        access_token: Option<IgnoredAny>,
-        refresh_token: Option<IgnoredAny>,
+/// Separates `invalid_grant: expired access/refresh token`.
+fn with_description(code: String, description: String) -> (String, String) {
+    match code.split_once([':', ' ']) {
+        Some((known, rest)) if description.is_empty() && advice::is_known(known) => {
+            (known.to_owned(), rest.trim().to_owned())
+        }
+        _ => (code, description),
     }
+}
 
-    let has_token =
-        |tokens: Tokens| tokens.access_token.is_some() || tokens.refresh_token.is_some();
-    serde_json::from_slice::<ErrorResponse>(&response.body).is_ok()
-        && !serde_json::from_slice(&response.body).is_ok_and(has_token)
+/// Returns a response that is not a refusal. Any other is an error, which contains none of `secrets`.
+///
+/// An `error` that can be read is a refusal, with any status: an overloaded server has been seen to send one with 200. The
+/// refresh token beside it is kept.
+pub(super) fn check(
+    request: &str,
+    response: HttpResponse,
+    secrets: &[&str],
+) -> Result<HttpResponse, RefreshError> {
+    let fields = response.fields(&FIELDS).unwrap_or_default();
+    let has_access_token = fields.token("access_token").is_some();
+    let is_refusal = match ErrorResponse::of(&fields) {
+        Some(error) if response.is_html() => advice::is_known(&error.code),
+        Some(error) => !(error.is_doubtful && has_access_token),
+        None => false,
+    };
+    let is_success = response.status.is_success() || has_access_token;
+    if is_success && !is_refusal {
+        Ok(response)
+    } else {
+        let rotated = fields.token("refresh_token").map(Secret::from);
+        Err(refusal(request, response, secrets).with_rotated_refresh_token(rotated))
+    }
 }
 
 /// Reads the refusal of `request`. The error contains none of `secrets`.
-pub(super) fn refusal(request: &str, response: &HttpResponse, secrets: &[&str]) -> RefreshError {
-    let Some(error) = ErrorResponse::parse(&response.body) else {
-        let expected = "OAuth error: expected JSON with an `error` field";
-        return unrecognized(request, response, expected);
-    };
-    let code = &*error.error;
-    let description = error.error_description.as_deref().unwrap_or_default();
-    let status = response.status;
-    let is_overloaded = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-    let is_transient = is_transient(code, description) || (is_overloaded && !is_terminal(code));
-    let refusal = ServerError {
+pub(super) fn refusal(request: &str, response: HttpResponse, secrets: &[&str]) -> RefreshError {
+    let error = response.fields(&FIELDS);
+    let error = error.and_then(|fields| ErrorResponse::of(&fields));
+    match error.filter(|error| !response.is_html() || advice::is_known(&error.code)) {
+        Some(error) => {
+            server_error(request, &response, &error.code, &error.description).into_error(secrets)
+        }
+        None => {
+            let expected = "an OAuth error in JSON, with an `error` field";
+            unrecognized(request, response, expected, secrets)
+        }
+    }
+}
+
+fn server_error<'a>(
+    request: &'a str,
+    response: &'a HttpResponse,
+    code: &'a str,
+    description: &'a str,
+) -> ServerError<'a> {
+    ServerError {
         host: &response.host,
         request,
         code,
         description,
-        hint: hint(code, description),
-        is_terminal: !is_transient,
-    };
-    with_retry_delay(
-        refusal.into_error(secrets),
-        response,
-        code == "rate_limit_exceeded",
-    )
+        retry_after: response.retry_after,
+        is_overloaded: is_overloaded(response.status),
+    }
 }
 
-/// Reads the refusal of a request that carried an access token: an OAuth error, or a single word as plain text.
+/// Reads the refusal of a request that carried an access token: an OAuth error, an error of the REST API, or a single word
+/// as plain text.
 pub(super) fn plain_refusal(
     request: &str,
-    response: &HttpResponse,
+    response: HttpResponse,
     secrets: &[&str],
 ) -> RefreshError {
-    let text = str::from_utf8(&response.body).unwrap_or_default().trim();
-    let is_word = |text: &str| {
-        !text.is_empty()
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    };
-    if response.status.is_client_error() && is_word(text) {
-        let refusal = ServerError {
-            host: &response.host,
-            request,
-            code: text,
-            description: "",
-            hint: hint(text, ""),
-            is_terminal: true,
-        };
-        return refusal.into_error(secrets);
+    let text = response.text();
+    let word = text.trim_matches(|c: char| is_blank(c) || c == '"');
+    let is_word = !word.is_empty()
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_word && (response.status.is_client_error() || advice::is_known(word)) {
+        return server_error(request, &response, word, "").into_error(secrets);
     }
+    if let Some(RestError { code, message }) = RestError::read(&response) {
+        return server_error(request, &response, &code, &message).into_error(secrets);
+    }
+    drop(text);
     refusal(request, response, secrets)
 }
 
@@ -123,133 +154,8 @@ pub(super) fn authorization_refusal(
         request: "authorization",
         code,
         description,
-        hint: hint(code, description),
-        is_terminal: !is_transient(code, description),
+        retry_after: None,
+        is_overloaded: false,
     }
     .into_error(secrets)
-}
-
-/// Whether the same request may be accepted later.
-fn is_transient(code: &str, description: &str) -> bool {
-    match code {
-        "invalid_grant" => contains(description, "token request is already being processed"),
-        "unknown_error"
-        | "server_error"
-        | "service_unavailable"
-        | "system_down"
-        | "login_error"
-        | "temporarily_unavailable"
-        | "rate_limit_exceeded" => true,
-        _ => false,
-    }
-}
-
-/// Whether the code is terminal even with a status of 429 or 5xx.
-fn is_terminal(code: &str) -> bool {
-    matches!(
-        code,
-        "invalid_grant"
-            | "invalid_client"
-            | "invalid_client_id"
-            | "inactive_user"
-            | "inactive_org"
-            | "unauthorized_client"
-            | "unsupported_grant_type"
-            | "unsupported_response_type"
-            | "invalid_request"
-            | "invalid_scope"
-            | "invalid_app_access"
-            | "invalid_assertion_type"
-            | "invalid_basic_auth_header"
-            | "invalid_token"
-            | "unsupported_token_type"
-            | "access_denied"
-            | "redirect_uri_mismatch"
-            | "redirect_uri_missing"
-            | "app_not_found"
-            | "app_blocked"
-            | "oauth_flow_disabled"
-            | "bad_jti_claim"
-    )
-}
-
-/// What the user can do about a common refusal.
-fn hint(code: &str, description: &str) -> Option<&'static str> {
-    let has = |text| contains(description, text);
-    Some(match code {
-        "invalid_grant" if has("request not supported on this domain") => {
-            "client credentials and token exchange work on the org's My Domain only, \
-             https://<MyDomainName>.my.salesforce.com, not on login or test.salesforce.com"
-        }
-        "invalid_grant" if has("no client credentials user enabled") => {
-            "choose a Run As user in the app's client credentials flow policy"
-        }
-        "invalid_grant" if has("expired access/refresh token") => {
-            "the refresh token was revoked, has expired, was used twice, or belongs to another login host; a new \
-             authorization is needed"
-        }
-        "invalid_grant" if has("authorization code") => {
-            "a code can be exchanged once, within a few minutes; begin a new authorization"
-        }
-        "invalid_grant" if has("code verifier") => {
-            "the code belongs to an authorization that began with another verifier: store each verifier together with \
-             the `state` of its authorization"
-        }
-        "invalid_grant" if has("ip restricted") => {
-            "the app's or the profile's IP policy excludes this address"
-        }
-        "invalid_grant" if has("authentication failure") => {
-            "wrong user name, password or security token, a locked user, or a blocked flow (Setup > OAuth and OpenID \
-             Connect Settings); do not repeat the login, since each attempt counts towards a lockout"
-        }
-        "invalid_grant" if has("hasn't approved this consumer") => {
-            "pre-authorize the user (the app's policies: Admin approved users, and a profile or permission set), or \
-             have the user authorize the app once, with the scope refresh_token; check that the login URL belongs to \
-             the user's org"
-        }
-        "invalid_grant" if has("invalid assertion") => {
-            "check that the app has the key's certificate, and that this machine's clock is right"
-        }
-        "invalid_grant" if has("audience") => {
-            "the audience must be https://login.salesforce.com, https://test.salesforce.com for a sandbox, or the \
-             site's login URL"
-        }
-        _ if has("data not available") => {
-            "the org no longer exists, for example because it was a scratch org and has expired"
-        }
-        "invalid_grant" if has("inactive user") => "the user was deactivated",
-        "invalid_grant" if has("login hours") => "the profile's login hours exclude this time",
-        "invalid_app_access" => {
-            "assign the app to the user's profile or permission set (the app's policies: Admin approved users)"
-        }
-        "invalid_client_id" => {
-            "this host does not know the app: check the consumer key and the login URL; a new app may need ten minutes"
-        }
-        "invalid_client" => "check the consumer secret",
-        "invalid_request" if has("refresh_token") => "add the scope refresh_token to the app",
-        "invalid_scope" => "ask for scopes that the app has",
-        "unsupported_grant_type" | "oauth_flow_disabled" => {
-            "enable the flow in the app's OAuth settings"
-        }
-        "redirect_uri_mismatch" => {
-            "the redirect URI must equal one of the app's callback URLs exactly"
-        }
-        "Bad_OAuth_Token" => "the session has expired, or was revoked",
-        "access_denied" => "the user did not allow it",
-        "immediate_unsuccessful" => {
-            "the user has to log in or consent: ask again without `immediate`"
-        }
-        "app_not_found" | "app_blocked" => {
-            "have an administrator install or unblock the app (Setup > Connected Apps OAuth Usage)"
-        }
-        "inactive_org" => "the org is locked, closed or suspended",
-        "rate_limit_exceeded" => {
-            "a user may log in 3,600 times an hour: keep sessions longer, and wait an hour"
-        }
-        _ => return None,
-    })
-}
-
-fn contains(text: &str, part: &str) -> bool {
-    text.to_ascii_lowercase().contains(part)
 }

@@ -8,16 +8,20 @@ use serde::{Deserialize, Serialize};
 use super::error_response;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    http::transport::{HttpClient, HttpRequest, HttpResponse},
+    http::{
+        server_error::unrecognized,
+        transport::{HttpClient, HttpRequest},
+    },
     session::session::Session,
+    text::fields::Fields,
 };
 
 // === Identity ===
 
 /// The user, as the identity URL describes them (Salesforce Help, "Identity URLs").
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Fields")]
 #[non_exhaustive]
-#[serde(default)]
 pub struct Identity {
     /// The identity URL.
     pub id: String,
@@ -54,10 +58,33 @@ pub struct Identity {
     pub urls: BTreeMap<String, serde_json::Value>,
 }
 
+impl From<Fields> for Identity {
+    fn from(fields: Fields) -> Self {
+        Self {
+            id: fields.text("id").unwrap_or_default(),
+            user_id: fields.text("user_id").unwrap_or_default(),
+            organization_id: fields.text("organization_id").unwrap_or_default(),
+            username: fields.text("username"),
+            display_name: fields.text("display_name"),
+            nick_name: fields.text("nick_name"),
+            first_name: fields.text("first_name"),
+            last_name: fields.text("last_name"),
+            email: fields.text("email"),
+            user_type: fields.text("user_type"),
+            language: fields.text("language"),
+            locale: fields.text("locale"),
+            timezone: fields.text("timezone"),
+            email_verified: fields.flag("email_verified"),
+            active: fields.flag("active"),
+            urls: fields.object("urls").collect(),
+        }
+    }
+}
+
 /// Fetches the identity of a session's user (Salesforce Help, "Identity URLs").
 ///
-/// This function asks the session's instance, which serves the identity at the same path. The token goes to no other
-/// host.
+/// This function asks the session's instance, which serves the identity at the same path, without the path of a site. The
+/// token goes to no other host.
 ///
 /// ```no_run
 /// # use bytes::Bytes;
@@ -86,8 +113,7 @@ pub async fn identity(
 ) -> Result<Identity, RefreshError> {
     let path = session
         .identity_url()
-        .and_then(|url| url.parse::<Uri>().ok())
-        .and_then(|url| url.into_parts().path_and_query)
+        .and_then(|url| identity_path(session, url))
         .ok_or_else(|| {
             RefreshError::new(
                 RefreshErrorKind::Configuration,
@@ -96,17 +122,33 @@ pub async fn identity(
                  `with_identity_url` (call `userinfo` instead)",
             )
         })?;
-    get_from_instance(client, session, path, "identity request")
-        .await?
-        .json("an identity in JSON")
+    let wanted = ["id", "user_id", "organization_id", "username"];
+    let expected = "an identity in JSON";
+    let request = "identity request";
+    get_from_instance(client, session, path, request, expected, &wanted)
+        .await
+        .map(Identity::from)
+}
+
+/// The path of the identity at the session's instance.
+///
+/// The identity URL of a site's user has the site's path, which another host does not have.
+fn identity_path(session: &Session, url: &str) -> Option<PathAndQuery> {
+    let url: Uri = url.trim().parse().ok()?;
+    let is_at_instance = session.instance_url().origin().is_of(&url);
+    let path = url.into_parts().path_and_query?;
+    match path.as_str().rfind("/id/") {
+        Some(start) if !is_at_instance => path.as_str().get(start..)?.parse().ok(),
+        _ => Some(path),
+    }
 }
 
 // === UserInfo ===
 
 /// The user, as the userinfo endpoint describes them (OpenID Connect Core 1.0 §5.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Fields")]
 #[non_exhaustive]
-#[serde(default)]
 pub struct UserInfo {
     /// The user's identity URL.
     pub sub: String,
@@ -147,6 +189,31 @@ pub struct UserInfo {
     pub urls: BTreeMap<String, serde_json::Value>,
 }
 
+impl From<Fields> for UserInfo {
+    fn from(fields: Fields) -> Self {
+        Self {
+            sub: fields.text("sub").unwrap_or_default(),
+            user_id: fields.text("user_id").unwrap_or_default(),
+            organization_id: fields.text("organization_id").unwrap_or_default(),
+            preferred_username: fields.text("preferred_username"),
+            nickname: fields.text("nickname"),
+            name: fields.text("name"),
+            given_name: fields.text("given_name"),
+            family_name: fields.text("family_name"),
+            email: fields.text("email"),
+            zoneinfo: fields.text("zoneinfo"),
+            profile: fields.text("profile"),
+            picture: fields.text("picture"),
+            user_type: fields.text("user_type"),
+            language: fields.text("language"),
+            locale: fields.text("locale"),
+            email_verified: fields.flag("email_verified"),
+            active: fields.flag("active"),
+            urls: fields.object("urls").collect(),
+        }
+    }
+}
+
 /// Fetches the user of a session from the instance's userinfo endpoint (OpenID Connect Core 1.0 §5.3; Salesforce Help,
 /// "Query for User Information").
 ///
@@ -177,18 +244,24 @@ pub async fn userinfo(
     session: &Session,
 ) -> Result<UserInfo, RefreshError> {
     let path = PathAndQuery::from_static("/services/oauth2/userinfo");
-    get_from_instance(client, session, path, "userinfo request")
-        .await?
-        .json("user information in JSON")
+    let wanted = ["sub", "user_id", "organization_id", "preferred_username"];
+    let expected = "user information in JSON";
+    let request = "userinfo request";
+    get_from_instance(client, session, path, request, expected, &wanted)
+        .await
+        .map(UserInfo::from)
 }
 
-/// Sends a GET with the session's token to the session's instance. A refusal is an error.
+/// Sends a GET with the session's token to the session's instance, and reads the fields of the response. A refusal is an
+/// error, and so is a response with none of the `wanted` fields.
 async fn get_from_instance(
     client: impl HttpClient,
     session: &Session,
     path: PathAndQuery,
     request: &str,
-) -> Result<HttpResponse, RefreshError> {
+    expected: &str,
+    wanted: &[&str],
+) -> Result<Fields, RefreshError> {
     let endpoint = session
         .instance_url()
         .origin()
@@ -198,9 +271,12 @@ async fn get_from_instance(
         .with_header(AUTHORIZATION, session.authorization().clone())
         .send(client)
         .await?;
-    if response.status.is_success() {
-        return Ok(response);
-    }
     let secrets = [session.access_token().expose()];
-    Err(error_response::plain_refusal(request, &response, &secrets))
+    if !response.status.is_success() {
+        return Err(error_response::plain_refusal(request, response, &secrets));
+    }
+    match response.fields(wanted) {
+        Some(fields) => Ok(fields),
+        None => Err(unrecognized(request, response, expected, &secrets)),
+    }
 }

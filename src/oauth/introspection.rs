@@ -1,20 +1,26 @@
 //! Token introspection (RFC 7662).
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::{app::App, token::post_authenticated};
-use crate::{error::RefreshError, http::transport::HttpClient, secret::Secret};
+use crate::{
+    error::RefreshError,
+    http::{server_error::unrecognized, transport::HttpClient},
+    secret::Secret,
+    text::fields::Fields,
+};
 
 /// A token, as the authorization server describes it (RFC 7662 §2.2).
 ///
 /// The server only reports `active: false` for a token that is unknown, expired, revoked or of another app. It does the
 /// same for a plain session id of the username-password flow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "Fields")]
 #[non_exhaustive]
 pub struct Introspection {
-    /// Whether the token is valid now. Tokens of other apps count as inactive.
+    /// Whether the token is valid now. Tokens of other apps count as inactive, and so does a value that is no boolean.
     pub active: bool,
     /// The scopes, separated by spaces.
     pub scope: Option<String>,
@@ -27,14 +33,28 @@ pub struct Introspection {
     /// The kind of token: `access_token` or `refresh_token`.
     pub token_type: Option<String>,
     /// When the token expires. No other call reports the expiry of an opaque access token.
-    #[serde(default, deserialize_with = "seconds")]
     pub exp: Option<SystemTime>,
     /// When the token was issued.
-    #[serde(default, deserialize_with = "seconds")]
     pub iat: Option<SystemTime>,
     /// When the token becomes valid.
-    #[serde(default, deserialize_with = "seconds")]
     pub nbf: Option<SystemTime>,
+}
+
+impl From<Fields> for Introspection {
+    fn from(fields: Fields) -> Self {
+        let time = |name| UNIX_EPOCH.checked_add(fields.seconds(name)?);
+        Self {
+            active: fields.flag("active").unwrap_or_default(),
+            scope: fields.text("scope"),
+            client_id: fields.text("client_id"),
+            username: fields.text("username"),
+            sub: fields.text("sub"),
+            token_type: fields.text("token_type"),
+            exp: time("exp"),
+            iat: time("iat"),
+            nbf: time("nbf"),
+        }
+    }
 }
 
 /// Asks the server about an access token or refresh token of this app (RFC 7662; Salesforce Help, "OpenID Connect Token
@@ -68,19 +88,17 @@ pub async fn introspect(
         .join("/services/oauth2/introspect")
         .map_err(RefreshError::configuration)?;
     let parameters = [("token", token.expose())];
-    post_authenticated(
-        client,
-        app,
-        endpoint,
-        &parameters,
-        &[token.expose()],
-        "token introspection",
-    )
-    .await?
-    .json("JSON with `active`")
-}
-
-fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
-    let seconds = serde_json::Value::deserialize(deserializer)?.as_u64();
-    Ok(seconds.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds))))
+    let request = "token introspection";
+    let secrets = [token.expose()];
+    let response =
+        post_authenticated(client, app, endpoint, &parameters, &secrets, request).await?;
+    match response.fields(&["active"]) {
+        Some(fields) if fields.has("active") => Ok(fields.into()),
+        _ => Err(unrecognized(
+            request,
+            response,
+            "JSON with `active`",
+            &secrets,
+        )),
+    }
 }

@@ -3,7 +3,10 @@
 use super::error_response;
 use crate::{
     error::RefreshError,
-    http::transport::{HttpClient, HttpRequest},
+    http::{
+        server_error::{is_overloaded, unrecognized},
+        transport::{HttpClient, HttpRequest},
+    },
     secret::Secret,
     session::url::LoginUrl,
 };
@@ -44,13 +47,17 @@ pub async fn revoke(
     let response = HttpRequest::post_form(endpoint, &[("token", token.expose())])
         .send(client)
         .await?;
-    if response.status.is_success() {
-        return Ok(());
+    let (request, secrets) = ("token revocation", [token.expose()]);
+    let status = response.status;
+    if status.is_success() && response.is_html() {
+        let expected = "an empty body: a gateway or a captive portal may be in the way";
+        return Err(unrecognized(request, response, expected, &secrets));
     }
-    let refusal = error_response::refusal("token revocation", &response, &[token.expose()]);
-    match refusal.error_code() {
+    match error_response::check(request, response, &secrets) {
         // The token was invalid already (RFC 7009 §2.2).
-        Some("invalid_token") if response.status.is_client_error() => Ok(()),
-        _ => Err(refusal),
+        Err(error) if error.error_code() == Some("invalid_token") && !is_overloaded(status) => {
+            Ok(())
+        }
+        result => result.map(drop),
     }
 }

@@ -12,12 +12,13 @@ use super::{app::App, error_response, signature};
 use crate::{
     error::{Error, RefreshError, RefreshErrorKind},
     http::{
-        server_error::unusable_response,
-        transport::{HttpClient, HttpRequest, HttpResponse},
+        response::HttpResponse,
+        server_error::{unrecognized, unusable_response},
+        transport::{HttpClient, HttpRequest},
     },
     secret::Secret,
     session::{session::Session, url::LoginUrl},
-    text::redact::redact,
+    text::{fields::Fields, redact::redact},
 };
 
 // === Calls ===
@@ -116,9 +117,17 @@ impl<'a> TokenRequest<'a> {
     /// Sends the request once. The caller decides whether a failed request may be repeated.
     pub(crate) async fn send(self, client: impl HttpClient) -> Result<TokenResponse, RefreshError> {
         let app = self.app;
+        let name = format!("{} grant", self.name);
+        let secrets = self.secrets.clone();
         let response = self.send_raw(client).await?;
-        let tokens: TokenResponse =
-            response.json("a token response in JSON, with `access_token` and `instance_url`")?;
+        let Some(fields) = response.fields(&FIELDS) else {
+            let expected = "a token response in JSON, with `access_token` and `instance_url`";
+            return Err(unrecognized(&name, response, expected, &secrets));
+        };
+        let tokens = TokenResponse {
+            is_partial: !response.is_whole(),
+            ..fields.into()
+        };
         match app.authentication().client_secret() {
             Some(client_secret) if !tokens.is_signed_with(client_secret) => Err(RefreshError::new(
                 RefreshErrorKind::InvalidSignature,
@@ -162,7 +171,7 @@ impl<'a> TokenRequest<'a> {
             let response = HttpRequest::post_form(endpoint, parameters)
                 .send(client)
                 .await?;
-            check_refusal(response, &self.secrets, &request)
+            error_response::check(&request, response, &self.secrets)
         }
     }
 }
@@ -189,19 +198,7 @@ pub(super) async fn post_authenticated(
     let response = post.send(client).await?;
     let mut secrets = secrets.to_vec();
     secrets.extend(credentials.secrets.iter().map(Secret::expose));
-    check_refusal(response, &secrets, request)
-}
-
-fn check_refusal(
-    response: HttpResponse,
-    secrets: &[&str],
-    request: &str,
-) -> Result<HttpResponse, RefreshError> {
-    if response.status.is_success() && !error_response::is_refusal(&response) {
-        Ok(response)
-    } else {
-        Err(error_response::refusal(request, &response, secrets))
-    }
+    error_response::check(request, response, &secrets)
 }
 
 // === TokenResponse ===
@@ -209,8 +206,8 @@ fn check_refusal(
 /// A successful response of the token endpoint (RFC 6749 §5.1).
 ///
 /// Every field is optional here: a response without an access token may still contain the only valid refresh token.
-/// [`into_session`](Self::into_session) then requires the access token and the instance URL. A field of an unexpected
-/// JSON type counts as missing.
+/// [`into_session`](Self::into_session) then requires the access token and the instance URL. A field that is empty, `null`
+/// or of an unexpected JSON type counts as missing. Of two fields of the same name, the last one that can be used counts.
 ///
 /// ```
 /// use tower_salesforce_auth::{LoginUrl, oauth::TokenResponse};
@@ -237,47 +234,48 @@ pub struct TokenResponse {
     id: Option<String>,
     scope: Option<String>,
     issued_at: Option<String>,
-    expires_in: Option<String>,
+    expires_in: Option<Duration>,
     signature: Option<String>,
     token_format: Option<String>,
     api_instance_url: Option<String>,
     sfdc_site_url: Option<String>,
     sfdc_site_id: Option<String>,
+    /// Whether the rest of the response was not read.
+    is_partial: bool,
 }
 
-/// All fields of a response, of any JSON type.
-type Fields = serde_json::Map<String, serde_json::Value>;
+/// The fields that a session is made of.
+const FIELDS: [&str; 3] = ["access_token", "refresh_token", "instance_url"];
 
 impl<'de> Deserialize<'de> for TokenResponse {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Fields::deserialize(deserializer).map(Self::from_fields)
+        Fields::deserialize(deserializer).map(Self::from)
     }
 }
 
-impl TokenResponse {
-    fn from_fields(mut fields: Fields) -> Self {
-        // A number counts as its text: `issued_at` is usually a string, and some servers send a number.
-        let mut take = |name: &str| match fields.remove(name)? {
-            serde_json::Value::String(text) => Some(text),
-            serde_json::Value::Number(number) => Some(number.to_string()),
-            _ => None,
-        };
+impl From<Fields> for TokenResponse {
+    fn from(fields: Fields) -> Self {
         Self {
-            access_token: take("access_token").map(Secret::from),
-            instance_url: take("instance_url"),
-            token_type: take("token_type"),
-            refresh_token: take("refresh_token").map(Secret::from),
-            id_token: take("id_token").map(Secret::from),
-            id: take("id"),
-            scope: take("scope"),
-            issued_at: take("issued_at"),
-            expires_in: take("expires_in"),
-            signature: take("signature"),
-            token_format: take("token_format"),
-            api_instance_url: take("api_instance_url"),
+            access_token: fields.token("access_token").map(Secret::from),
+            instance_url: fields.string("instance_url"),
+            token_type: fields.string("token_type"),
+            refresh_token: fields.token("refresh_token").map(Secret::from),
+            id_token: fields.token("id_token").map(Secret::from),
+            id: fields.string("id"),
+            scope: fields.string("scope"),
+            issued_at: fields.text("issued_at"),
+            expires_in: fields.seconds("expires_in"),
+            signature: fields.string("signature"),
+            token_format: fields.string("token_format"),
+            api_instance_url: fields.string("api_instance_url"),
             // Salesforce renamed these fields, and servers send either name.
-            sfdc_site_url: take("sfdc_site_url").or_else(|| take("sfdc_community_url")),
-            sfdc_site_id: take("sfdc_site_id").or_else(|| take("sfdc_community_id")),
+            sfdc_site_url: fields
+                .string("sfdc_site_url")
+                .or_else(|| fields.string("sfdc_community_url")),
+            sfdc_site_id: fields
+                .string("sfdc_site_id")
+                .or_else(|| fields.string("sfdc_community_id")),
+            is_partial: false,
         }
     }
 }
@@ -325,8 +323,7 @@ impl TokenResponse {
 
     /// The lifetime of the access token. Salesforce rarely reports it.
     pub fn expires_in(&self) -> Option<Duration> {
-        let seconds = self.expires_in.as_deref()?.parse().ok()?;
-        Some(Duration::from_secs(seconds))
+        self.expires_in
     }
 
     /// The signature of the identity: see [`verify_signature`](super::verify_signature).
@@ -402,10 +399,21 @@ impl TokenResponse {
 
     fn session_without_refresh_token(self, login_url: &LoginUrl) -> Result<Session, RefreshError> {
         let host = login_url.host();
+        // The rest of a partial response may have had the field.
+        let is_terminal = !self.is_partial;
         let missing = |field| {
-            unusable_response(format!(
-                "{host} answered with a token response without `{field}`"
-            ))
+            RefreshError::new(
+                RefreshErrorKind::InvalidResponse,
+                is_terminal,
+                if is_terminal {
+                    format!("{host} answered with a token response without `{field}`")
+                } else {
+                    format!(
+                        "{host} answered with a token response that broke off or is too long, without `{field}` in what \
+                         was read"
+                    )
+                },
+            )
         };
         let expires_in = self.expires_in();
         let access_token = self.access_token.ok_or_else(|| missing("access_token"))?;
@@ -416,7 +424,7 @@ impl TokenResponse {
                 "{host} issued a token that is no bearer token: turn off DPoP for the app"
             )));
         }
-        let mut session = Session::new(access_token.clone(), &instance_url)
+        let mut session = Session::from_answer(access_token.clone(), &instance_url)
             .map_err(|error| {
                 // The error names a host that the server chose.
                 let cause = redact(&error.to_string(), &[access_token.expose()]);
@@ -435,8 +443,8 @@ impl TokenResponse {
         }
         let issued_at = self
             .issued_at
-            .and_then(|issued_at| issued_at.parse().ok())
-            .and_then(|issued_at| UNIX_EPOCH.checked_add(Duration::from_millis(issued_at)));
+            .and_then(|milliseconds| milliseconds.parse().ok())
+            .and_then(|milliseconds| UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds)));
         if let Some(issued_at) = issued_at {
             session = session.with_issued_at(issued_at);
         }

@@ -91,6 +91,15 @@ impl Session {
         })
     }
 
+    /// Makes a session from the texts of a token response.
+    pub(crate) fn from_answer(
+        access_token: impl Into<Secret>,
+        instance_url: &str,
+    ) -> Result<Self, Error> {
+        let instance_url = InstanceUrl::from_answer(instance_url)?;
+        Self::from_parts(access_token.into(), instance_url)
+    }
+
     fn from_parts(access_token: Secret, instance_url: InstanceUrl) -> Result<Self, Error> {
         let authorization = render(&access_token)?;
         let (_, bare_token) =

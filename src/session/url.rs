@@ -158,6 +158,46 @@ fn is_salesforce_host(host: &str) -> bool {
         .any(|domain| is_within(host, domain))
 }
 
+/// What a host that a server names can be for a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LoginHost {
+    /// A shared login host, a My Domain or a site: a login URL.
+    Login,
+    /// A host for pages, which redirects logins.
+    Pages,
+    /// No host of an org.
+    Foreign,
+}
+
+impl LoginHost {
+    pub(crate) fn of(host: &str) -> Self {
+        const LOGIN: [&str; 9] = [
+            "login.salesforce.com",
+            "test.salesforce.com",
+            "my.salesforce.com",
+            "my.salesforce.mil",
+            "my.site.com",
+            "my.salesforce-sites.com",
+            "my.sfcrmproducts.cn",
+            "cloudforce.com",
+            "database.com",
+        ];
+        const PAGES: [&str; 3] = [
+            "lightning.force.com",
+            "lightning.crmforce.mil",
+            "lightning.sfcrmapps.cn",
+        ];
+        let host = host.trim_end_matches('.');
+        if PAGES.iter().any(|domain| is_within(host, domain)) {
+            Self::Pages
+        } else if LOGIN.iter().any(|domain| is_within(host, domain)) {
+            Self::Login
+        } else {
+            Self::Foreign
+        }
+    }
+}
+
 /// Whether `host` is `domain` or below it.
 fn is_within(host: &str, domain: &str) -> bool {
     let Some(start) = host.len().checked_sub(domain.len()) else {
@@ -254,6 +294,21 @@ impl InstanceUrl {
     /// Makes an instance URL from the origin of a URL with any path, for example a SOAP server URL.
     pub(crate) fn from_server_url(url: &str) -> Result<Self, Error> {
         Origin::of_url("the server URL", url).map(Self)
+    }
+
+    /// Makes an instance URL from the text of a token response.
+    ///
+    /// It may have a path, as those of sites do, and a host of Salesforce may lack the scheme, as those of Data Cloud do
+    /// (Salesforce Help, "Sample Exchange Access Token for Data 360").
+    pub(crate) fn from_answer(text: &str) -> Result<Self, Error> {
+        let text = text.trim();
+        let bare = text.strip_prefix("//").unwrap_or(text);
+        let host = bare.split(['/', ':', '?', '#']).next().unwrap_or_default();
+        if !bare.contains("://") && is_salesforce_host(host) {
+            Origin::of_url("the instance URL", &format!("https://{bare}")).map(Self)
+        } else {
+            Origin::of_url("the instance URL", text).map(Self)
+        }
     }
 
     /// The host, without a port.

@@ -1,12 +1,9 @@
-//! SOAP 1.1 envelopes. The writer escapes every text; the reader accepts no custom entities.
+//! SOAP 1.1 envelopes. The writer escapes every text; the reader takes what it can understand.
 
-use quick_xml::{
-    Reader, escape,
-    events::{BytesStart, Event},
-};
+use quick_xml::escape;
 use zeroize::Zeroizing;
 
-use crate::text::xml::local;
+use crate::text::{json::is_blank, xml};
 
 /// The namespace of the partner API, which is the same for every org.
 const NAMESPACE: &str = "urn:partner.soap.sforce.com";
@@ -58,57 +55,21 @@ impl Envelope {
     }
 }
 
-/// The elements of a document by their local names, in document order. Namespaces are ignored, because servers use
-/// different prefixes.
+/// The elements of an answer by their local names, in document order.
 pub(super) struct Elements(Vec<(String, Zeroizing<String>)>);
 
 impl Elements {
-    /// Parses a document. `None` if it is not well-formed or not UTF-8. Also `None` if it has a document type, whose
-    /// entities could expand without limit.
-    pub(super) fn parse(xml: &[u8]) -> Option<Self> {
-        let mut reader = Reader::from_str(str::from_utf8(xml).ok()?);
-        let mut elements: Vec<(String, Zeroizing<String>)> = Vec::new();
-        let mut open: Vec<usize> = Vec::new();
-        loop {
-            let text = match reader.read_event().ok()? {
-                Event::Start(tag) => {
-                    open.push(elements.len());
-                    elements.push(element_without_text(&tag));
-                    continue;
-                }
-                Event::Empty(tag) => {
-                    elements.push(element_without_text(&tag));
-                    continue;
-                }
-                Event::End(_) => {
-                    open.pop();
-                    continue;
-                }
-                Event::Text(text) => text.xml10_content().into_owned(),
-                Event::CData(text) => text.xml10_content().into_owned(),
-                Event::GeneralRef(reference) => match reference.resolve_char_ref().ok()? {
-                    Some(character) => character.to_string(),
-                    None => escape::resolve_predefined_entity(&reference.into_inner())?.to_owned(),
-                },
-                Event::DocType(_) => return None,
-                Event::Decl(_) | Event::PI(_) | Event::Comment(_) => continue,
-                Event::Eof => break,
-            };
-            if let Some((_, content)) = open.last().and_then(|open| elements.get_mut(*open)) {
-                content.push_str(&text);
-            }
-        }
-        (open.is_empty() && !elements.is_empty()).then_some(Self(elements))
+    /// Reads an answer as far as it can be understood. `None` if it has no elements.
+    pub(super) fn read(answer: &str) -> Option<Self> {
+        let elements = xml::elements(answer);
+        (!elements.is_empty()).then_some(Self(elements))
     }
 
-    /// The trimmed text of the first element of this name.
+    /// The trimmed text of the first element of this name that is not empty.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        let (_, text) = self.0.iter().find(|(known, _)| known == name)?;
-        Some(text.trim())
+        let texts = self.0.iter().filter(|(known, _)| known == name);
+        texts
+            .map(|(_, text)| text.trim_matches(is_blank))
+            .find(|text| !text.is_empty())
     }
-}
-
-fn element_without_text(tag: &BytesStart<'_>) -> (String, Zeroizing<String>) {
-    let name = local(tag.name().into_inner()).to_owned();
-    (name, Zeroizing::default())
 }

@@ -1,15 +1,17 @@
 //! The `login()` call.
 
-use std::time::Duration;
-
 use super::{
     envelope::{Elements, Envelope},
     fault,
 };
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    http::{server_error::unusable_response, transport::HttpResponse},
+    http::{
+        response::{HttpResponse, PASSWORD_DELAY},
+        server_error::unusable_response,
+    },
     session::{session::Session, url::LoginUrl},
+    text::fields,
 };
 
 /// The arguments of `login()`.
@@ -82,11 +84,13 @@ impl Login<'_> {
     pub(crate) fn session(
         &self,
         login_url: &LoginUrl,
-        response: &HttpResponse,
+        response: HttpResponse,
     ) -> Result<Session, RefreshError> {
+        let host = &response.host.clone();
+        let is_whole = response.is_whole();
         let result = fault::parse_response("SOAP login", response, &self.secrets)?;
-        let host = &response.host;
-        if result.text("passwordExpired") == Some("true") {
+        let expired = result.text("passwordExpired");
+        if expired.is_some_and(|expired| expired.eq_ignore_ascii_case("true") || expired == "1") {
             return Err(RefreshError::new(
                 RefreshErrorKind::Refused,
                 true,
@@ -98,12 +102,15 @@ impl Login<'_> {
             .with_error_code("INVALID_OPERATION_WITH_EXPIRED_PASSWORD"));
         }
         let required = |name| {
-            result
-                .text(name)
-                .filter(|text| !text.is_empty())
-                .ok_or_else(|| {
-                    unusable_response(format!("{host} answered the SOAP login without a `{name}`"))
-                })
+            result.text(name).ok_or_else(|| {
+                // The rest of a response that broke off may have had it.
+                RefreshError::new(
+                    RefreshErrorKind::InvalidResponse,
+                    is_whole,
+                    format!("{host} answered the SOAP login without a `{name}`"),
+                )
+                .with_retry_after(PASSWORD_DELAY)
+            })
         };
         let session = Session::from_session_id(required("sessionId")?, required("serverUrl")?)
             .map_err(|error| {
@@ -123,11 +130,8 @@ fn with_user(mut session: Session, result: &Elements) -> Session {
     {
         session = session.with_ids(organization, user);
     }
-    let seconds = result
-        .text("sessionSecondsValid")
-        .and_then(|seconds| seconds.parse().ok());
-    match seconds {
-        Some(seconds) => session.with_lifetime(Duration::from_secs(seconds)),
+    match result.text("sessionSecondsValid").and_then(fields::seconds) {
+        Some(lifetime) => session.with_lifetime(lifetime),
         None => session,
     }
 }

@@ -31,7 +31,7 @@ pub(crate) async fn logout(client: impl HttpClient, session: &Session) -> Result
     let response = HttpRequest::post_soap(endpoint, envelope)
         .send(client)
         .await?;
-    match fault::parse_response("SOAP logout", &response, &[session_id]) {
+    match fault::parse_response("SOAP logout", response, &[session_id]) {
         Err(error) if error.error_code() == Some("INVALID_SESSION_ID") => Ok(()),
         result => result.map(drop),
     }

@@ -1,16 +1,21 @@
 //! The classifier of Salesforce's responses.
 
 use http::{
-    HeaderMap,
-    header::{CONTENT_ENCODING, CONTENT_LENGTH},
+    HeaderMap, HeaderName,
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
 };
-use serde::Deserialize;
 
 use super::{
     api::Api,
     classify::{Classify, Extent, ResponseHead, Verdict},
 };
-use crate::text::xml::{self, Element};
+use crate::text::{
+    charset,
+    fields::Fields,
+    inflate,
+    json::is_blank,
+    xml::{self, Element},
+};
 
 /// Classifies the responses of Salesforce's APIs, by the table of the [module](crate::verdict).
 ///
@@ -34,7 +39,7 @@ impl SalesforceClassifier {
 
     /// Adds the text of a 401 or SOAP fault that no refresh cures.
     ///
-    /// The classifier searches the raw body for the exact text. JSON and XML may escape some characters, for example quotes.
+    /// The classifier searches the body for the exact text. JSON and XML may escape some characters, for example quotes.
     /// An empty text is ignored.
     #[must_use]
     pub fn incurable(mut self, text: impl Into<String>) -> Self {
@@ -69,7 +74,7 @@ const INCURABLE: [&str; 4] = [
 ];
 
 /// The body of a 403 that rejects the session. Any other 403 is about permissions.
-const BAD_TOKEN: &[u8] = b"Bad_OAuth_Token";
+const BAD_TOKEN: &str = "Bad_OAuth_Token";
 
 /// Longest body that can be [`BAD_TOKEN`] with white space around it.
 const BAD_TOKEN_LIMIT: usize = 64;
@@ -96,10 +101,12 @@ pub(super) fn classify_body(
     extent: Extent,
     texts: &[String],
 ) -> Option<Verdict> {
+    let inflated = inflate::inflate(body, header(head.headers(), CONTENT_ENCODING), ERROR_LIMIT);
+    let body = &*charset::decode(&inflated, header(head.headers(), CONTENT_TYPE));
     let is_incurable = || {
         let added = texts.iter().map(String::as_str);
         let mut texts = INCURABLE.into_iter().chain(added);
-        texts.any(|text| contains(body, text.as_bytes()))
+        texts.any(|text| body.contains(text))
     };
     let unless_incurable = |wrong: Option<Verdict>| match wrong {
         None | Some(Verdict::Expired) if is_incurable() => Some(Verdict::Incurable),
@@ -132,16 +139,18 @@ fn is_unauthenticated(headers: &HeaderMap) -> bool {
         .is_some_and(|status| status.as_bytes() == b"16")
 }
 
-/// `Pass` if the body is too short, too long or compressed, and otherwise `None`.
+fn header(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// `Pass` if the body is too short, too long, or compressed in a way that is not understood, and otherwise `None`.
 fn unless_unreadable(headers: &HeaderMap, at_least: usize, at_most: usize) -> Option<Verdict> {
-    let length = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let length = header(headers, CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
     let fits = length.is_none_or(|length| (at_least..=at_most).contains(&length));
-    let is_plain = headers
-        .get(CONTENT_ENCODING)
-        .is_none_or(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
-    (!fits || !is_plain).then_some(Verdict::Pass)
+    let encoding = headers.get(CONTENT_ENCODING);
+    let is_readable =
+        encoding.is_none_or(|encoding| encoding.to_str().is_ok_and(inflate::is_readable));
+    (!fits || !is_readable).then_some(Verdict::Pass)
 }
 
 /// The verdict, once no more of the body will be read.
@@ -150,53 +159,41 @@ fn at_the_end(extent: Extent, verdict: Verdict) -> Option<Verdict> {
 }
 
 /// Recognises `<error><exceptionCode>InvalidSessionId</exceptionCode>…`, or the same as a JSON object.
-fn bulk_error(body: &[u8], extent: Extent) -> Option<Verdict> {
+fn bulk_error(body: &str, extent: Extent) -> Option<Verdict> {
     const CODE: &str = "InvalidSessionId";
+    const FIELD: &str = "exceptionCode";
 
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct BulkError {
-        exception_code: String,
-    }
-
-    if body.trim_ascii_start().starts_with(b"{") {
-        let is_expired = || {
-            serde_json::from_slice(body)
-                .is_ok_and(|BulkError { exception_code }| exception_code == CODE)
-        };
+    if body.trim_start_matches(is_blank).starts_with(['{', '[']) {
+        let code = || Fields::read(body, &[FIELD])?.string(FIELD);
         return match extent {
             Extent::Beginning => None,
-            Extent::Whole if is_expired() => Some(Verdict::Expired),
+            Extent::Whole | Extent::CutOff if code().as_deref() == Some(CODE) => {
+                Some(Verdict::Expired)
+            }
             Extent::Whole | Extent::CutOff => Some(Verdict::Pass),
         };
     }
-    match xml::first(body, "error", "exceptionCode") {
+    match xml::first(body, "error", FIELD) {
         Element::Text(code) if code == CODE => at_the_end(extent, Verdict::Expired),
         Element::Text(_) | Element::Absent => Some(Verdict::Pass),
         Element::Unfinished => at_the_end(extent, Verdict::Pass),
     }
 }
 
-fn fault_code(body: &[u8]) -> Element {
+fn fault_code(body: &str) -> Element {
     xml::first(body, "Envelope", "faultcode")
 }
 
-fn bad_token(body: &[u8], extent: Extent) -> Option<Verdict> {
-    let word = body.trim_ascii();
-    // Only white space may precede or follow the word.
-    let may_be = body.len() <= BAD_TOKEN_LIMIT
-        && BAD_TOKEN.starts_with(word)
-        && (word.len() == BAD_TOKEN.len() || body.trim_ascii_start() == word);
+fn bad_token(body: &str, extent: Extent) -> Option<Verdict> {
+    let is_around = |c: char| is_blank(c) || c == '"';
+    let word = body.trim_start_matches(is_around);
+    let is_complete = word.trim_end_matches(is_around) == BAD_TOKEN;
+    // Only blanks and quotes may precede or follow the word.
+    let may_be = body.len() <= BAD_TOKEN_LIMIT && (is_complete || BAD_TOKEN.starts_with(word));
     match extent {
         _ if !may_be => Some(Verdict::Pass),
         Extent::Beginning => None,
-        Extent::Whole if word == BAD_TOKEN => Some(Verdict::Expired),
+        Extent::Whole if is_complete => Some(Verdict::Expired),
         Extent::Whole | Extent::CutOff => Some(Verdict::Pass),
     }
-}
-
-fn contains(body: &[u8], text: &[u8]) -> bool {
-    // Few windows start with the same byte. Checking that first avoids most calls of the more expensive comparison.
-    body.windows(text.len())
-        .any(|window| window.first() == text.first() && window == text)
 }

@@ -5,6 +5,8 @@ mod authorization;
 mod calls;
 mod device;
 mod logins;
+mod mutated_answers;
+mod odd_answers;
 mod secrets;
 mod soap;
 mod support;

@@ -12,6 +12,8 @@ mod app;
 mod call;
 #[path = "../support/granted.rs"]
 mod granted;
+#[path = "../support/pieces.rs"]
+mod pieces;
 #[path = "../support/production.rs"]
 mod production;
 #[path = "../support/record.rs"]
@@ -30,6 +32,7 @@ pub(crate) use self::{
     app::app,
     call::get_limits,
     granted::{builder, granted, layer},
+    pieces::{Ending, answering_in_pieces},
     production::production_app,
     record::recorded,
     refusal::assert_refused,
