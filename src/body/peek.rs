@@ -15,6 +15,9 @@ use pin_project_lite::pin_project;
 /// Most frames that are read. A body could yield empty frames without end.
 const MAX_FRAMES: usize = 4096;
 
+/// The length of a body that is classified at each of its frames.
+const SHORT: usize = 1024;
+
 /// Most pieces of one frame's data that are copied.
 const MAX_PIECES: usize = 16;
 
@@ -54,6 +57,8 @@ pub(crate) struct Peeked<B: Body> {
     read: usize,
     /// A copy of the first bytes that were read, up to the limit.
     seen: Vec<u8>,
+    /// How much of `seen` was classified.
+    classified: usize,
     /// The unread rest. `None` after the body ended, or failed.
     rest: Option<Pin<Box<B>>>,
 }
@@ -83,6 +88,7 @@ impl<B: Body> Peeked<B> {
             frames: VecDeque::with_capacity(1),
             read: 0,
             seen: Vec::new(),
+            classified: 0,
             rest: Some(Box::pin(body)),
         }
     }
@@ -129,6 +135,18 @@ impl<B: Body> Peeked<B> {
     /// The copied beginning of the body.
     pub(crate) fn seen(&self) -> &[u8] {
         &self.seen
+    }
+
+    /// Whether a beginning is worth classifying: it is short, or twice as long as the last time.
+    ///
+    /// So a body in thousands of frames costs no more than two searches of the whole.
+    pub(crate) fn has_grown(&mut self) -> bool {
+        let has_grown =
+            self.seen.len() <= SHORT || self.seen.len() >= self.classified.saturating_mul(2);
+        if has_grown {
+            self.classified = self.seen.len();
+        }
+        has_grown
     }
 
     /// Whether [`seen`](Self::seen) is the whole body.

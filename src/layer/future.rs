@@ -318,7 +318,9 @@ where
             Poll::Ready(()) => Extent::CutOff,
             Poll::Pending => Extent::Beginning,
         };
-        *verdict = verdict.or_else(|| pending.classify_body(response, extent));
+        if extent != Extent::Beginning || response.body_mut().has_grown() {
+            *verdict = verdict.or_else(|| pending.classify_body(response, extent));
+        }
         let may_need_rest = matches!(*verdict, None | Some(Verdict::Expired));
         if extent == Extent::Beginning && may_need_rest {
             if let Some(deadline) = deadline.as_pin_mut() {

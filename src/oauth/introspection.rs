@@ -92,7 +92,7 @@ pub async fn introspect(
     let secrets = [token.expose()];
     let response =
         post_authenticated(client, app, endpoint, &parameters, &secrets, request).await?;
-    match response.fields(&["active"]) {
+    match response.fields(&["active", "exp", "username", "client_id", "token_type"]) {
         Some(fields) if fields.has("active") => Ok(fields.into()),
         _ => Err(unrecognized(
             request,

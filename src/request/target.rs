@@ -1,6 +1,6 @@
 //! Where a request goes: to the instance, to an origin that the user allowed, or to a host that never gets the token.
 
-use http::{Uri, request::Parts, uri::PathAndQuery};
+use http::{HeaderValue, Uri, header::HOST, request::Parts, uri::PathAndQuery};
 
 use crate::{
     error::{BoxError, Error, ErrorKind},
@@ -68,6 +68,8 @@ pub(crate) fn resolve_relative(
 }
 
 /// Replaces scheme and host of the request's URI by the instance's. The path stays.
+///
+/// A `Host` header names the instance then: a request that was handed on has that of the server that it came to.
 pub(super) fn point_at_instance(request: &mut Parts, published: &Published) -> Result<(), Error> {
     let origin = published.session.instance_url().origin();
     if !origin.is_of(&request.uri) {
@@ -76,6 +78,11 @@ pub(super) fn point_at_instance(request: &mut Parts, published: &Published) -> R
             .path_and_query
             .unwrap_or_else(|| PathAndQuery::from_static("/"));
         request.uri = join(origin, path)?;
+        if request.headers.contains_key(HOST) {
+            let host = HeaderValue::from_str(origin.authority().as_str())
+                .map_err(|error| unsendable("the instance is not a valid Host header", error))?;
+            request.headers.insert(HOST, host);
+        }
     }
     Ok(())
 }

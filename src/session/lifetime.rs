@@ -69,7 +69,9 @@ impl ProactiveRefresh {
     pub(crate) fn due(&self, known: Option<Duration>, now: Instant, jitter: f64) -> Option<Due> {
         let lifetime = known.or(self.lifetime)?;
         let share = self.share * (1.0 - jitter.clamp(0.0, 1.0) / 20.0);
-        Some(Due::new(now, lifetime.mul_f64(share)))
+        // A server may name any lifetime, also one that no product fits into.
+        let after = Duration::try_from_secs_f64(lifetime.as_secs_f64() * share);
+        Some(Due::new(now, after.unwrap_or(Duration::MAX)))
     }
 }
 
@@ -104,4 +106,23 @@ impl Due {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server may send `expires_in` of 2^64 s.
+    #[test]
+    fn the_longest_lifetime_is_never_due() {
+        let now = Instant::now();
+        for lifetime in [Duration::MAX, Duration::from_secs(u64::MAX)] {
+            for (share, jitter) in [(1.0, 0.0), (1.0, 1.0), (0.1, 0.5), (f64::NAN, 0.0)] {
+                let due = ProactiveRefresh::at(share).due(Some(lifetime), now, jitter);
+                assert!(due.is_some_and(|due| !due.is_over(now)));
+            }
+        }
+        let due = ProactiveRefresh::at(1.0).due(Some(Duration::ZERO), now, 0.0);
+        assert!(due.is_some_and(|due| due.is_over(now)));
+    }
 }

@@ -193,7 +193,7 @@ impl Metadata {
         let instance_url = session.instance_url().to_string();
         Self {
             instance_url: sensitive(&instance_url),
-            tenant_id: session.organization_id().and_then(sensitive),
+            tenant_id: session.tenant_id().as_deref().and_then(sensitive),
         }
     }
 }

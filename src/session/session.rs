@@ -213,14 +213,26 @@ impl Session {
 
     fn identity(&self) -> Option<(&str, &str)> {
         fn of_url(url: &str) -> Option<(&str, &str)> {
-            let (_, ids) = url.split_once("/id/")?;
-            ids.split_once('/')
+            // A site's path comes first, and may contain `/id/` too.
+            let (_, ids) = url.rsplit_once("/id/")?;
+            let (organization, user) = ids.split_once('/')?;
+            let end = user.find(['/', '?', '#']).unwrap_or(user.len());
+            Some((organization, user.get(..end)?))
         }
         let ids = || {
             let (organization, user) = self.ids.as_ref()?;
             Some((organization.as_str(), user.as_str()))
         };
         self.identity_url.as_deref().and_then(of_url).or_else(ids)
+    }
+
+    /// The 18-character id of the org, from the access token if the session has no ids: `<15-character id>!…`.
+    pub(crate) fn tenant_id(&self) -> Option<String> {
+        let known = self.organization_id().map(str::to_owned);
+        known.or_else(|| {
+            let (id, _) = self.access_token.expose().split_once('!')?;
+            long_id(id).filter(|id| id.starts_with("00D"))
+        })
     }
 
     /// Whether both sessions are of the same user of the same org. `None` if one of the users is unknown.
@@ -342,6 +354,21 @@ impl Session {
     }
 }
 
+/// An id of 15 or 18 characters with 18. The last three tell which of the others are in upper case. `None` for any other text.
+fn long_id(id: &str) -> Option<String> {
+    const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345";
+
+    let is_id = matches!(id.len(), 15 | 18) && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let short = id.get(..15).filter(|_| is_id)?;
+    let checksum = short.as_bytes().chunks(5).filter_map(|part| {
+        let upper = part.iter().rev().fold(0, |upper, byte| {
+            upper << 1 | usize::from(byte.is_ascii_uppercase())
+        });
+        LETTERS.get(upper).map(|letter| char::from(*letter))
+    });
+    Some(short.chars().chain(checksum).collect())
+}
+
 /// Renders the value of an `Authorization` header. It ends with the token.
 fn render(access_token: &Secret) -> Result<Bytes, Error> {
     let token = access_token.expose();
@@ -387,5 +414,24 @@ impl fmt::Debug for Session {
             .field("issued_at", &self.issued_at)
             .field("lifetime", &self.lifetime)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_id_gets_the_checksum_of_its_upper_case_letters() {
+        for (id, long) in [
+            ("00Dxx0000001gEF", Some("00Dxx0000001gEFEAY")),
+            ("005xx000001SwiU", Some("005xx000001SwiUAAS")),
+            ("00Dxx0000001gEFEAY", Some("00Dxx0000001gEFEAY")),
+            ("00Dxx", None),
+            ("00Dxx0000001g-F", None),
+            ("", None),
+        ] {
+            assert_eq!(long_id(id).as_deref(), long, "{id}");
+        }
     }
 }

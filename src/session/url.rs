@@ -518,14 +518,32 @@ impl LoginUrl {
             || is_within(host, "scratch.my.salesforce.com")
             // A sandbox without enhanced domains: MyDomainName--SandboxName.my.salesforce.com.
             || (is_within(host, "my.salesforce.com") && host.contains("--"))
+            || instance(host).is_some_and(|name| name == "cs")
         {
             "https://test.salesforce.com".to_owned()
-        } else if host == "login.salesforce.com" || is_within(host, "my.salesforce.com") {
+        } else if host == "login.salesforce.com"
+            || is_within(host, "my.salesforce.com")
+            || instance(host).is_some()
+        {
             "https://login.salesforce.com".to_owned()
         } else {
             self.to_string()
         }
     }
+}
+
+/// The letters of an instance's name, for a host like `na139.salesforce.com` or `cs12.my.salesforce.com`: `cs` for
+/// sandboxes.
+#[cfg(feature = "jwt")]
+fn instance(host: &str) -> Option<&str> {
+    let domains = [".my.salesforce.com", ".salesforce.com"];
+    let rest = domains
+        .iter()
+        .find_map(|domain| host.strip_suffix(domain))?;
+    let label = rest.rsplit('.').next()?;
+    let letters = label.trim_end_matches(|c: char| c.is_ascii_digit());
+    let is_name = matches!(letters.len(), 2..=4) && letters.len() < label.len();
+    (is_name && letters.bytes().all(|byte| byte.is_ascii_lowercase())).then_some(letters)
 }
 
 /// Parses the URL of an endpoint, which may be at any host, but not in plain HTTP beyond loopback.

@@ -2,7 +2,10 @@
 
 use quick_xml::{Reader, escape, events::Event};
 
-use crate::text::xml::local;
+use crate::text::{inflate, xml::local};
+
+/// The longest envelope that is decompressed.
+const INFLATED_LIMIT: usize = 64 * 1024 * 1024;
 
 /// The result of writing a session id into an envelope.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,8 +20,22 @@ pub(crate) enum HeaderRewrite {
 
 /// Replaces the text of `sessionId` in the `SessionHeader`, and leaves all other bytes unchanged.
 ///
-/// Elements match by their local names. The bytes after the header are not parsed and may be missing.
+/// Elements match by their local names. The bytes after the header are not parsed and may be missing. An envelope that is
+/// compressed with gzip is compressed again.
 pub(crate) fn write(envelope: &[u8], session_id: &str) -> HeaderRewrite {
+    if !envelope.starts_with(&inflate::GZIP) {
+        return write_plain(envelope, session_id);
+    }
+    let Some(inflated) = inflate::whole(envelope, INFLATED_LIMIT) else {
+        return HeaderRewrite::Incomplete;
+    };
+    match write_plain(&inflated, session_id) {
+        HeaderRewrite::Envelope(envelope) => HeaderRewrite::Envelope(inflate::gzip(&envelope)),
+        unchanged => unchanged,
+    }
+}
+
+fn write_plain(envelope: &[u8], session_id: &str) -> HeaderRewrite {
     let (readable, is_utf8) = match str::from_utf8(envelope) {
         Ok(readable) => (readable, true),
         Err(error) => {
@@ -190,6 +207,28 @@ mod tests {
             let envelope = format!("{before}{text}{after}");
             assert_eq!(rewritten(&envelope), format!("{before}N&lt;1&gt;{after}"));
         }
+    }
+
+    #[test]
+    fn a_compressed_envelope_is_compressed_again() {
+        let envelope = |token| {
+            let session = format!("<SessionHeader><sessionId>{token}</sessionId></SessionHeader>");
+            format!(
+                "<Envelope><Header>{session}</Header><Body>{}</Body></Envelope>",
+                "x".repeat(5_000)
+            )
+        };
+        let compressed = inflate::gzip(envelope("T0").as_bytes());
+        let HeaderRewrite::Envelope(written) = write(&compressed, "T1") else {
+            panic!("not written");
+        };
+        assert_eq!(
+            inflate::whole(&written, 10_000).unwrap(),
+            envelope("T1").as_bytes()
+        );
+        assert_eq!(write(&written, "T1"), HeaderRewrite::Unchanged);
+        assert_eq!(write(&compressed[..20], "T1"), HeaderRewrite::Incomplete);
+        assert_eq!(write(&inflate::gzip(b"{}"), "T1"), write(b"{}", "T1"));
     }
 
     #[test]

@@ -74,13 +74,15 @@ fn narrow<'a>(bytes: &'a [u8], content_type: Option<&str>) -> Cow<'a, str> {
         Some(encoding) if encoding != UTF_8 && encoding.is_ascii_compatible() && !is_cut => {
             encoding.decode_without_bom_handling(bytes).0
         }
-        _ => bytes.utf8_chunks().map(chunk_text).collect(),
+        _ => {
+            let mut text = String::with_capacity(bytes.len());
+            for chunk in bytes.utf8_chunks() {
+                text += chunk.valid();
+                text += &WINDOWS_1252.decode_without_bom_handling(chunk.invalid()).0;
+            }
+            text.into()
+        }
     }
-}
-
-fn chunk_text(chunk: std::str::Utf8Chunk<'_>) -> String {
-    let (odd, _) = WINDOWS_1252.decode_without_bom_handling(chunk.invalid());
-    format!("{}{odd}", chunk.valid())
 }
 
 /// The `charset` of a media type (RFC 9110 §8.3.2).

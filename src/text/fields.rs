@@ -13,6 +13,9 @@ use crate::text::{
     xml,
 };
 
+/// Fields that are looked for inside of others too.
+const DEEP: [&str; 3] = ["access_token", "refresh_token", "instance_url"];
+
 /// The fields of an answer in document order. A name may occur more than once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fields(Vec<Member>);
@@ -20,16 +23,29 @@ pub(crate) struct Fields(Vec<Member>);
 impl Fields {
     /// Reads the fields of a text of any shape. `None` if it is no JSON object and has none of the `wanted` fields.
     pub(crate) fn read(text: &str, wanted: &[&str]) -> Option<Self> {
-        let has_wanted = |fields: &Self| wanted.iter().any(|name| fields.has(name));
+        let has_wanted = |fields: &Self| {
+            let mut members = fields.0.iter();
+            members.any(|member| {
+                wanted.contains(&member.name.as_str()) && json::has_content(&member.value)
+            })
+        };
         let strict = serde_json::from_str::<Self>(text).ok();
-        if let Some(fields) = strict.as_ref().filter(|fields| has_wanted(fields)) {
-            return Some(fields.clone());
+        let mut fields = if strict.as_ref().is_some_and(has_wanted) {
+            strict
+        } else {
+            let wanted_of = |members| Some(Self(members)).filter(has_wanted);
+            wanted_of(json::find(text, wanted))
+                .or_else(|| wanted_of(form(text)))
+                .or_else(|| wanted_of(xml(text)))
+                .or(strict)
+        }?;
+        // A token counts wherever it is.
+        for name in DEEP.iter().filter(|name| wanted.contains(name)) {
+            if fields.text(name).is_none() {
+                fields.0.extend(json::scan(text, &[*name]));
+            }
         }
-        [json::find(text, wanted), form(text), xml(text)]
-            .map(Self)
-            .into_iter()
-            .find(has_wanted)
-            .or(strict)
+        Some(fields)
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {

@@ -25,13 +25,16 @@ pub(crate) struct Member {
 /// Members that were wanted and are elsewhere in the text are added as doubtful, unless the object was read to its end
 /// without any doubt.
 pub(crate) fn find(text: &str, wanted: &[&str]) -> Vec<Member> {
-    let is_wanted = |member: &Member| wanted.contains(&member.name.as_str());
+    let is_wanted =
+        |member: &Member| wanted.contains(&member.name.as_str()) && has_content(&member.value);
     let starts = text.match_indices('{').map(|(start, _)| start + 1);
+    // An object inside of one that is odd may not be inside of it.
+    let mut is_clean = true;
     for start in starts.take(OBJECTS) {
         let mut reader = Reader::new(text, start);
         let members = reader.object(0);
+        is_clean &= reader.is_closed && !reader.is_odd;
         if members.iter().any(is_wanted) {
-            let is_clean = reader.is_closed && !members.iter().any(|member| member.is_doubtful);
             return if is_clean {
                 members
             } else {
@@ -42,8 +45,19 @@ pub(crate) fn find(text: &str, wanted: &[&str]) -> Vec<Member> {
     scan(text, wanted)
 }
 
+/// Whether there is any text, number or boolean in a value.
+pub(crate) fn has_content(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(_) | Value::Number(_) => true,
+        Value::String(text) => !text.trim_matches(is_blank).is_empty(),
+        Value::Array(values) => values.iter().any(has_content),
+        Value::Object(members) => members.values().any(has_content),
+    }
+}
+
 /// Finds the wanted members wherever they are.
-fn scan(text: &str, wanted: &[&str]) -> Vec<Member> {
+pub(crate) fn scan(text: &str, wanted: &[&str]) -> Vec<Member> {
     let mut members = Vec::new();
     for name in wanted {
         for quote in ['"', '\''] {
@@ -69,6 +83,8 @@ struct Reader<'a> {
     at: usize,
     /// Whether the end of the object was found.
     is_closed: bool,
+    /// Whether something was unreadable, or was read in a way that may be wrong.
+    is_odd: bool,
 }
 
 /// A string, and whether its end was found.
@@ -83,6 +99,7 @@ impl<'a> Reader<'a> {
             text,
             at,
             is_closed: false,
+            is_odd: false,
         }
     }
 
@@ -108,7 +125,6 @@ impl<'a> Reader<'a> {
     /// Reads members up to the end of the object, or of the text.
     fn object(&mut self, depth: usize) -> Vec<Member> {
         let mut members = Vec::new();
-        let mut is_doubtful = false;
         loop {
             let next = self.peek();
             let start = self.at;
@@ -116,20 +132,21 @@ impl<'a> Reader<'a> {
                 None => return members,
                 Some('}') => {
                     self.at += 1;
-                    if !is_doubtful {
+                    if !self.is_odd {
                         self.is_closed = true;
                         return members;
                     }
                 }
                 Some(',') => self.at += 1,
-                Some(c) => match self.member(depth, is_doubtful) {
+                Some(c) => match self.member(depth) {
                     Some(member) => members.push(member),
-                    // A member whose value is unreadable ends where reading can go on. Anything else is skipped
-                    // character by character.
-                    None if self.at > start => is_doubtful = true,
                     None => {
-                        is_doubtful = true;
-                        self.at = start + c.len_utf8();
+                        self.is_odd = true;
+                        // A member whose value is unreadable ends where reading can go on. Anything else is skipped
+                        // character by character.
+                        if self.at == start {
+                            self.at += c.len_utf8();
+                        }
                     }
                 },
             }
@@ -137,8 +154,9 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads `"name": value`. After `None` the position is the same, or after what was unreadable.
-    fn member(&mut self, depth: usize, is_doubtful: bool) -> Option<Member> {
+    fn member(&mut self, depth: usize) -> Option<Member> {
         let start = self.at;
+        let is_doubtful = self.is_odd;
         let name = self.name(is_doubtful);
         if name.is_none() || !(self.skip(':') || self.rest().starts_with('"')) {
             self.at = start;
@@ -169,6 +187,7 @@ impl<'a> Reader<'a> {
                     // The closing quote is missing: the one that was found opens the value.
                     Some(name) if is_closed => {
                         self.at -= 1;
+                        self.is_odd = true;
                         return Some(name.to_owned());
                     }
                     _ => (is_closed && !text.is_empty() && text.chars().all(is_name))
@@ -219,11 +238,13 @@ impl<'a> Reader<'a> {
             // The closing quote is missing: the one that was found opens the next name.
             Some(value) if !is_followed => {
                 self.at = end - 1;
+                self.is_odd = true;
                 Some(value.to_owned())
             }
             // The opening quote is there twice.
             _ if !is_followed && text.is_empty() => {
                 self.at = end - 1;
+                self.is_odd = true;
                 let again = self.string(quote);
                 again.is_closed.then_some(again.text)
             }
@@ -237,11 +258,12 @@ impl<'a> Reader<'a> {
         let end = self.at + length.unwrap_or(self.rest().len());
         let mut reader = Reader::new(self.text.get(..end)?, self.at + 1);
         self.at = end;
-        Some(if depth < DEPTH {
-            read(&mut reader)
-        } else {
-            Value::Null
-        })
+        if depth >= DEPTH {
+            return Some(Value::Null);
+        }
+        let value = read(&mut reader);
+        self.is_odd |= reader.is_odd || length.is_none();
+        Some(value)
     }
 
     fn array(&mut self, depth: usize) -> Vec<Value> {
@@ -253,7 +275,10 @@ impl<'a> Reader<'a> {
                 Some(c) => {
                     let start = self.at;
                     values.extend(self.value(depth));
+                    // The array has no end of its own, if members follow.
+                    self.is_odd |= self.peek() == Some(':');
                     if self.at == start {
+                        self.is_odd = true;
                         self.at += c.len_utf8();
                     }
                 }
@@ -370,6 +395,11 @@ pub(crate) fn is_blank(c: char) -> bool {
     c.is_whitespace()
         || c.is_control()
         || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
+}
+
+/// Whether the object at the beginning of `text` has an end.
+pub(crate) fn is_closed(text: &str) -> bool {
+    balanced(text).is_some()
 }
 
 /// The length of the object or array at the beginning of `text`. `None` if it has no end.

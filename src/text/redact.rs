@@ -21,7 +21,7 @@ const REDACTED: &str = "[redacted]";
 /// Removes the `secrets` from a text that a server wrote.
 ///
 /// A plain or form-encoded secret is replaced on its own. If a piece of a secret remains in any other encoding, the whole
-/// text is replaced.
+/// text is replaced. A short secret of letters is not looked for inside of words.
 pub(crate) fn redact(text: &str, secrets: &[&str]) -> String {
     let text: String = text.chars().take(LONGEST_READ).collect();
     let mut forms: Vec<String> = secrets
@@ -33,7 +33,7 @@ pub(crate) fn redact(text: &str, secrets: &[&str]) -> String {
     forms.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     let shown = forms
         .iter()
-        .fold(text, |text, secret| text.replace(secret, REDACTED));
+        .fold(text, |text, secret| replace(&text, secret));
     if secrets.iter().any(|secret| leaks(&shown, secret)) {
         return REDACTED.to_owned();
     }
@@ -56,6 +56,38 @@ pub(crate) fn redact_code(code: &str, secrets: &[&str]) -> String {
     }
 }
 
+/// Whether a secret may be a part of any word: it is short and of letters.
+fn is_like_a_word(secret: &str) -> bool {
+    secret.len() < MIN_LEAK && secret.chars().all(char::is_alphabetic)
+}
+
+/// Where a secret begins. For one that is like a word, only where it is a word.
+fn places(text: &str, secret: &str) -> Vec<usize> {
+    let is_word = |at: usize| {
+        let before = text.get(..at).and_then(|before| before.chars().next_back());
+        let after = text
+            .get(at + secret.len()..)
+            .and_then(|after| after.chars().next());
+        ![before, after]
+            .into_iter()
+            .flatten()
+            .any(char::is_alphabetic)
+    };
+    let places = text.match_indices(secret).map(|(at, _)| at);
+    places
+        .filter(|at| !secret.is_empty() && (!is_like_a_word(secret) || is_word(*at)))
+        .collect()
+}
+
+/// Replaces a secret wherever it is.
+fn replace(text: &str, secret: &str) -> String {
+    let mut replaced = text.to_owned();
+    for at in places(text, secret).into_iter().rev() {
+        replaced.replace_range(at..at + secret.len(), REDACTED);
+    }
+    replaced
+}
+
 /// Whether a piece of the secret can be read in the text, in any of the known encodings.
 fn leaks(text: &str, secret: &str) -> bool {
     let lower = |text: &str| text.to_ascii_lowercase();
@@ -72,6 +104,9 @@ fn leaks(text: &str, secret: &str) -> bool {
         STANDARD_NO_PAD.encode(secret),
     ];
     secrets.iter().map(|secret| lower(secret)).any(|secret| {
+        if is_like_a_word(&secret) {
+            return texts.iter().any(|text| !places(text, &secret).is_empty());
+        }
         let secret: Vec<char> = secret.chars().collect();
         let length = MIN_LEAK.min(secret.len());
         length > 0

@@ -52,10 +52,11 @@ impl Api {
         if request.headers.contains_key(SOAP_ACTION) {
             return Self::Soap;
         }
-        // An Experience Cloud site has a path prefix before `/services/`.
-        match path.split_once("/services/") {
-            Some((_, service)) => Self::of_service(service),
-            None => Self::Rest,
+        // An Experience Cloud site has a path prefix before `/services/` and `/id/`.
+        match (behind(path, "/services/"), behind(path, "/id/")) {
+            (Some(service), _) => Self::of_service(service),
+            (None, Some(ids)) if is_ids(ids) => Self::Identity,
+            (None, _) => Self::Rest,
         }
     }
 
@@ -78,6 +79,25 @@ impl Api {
 fn after<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     let (start, rest) = path.split_at_checked(prefix.len())?;
     start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// The part of `path` behind the first `middle`.
+fn behind<'a>(path: &'a str, middle: &str) -> Option<&'a str> {
+    let mut starts = path.match_indices('/').map(|(start, _)| start);
+    starts.find_map(|start| after(path.get(start..)?, middle))
+}
+
+/// Whether this is the rest of an identity URL: the ids of an org and a user, of 15 or 18 characters.
+fn is_ids(rest: &str) -> bool {
+    let mut ids = rest.trim_end_matches('/').split('/');
+    let mut is_next = |prefix: &str| {
+        ids.next().is_some_and(|id| {
+            matches!(id.len(), 15 | 18)
+                && id.starts_with(prefix)
+                && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        })
+    };
+    is_next("00D") && is_next("005") && ids.next().is_none()
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
@@ -116,6 +136,25 @@ mod tests {
             ),
             ("/eventbus.v1.PubSub/Publish", &grpc, Api::Grpc),
             ("/eventbus.v1.PubSub/Publish", &[], Api::Rest),
+            (
+                "/partners/id/00Dxx0000001gEFEAY/005xx000001SwiUAAS",
+                &[],
+                Api::Identity,
+            ),
+            (
+                "/a/b/ID/00Dxx0000001gEF/005xx000001SwiU/",
+                &[],
+                Api::Identity,
+            ),
+            ("/partners/id/00Dxx0000001gEFEAY", &[], Api::Rest),
+            ("/partners/id/1/2", &[], Api::Rest),
+            ("/partners/Services/OAuth2/userinfo", &[], Api::Identity),
+            (
+                "/partners/services/data/v66.0/id/00Dxx0000001gEFEAY/005xx000001SwiUAAS",
+                &[],
+                Api::Rest,
+            ),
+            ("/partners/idé/services", &[], Api::Rest),
             ("/idé", &[], Api::Rest),
             ("/", &[], Api::Rest),
         ] {

@@ -20,8 +20,8 @@ pub trait Classify: Send + Sync + 'static {
 
     /// Decides by the beginning of the body. Returns `None` if more of it is needed.
     ///
-    /// The layer calls it with everything read so far, each time it has to wait for more, and once at the end. At the end,
-    /// `None` counts as `Pass`. A verdict on a part must equal the verdict on the whole, because frame boundaries are
+    /// The layer calls it with everything read so far: when it has to wait for more and has read twice as much as before, and
+    /// once at the end. At the end, `None` counts as `Pass`. A verdict on a part must equal the verdict on the whole, because frame boundaries are
     /// arbitrary.
     fn classify_body(
         &self,

@@ -13,7 +13,7 @@ use crate::text::{
     charset,
     fields::Fields,
     inflate,
-    json::is_blank,
+    json::{self, is_blank},
     xml::{self, Element},
 };
 
@@ -163,10 +163,13 @@ fn bulk_error(body: &str, extent: Extent) -> Option<Verdict> {
     const CODE: &str = "InvalidSessionId";
     const FIELD: &str = "exceptionCode";
 
-    if body.trim_start_matches(is_blank).starts_with(['{', '[']) {
+    let object = body.trim_start_matches(is_blank);
+    if object.starts_with('{') {
         let code = || Fields::read(body, &[FIELD])?.string(FIELD);
         return match extent {
             Extent::Beginning => None,
+            // A whole body with half an object is not one that Salesforce sends.
+            Extent::Whole if !json::is_closed(object) => Some(Verdict::Pass),
             Extent::Whole | Extent::CutOff if code().as_deref() == Some(CODE) => {
                 Some(Verdict::Expired)
             }

@@ -7,6 +7,8 @@ mod device;
 mod logins;
 mod mutated_answers;
 mod odd_answers;
+mod odd_calls;
+mod refusals;
 mod secrets;
 mod soap;
 mod support;

@@ -13,6 +13,7 @@ mod in_time;
 mod logout;
 mod many_orgs;
 mod observer;
+mod odd_rejections;
 mod origin;
 mod peek;
 mod policy;

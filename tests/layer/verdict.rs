@@ -568,7 +568,7 @@ async fn an_answer_that_is_no_rejection_is_never_peeked() {
         (BULK, 500, None, None),
         (BULK, 400, Some(1024 * 1024), None),
         (BULK, 400, Some(3), None),
-        (BULK, 400, None, Some("gzip")),
+        (BULK, 400, None, Some("br")),
         (SOAP, 200, None, None),
         (SOAP, 500, Some(1024 * 1024), None),
         (IDENTITY, 200, None, None),
