@@ -96,27 +96,40 @@ impl HttpResponse {
     }
 }
 
-/// Whether a text is a page for people.
+/// Whether a text is a page for people, by its first element.
 fn is_html(text: &str) -> bool {
-    let start: String = text
-        .trim_start_matches(is_blank)
-        .chars()
-        .take(1_000)
-        .collect();
-    let start = start.to_ascii_lowercase();
-    start.starts_with('<')
-        && [
-            "<!doctype html",
-            "<html",
-            "<head",
-            "<body",
-            "<title",
-            "<script",
-            "<h1",
-            "<p>",
-        ]
-        .iter()
-        .any(|tag| start.contains(tag))
+    const TAGS: [&str; 10] = [
+        "!doctype html",
+        "html",
+        "head",
+        "title",
+        "body",
+        "script",
+        "center",
+        "div",
+        "h1",
+        "p",
+    ];
+
+    let mut rest = text.trim_start_matches(is_blank);
+    for (start, end) in [("<?", "?>"), ("<!--", "-->"), ("<!--", "-->")] {
+        if let Some((_, behind)) = rest
+            .strip_prefix(start)
+            .and_then(|rest| rest.split_once(end))
+        {
+            rest = behind.trim_start_matches(is_blank);
+        }
+    }
+    let Some(tag) = rest.strip_prefix('<') else {
+        return false;
+    };
+    TAGS.iter().any(|known| {
+        let is_it = tag
+            .get(..known.len())
+            .is_some_and(|tag| tag.eq_ignore_ascii_case(known));
+        let next = tag.get(known.len()..).and_then(|rest| rest.chars().next());
+        is_it && next.is_none_or(|next| next == '>' || next == '/' || next.is_whitespace())
+    })
 }
 
 /// The title of an HTML page.

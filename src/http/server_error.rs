@@ -31,6 +31,8 @@ pub(crate) struct ServerError<'a> {
     pub(crate) retry_after: Option<Duration>,
     /// Whether an unknown code is transient: the status says that the server is overloaded.
     pub(crate) is_overloaded: bool,
+    /// Whether the request carried a password.
+    pub(crate) has_password: bool,
 }
 
 impl ServerError<'_> {
@@ -56,10 +58,16 @@ impl ServerError<'_> {
             message += ": ";
             message += known.advice;
         }
-        let rate_delay = (outlook == Some(Outlook::TooManyLogins)).then_some(LOGIN_RATE_DELAY);
+        let shortest = match outlook {
+            // The user has logged in too often: the server's own time counts, if it names one.
+            Some(Outlook::TooManyLogins) if self.retry_after.is_none() => Some(LOGIN_RATE_DELAY),
+            // An unknown refusal may count towards a lockout.
+            None if self.has_password && !is_terminal => Some(PASSWORD_DELAY),
+            _ => None,
+        };
         let error = RefreshError::new(RefreshErrorKind::Refused, is_terminal, message)
             .with_error_code(&code);
-        match self.retry_after.or(rate_delay) {
+        match self.retry_after.max(shortest) {
             Some(delay) => error.with_retry_after(delay),
             None => error,
         }

@@ -15,7 +15,6 @@ use http::{
 };
 use http_body::Body;
 use http_body_util::Full;
-use serde::de::IgnoredAny;
 use tower_service::Service;
 use zeroize::Zeroizing;
 
@@ -26,7 +25,11 @@ use crate::{
         retry_after,
     },
     session::url::LoginHost,
-    text::inflate::{self, inflate},
+    text::{
+        charset,
+        inflate::{self, inflate},
+        json,
+    },
 };
 
 /// How much of a response body is read. A token response has a few hundred bytes, a maintenance page a few thousand.
@@ -279,10 +282,14 @@ fn zeroizing_body(text: String) -> Bytes {
 /// How often a body that pauses is searched for the end of its JSON.
 const PAUSES: u32 = 16;
 
-/// Whether a body that pauses holds all that there will be. Then a connection that hangs costs no token (R39).
+/// Whether a body that pauses holds an answer to its end. Then a connection that hangs costs no token (R39).
 fn is_complete(beginning: &[u8]) -> bool {
-    let object = beginning.trim_ascii();
-    object.ends_with(b"}") && serde_json::from_slice::<IgnoredAny>(object).is_ok()
+    let text = charset::decode(beginning, None);
+    let object = text.find('{').and_then(|start| text.get(start..));
+    object.is_some_and(|object| {
+        let mut names = ["\"access_token\"", "\"error\""].iter();
+        names.any(|name| object.contains(name)) && json::is_closed(object)
+    })
 }
 
 /// The error for a redirect. Secrets are never sent to its target: the user has to choose that host.

@@ -115,6 +115,7 @@ fn server_error<'a>(
         description,
         retry_after: response.retry_after,
         is_overloaded: is_overloaded(response.status),
+        has_password: response.has_password,
     }
 }
 
@@ -156,6 +157,7 @@ pub(super) fn authorization_refusal(
         description,
         retry_after: None,
         is_overloaded: false,
+        has_password: false,
     }
     .into_error(secrets)
 }

@@ -55,6 +55,7 @@ fn refusal(
         retry_after: response.retry_after,
         // SOAP sends each fault with the status 500.
         is_overloaded: false,
+        has_password: response.has_password,
     }
     .into_error(secrets)
 }

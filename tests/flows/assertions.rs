@@ -119,6 +119,30 @@ async fn a_jwt_audience_follows_the_login_host_unless_set() {
             "https://MyDomainName--uat.my.salesforce.com",
             "https://test.salesforce.com",
         ),
+        // Hosts of instances, from a token response or an old bookmark.
+        (
+            "https://na139.salesforce.com",
+            "https://login.salesforce.com",
+        ),
+        ("https://EU5.salesforce.com", "https://login.salesforce.com"),
+        (
+            "https://um1.my.salesforce.com",
+            "https://login.salesforce.com",
+        ),
+        ("https://cs12.salesforce.com", "https://test.salesforce.com"),
+        (
+            "https://cs12.my.salesforce.com",
+            "https://test.salesforce.com",
+        ),
+        (
+            "https://MyDomainName--uat.cs5.my.salesforce.com",
+            "https://test.salesforce.com",
+        ),
+        (
+            "https://cs12.my.salesforce.com.example.com",
+            "https://cs12.my.salesforce.com.example.com",
+        ),
+        ("https://api.salesforce.com", "https://api.salesforce.com"),
         ("https://login.example.com", "https://login.example.com"),
         (
             "https://notmy.salesforce.com.example.com",

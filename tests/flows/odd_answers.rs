@@ -263,9 +263,18 @@ async fn r39_an_answer_that_breaks_off_or_hangs_keeps_its_tokens() {
             assert_eq!(refresh_token(&session), Some("5Aep862"));
         }
     }
-    let client = answering_in_pieces(200, [start, end], Ending::Hangs);
-    let session = RefreshToken::new(client, app(), "5Aep861").log_in().await;
-    assert_eq!(refresh_token(&session), Some("5Aep862"));
+    for pieces in [
+        vec![start, end],
+        vec!["\u{feff}", start, end],
+        vec![start, end, "\n<!-- proxy -->"],
+    ] {
+        let client = answering_in_pieces(200, pieces, Ending::Hangs);
+        let session = RefreshToken::new(client, app(), "5Aep861").log_in().await;
+        assert_eq!(refresh_token(&session), Some("5Aep862"));
+    }
+    let client = answering_in_pieces(400, [REFUSAL], Ending::Hangs);
+    let error = RefreshToken::new(client, app(), "5Aep861").log_in().await;
+    assert_eq!(error.unwrap_err().error_code(), Some("invalid_grant"));
 }
 
 #[tokio::test]
@@ -489,6 +498,7 @@ async fn r39_a_page_or_an_overloaded_gateway_delays_a_password() {
             "",
             five_minutes,
         ),
+        (500, &[], r#"{"error":"something_new"}"#, five_minutes),
     ] {
         let error = with_password(status, headers, body).await;
         assert!(!error.is_terminal(), "{status} {body}: {error}");
