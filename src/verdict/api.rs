@@ -13,7 +13,7 @@ use http::{
 /// | `Rest` | no other variant | `Authorization` |
 /// | `Bulk` | path `/services/async/` | `X-SFDC-Session` |
 /// | `Soap` | path `/services/Soap/`, or header `SOAPAction` | `<sessionId>` in the envelope, and `Authorization` |
-/// | `Identity` | path `/id/` or `/services/oauth2/` | `Authorization` |
+/// | `Identity` | path `/id/` or `/services/oauth2/`, also below the path of a site | `Authorization` |
 /// | `Grpc` | content type `application/grpc` | metadata `accesstoken`, `instanceurl`, `tenantid` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

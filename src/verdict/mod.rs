@@ -13,6 +13,8 @@
 //! | `Grpc` | status `UNAUTHENTICATED` (16) in the headers | `Expired` |
 //! | any | any other | [`Pass`](Verdict::Pass) |
 //!
+//! A byte order mark, another charset, gzip or deflate make no difference.
+//!
 //! The layer reads the body only of a 401, and of a 400, 403 or 500 that its API may use to reject a session. It reads at
 //! most 64 KiB, for at most 5 s, and stops at the verdict. The caller still receives the whole body, byte for byte. Any other
 //! response passes by its status.
