@@ -298,14 +298,14 @@ impl Mutation {
         }
         let mut text = format!("{}{{", self.before);
         for (at, member) in members.iter().enumerate() {
-            let blank = &self.blanks[at % self.blanks.len()];
+            let blank = self.blanks[at % self.blanks.len()].as_str();
             let comma = match self.commas {
                 _ if at == 0 => "",
                 Commas::Missing if at == 1 => " ",
                 Commas::Double => ",,",
                 _ => ",",
             };
-            text += &format!("{blank}{comma}{blank}{member}");
+            text.extend([blank, comma, blank, member.as_str()]);
         }
         if let Commas::Trailing = self.commas {
             text.push(',');

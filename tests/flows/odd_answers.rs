@@ -188,7 +188,7 @@ async fn r39_a_refusal_of_another_shape_is_a_refusal() {
         r#"{"error":null,"error_description":"expired access/refresh token"}"#,
         r#"{"error":42,"error_description":"authentication failure"}"#,
         r#"{"error_description":"authentication failure"}"#,
-        r#"{'error':'invalid_grant'}"#,
+        "{'error':'invalid_grant'}",
         r#"{error:"invalid_grant"}"#,
         r#"{"error":invalid_grant}"#,
         r#""error":"invalid_grant","error_description":"no"}"#,

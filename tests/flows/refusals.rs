@@ -29,170 +29,172 @@ async fn soap_refused(code: &str, message: &str) -> RefreshError {
 }
 
 /// Every code of the protocol, with what an administrator or developer has to do.
+const GRANTS: &[(&str, &str, &str)] = &[
+    (
+        "invalid_grant",
+        "request not supported on this domain",
+        "My Domain only",
+    ),
+    (
+        "invalid_grant",
+        "no client credentials user enabled",
+        "Run As user",
+    ),
+    (
+        "invalid_grant",
+        "expired access/refresh token",
+        "a new authorization is needed",
+    ),
+    (
+        "invalid_grant",
+        "expired authorization code",
+        "within a few minutes",
+    ),
+    (
+        "invalid_grant",
+        "invalid authorization code",
+        "within a few minutes",
+    ),
+    (
+        "invalid_grant",
+        "invalid code verifier",
+        "store each verifier",
+    ),
+    ("invalid_grant", "ip restricted", "IP policy"),
+    (
+        "invalid_grant",
+        "authentication failure",
+        "counts towards a lockout",
+    ),
+    (
+        "invalid_grant",
+        "authentication failure - Invalid Password",
+        "counts towards a lockout",
+    ),
+    (
+        "invalid_grant",
+        "user hasn't approved this consumer",
+        "pre-authorize the user",
+    ),
+    ("invalid_grant", "invalid assertion", "this machine's clock"),
+    (
+        "invalid_grant",
+        "audience is invalid",
+        "the audience must be",
+    ),
+    (
+        "invalid_grant",
+        "Audience validation failed",
+        "the audience must be",
+    ),
+    (
+        "invalid_grant",
+        "Data Not Available",
+        "the org no longer exists",
+    ),
+    (
+        "invalid_grant",
+        "inactive user",
+        "have an administrator activate the user",
+    ),
+    (
+        "invalid_grant",
+        "invalid login hours",
+        "login hours exclude",
+    ),
+    (
+        "invalid_grant",
+        "activation secret invalid",
+        "begin the device authorization again",
+    ),
+    ("invalid_grant", "", "a new authorization is needed"),
+    (
+        "invalid_grant",
+        "something new",
+        "a new authorization is needed",
+    ),
+    ("invalid_app_access", "", "assign the app"),
+    (
+        "invalid_client_id",
+        "client identifier invalid",
+        "check the consumer key",
+    ),
+    (
+        "invalid_client",
+        "invalid client credentials",
+        "check the consumer secret",
+    ),
+    ("invalid_client_credentials", "", "the consumer secret"),
+    ("invalid_basic_auth_header", "", "no proxy changes"),
+    ("unauthorized_client", "", "have an administrator enable it"),
+    (
+        "invalid_request",
+        "add refresh_token",
+        "add the scope refresh_token",
+    ),
+    ("invalid_request", "HTTPS required", "https login URL"),
+    ("invalid_request", "must use POST", "a parameter is missing"),
+    ("invalid_scope", "", "scopes that the app has"),
+    (
+        "unsupported_grant_type",
+        "grant type not supported",
+        "enable the flow",
+    ),
+    ("oauth_flow_disabled", "", "enable the flow"),
+    ("unsupported_response_type", "", "web server flow"),
+    ("redirect_uri_mismatch", "", "callback URLs exactly"),
+    ("redirect_uri_missing", "", "callback URLs"),
+    (
+        "app_not_found",
+        "",
+        "have an administrator install or unblock",
+    ),
+    (
+        "app_blocked",
+        "",
+        "have an administrator install or unblock",
+    ),
+    (
+        "fail_close_app_blocked",
+        "",
+        "have an administrator install or unblock",
+    ),
+    ("ecapp_policy_not_found", "", "External Client App Manager"),
+    ("oauth_policy_not_found", "", "External Client App Manager"),
+    ("invalid_session_level", "", "high assurance"),
+    (
+        "access_denied",
+        "end-user denied authorization",
+        "did not allow it",
+    ),
+    ("immediate_unsuccessful", "", "without `immediate`"),
+    (
+        "inactive_user",
+        "",
+        "have an administrator activate the user",
+    ),
+    ("inactive_org", "", "locked, closed or suspended"),
+    ("invalid_assertion_type", "", "JWT bearer or SAML bearer"),
+    ("invalid_assertion", "", "this machine's clock"),
+    ("bad_jti_claim", "", "a new one for each login"),
+    ("invalid_token", "", "check the login URL"),
+    (
+        "unsupported_token_type",
+        "",
+        "an access token or a refresh token",
+    ),
+    ("invalid_dpop_proof", "", "turn it off for the app"),
+    ("use_dpop_nonce", "", "turn it off for the app"),
+    ("expired_token", "", "begin the device authorization again"),
+    // Another writing of the same code.
+    ("APP_BLOCKED", "", "install or unblock"),
+    ("fail-close-app-blocked", "", "install or unblock"),
+    ("Inactive_Org", "", "locked, closed or suspended"),
+];
+
 #[tokio::test]
 async fn each_refusal_of_a_grant_has_its_advice() {
-    for (code, description, advice) in [
-        (
-            "invalid_grant",
-            "request not supported on this domain",
-            "My Domain only",
-        ),
-        (
-            "invalid_grant",
-            "no client credentials user enabled",
-            "Run As user",
-        ),
-        (
-            "invalid_grant",
-            "expired access/refresh token",
-            "a new authorization is needed",
-        ),
-        (
-            "invalid_grant",
-            "expired authorization code",
-            "within a few minutes",
-        ),
-        (
-            "invalid_grant",
-            "invalid authorization code",
-            "within a few minutes",
-        ),
-        (
-            "invalid_grant",
-            "invalid code verifier",
-            "store each verifier",
-        ),
-        ("invalid_grant", "ip restricted", "IP policy"),
-        (
-            "invalid_grant",
-            "authentication failure",
-            "counts towards a lockout",
-        ),
-        (
-            "invalid_grant",
-            "authentication failure - Invalid Password",
-            "counts towards a lockout",
-        ),
-        (
-            "invalid_grant",
-            "user hasn't approved this consumer",
-            "pre-authorize the user",
-        ),
-        ("invalid_grant", "invalid assertion", "this machine's clock"),
-        (
-            "invalid_grant",
-            "audience is invalid",
-            "the audience must be",
-        ),
-        (
-            "invalid_grant",
-            "Audience validation failed",
-            "the audience must be",
-        ),
-        (
-            "invalid_grant",
-            "Data Not Available",
-            "the org no longer exists",
-        ),
-        (
-            "invalid_grant",
-            "inactive user",
-            "have an administrator activate the user",
-        ),
-        (
-            "invalid_grant",
-            "invalid login hours",
-            "login hours exclude",
-        ),
-        (
-            "invalid_grant",
-            "activation secret invalid",
-            "begin the device authorization again",
-        ),
-        ("invalid_grant", "", "a new authorization is needed"),
-        (
-            "invalid_grant",
-            "something new",
-            "a new authorization is needed",
-        ),
-        ("invalid_app_access", "", "assign the app"),
-        (
-            "invalid_client_id",
-            "client identifier invalid",
-            "check the consumer key",
-        ),
-        (
-            "invalid_client",
-            "invalid client credentials",
-            "check the consumer secret",
-        ),
-        ("invalid_client_credentials", "", "the consumer secret"),
-        ("invalid_basic_auth_header", "", "no proxy changes"),
-        ("unauthorized_client", "", "have an administrator enable it"),
-        (
-            "invalid_request",
-            "add refresh_token",
-            "add the scope refresh_token",
-        ),
-        ("invalid_request", "HTTPS required", "https login URL"),
-        ("invalid_request", "must use POST", "a parameter is missing"),
-        ("invalid_scope", "", "scopes that the app has"),
-        (
-            "unsupported_grant_type",
-            "grant type not supported",
-            "enable the flow",
-        ),
-        ("oauth_flow_disabled", "", "enable the flow"),
-        ("unsupported_response_type", "", "web server flow"),
-        ("redirect_uri_mismatch", "", "callback URLs exactly"),
-        ("redirect_uri_missing", "", "callback URLs"),
-        (
-            "app_not_found",
-            "",
-            "have an administrator install or unblock",
-        ),
-        (
-            "app_blocked",
-            "",
-            "have an administrator install or unblock",
-        ),
-        (
-            "fail_close_app_blocked",
-            "",
-            "have an administrator install or unblock",
-        ),
-        ("ecapp_policy_not_found", "", "External Client App Manager"),
-        ("oauth_policy_not_found", "", "External Client App Manager"),
-        ("invalid_session_level", "", "high assurance"),
-        (
-            "access_denied",
-            "end-user denied authorization",
-            "did not allow it",
-        ),
-        ("immediate_unsuccessful", "", "without `immediate`"),
-        (
-            "inactive_user",
-            "",
-            "have an administrator activate the user",
-        ),
-        ("inactive_org", "", "locked, closed or suspended"),
-        ("invalid_assertion_type", "", "JWT bearer or SAML bearer"),
-        ("invalid_assertion", "", "this machine's clock"),
-        ("bad_jti_claim", "", "a new one for each login"),
-        ("invalid_token", "", "check the login URL"),
-        (
-            "unsupported_token_type",
-            "",
-            "an access token or a refresh token",
-        ),
-        ("invalid_dpop_proof", "", "turn it off for the app"),
-        ("use_dpop_nonce", "", "turn it off for the app"),
-        ("expired_token", "", "begin the device authorization again"),
-        // Another writing of the same code.
-        ("APP_BLOCKED", "", "install or unblock"),
-        ("fail-close-app-blocked", "", "install or unblock"),
-        ("Inactive_Org", "", "locked, closed or suspended"),
-    ] {
+    for (code, description, advice) in GRANTS {
         for status in [400, 401, 403, 500, 503, 429] {
             let error = refused(status, code, description).await;
             assert!(
@@ -203,7 +205,7 @@ async fn each_refusal_of_a_grant_has_its_advice() {
                 error.is_terminal(),
                 "{status} {code} {description}: {error}"
             );
-            assert_eq!(error.error_code(), Some(code));
+            assert_eq!(error.error_code(), Some(*code));
         }
     }
 }
@@ -263,64 +265,67 @@ async fn too_many_logins_pass_in_an_hour() {
     }
 }
 
+/// The fault codes of a login, likewise.
+const FAULTS: &[(&str, &str, &str)] = &[
+    (
+        "INVALID_LOGIN",
+        "Invalid username",
+        "counts towards a lockout",
+    ),
+    ("LOGIN_MUST_USE_SECURITY_TOKEN", "", "security token"),
+    ("LOGIN_DURING_RESTRICTED_DOMAIN", "", "login IP ranges"),
+    ("LOGIN_DURING_RESTRICTED_TIME", "", "login hours"),
+    ("LOGIN_CHALLENGE_ISSUED", "", "in a browser once"),
+    ("LOGIN_CHALLENGE_PENDING", "", "in a browser once"),
+    ("PASSWORD_LOCKOUT", "", "unlock the user"),
+    (
+        "INVALID_OPERATION_WITH_EXPIRED_PASSWORD",
+        "",
+        "set a new one",
+    ),
+    ("API_DISABLED_FOR_ORG", "", "do not include the API"),
+    ("API_CURRENTLY_DISABLED", "", "do not include the API"),
+    ("INSUFFICIENT_ACCESS", "", "Use Any API Auth"),
+    ("UNSUPPORTED_API_VERSION", "", "from 31.0 to 64.0"),
+    ("UNSUPPORTED_CLIENT", "", "API version 64.0"),
+    ("CLIENT_REQUIRE_UPDATE_FOR_USER", "", "API version 64.0"),
+    ("CLIENT_NOT_ACCESSIBLE_FOR_USER", "", "allow this client"),
+    ("INVALID_CLIENT", "", "allow this client"),
+    ("INVALID_SSO_GATEWAY_URL", "", "gateway URL"),
+    ("MUTUAL_AUTHENTICATION_FAILED", "", "port 8443"),
+    ("ORG_LOCKED", "", "unlock it"),
+    ("TRIAL_EXPIRED", "", "trial has ended"),
+    (
+        "ORG_NOT_OWNED_BY_INSTANCE",
+        "",
+        "My Domain as the login URL",
+    ),
+    (
+        "TXN_SECURITY_END_A_SESSION",
+        "",
+        "transaction security policy",
+    ),
+    ("INVALID_SESSION_ID", "", "has expired, or was revoked"),
+    ("REQUEST_LIMIT_EXCEEDED", "", "used up its API calls"),
+    (
+        "Client",
+        "login operation is not available",
+        "up to API version 64.0",
+    ),
+    (
+        "Client",
+        "No operation available for request",
+        "up to API version 64.0",
+    ),
+];
+
 #[tokio::test]
 async fn each_soap_fault_has_its_advice() {
-    for (code, message, advice) in [
-        (
-            "INVALID_LOGIN",
-            "Invalid username",
-            "counts towards a lockout",
-        ),
-        ("LOGIN_MUST_USE_SECURITY_TOKEN", "", "security token"),
-        ("LOGIN_DURING_RESTRICTED_DOMAIN", "", "login IP ranges"),
-        ("LOGIN_DURING_RESTRICTED_TIME", "", "login hours"),
-        ("LOGIN_CHALLENGE_ISSUED", "", "in a browser once"),
-        ("LOGIN_CHALLENGE_PENDING", "", "in a browser once"),
-        ("PASSWORD_LOCKOUT", "", "unlock the user"),
-        (
-            "INVALID_OPERATION_WITH_EXPIRED_PASSWORD",
-            "",
-            "set a new one",
-        ),
-        ("API_DISABLED_FOR_ORG", "", "do not include the API"),
-        ("API_CURRENTLY_DISABLED", "", "do not include the API"),
-        ("INSUFFICIENT_ACCESS", "", "Use Any API Auth"),
-        ("UNSUPPORTED_API_VERSION", "", "from 31.0 to 64.0"),
-        ("UNSUPPORTED_CLIENT", "", "API version 64.0"),
-        ("CLIENT_REQUIRE_UPDATE_FOR_USER", "", "API version 64.0"),
-        ("CLIENT_NOT_ACCESSIBLE_FOR_USER", "", "allow this client"),
-        ("INVALID_CLIENT", "", "allow this client"),
-        ("INVALID_SSO_GATEWAY_URL", "", "gateway URL"),
-        ("MUTUAL_AUTHENTICATION_FAILED", "", "port 8443"),
-        ("ORG_LOCKED", "", "unlock it"),
-        ("TRIAL_EXPIRED", "", "trial has ended"),
-        (
-            "ORG_NOT_OWNED_BY_INSTANCE",
-            "",
-            "My Domain as the login URL",
-        ),
-        (
-            "TXN_SECURITY_END_A_SESSION",
-            "",
-            "transaction security policy",
-        ),
-        ("INVALID_SESSION_ID", "", "has expired, or was revoked"),
-        ("REQUEST_LIMIT_EXCEEDED", "", "used up its API calls"),
-        (
-            "Client",
-            "login operation is not available",
-            "up to API version 64.0",
-        ),
-        (
-            "Client",
-            "No operation available for request",
-            "up to API version 64.0",
-        ),
-    ] {
+    for (code, message, advice) in FAULTS {
         let error = soap_refused(code, message).await;
         assert!(error.to_string().contains(advice), "{code}: {error}");
         assert!(error.is_terminal(), "{code}: {error}");
-        assert_eq!(error.error_code(), Some(code));
+        assert_eq!(error.error_code(), Some(*code));
     }
     for code in [
         "Server",
