@@ -62,6 +62,15 @@ fn with_description(code: String, description: String) -> (String, String) {
     }
 }
 
+/// Reads the fields that tell a refusal from a success, and the refusal, if there is one.
+fn read(response: &HttpResponse) -> (Fields, Option<ErrorResponse>) {
+    let fields = response.fields(&FIELDS).unwrap_or_default();
+    let error = ErrorResponse::of(&fields);
+    // The scripts of an HTML page may look like an error.
+    let error = error.filter(|error| advice::is_known(&error.code) || !response.is_html());
+    (fields, error)
+}
+
 /// Returns a response that is not a refusal. Any other is an error, which contains none of `secrets`.
 ///
 /// An `error` that can be read is a refusal, with any status: an overloaded server has been seen to send one with 200. The
@@ -71,27 +80,25 @@ pub(super) fn check(
     response: HttpResponse,
     secrets: &[&str],
 ) -> Result<HttpResponse, RefreshError> {
-    let fields = response.fields(&FIELDS).unwrap_or_default();
+    let (fields, error) = read(&response);
     let has_access_token = fields.token("access_token").is_some();
-    let is_refusal = match ErrorResponse::of(&fields) {
-        Some(error) if response.is_html() => advice::is_known(&error.code),
-        Some(error) => !(error.is_doubtful && has_access_token),
-        None => false,
-    };
+    let error = error.filter(|error| !(error.is_doubtful && has_access_token));
     let is_success = response.status.is_success() || has_access_token;
-    if is_success && !is_refusal {
-        Ok(response)
-    } else {
-        let rotated = fields.token("refresh_token").map(Secret::from);
-        Err(refusal(request, response, secrets).with_rotated_refresh_token(rotated))
+    if is_success && error.is_none() {
+        return Ok(response);
     }
+    let rotated = fields.token("refresh_token").map(Secret::from);
+    Err(refused(request, response, error, secrets).with_rotated_refresh_token(rotated))
 }
 
-/// Reads the refusal of `request`. The error contains none of `secrets`.
-pub(super) fn refusal(request: &str, response: HttpResponse, secrets: &[&str]) -> RefreshError {
-    let error = response.fields(&FIELDS);
-    let error = error.and_then(|fields| ErrorResponse::of(&fields));
-    match error.filter(|error| !response.is_html() || advice::is_known(&error.code)) {
+/// Makes the error for a response that is no success.
+fn refused(
+    request: &str,
+    response: HttpResponse,
+    error: Option<ErrorResponse>,
+    secrets: &[&str],
+) -> RefreshError {
+    match error {
         Some(error) => {
             server_error(request, &response, &error.code, &error.description).into_error(secrets)
         }
@@ -139,7 +146,8 @@ pub(super) fn plain_refusal(
         return server_error(request, &response, &code, &message).into_error(secrets);
     }
     drop(text);
-    refusal(request, response, secrets)
+    let (_, error) = read(&response);
+    refused(request, response, error, secrets)
 }
 
 /// Reads a refusal that the user's browser carried to the app (RFC 6749 §4.1.2.1).

@@ -3,7 +3,7 @@
 use serde_json::{Map, Number, Value};
 
 /// How many objects of a text are tried.
-const OBJECTS: usize = 64;
+const OBJECTS: usize = 16;
 
 /// How many objects and arrays may be inside one another. A deeper one counts as `null`.
 const DEPTH: usize = 16;
@@ -178,6 +178,8 @@ impl<'a> Reader<'a> {
     /// Reads a name. Amid unreadable text it has to be in quotes.
     fn name(&mut self, is_doubtful: bool) -> Option<String> {
         let name = match self.peek()? {
+            // Looks for no end beyond a name: a text may consist of quotes.
+            quote @ ('"' | '\'') if is_doubtful && !self.is_short(quote) => return None,
             quote @ ('"' | '\'') => {
                 let Text { text, is_closed } = self.string(quote);
                 let is_name =
@@ -210,6 +212,17 @@ impl<'a> Reader<'a> {
             }
         };
         (name.len() <= LONGEST_NAME).then_some(name)
+    }
+
+    /// Whether a string that begins here has its end within the length of a name.
+    fn is_short(&self, quote: char) -> bool {
+        let mut is_escaped = false;
+        let mut bytes = self.rest().bytes().skip(1).take(LONGEST_NAME + 1);
+        bytes.any(|byte| {
+            let is_end = !is_escaped && char::from(byte) == quote;
+            is_escaped = !is_escaped && byte == b'\\';
+            is_end
+        })
     }
 
     /// Reads a value. `None` if it is unreadable or incomplete.

@@ -351,6 +351,42 @@ async fn r39_tokens_beside_an_error_or_a_bad_status_are_kept() {
     assert_eq!(error.rotated_refresh_token().unwrap().expose(), "5Aep862");
 }
 
+/// An answer that was made to be hard to read takes no longer than others of its length.
+#[tokio::test]
+async fn r39_a_hostile_answer_is_given_up_in_time() {
+    for part in [
+        "{",
+        "[",
+        "\"",
+        "\\\"",
+        "'",
+        "\"a\":",
+        "{\"a\":",
+        "{\"a\":[",
+        "\"a\":\"",
+        "{}",
+        "\\",
+        "\\u",
+        ",",
+        "<a>",
+        "<a/>",
+        "&",
+        "a=b&",
+        "\"error\":",
+        "\"error\":{",
+        "\"error\",",
+        "\u{feff}",
+    ] {
+        let body = part.repeat(20_000 / part.len());
+        for start in ["", "{\"access_token\":", "{\"a\":\"b\" x ", "<"] {
+            let error = refreshed(400, &[], format!("{start}{body}"))
+                .await
+                .unwrap_err();
+            assert!(!error.to_string().is_empty(), "{part}");
+        }
+    }
+}
+
 // === What the error says ===
 
 #[tokio::test]
