@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{task::JoinHandle, time::sleep};
 use tower_salesforce_auth::{
-    Error, LiveSession, SessionHandle, observer::StoreOperation, store::OnSaveFailure,
+    Error, ErrorKind, LiveSession, SessionHandle, observer::StoreOperation, store::OnSaveFailure,
 };
 
 use crate::{
@@ -405,6 +405,38 @@ async fn r03_a_failed_first_save_that_was_stored_is_followed() {
     b.session().await.unwrap();
     b.refresh().await.unwrap();
     shared.expire(&a).await.unwrap();
+    shared.assert_no_reuse();
+}
+
+/// R3: the same if the session is set again before another process goes on.
+#[tokio::test(start_paused = true)]
+async fn r03_a_failed_save_is_followed_by_a_session_set_again() {
+    let shared = Shared::new();
+    let (a, b) = (shared.process(1), shared.process(2));
+    a.set(shared.server.login());
+    let afterwards = std::iter::repeat_n(Fault::FailsAfterwards, 3);
+    shared.store.fault(StoreOperation::Save, afterwards);
+    a.refresh().await.unwrap();
+    a.set((*a.try_session().unwrap()).clone());
+    b.session().await.unwrap();
+    b.refresh().await.unwrap();
+    shared.expire(&a).await.unwrap();
+    shared.assert_no_reuse();
+}
+
+/// R3: a stored token that a save took over, and could not save again, is not presented once its record is gone.
+#[tokio::test(start_paused = true)]
+async fn r03_a_token_seen_by_a_failed_save_goes_with_its_record() {
+    let shared = Shared::new();
+    let (a, b) = (shared.logged_in(1).await, shared.process(2));
+    b.set(shared.server.access_token());
+    shared.store.fail(StoreOperation::Save, 3);
+    b.save().await.unwrap_err();
+    a.refresh().await.unwrap();
+    let org = Client::new(&shared.server, 1);
+    a.logout(org).await.unwrap();
+    let gone = b.refresh().await.unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::LoggedOut);
     shared.assert_no_reuse();
 }
 

@@ -263,6 +263,7 @@ impl<R: Rules> Core<R> {
             None => Live::first(session, self.last_generation),
             Some(latest) => slot::replaced(latest, session),
         };
+        let lineage = self.token.lineage();
         if self.slot.latest().is_some() && live.is_first_of_its_user() {
             self.token.change_user(token.clone());
         } else if let Some(token) = &token {
@@ -271,7 +272,7 @@ impl<R: Rules> Core<R> {
         self.record.relation = Relation::SetByUser {
             has_own_token: token.is_some(),
         };
-        if token.is_some() {
+        if self.token.lineage() != lineage {
             self.record.attempted = None;
         }
         self.policy.reset(&mut turn.retired);

@@ -159,7 +159,6 @@ impl<R: Rules> Core<R> {
     fn adopt(&mut self, record: &R::Record) -> Decision<R::Session> {
         let session = record.session();
         self.adopt_token(record);
-        self.record.last_seen = Some(record.revision());
         self.record.attempted = None;
         self.record.relation = Relation::InStore;
         match self.slot.latest() {
@@ -168,11 +167,12 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// Goes on with the refresh token of a record that is newer than the one that was seen last.
+    /// Goes on with the refresh token of a record that is newer than the one that was seen last, and is seen with it.
     fn adopt_token(&mut self, record: &R::Record) {
         let is_of_login = record.revision().is_of_login(self.record.last_seen);
         let token = record.session().refresh_token();
         self.token.adopt(token, record.has_rotated(), is_of_login);
+        self.record.last_seen = Some(record.revision());
     }
 
     /// Decides what [`SessionHandle::save`](crate::SessionHandle::save) stores in place of `stored`.
