@@ -43,6 +43,8 @@ pub enum StoreErrorKind {
     UnsupportedVersion,
     /// The record is encrypted with another key, or only one of store and record uses encryption. Terminal.
     Undecryptable,
+    /// Others can read or replace the record, or it is no file of this process's user. Terminal.
+    Untrusted,
 }
 
 impl StoreError {
@@ -73,7 +75,8 @@ impl StoreError {
             StoreErrorKind::LockBusy | StoreErrorKind::Unavailable | StoreErrorKind::Stale => false,
             StoreErrorKind::Corrupt
             | StoreErrorKind::UnsupportedVersion
-            | StoreErrorKind::Undecryptable => true,
+            | StoreErrorKind::Undecryptable
+            | StoreErrorKind::Untrusted => true,
         }
     }
 }

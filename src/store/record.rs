@@ -364,6 +364,7 @@ fn time(millis_since_epoch: i64) -> Option<SystemTime> {
 }
 
 pub(super) fn corrupt(message: &'static str) -> StoreError {
+    let message = format!("{message}: restore the record, or delete it to log in again");
     StoreError::new(StoreErrorKind::Corrupt, message)
 }
 

@@ -79,7 +79,7 @@ async fn a_record_of_version_1_can_be_read() {
         "identity_url":"https://login.salesforce.com/id/00Dxx0000001gEREAY/005xx000001SwiUAAS",
         "scope":"api","issued_at":1750000000123,"lifetime":7200000,"organization_id":"00Dxx0000001gEREAY",
         "user_id":"005xx000001SwiUAAS","is_soap":false,"has_rotated":true,"of_a_later_time":{"that":["is not known"]}}"#;
-    fs::write(store.path(KEY), text).unwrap();
+    crate::support::write_record(&store.path(KEY), text);
     let session = stored(&store).await.unwrap();
     assert_eq!(session.access_token().expose(), "T7");
     assert_eq!(session.login_url(), Some(&LoginUrl::production()));

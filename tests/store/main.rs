@@ -3,6 +3,7 @@
 mod adopt;
 mod breaker;
 mod conformance;
+mod directory;
 mod ended;
 mod events;
 #[path = "../support/faulty.rs"]

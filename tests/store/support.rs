@@ -55,6 +55,16 @@ pub(crate) async fn save(store: &impl SessionStore, session: Session) {
     lock.unlock().await;
 }
 
+/// Writes the text of a record, readable for its owner alone.
+pub(crate) fn write_record(path: &Path, text: impl AsRef<[u8]>) {
+    std::fs::write(path, text).unwrap();
+    #[cfg(unix)]
+    {
+        use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+        std::fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
 pub(crate) async fn stored(store: &impl SessionStore) -> Option<Session> {
     let record = store.load(KEY).await.unwrap();
     record.map(|record| record.session().clone())
