@@ -27,7 +27,7 @@ use tower_service::Service;
 use super::proxy::Proxy;
 use crate::{
     error::{BoxError, Error, ErrorKind},
-    session::url::is_loopback_host,
+    session::url::{has_port_or_none, is_loopback_host},
 };
 
 /// A connection to the server or its proxy, with TLS only to an `https` proxy. TLS to the server runs inside it.
@@ -93,6 +93,14 @@ impl Service<Uri> for Connector {
         let is_plain = destination.scheme() != Some(&Scheme::HTTPS);
         if is_plain && !is_loopback_host(&host) {
             return Box::pin(ready(Err(not_https(&destination, &host))));
+        }
+        if !destination.authority().is_some_and(has_port_or_none) {
+            return Box::pin(ready(Err(Error::new(
+                ErrorKind::InvalidUrl,
+                format!(
+                    "a request to {host} has a port that is none: expected a number up to 65535"
+                ),
+            ))));
         }
         let timeout = self.timeout;
         let connecting = self.https.call(destination);

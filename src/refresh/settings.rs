@@ -7,7 +7,11 @@ use crate::{
     refresh::core::rules::{Cause, Failure, Rules, Snapshot, Stored},
     report::observer::SharedObserver,
     secret::Secret,
-    session::{lifetime::ProactiveRefresh, session::Session, url::Origin},
+    session::{
+        lifetime::ProactiveRefresh,
+        session::Session,
+        url::{LoginUrl, Origin},
+    },
     store::{OnSaveFailure, Record, Revision, StoreKey},
     text::redact::redact,
 };
@@ -68,7 +72,12 @@ impl Rules for Arc<Settings> {
     /// A server that was taken over, or a typing error, must not choose where the token is sent.
     fn check(&self, session: Session, known: Option<&Session>) -> Result<Session, RefreshError> {
         let origin = session.instance_url().origin();
-        if origin.is_salesforce_or_loopback()
+        // A server elsewhere has nothing to say about what runs on this machine. A `RefreshFn` that names no login URL chose
+        // the instance itself.
+        let is_local =
+            origin.is_loopback() && session.login_url().is_none_or(LoginUrl::is_loopback);
+        if origin.is_salesforce()
+            || is_local
             || known.is_some_and(|known| known.instance_url().origin() == origin)
             || self.allowed_origins.contains(origin)
         {

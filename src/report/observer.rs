@@ -129,7 +129,9 @@ pub trait Observer: Send + Sync + 'static {
     /// A new session was published, or the present one has a new refresh token. `session` has all that is known of it.
     ///
     /// Two changes at the same moment may be emitted in either order. The session with the higher
-    /// [generation](LiveSession::generation) is the newer one.
+    /// [generation](LiveSession::generation) is the newer one. A new refresh token alone keeps the generation: of two
+    /// sessions with the same one, the session of the handle ([`try_session`](crate::SessionHandle::try_session)) is the
+    /// newer one.
     #[doc(alias = "on_refresh")]
     fn session_changed(&self, session: &LiveSession) {
         let _ = session;

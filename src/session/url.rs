@@ -81,6 +81,7 @@ impl Origin {
     fn is_also(&self, scheme: &Scheme, authority: &Authority) -> bool {
         *authority == self.authority
             || (authority.host().eq_ignore_ascii_case(self.host())
+                && has_port_or_none(authority)
                 && port(scheme, authority) == port(&self.scheme, &self.authority))
     }
 
@@ -106,9 +107,9 @@ impl Origin {
         is_salesforce_host(self.host())
     }
 
-    /// Whether Salesforce, or the machine itself, answers at this origin.
-    pub(crate) fn is_salesforce_or_loopback(&self) -> bool {
-        self.is_salesforce() || is_loopback_host(self.host())
+    /// Whether the machine itself answers at this origin.
+    pub(crate) fn is_loopback(&self) -> bool {
+        is_loopback_host(self.host())
     }
 }
 
@@ -132,6 +133,17 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Whether the port is a number, or left out. A client may take any other text for the default port.
+pub(crate) fn has_port_or_none(authority: &Authority) -> bool {
+    let text = authority.as_str();
+    let is_left_out = || {
+        text.strip_suffix(':')
+            .unwrap_or(text)
+            .ends_with(authority.host())
+    };
+    authority.port_u16().is_some() || is_left_out()
+}
+
 fn port(scheme: &Scheme, authority: &Authority) -> Option<u16> {
     authority.port_u16().or_else(|| default_port(scheme))
 }
@@ -148,8 +160,10 @@ fn default_port(scheme: &Scheme) -> Option<u16> {
 
 /// Whether an org may answer at this host: a host of Salesforce, or a loopback host, where an emulator listens.
 pub(crate) fn may_be_an_instance(uri: &Uri) -> bool {
-    uri.host()
-        .is_some_and(|host| is_salesforce_host(host) || is_loopback_host(host))
+    uri.authority().is_some_and(|authority| {
+        let host = authority.host();
+        has_port_or_none(authority) && (is_salesforce_host(host) || is_loopback_host(host))
+    })
 }
 
 fn is_salesforce_host(host: &str) -> bool {
@@ -499,6 +513,15 @@ impl LoginUrl {
 
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// Whether the machine itself answers at the token endpoint.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let endpoint = self
+            .endpoints
+            .as_deref()
+            .and_then(|given| given.token.as_ref());
+        is_loopback_host(endpoint.and_then(Uri::host).unwrap_or(self.host()))
     }
 
     /// Whether both URLs have the same origin and path. Their endpoints may differ.

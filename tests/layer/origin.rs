@@ -19,8 +19,8 @@ use proptest::prelude::*;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_salesforce_auth::{
-    Error, ErrorKind, RefreshContext, RefreshError, ReplayBody, SalesforceAuthLayer, Session,
-    SessionHandle, request::AuthOutcome,
+    Error, ErrorKind, LoginUrl, RefreshContext, RefreshError, ReplayBody, SalesforceAuthLayer,
+    Session, SessionHandle, request::AuthOutcome,
 };
 
 use crate::support::{
@@ -70,6 +70,10 @@ async fn r16_a_foreign_host_gets_no_token_and_no_refresh() {
         "https://example.my.salesforce.com.example.com/",
         "https://example.my.salesforce.com@example.com/",
         "https://example.my.salesforce.com:8443/",
+        "https://example.my.salesforce.com:user/",
+        "https://example.my.salesforce.com:99999/",
+        "https://example.my.salesforce.com:-443/",
+        "https://example.my.salesforce.com:0x1bb/",
         "https://other.my.salesforce.com/",
         "https://my.salesforce.com/",
         "http://example.my.salesforce.com/",
@@ -99,6 +103,7 @@ async fn r16_the_instance_is_recognised_however_it_is_written() {
         "https://example.my.salesforce.com/services/data/",
         "https://EXAMPLE.my.Salesforce.com/services/data/",
         "https://example.my.salesforce.com:443/services/data/",
+        "https://example.my.salesforce.com:/services/data/",
         "https://user@example.my.salesforce.com/services/data/",
     ] {
         let api = Api::accepting("T0");
@@ -305,6 +310,41 @@ async fn r18_an_untrusted_instance_url_gets_no_token() {
         let service = SalesforceAuthLayer::from(handle).layer(api.clone());
         let response = send(&service, get("/services/data/")).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
+    }
+}
+
+/// What a server elsewhere says of this machine is not believed. A program that names no login URL speaks for itself.
+#[tokio::test]
+async fn r18_a_loopback_instance_needs_a_loopback_login() {
+    const LOOPBACK: &str = "http://localhost:1";
+    let login = |url: &str| Some(url.parse::<LoginUrl>().unwrap());
+    let gateway = |token: &str| LoginUrl::production().with_token_endpoint(token).ok();
+    for (login_url, is_trusted) in [
+        (login("https://login.salesforce.com"), false),
+        (login("https://acme.my.salesforce.com"), false),
+        (login("https://login.example.com"), false),
+        (gateway("https://gateway.example.com/token"), false),
+        (login("http://localhost:9"), true),
+        (login("http://127.0.0.1:9/site"), true),
+        (login("http://[::1]:9"), true),
+        (gateway("http://localhost:9/token"), true),
+        (None, true),
+    ] {
+        for instance in [LOOPBACK, "https://127.0.0.1:8443", "http://[::1]:1"] {
+            let login_url = login_url.clone();
+            let handle = SessionHandle::builder(move |_: RefreshContext| {
+                let session = Session::new("T1", instance).map(|session| match &login_url {
+                    Some(url) => session.with_login_url(url.clone()),
+                    None => session,
+                });
+                async { session.map_err(RefreshError::terminal) }
+            });
+            let result = handle.clone().build().session().await;
+            let kind = result.as_ref().err().and_then(Error::refresh_error);
+            assert_eq!(result.is_ok(), is_trusted, "{instance}: {kind:?}");
+            let allowed = handle.allow_origin(instance.parse().unwrap()).build();
+            assert!(allowed.session().await.is_ok());
+        }
     }
 }
 
@@ -673,6 +713,14 @@ async fn r27_a_request_waiting_for_a_session_avoids_another_org() {
     }
 }
 
+/// A client may take a port that is none for the default one.
+fn has_default_port(uri: &Uri) -> bool {
+    let authority = uri.authority().unwrap().as_str();
+    authority.ends_with("example.my.salesforce.com")
+        || authority.ends_with("example.my.salesforce.com:")
+        || uri.port_u16() == Some(443)
+}
+
 proptest! {
     /// With any text around the instance's name, only the instance itself gets the token.
     #[test]
@@ -688,7 +736,7 @@ proptest! {
         };
         let is_instance = scheme == "https"
             && uri.host() == Some("example.my.salesforce.com")
-            && uri.port_u16().is_none_or(|port| port == 443);
+            && has_default_port(&uri);
         let sees_token = Arc::new(Mutex::new(false));
         let inner = {
             let sees_token = sees_token.clone();

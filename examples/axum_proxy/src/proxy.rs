@@ -141,14 +141,27 @@ async fn check(State(rules): State<Arc<Rules>>, request: Request, next: Next) ->
 }
 
 /// Whether every server reads the path as the proxy does. A server may take an encoded dot or slash for a plain one, a
-/// backslash for a slash, `..;` for `..`, decode twice, and drop control characters.
+/// backslash for a slash, `..;` for `..`, decode twice, decode `%u002e` or overlong UTF-8, and drop control characters.
+///
+/// So the path has characters of a list only: those that need no encoding, and encoded visible characters of ASCII that
+/// have no meaning in a path.
 fn is_unambiguous(path: &str) -> bool {
-    let path = path.to_ascii_lowercase();
-    let mut ambiguous = [
-        "%0", "%1", "%25", "%2e", "%2f", "%3b", "%5c", "%7f", ";", "\\", "//",
-    ]
-    .into_iter();
-    !ambiguous.any(|it| path.contains(it)) && !path.split('/').any(|it| it == "." || it == "..")
+    let is_plain = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._~/-".contains(&byte))
+    };
+    let is_harmless = |code: &str| {
+        code.bytes().all(|digit| digit.is_ascii_hexdigit())
+            && u8::from_str_radix(code, 16)
+                .is_ok_and(|byte| byte.is_ascii_graphic() && !b"./\\;%".contains(&byte))
+    };
+    let mut parts = path.split('%');
+    let is_allowed = parts.next().is_some_and(is_plain)
+        && parts.all(|part| {
+            part.split_at_checked(2)
+                .is_some_and(|(code, rest)| is_harmless(code) && is_plain(rest))
+        });
+    is_allowed && !path.contains("//") && !path.split('/').any(|it| it == "." || it == "..")
 }
 
 fn not_allowed(methods: &[Method]) -> Refusal {

@@ -590,6 +590,18 @@ async fn a_path_outside_the_data_apis_is_refused_in_any_encoding() {
         "/services/data/.%0D./oauth2/userinfo",
         "/services/data/.%1f./oauth2/userinfo",
         "/services/data/.%7F./oauth2/userinfo",
+        // Overlong UTF-8, encodings of other kinds, and codes that are none.
+        "/services/data/%c0%ae%c0%ae/oauth2/userinfo",
+        "/services/data/..%c0%afoauth2/userinfo",
+        "/services/data/%e0%80%ae%e0%80%ae/oauth2/userinfo",
+        "/services/data/%u002e%u002e/oauth2/userinfo",
+        "/services/data/%ef%bc%8e%ef%bc%8e/oauth2/userinfo",
+        "/services/data/%2",
+        "/services/data/%+2e/oauth2/userinfo",
+        "/services/data/..%20/oauth2/userinfo",
+        "/services/data/..%00/oauth2/userinfo",
+        "/services/data/..;x=y/oauth2/userinfo",
+        "/services/data/.,./oauth2/userinfo",
         "//services/data/v66.0/limits",
         "http://attacker.example.com/services/data/../oauth2/userinfo",
     ] {
@@ -602,6 +614,8 @@ async fn a_path_outside_the_data_apis_is_refused_in_any_encoding() {
     for path in [
         LIMITS,
         "/services/data/v66.0/query?q=SELECT+Name+FROM+Account+LIMIT+1%2e",
+        "/services/data/v66.0/sobjects/Account/External__c/a%40b%3A1",
+        "/services/data/v66.0/ui-api/record-ui/001xx000003DGb2AAG%2C001xx000003DGb3AAG",
     ] {
         assert_ne!(
             send(&proxy, get(path)).await.status(),
