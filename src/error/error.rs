@@ -80,7 +80,7 @@ pub enum ErrorKind {
     NoRandomness,
     /// There is no session, and no [`RefreshFn`](crate::RefreshFn) that could get one.
     NoSession,
-    /// A refresh was needed outside of a tokio runtime.
+    /// A refresh was needed, or an `https::HttpsClient` had to send, outside of a tokio runtime.
     NoRuntime,
     /// A refresh sent a request through its own layer, which would wait for that same refresh.
     Reentrant,

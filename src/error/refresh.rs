@@ -130,6 +130,11 @@ impl RefreshError {
         .with_source(source)
     }
 
+    /// A setting of the flow has a value that cannot be sent. `message` says which, and why.
+    pub(crate) fn unusable_setting(message: String) -> Self {
+        Self::new(RefreshErrorKind::Configuration, true, message)
+    }
+
     /// The rotated refresh token from an answer that is otherwise not usable. `None` if there was none.
     ///
     /// Keep it, because the previous refresh token may no longer work. The layer keeps it by itself.

@@ -10,6 +10,7 @@ use crate::{
     refresh::hook::{RefreshContext, RefreshFn},
     report::reason::RefreshDescription,
     session::session::Session,
+    text::pasted,
 };
 
 /// Logs a user in through the browser (RFC 6749 §4.1, RFC 7636; Salesforce Help, "OAuth 2.0 Web Server Flow for Web App
@@ -69,7 +70,7 @@ impl<C: HttpClient> AuthorizationCode<C> {
         Self {
             client,
             app,
-            redirect_uri: redirect_uri.into(),
+            redirect_uri: pasted::text(redirect_uri),
             scope: None,
         }
     }

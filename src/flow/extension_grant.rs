@@ -10,6 +10,7 @@ use crate::{
     report::reason::RefreshDescription,
     secret::Secret,
     session::session::Session,
+    text::pasted,
 };
 
 /// Logs in with any grant type and parameters (RFC 6749 §4.5). Use this type for grants that have no flow in this
@@ -65,7 +66,8 @@ impl<C: HttpClient> ExtensionGrant<C> {
 
     /// Adds a parameter. Errors and debug output do not show its value.
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
-        self.parameters.push((name.into(), value.into()));
+        // What the value means is unknown: blanks may belong to it.
+        self.parameters.push((name.into(), pasted::password(value)));
         self
     }
 

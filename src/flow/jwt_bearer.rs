@@ -10,10 +10,14 @@ use crate::{
     report::reason::RefreshDescription,
     secret::Secret,
     session::{session::Session, url::LoginUrl},
+    text::pasted,
 };
 #[cfg(feature = "jwt")]
 use {
-    crate::oauth::{PrivateKey, assertion, clock::WallClock},
+    crate::{
+        oauth::{PrivateKey, assertion, clock::WallClock},
+        text::pasted::Rule,
+    },
     std::time::{Duration, SystemTime},
 };
 
@@ -102,7 +106,7 @@ impl<C: HttpClient> JwtBearer<C> {
             client,
             // The app's client id is empty, because the assertion names the app.
             app: App::new(login_url, ""),
-            assertion: AssertionSource::SignedElsewhere(assertion.into()),
+            assertion: AssertionSource::SignedElsewhere(pasted::secret(assertion)),
         }
     }
 }
@@ -117,7 +121,7 @@ impl<C: HttpClient> JwtBearer<C> {
             client,
             app,
             assertion: AssertionSource::Signer(AssertionSigner {
-                username: username.into(),
+                username: pasted::text(username),
                 key,
                 audience: None,
                 lifetime: assertion::LIFETIME,
@@ -134,7 +138,7 @@ impl<C: HttpClient> JwtBearer<C> {
     /// | `login.salesforce.com`, or any other My Domain | `https://login.salesforce.com` |
     /// | a site or any other host | the login URL |
     pub fn audience(self, audience: impl Into<String>) -> Self {
-        self.with_signer(|signer| signer.audience = Some(audience.into()))
+        self.with_signer(|signer| signer.audience = Some(pasted::text(audience)))
     }
 
     /// Sets the lifetime of an assertion (`exp`). Default: 120 s. Salesforce accepts at most 180 s.
@@ -162,6 +166,14 @@ impl AssertionSigner {
             .audience
             .clone()
             .unwrap_or_else(|| app.login_url().audience());
+        let checks = [
+            ("client id", app.client_id(), Rule::Token),
+            ("user name", &self.username, Rule::Name),
+            ("audience", &audience, Rule::Token),
+        ];
+        for (what, text, rule) in checks {
+            pasted::check(what, text, rule).map_err(RefreshError::unusable_setting)?;
+        }
         assertion::AssertionClaims {
             issuer: app.client_id(),
             subject: &self.username,

@@ -10,6 +10,7 @@ use crate::{
     report::reason::RefreshDescription,
     secret::Secret,
     session::session::Session,
+    text::pasted,
 };
 
 /// Refreshes a session with a refresh token (RFC 6749 §6; Salesforce Help, "OAuth 2.0 Refresh Token Flow for Renewed
@@ -54,7 +55,7 @@ impl<C: HttpClient> RefreshToken<C> {
         Self {
             client,
             app,
-            refresh_token: refresh_token.into(),
+            refresh_token: pasted::secret(refresh_token),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
 
 use super::extension_grant::ExtensionGrant;
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     report::reason::RefreshDescription,
     secret::Secret,
     session::{session::Session, url::LoginUrl},
+    text::pasted,
 };
 
 /// Logs in with a SAML 2.0 assertion that an identity provider signed (RFC 7522; Salesforce Help, "OAuth 2.0 SAML
@@ -39,14 +41,14 @@ use crate::{
 pub struct SamlBearer<C>(ExtensionGrant<C>);
 
 impl<C: HttpClient> SamlBearer<C> {
-    /// Logs in at `login_url` with this assertion, as XML or base64url.
+    /// Logs in at `login_url` with this assertion, as XML or Base64.
     pub fn new(client: C, login_url: LoginUrl, assertion: impl Into<Secret>) -> Self {
         const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:saml2-bearer";
-        let assertion = assertion.into();
-        let encoded = if assertion.expose().trim_start().starts_with('<') {
+        let assertion = pasted::secret(assertion);
+        let encoded = if assertion.expose().starts_with('<') {
             Secret::from(URL_SAFE_NO_PAD.encode(assertion.expose()))
         } else {
-            assertion.clone()
+            base64url(assertion.expose())
         };
         // The app's client id is empty, because the assertion names the app.
         let app = App::new(login_url, "");
@@ -57,6 +59,22 @@ impl<C: HttpClient> SamlBearer<C> {
                 .redact(assertion),
         )
     }
+}
+
+/// Base64 of any variant as base64url without line breaks and padding, as RFC 7522 §2.1 asks for.
+fn base64url(text: &str) -> Secret {
+    let mut encoded = Zeroizing::new(String::with_capacity(text.len()));
+    encoded.extend(
+        text.trim_end_matches('=')
+            .chars()
+            .filter_map(|char| match char {
+                char if char.is_ascii_whitespace() => None,
+                '+' => Some('-'),
+                '/' => Some('_'),
+                char => Some(char),
+            }),
+    );
+    Secret::from(encoded)
 }
 
 impl<C: HttpClient> RefreshFn for SamlBearer<C> {

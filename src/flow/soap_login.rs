@@ -11,6 +11,7 @@ use crate::{
     secret::Secret,
     session::{session::Session, url::LoginUrl},
     soap,
+    text::pasted,
 };
 
 /// The last API version that has a `login()`.
@@ -70,7 +71,7 @@ impl<C: HttpClient> SoapLogin<C> {
         Self {
             client,
             login_url,
-            username: username.into(),
+            username: pasted::text(username),
             password: Password::new(password),
             organization_id: None,
             portal_id: None,
@@ -83,19 +84,19 @@ impl<C: HttpClient> SoapLogin<C> {
     ///
     /// Salesforce requires it unless the login comes from a trusted IP address.
     pub fn security_token(mut self, security_token: impl Into<Secret>) -> Self {
-        self.password.security_token = Some(security_token.into());
+        self.password.security_token = Some(pasted::secret(security_token));
         self
     }
 
     /// Adds the org of a portal or site user (`LoginScopeHeader`). Default: no org.
     pub fn organization_id(mut self, organization_id: impl Into<String>) -> Self {
-        self.organization_id = Some(organization_id.into());
+        self.organization_id = Some(pasted::text(organization_id));
         self
     }
 
     /// Adds the portal of a portal user (`LoginScopeHeader`). Default: no portal.
     pub fn portal_id(mut self, portal_id: impl Into<String>) -> Self {
-        self.portal_id = Some(portal_id.into());
+        self.portal_id = Some(pasted::text(portal_id));
         self
     }
 
@@ -114,7 +115,7 @@ impl<C: HttpClient> SoapLogin<C> {
 
 impl<C: HttpClient> RefreshFn for SoapLogin<C> {
     async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
-        let password = self.password.with_token();
+        let password = self.password.with_token()?;
         let login = soap::Login {
             username: &self.username,
             password: password.expose(),

@@ -11,6 +11,7 @@ use crate::{
     report::reason::RefreshDescription,
     secret::Secret,
     session::session::Session,
+    text::pasted,
 };
 
 /// Exchanges a token of another identity provider for a session (RFC 8693; Salesforce Help, "OAuth 2.0 Token Exchange
@@ -84,7 +85,7 @@ impl<C: HttpClient> TokenExchange<C> {
         const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
         Self(
             ExtensionGrant::new(client, app, GRANT_TYPE)
-                .parameter("subject_token", subject_token)
+                .parameter("subject_token", pasted::secret(subject_token))
                 .unredacted_parameter("subject_token_type", subject_token_type.urn()),
         )
     }

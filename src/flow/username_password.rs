@@ -12,6 +12,7 @@ use crate::{
     report::reason::RefreshDescription,
     secret::Secret,
     session::session::Session,
+    text::pasted::{self, Rule},
 };
 
 /// Logs in with a user's name and password (RFC 6749 §4.3; Salesforce Help, "OAuth 2.0 Username-Password Flow for
@@ -57,6 +58,9 @@ pub struct UsernamePassword<C> {
 
 impl<C: HttpClient> UsernamePassword<C> {
     /// Logs in to this app as this user.
+    ///
+    /// Line breaks around the password are left out. With a blank at an end of the password, each login fails before
+    /// anything is sent: the blank may belong to the password, or come from copying it.
     pub fn new(
         client: C,
         app: App,
@@ -66,7 +70,7 @@ impl<C: HttpClient> UsernamePassword<C> {
         Self {
             client,
             app,
-            username: username.into(),
+            username: pasted::text(username),
             password: Password::new(password),
         }
     }
@@ -75,14 +79,14 @@ impl<C: HttpClient> UsernamePassword<C> {
     ///
     /// Salesforce requires it unless the login comes from a trusted IP address.
     pub fn security_token(mut self, security_token: impl Into<Secret>) -> Self {
-        self.password.security_token = Some(security_token.into());
+        self.password.security_token = Some(pasted::secret(security_token));
         self
     }
 }
 
 impl<C: HttpClient> RefreshFn for UsernamePassword<C> {
     async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
-        let password = self.password.with_token();
+        let password = self.password.with_token()?;
         TokenRequest::new(&self.app, "password")
             .parameter("username", &self.username)
             .secret("password", &password)
@@ -117,17 +121,24 @@ pub(super) struct Password {
 impl Password {
     pub(super) fn new(password: impl Into<Secret>) -> Self {
         Self {
-            password: password.into(),
+            password: pasted::password(password),
             security_token: None,
         }
     }
 
     /// The password with the security token appended, as Salesforce expects.
-    pub(super) fn with_token(&self) -> Secret {
+    pub(super) fn with_token(&self) -> Result<Secret, RefreshError> {
+        let check = |what, secret: &Secret, rule| {
+            pasted::check(what, secret.expose(), rule).map_err(RefreshError::unusable_setting)
+        };
+        check("password", &self.password, Rule::Password)?;
+        if let Some(security_token) = &self.security_token {
+            check("security token", security_token, Rule::Token)?;
+        }
         let parts = || self.parts().map(Secret::expose);
         let mut whole = Zeroizing::new(String::with_capacity(parts().map(str::len).sum()));
         parts().for_each(|part| whole.push_str(part));
-        Secret::from(whole)
+        Ok(Secret::from(whole))
     }
 
     /// The password, and the security token if there is one.

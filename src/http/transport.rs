@@ -24,11 +24,11 @@ use crate::{
         response::{Ending, HttpResponse, PASSWORD_DELAY},
         retry_after,
     },
-    session::url::LoginHost,
+    session::host::HostFamily,
     text::{
         charset,
         inflate::{self, inflate},
-        json,
+        json, pasted,
     },
 };
 
@@ -162,7 +162,12 @@ impl HttpRequest {
     }
 
     /// A POST of a form that accepts JSON.
-    pub(crate) fn post_form(endpoint: Uri, form: &[(&str, &str)]) -> Self {
+    pub(crate) fn post_form(endpoint: Uri, form: &[(&str, &str)]) -> Result<Self, RefreshError> {
+        for (name, value) in form {
+            if let Some((what, rule)) = pasted::rule_of(name) {
+                pasted::check(what, value, rule).map_err(RefreshError::unusable_setting)?;
+            }
+        }
         let has_password = form.iter().any(|(name, _)| *name == "password");
         // Reserves room for the percent-encoded form: growing the string would leave copies of secrets in memory.
         let room = form
@@ -177,10 +182,10 @@ impl HttpRequest {
                 HeaderValue::from_static("application/x-www-form-urlencoded"),
             )
             .with_header(ACCEPT, HeaderValue::from_static("application/json"));
-        Self {
+        Ok(Self {
             has_password,
             ..request
-        }
+        })
     }
 
     /// A POST of a SOAP 1.1 envelope.
@@ -303,27 +308,28 @@ fn redirect_error(host: &str, status: StatusCode, headers: &HeaderMap) -> Refres
         .and_then(|location| location.parse::<Uri>().ok())
         .and_then(|location| location.host().map(str::to_ascii_lowercase))
         .filter(|target| !target.eq_ignore_ascii_case(host));
-    let login_host = target.as_deref().map(LoginHost::of);
-    let advice = match (target, &login_host) {
-        (Some(target), Some(LoginHost::Login)) => {
+    let family = target.as_deref().and_then(HostFamily::of);
+    let has_logins = family.is_some_and(HostFamily::has_logins);
+    let has_pages = family.is_some_and(HostFamily::has_pages_only);
+    let advice = match target {
+        Some(target) if has_logins => {
             format!("if {target} belongs to the org, use it as the login URL")
         }
-        (Some(target), Some(LoginHost::Pages)) => format!(
+        Some(target) if has_pages => format!(
             "{target} serves pages only: use the org's My Domain as the login URL, \
              https://<MyDomainName>.my.salesforce.com (Setup > My Domain)"
         ),
-        (Some(target), _) => format!(
+        Some(target) => format!(
             "{target} is no login host of Salesforce: a gateway, a captive portal or a page about maintenance may be in the \
              way, and the request is tried again"
         ),
-        (None, _) => "the redirect leads to no other host: a page about maintenance may be in the way, and the request is \
+        None => "the redirect leads to no other host: a page about maintenance may be in the way, and the request is \
                       tried again; if it does not pass, check the login URL"
             .to_owned(),
     };
-    let is_terminal = matches!(login_host, Some(LoginHost::Login | LoginHost::Pages));
     RefreshError::new(
         RefreshErrorKind::InvalidResponse,
-        is_terminal,
+        has_logins || has_pages,
         format!(
             "{host} redirected the request ({status}), and secrets are never sent on: {advice}"
         ),

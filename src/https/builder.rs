@@ -3,10 +3,6 @@
 use std::{fmt, time::Duration};
 
 use http_body::Body;
-use hyper_util::{
-    client::legacy::Client,
-    rt::{TokioExecutor, TokioTimer},
-};
 use rustls::pki_types::CertificateDer;
 
 use super::{
@@ -15,7 +11,7 @@ use super::{
     proxy::Proxy,
     roots::{self, Roots},
 };
-use crate::error::Error;
+use crate::error::{BoxError, Error};
 
 /// Builds [`HttpsClient`]s. Each client has a separate connection pool.
 ///
@@ -107,22 +103,25 @@ impl HttpsClientBuilder {
     /// - [`ErrorKind::InvalidCertificate`](crate::ErrorKind::InvalidCertificate) if the platform has no root
     ///   certificates and none were added.
     /// - Any error of [`Proxy::from_env`], if no proxy was set.
+    /// - [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl) if the [hosts without a proxy](Proxy::except) have an entry
+    ///   that cannot be read.
     pub fn build<B>(&self) -> Result<HttpsClient<B>, Error>
     where
-        B: Body + Send,
+        B: Body + Send + Unpin + 'static,
         B::Data: Send,
+        B::Error: Into<BoxError>,
     {
         let tls = roots::client_config(self.roots, &self.extra_roots)?;
         let proxy = match &self.proxy {
             Some(proxy) => proxy.clone(),
             None => Proxy::from_env()?,
         };
-        let connector = Connector::new(tls, &proxy, self.connect_timeout);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(self.pool_idle_timeout)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        Ok(HttpsClient::with_client(client))
+        proxy.check()?;
+        let connector = Connector::new(tls, proxy, self.connect_timeout);
+        Ok(HttpsClient::with_connector(
+            connector,
+            self.pool_idle_timeout,
+        ))
     }
 }
 
@@ -135,8 +134,9 @@ impl HttpsClient<()> {
 
 impl<B> HttpsClient<B>
 where
-    B: Body + Send,
+    B: Body + Send + Unpin + 'static,
     B::Data: Send,
+    B::Error: Into<BoxError>,
 {
     /// Builds a client with the defaults: the platform's root certificates, and the proxy of the environment.
     ///

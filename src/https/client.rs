@@ -5,17 +5,22 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
-use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::connector::Connector;
+use super::{
+    connector::Connector,
+    pools::Pools,
+    resend::{self, Original, ResentBody},
+};
 use crate::error::{BoxError, Error};
 
 /// An HTTP client with TLS. Clones share its connections.
@@ -37,9 +42,11 @@ use crate::error::{BoxError, Error};
 /// [`Connect`](crate::ErrorKind::Connect) or [`InvalidUrl`](crate::ErrorKind::InvalidUrl). Every other error comes from
 /// hyper.
 ///
-/// # Panics
+/// # Runtimes
 ///
-/// A request panics outside a tokio runtime with I/O and time drivers.
+/// A request is sent by the tokio runtime that its future is polled in, which may be another one for each request. Each
+/// runtime has separate connections. A request outside of a runtime fails with
+/// [`NoRuntime`](crate::ErrorKind::NoRuntime). It panics in a runtime without I/O and time drivers.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -62,12 +69,19 @@ use crate::error::{BoxError, Error};
 /// # Ok::<_, Error>(())
 /// ```
 pub struct HttpsClient<B> {
-    inner: legacy::Client<Connector, B>,
+    pools: Arc<Pools<ResentBody<B>>>,
 }
 
-impl<B> HttpsClient<B> {
-    pub(super) fn with_client(inner: legacy::Client<Connector, B>) -> Self {
-        Self { inner }
+impl<B> HttpsClient<B>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    pub(super) fn with_connector(connector: Connector, idle_timeout: Duration) -> Self {
+        Self {
+            pools: Pools::new(connector, idle_timeout),
+        }
     }
 }
 
@@ -81,13 +95,49 @@ where
     type Error = BoxError;
     type Future = ResponseFuture;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        // hyper-util's client is always ready: it connects in the future of a response.
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        // The future may be polled in another runtime than it was made in.
+        let sending = send(Arc::clone(&self.pools), request);
         ResponseFuture {
-            inner: self.inner.call(request),
+            inner: Box::pin(sending),
+        }
+    }
+}
+
+async fn send<B>(
+    pools: Arc<Pools<ResentBody<B>>>,
+    request: Request<B>,
+) -> Result<Response<Incoming>, BoxError>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let client = pools.of_this_runtime()?;
+    let original = Original::new(request);
+    let mut request = original.again();
+    let mut resent = 0;
+    loop {
+        let Some(attempt) = request else {
+            return Err("the body of the request cannot be sent".into());
+        };
+        match client.request(attempt).await {
+            Ok(response) => return Ok(response),
+            Err(error) => {
+                request = None;
+                if resent < resend::LIMIT && resend::is_unprocessed(&error) {
+                    resent += 1;
+                    request = original.again();
+                }
+                if request.is_none() {
+                    return Err(unwrap_connector_error(error));
+                }
+            }
         }
     }
 }
@@ -95,7 +145,7 @@ where
 impl<B> Clone for HttpsClient<B> {
     fn clone(&self) -> Self {
         Self {
-            inner: self.inner.clone(),
+            pools: Arc::clone(&self.pools),
         }
     }
 }
@@ -106,25 +156,19 @@ impl<B> fmt::Debug for HttpsClient<B> {
     }
 }
 
-pin_project! {
-    /// The future of a response of an [`HttpsClient`].
-    ///
-    /// Dropping the future cancels the request.
-    #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture {
-        #[pin]
-        inner: legacy::ResponseFuture,
-    }
+/// The future of a response of an [`HttpsClient`].
+///
+/// Dropping the future cancels the request.
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture {
+    inner: Pin<Box<dyn Future<Output = Result<Response<Incoming>, BoxError>> + Send>>,
 }
 
 impl Future for ResponseFuture {
     type Output = Result<Response<Incoming>, BoxError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project()
-            .inner
-            .poll(cx)
-            .map_err(unwrap_connector_error)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.as_mut().poll(cx)
     }
 }
 

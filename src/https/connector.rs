@@ -12,10 +12,7 @@ use http::{Uri, uri::Scheme};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::{
     client::{
-        legacy::connect::{
-            HttpConnector,
-            proxy::{SocksV5, Tunnel},
-        },
+        legacy::connect::{HttpConnector, proxy::SocksV5},
         proxy::matcher::{Intercept, Matcher},
     },
     rt::TokioIo,
@@ -24,10 +21,10 @@ use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::proxy::Proxy;
+use super::{bypass::Bypass, proxy::Proxy, tunnel};
 use crate::{
     error::{BoxError, Error, ErrorKind},
-    session::url::{has_port_or_none, is_loopback_host},
+    session::{host::is_loopback_host, url::has_port_or_none},
 };
 
 /// A connection to the server or its proxy, with TLS only to an `https` proxy. TLS to the server runs inside it.
@@ -51,7 +48,8 @@ pub(super) struct Connector {
 
 impl Connector {
     /// Makes a connector. `tls` must have no ALPN protocols yet.
-    pub(super) fn new(mut tls: ClientConfig, proxy: &Proxy, timeout: Duration) -> Self {
+    pub(super) fn new(mut tls: ClientConfig, proxy: Proxy, timeout: Duration) -> Self {
+        let (matcher, bypass) = proxy.into_parts();
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -68,7 +66,8 @@ impl Connector {
         let proxy_connector = ProxyConnector {
             to_proxy: HttpsConnector::from((tcp.clone(), tls.clone())),
             tcp,
-            matcher: Arc::new(proxy.matcher()),
+            matcher: Arc::new(matcher),
+            bypass: Arc::new(bypass),
         };
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Self {
@@ -123,7 +122,10 @@ impl Service<Uri> for Connector {
 struct ProxyConnector {
     tcp: HttpConnector,
     to_proxy: HttpsConnector<HttpConnector>,
+    /// Finds the proxy.
     matcher: Arc<Matcher>,
+    /// The hosts that are reached directly.
+    bypass: Arc<Bypass>,
 }
 
 impl Service<Uri> for ProxyConnector {
@@ -137,7 +139,8 @@ impl Service<Uri> for ProxyConnector {
     }
 
     fn call(&mut self, destination: Uri) -> Self::Future {
-        let Some(proxy) = self.matcher.intercept(&destination) else {
+        let found = self.matcher.intercept(&destination);
+        let Some(proxy) = found.filter(|_| !self.bypass.has(&destination)) else {
             let connecting = self.tcp.call(destination);
             return Box::pin(async move { Ok(MaybeHttpsStream::Http(connecting.await?)) });
         };
@@ -155,17 +158,17 @@ impl Service<Uri> for ProxyConnector {
 
 impl ProxyConnector {
     fn connect_through(
-        &self,
+        &mut self,
         proxy: &Intercept,
         destination: Uri,
     ) -> Connecting<ProxyStream, BoxError> {
         if matches!(proxy.uri().scheme_str(), Some("http" | "https")) {
-            let mut tunnel = Tunnel::new(proxy.uri().clone(), self.to_proxy.clone());
-            if let Some(authorization) = proxy.basic_auth() {
-                tunnel = tunnel.with_auth(authorization.clone());
-            }
-            let connecting = tunnel.call(destination);
-            return Box::pin(async move { Ok(connecting.await?) });
+            let authorization = proxy.basic_auth().cloned();
+            let connecting = self.to_proxy.call(proxy.uri().clone());
+            return Box::pin(async move {
+                let connection = connecting.await?;
+                Ok(tunnel::open(connection, &destination, authorization.as_ref()).await?)
+            });
         }
         // The other schemes that `Proxy` accepts are SOCKS5's.
         let mut socks = SocksV5::new(proxy.uri().clone(), self.tcp.clone());

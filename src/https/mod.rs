@@ -51,6 +51,8 @@
 //! The client reads these variables when it is built, unless [`HttpsClientBuilder::proxy`] sets a proxy. The proxy also
 //! applies to `https` requests to loopback hosts: list them in `NO_PROXY`.
 //!
+//! Blanks and line breaks around a value are left out.
+//!
 //! The proxy gets a `CONNECT` (RFC 9110 §9.3.6) or a SOCKS5 request (RFC 1928). TLS then runs between the client and
 //! the host, so the proxy sees no token.
 //!
@@ -60,16 +62,24 @@
 //! 60 s without traffic. On Linux, it also closes a connection whose data is not acknowledged within 30 s. Requests on
 //! such a connection fail, and later ones use a new connection.
 //!
+//! A request that an HTTP/2 server says it has not processed is sent again, up to four times (RFC 9113 §8.7): with
+//! `REFUSED_STREAM`, or a `GOAWAY` that names an earlier stream. So is one whose connection ended before it was written.
+//! A body in one piece of [`Bytes`](bytes::Bytes), and any other one up to 64 KiB, can be sent again.
+//!
 //! # Redirects
 //!
 //! The client follows no redirects: a server must not choose where a token is sent.
 
 mod builder;
+mod bypass;
 mod client;
 mod connector;
+mod pools;
 mod proxy;
+mod resend;
 mod roots;
 mod salesforce;
+mod tunnel;
 
 pub use self::{
     builder::HttpsClientBuilder,

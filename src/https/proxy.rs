@@ -5,9 +5,11 @@ use std::{env, ffi::OsString, fmt};
 use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 
+use super::bypass::Bypass;
 use crate::{
     error::{Error, ErrorKind},
     secret::Secret,
+    text::pasted,
 };
 
 const SCHEMES: [&str; 4] = ["http", "https", "socks5", "socks5h"];
@@ -35,8 +37,8 @@ const SCHEMES: [&str; 4] = ["http", "https", "socks5", "socks5h"];
 pub struct Proxy {
     /// The URL, which may contain a user and a password. `None` for no proxy.
     url: Option<Secret>,
-    /// The hosts that bypass the proxy, in the format of `NO_PROXY`.
-    except: String,
+    /// The hosts that bypass the proxy.
+    except: Bypass,
 }
 
 impl Proxy {
@@ -45,7 +47,7 @@ impl Proxy {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidUrl`] if a variable names an unusable proxy, because connecting directly may not be
-    /// intended. The error contains the variable's name, but not its value.
+    /// intended, or if `NO_PROXY` has an entry that cannot be read. The error contains no value of a proxy.
     pub fn from_env() -> Result<Self, Error> {
         Self::from_variables(|name| env::var_os(name))
     }
@@ -64,12 +66,16 @@ impl Proxy {
                 let url = value
                     .into_string()
                     .map_err(|_| invalid(format!("{name} is not a URL: it is not UTF-8")))?;
-                Self::parse(name, url.into())?
+                Self::parse(name, pasted::secret(url))?
             }
             None => Self::none(),
         };
         Ok(match first(["NO_PROXY", "no_proxy"]) {
-            Some((_, hosts)) => proxy.except(&hosts.to_string_lossy()),
+            Some((_, hosts)) => {
+                let proxy = proxy.except(&hosts.to_string_lossy());
+                proxy.check()?;
+                proxy
+            }
             None => proxy,
         })
     }
@@ -78,7 +84,7 @@ impl Proxy {
     pub fn none() -> Self {
         Self {
             url: None,
-            except: String::new(),
+            except: Bypass::default(),
         }
     }
 
@@ -92,15 +98,25 @@ impl Proxy {
     /// - The port is invalid, or missing for a SOCKS5 proxy.
     /// - A path, query or fragment follows. A password that is not percent-encoded can look like one.
     pub fn url(url: impl Into<Secret>) -> Result<Self, Error> {
-        Self::parse("the proxy", url.into())
+        Self::parse("the proxy", pasted::secret(url))
     }
 
     /// Parses a URL. `name` is the URL's name in errors.
     fn parse(name: &str, url: Secret) -> Result<Self, Error> {
-        let parsed: Uri = url
-            .expose()
-            .parse()
-            .map_err(|_| invalid(format!("{name} is not a URL: expected http://host:port")))?;
+        if url.expose().is_empty() {
+            return Err(invalid(format!(
+                "{name} is empty: expected http://host:port"
+            )));
+        }
+        let parsed: Uri = url.expose().parse().map_err(|_| {
+            invalid(match unencoded(url.expose()) {
+                Some(character) => format!(
+                    "{name} has {character} in its user or password, which must be percent-encoded: expected \
+                     http://user:password@host:port"
+                ),
+                None => format!("{name} is not a URL: expected http://host:port"),
+            })
+        })?;
         // The URL parser reads `host:port` without a scheme, which means `http`.
         let scheme = parsed.scheme_str().unwrap_or("http");
         if !SCHEMES.contains(&scheme) {
@@ -112,7 +128,7 @@ impl Proxy {
         let has_fragment = url.expose().contains('#');
         let proxy = Self {
             url: Some(url),
-            except: String::new(),
+            except: Bypass::default(),
         };
         // The matcher ignores a URL that it cannot use, and would then connect directly.
         let any_url = Uri::from_static("https://example.com");
@@ -148,30 +164,56 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// Adds hosts that are reached directly, in the format of `NO_PROXY`, separated by commas.
+    /// Adds hosts that are reached directly, in the format of `NO_PROXY`. Commas, semicolons, bars or blanks separate them.
     ///
-    /// - A name matches itself and all its subdomains, with or without a leading dot.
-    /// - An address matches itself, and `10.0.0.0/8` matches a network.
-    /// - `*` matches every host.
+    /// | entry | matches |
+    /// |---|---|
+    /// | `example.com`, `.example.com`, `*.example.com` | this name and all names below it, in any case |
+    /// | `10.0.0.1`, `::1`, `[::1]` | this address |
+    /// | `10.0.0.0/8`, `10.0.0.0/255.0.0.0`, `10.`, `10.*`, `fd00::/8` | the addresses of this network |
+    /// | `*`, `api*.example.com` | names and addresses with any characters in place of `*` |
+    /// | `<local>` | names without a dot |
+    /// | any of them with a port, like `example.com:8443` | requests to this port |
     ///
-    /// An entry with a port, or with the brackets of an IPv6 address, matches nothing.
+    /// With any other entry, building a client fails: the host would silently go through the proxy.
     #[must_use]
     pub fn except(mut self, hosts: &str) -> Self {
-        if !self.except.is_empty() {
-            self.except.push(',');
-        }
-        self.except.push_str(hosts);
+        self.except.add(hosts);
         self
     }
 
-    /// The matcher for `https` URLs only, because plain HTTP goes to loopback hosts directly.
-    pub(super) fn matcher(&self) -> Matcher {
-        let url = self.url.as_ref().map_or("", Secret::expose);
-        Matcher::builder()
-            .https(url)
-            .no(self.except.as_str())
-            .build()
+    /// Fails if an entry of the hosts that bypass the proxy cannot be read.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.except.check()
     }
+
+    /// The matcher for `https` URLs only, because plain HTTP goes to loopback hosts directly.
+    fn matcher(&self) -> Matcher {
+        let url = self.url.as_ref().map_or("", Secret::expose);
+        Matcher::builder().https(url).build()
+    }
+
+    /// Splits the settings into the proxy for all hosts, and the hosts that bypass it.
+    pub(super) fn into_parts(self) -> (Matcher, Bypass) {
+        (self.matcher(), self.except)
+    }
+}
+
+/// A character before the host that no URL can have, with its code. `None` if there is none.
+fn unencoded(url: &str) -> Option<String> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (user_info, _) = rest.rsplit_once('@')?;
+    let is_allowed =
+        |char: char| char.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:%".contains(char);
+    // The character alone says nothing of a password.
+    let found = user_info.chars().find(|char| !is_allowed(*char))?;
+    let mut bytes = [0; 4];
+    let encoded: String = found
+        .encode_utf8(&mut bytes)
+        .bytes()
+        .map(|byte| format!("%{byte:02X}"))
+        .collect();
+    Some(format!("the character {found:?} ({encoded})"))
 }
 
 impl fmt::Debug for Proxy {

@@ -1,15 +1,14 @@
 //! The trusted root certificates, and the TLS configuration that uses them.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer};
 use rustls_platform_verifier::Verifier;
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    text::pem::Pem,
+};
 
 /// The root certificates that an [`HttpsClient`](super::HttpsClient) trusts, in addition to the
 /// [added](super::HttpsClientBuilder::root_certificates) ones.
@@ -30,18 +29,28 @@ pub enum Roots {
     WebPki,
 }
 
-/// Reads PEM certificates. An invalid one is an error.
+/// Reads certificates in PEM or DER. An invalid one is an error.
 pub(super) fn from_pem(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        // The parser's error quotes the text, which may contain a private key.
-        .map_err(|_| {
-            invalid("the root certificates are not PEM: expected -----BEGIN CERTIFICATE-----")
-        })?;
-    if certificates.is_empty() {
+    const EXPECTED: &str = "expected -----BEGIN CERTIFICATE-----";
+    let pem = Pem::read(pem);
+    if pem.is_damaged {
         return Err(invalid(
-            "there is no root certificate: expected -----BEGIN CERTIFICATE-----",
+            "the root certificates are cut off, or are not PEM: expected -----BEGIN CERTIFICATE-----, Base64, and \
+             -----END CERTIFICATE-----",
         ));
+    }
+    let is_certificate = |label: &str| matches!(label, "CERTIFICATE" | "X509 CERTIFICATE" | "");
+    let certificates: Vec<_> = pem
+        .blocks
+        .iter()
+        .filter(|block| is_certificate(&block.label))
+        .map(|block| CertificateDer::from(block.der.to_vec()))
+        .collect();
+    if certificates.is_empty() {
+        let what = pem.what_it_is().unwrap_or("it has no certificate in it");
+        return Err(invalid(format!(
+            "there is no root certificate: {what}; {EXPECTED}"
+        )));
     }
     let mut store = RootCertStore::empty();
     for certificate in &certificates {
@@ -92,6 +101,6 @@ pub(super) fn client_config(
     Ok(config.with_no_client_auth())
 }
 
-fn invalid(message: &'static str) -> Error {
+fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidCertificate, message)
 }

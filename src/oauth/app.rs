@@ -2,6 +2,7 @@
 
 use crate::{
     oauth::client_authentication::ClientAuthentication, secret::Secret, session::url::LoginUrl,
+    text::pasted,
 };
 
 /// An external client app or connected app: its client id, its login URL, and how it authenticates itself.
@@ -23,11 +24,14 @@ pub struct App {
 
 impl App {
     /// Makes an app with this client id. By default it does not authenticate itself.
+    ///
+    /// Blanks and line breaks around ids, secrets, tokens and user names are left out, here and in all flows. A request
+    /// with one that is empty, is in quotes, or has a blank inside fails before it is sent.
     #[doc(alias = "consumer key")]
     pub fn new(login_url: LoginUrl, client_id: impl Into<String>) -> Self {
         Self {
             login_url,
-            client_id: client_id.into(),
+            client_id: pasted::text(client_id),
             authentication: ClientAuthentication::none(),
         }
     }

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     secret::Secret,
+    text::pasted::{self, Rule},
 };
 
 // === AuthorizationUrl ===
@@ -76,7 +77,7 @@ impl<'a> AuthorizationUrl<'a> {
     pub fn new(app: &'a App, redirect_uri: &'a str) -> Self {
         Self {
             app,
-            redirect_uri,
+            redirect_uri: pasted::credential(redirect_uri),
             state: None,
             pkce: None,
             parameters: Vec::new(),
@@ -187,6 +188,14 @@ impl<'a> AuthorizationUrl<'a> {
                 ErrorKind::InvalidUrl,
                 format!("the authorization URL already has a `{name}`: do not add another"),
             ));
+        }
+        let checks = [
+            ("client id", self.app.client_id()),
+            ("redirect URI", self.redirect_uri),
+        ];
+        for (what, text) in checks {
+            pasted::check(what, text, Rule::Token)
+                .map_err(|fault| Error::new(ErrorKind::InvalidUrl, fault))?;
         }
         let state = match self.state {
             Some(state) => state,

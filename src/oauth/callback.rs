@@ -1,6 +1,6 @@
 //! The authorization response, which the user's browser carries to the app (RFC 6749 §4.1.2).
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use subtle::ConstantTimeEq;
 
@@ -8,6 +8,7 @@ use super::{authorize::PendingAuthorization, error_response};
 use crate::{
     error::{RefreshError, RefreshErrorKind},
     secret::Secret,
+    text::pasted,
 };
 
 /// The response to an authorization request, read from the app's redirect URI: a code or an error.
@@ -35,11 +36,14 @@ pub struct Callback {
 impl Callback {
     /// Parses the requested URL. The path and query, or the query alone, is enough.
     ///
+    /// A URL that was pasted may have blanks, quotes or angle brackets around it, line breaks in it, and `&amp;` for `&`.
+    ///
     /// # Errors
     ///
     /// [`RefreshErrorKind::InvalidCallback`] if the URL contains neither a code nor an error, or a parameter twice.
     pub fn parse(url: &str) -> Result<Self, RefreshError> {
-        let url = url.split_once('#').map_or(url, |(url, _)| url);
+        let url = unwrapped(url);
+        let url = url.split_once('#').map_or(&*url, |(url, _)| url);
         let query = url.split_once('?').map_or(url, |(_, query)| query);
         let mut callback = Self {
             code: None,
@@ -88,6 +92,15 @@ impl Callback {
             );
             state.ct_eq(expected).into()
         });
+        if let (Some(error), None) = (&self.error, &self.state) {
+            // Some refusals come before the server knows the app, and without the state. So they may be forged.
+            let description = self.error_description.as_deref().unwrap_or_default();
+            return Err(invalid(
+                "the callback is a refusal without a `state`, so that it may be forged: begin again, unless the refusal \
+                 explains it",
+            )
+            .with_source(error_response::authorization_refusal(error, description, &[])));
+        }
         if !has_pending_state {
             return Err(invalid(
                 "the callback's `state` is not the one of the pending authorization: the callback is forged, or \
@@ -108,7 +121,31 @@ impl Callback {
     }
 }
 
-fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> RefreshError {
+/// The URL without what a terminal, a mail, a log or a markup language put around it and into it.
+fn unwrapped(pasted: &str) -> Cow<'_, str> {
+    let mut url = pasted::credential(pasted);
+    // The request line, as a server logs it.
+    if let Some(path) = url.strip_prefix("GET ") {
+        let is_version = |version: &str| version.starts_with("HTTP/");
+        url = path
+            .rsplit_once(' ')
+            .filter(|(_, end)| is_version(end))
+            .map_or(path, |(path, _)| path);
+    }
+    let url = pasted::unwrapped(url);
+    let is_wrapped = |char: char| char.is_control() || pasted::is_invisible(char);
+    let has_entities = url.contains("&amp;") || url.contains("&#38;") || url.contains("\\u0026");
+    if !has_entities && !url.contains(is_wrapped) {
+        return Cow::Borrowed(url);
+    }
+    // Terminals break long URLs into lines, and quote them with an indent.
+    let url: String = url.lines().map(pasted::credential).collect();
+    let url: String = url.chars().filter(|char| !is_wrapped(*char)).collect();
+    let url = url.replace("&amp;", "&").replace("&#38;", "&");
+    Cow::Owned(url.replace("\\u0026", "&"))
+}
+
+fn invalid(message: impl Into<Cow<'static, str>>) -> RefreshError {
     RefreshError::new(RefreshErrorKind::InvalidCallback, true, message)
 }
 

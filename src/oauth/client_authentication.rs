@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::{
     error::{BoxError, RefreshError, RefreshErrorKind},
     secret::Secret,
+    text::pasted::{self, Rule},
 };
 #[cfg(feature = "jwt")]
 use {
@@ -62,12 +63,16 @@ impl ClientAuthentication {
 
     /// The app sends its secret as a form parameter (`client_secret_post`).
     pub fn secret(client_secret: impl Into<Secret>) -> Self {
-        Self(AuthenticationMethod::SecretPost(client_secret.into()))
+        Self(AuthenticationMethod::SecretPost(pasted::secret(
+            client_secret,
+        )))
     }
 
     /// The app sends its secret in an `Authorization: Basic` header (`client_secret_basic`, RFC 6749 §2.3.1).
     pub fn secret_basic(client_secret: impl Into<Secret>) -> Self {
-        Self(AuthenticationMethod::SecretBasic(client_secret.into()))
+        Self(AuthenticationMethod::SecretBasic(pasted::secret(
+            client_secret,
+        )))
     }
 
     /// The app signs a new assertion for each request (`private_key_jwt`, RFC 7523 §2.2). The app in Salesforce has the
@@ -124,6 +129,11 @@ impl ClientAuthentication {
                 ..RequestCredentials::default()
             },
             AuthenticationMethod::SecretBasic(secret) => {
+                let checks = [("client id", client_id), ("client secret", secret.expose())];
+                for (what, text) in checks {
+                    pasted::check(what, text, Rule::Token)
+                        .map_err(RefreshError::unusable_setting)?;
+                }
                 let encoded = basic_credentials(client_id, secret);
                 RequestCredentials {
                     authorization: Some(basic_header(&encoded)?),
@@ -158,6 +168,7 @@ fn sign_assertion(
     client_id: &str,
     endpoint: &Uri,
 ) -> Result<Secret, RefreshError> {
+    pasted::check("client id", client_id, Rule::Token).map_err(RefreshError::unusable_setting)?;
     AssertionClaims {
         issuer: client_id,
         subject: client_id,

@@ -9,7 +9,7 @@ use crate::{
     error::RefreshError,
     http::{server_error::unrecognized, transport::HttpClient},
     secret::Secret,
-    text::fields::Fields,
+    text::{fields::Fields, pasted},
 };
 
 /// A token, as the authorization server describes it (RFC 7662 §2.2).
@@ -87,9 +87,10 @@ pub async fn introspect(
         .login_url()
         .join("/services/oauth2/introspect")
         .map_err(RefreshError::configuration)?;
-    let parameters = [("token", token.expose())];
+    let token = pasted::credential(token.expose());
+    let parameters = [("token", token)];
     let request = "token introspection";
-    let secrets = [token.expose()];
+    let secrets = [token];
     let response =
         post_authenticated(client, app, endpoint, &parameters, &secrets, request).await?;
     match response.fields(&["active", "exp", "username", "client_id", "token_type"]) {

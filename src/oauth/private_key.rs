@@ -7,12 +7,12 @@ use aws_lc_rs::{
     signature::{self, RsaKeyPair},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 use zeroize::Zeroizing;
 
 use crate::{
     error::{Error, ErrorKind},
     secret::Secret,
+    text::pem::Pem,
 };
 
 /// An RSA key that signs assertions. The app in Salesforce has its certificate.
@@ -32,27 +32,38 @@ impl PrivateKey {
     /// Reads an unencrypted RSA key of at least 2048 bits from PEM: PKCS #1 (`BEGIN RSA PRIVATE KEY`, RFC 8017) or PKCS
     /// #8 (`BEGIN PRIVATE KEY`, RFC 5208). Other content of the file is skipped.
     ///
+    /// The PEM may have escaped line breaks (`\n`), none at all, an indent, a byte order mark, or a label of the other
+    /// kind. It may be encoded in Base64 as a whole. A key in DER works too.
+    ///
     /// A `Vec` or `String` is wiped from memory after reading. Borrowed text is not: it stays with the caller.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidKey`] with a message that says what the text contains instead.
     pub fn from_pem(pem: impl Into<Vec<u8>>) -> Result<Self, Error> {
-        let pem = Zeroizing::new(pem.into());
-        let der = PrivateKeyDer::from_pem_slice(&pem)
-            .map_err(|_| unusable(reason_for_missing_key(&pem)))?;
-        let der = Zeroizing::new(der);
-        let key = match &*der {
-            PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
-            PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
-            _ => {
-                return Err(unusable(
-                    "it is an elliptic curve key, and Salesforce accepts RS256 only",
-                ));
-            }
+        let input = Zeroizing::new(pem.into());
+        let pem = Pem::read(&input);
+        // Without a label it may be of any kind.
+        let is_key = |label: &str| matches!(label, "RSA PRIVATE KEY" | "PRIVATE KEY" | "");
+        let Some(key) = pem.blocks.iter().find(|block| is_key(&block.label)) else {
+            return Err(unusable(reason_for_missing_key(&pem)));
         };
-        key.map(|key| Self(Arc::new(key))).map_err(|error| {
-            unusable("it is no RSA key of 2048 to 8192 bits, or is damaged").with_source(error)
+        // The label may be that of the other kind.
+        let read = RsaKeyPair::from_pkcs8(&key.der).or_else(|error| {
+            RsaKeyPair::from_der(&key.der).map_err(|of_der| match &*key.label {
+                "RSA PRIVATE KEY" => of_der,
+                _ => error,
+            })
+        });
+        read.map(|key| Self(Arc::new(key))).map_err(|error| {
+            let is_archive = key.label.is_empty();
+            unusable(if is_archive {
+                "it has no PEM, and is no RSA key of 2048 to 8192 bits in DER: a certificate is a DER file too, and a \
+                 PKCS #12 archive, which `openssl pkcs12 -nodes -in <file>` converts"
+            } else {
+                "it is no RSA key of 2048 to 8192 bits, or is damaged"
+            })
+            .with_source(error)
         })
     }
 
@@ -79,16 +90,19 @@ impl PrivateKey {
 }
 
 /// The reason why `pem` contains no usable key.
-fn reason_for_missing_key(pem: &[u8]) -> &'static str {
-    let pem = String::from_utf8_lossy(pem);
-    if pem.contains("ENCRYPTED") {
-        "it is encrypted: decrypt it with `openssl rsa` first"
-    } else if pem.contains("-----BEGIN CERTIFICATE") {
+fn reason_for_missing_key(pem: &Pem) -> &'static str {
+    let has = |label: &str| pem.blocks.iter().any(|block| block.label == label);
+    if has("EC PRIVATE KEY") {
+        "it is an elliptic curve key, and Salesforce accepts RS256 only"
+    } else if has("ENCRYPTED PRIVATE KEY") {
+        "it is encrypted: decrypt it with `openssl pkey -in <file>` first"
+    } else if has("CERTIFICATE") {
         "it is a certificate, which belongs in the app's settings: use the key file that was made together with it"
-    } else if pem.contains("-----BEGIN PUBLIC KEY") {
+    } else if has("PUBLIC KEY") || has("RSA PUBLIC KEY") {
         "it is a public key: use the private key"
     } else {
-        "there is no PEM block `BEGIN RSA PRIVATE KEY` or `BEGIN PRIVATE KEY` in it"
+        pem.what_it_is()
+            .unwrap_or("there is no PEM block `BEGIN RSA PRIVATE KEY` or `BEGIN PRIVATE KEY` in it")
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     },
     secret::Secret,
     session::url::LoginUrl,
+    text::pasted,
 };
 
 /// Revokes a token (RFC 7009; Salesforce Help, "Revoke OAuth Tokens Programmatically"). The token is in the body of a
@@ -44,10 +45,11 @@ pub async fn revoke(
     let endpoint = login_url
         .revocation_endpoint()
         .map_err(RefreshError::configuration)?;
-    let response = HttpRequest::post_form(endpoint, &[("token", token.expose())])
+    let token = pasted::credential(token.expose());
+    let response = HttpRequest::post_form(endpoint, &[("token", token)])?
         .send(client)
         .await?;
-    let (request, secrets) = ("token revocation", [token.expose()]);
+    let (request, secrets) = ("token revocation", [token]);
     let status = response.status;
     if status.is_success() && response.is_html() {
         let expected = "an empty body: a gateway or a captive portal may be in the way";

@@ -18,7 +18,7 @@ use crate::{
     },
     secret::Secret,
     session::{session::Session, url::LoginUrl},
-    text::{fields::Fields, redact::redact},
+    text::{fields::Fields, pasted, redact::redact},
 };
 
 // === Calls ===
@@ -105,7 +105,12 @@ impl<'a> TokenRequest<'a> {
 
     /// Adds a parameter whose value is kept out of errors.
     pub(crate) fn secret(self, name: &'a str, value: &'a Secret) -> Self {
-        self.redact([value]).parameter(name, value.expose())
+        // Blanks at the ends of a password may belong to it.
+        let text = match name {
+            "password" => value.expose(),
+            _ => pasted::credential(value.expose()),
+        };
+        self.redact([value]).parameter(name, text)
     }
 
     /// Keeps more values out of errors, for example the parts of a parameter.
@@ -168,7 +173,7 @@ impl<'a> TokenRequest<'a> {
         if self.is_authenticated {
             post_authenticated(client, app, endpoint, parameters, &self.secrets, &request).await
         } else {
-            let response = HttpRequest::post_form(endpoint, parameters)
+            let response = HttpRequest::post_form(endpoint, parameters)?
                 .send(client)
                 .await?;
             error_response::check(&request, response, &self.secrets)
@@ -191,7 +196,7 @@ pub(super) async fn post_authenticated(
     let added = credentials.parameters.iter();
     let added = added.map(|(name, value)| (*name, value.expose()));
     let form: Vec<_> = parameters.iter().copied().chain(added).collect();
-    let mut post = HttpRequest::post_form(endpoint, &form);
+    let mut post = HttpRequest::post_form(endpoint, &form)?;
     if let Some(authorization) = credentials.authorization {
         post = post.with_header(AUTHORIZATION, authorization);
     }

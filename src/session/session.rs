@@ -12,7 +12,7 @@ use crate::{
     error::{Error, ErrorKind},
     secret::Secret,
     session::url::{InstanceUrl, LoginUrl},
-    text::jwt,
+    text::{jwt, pasted},
 };
 
 /// An immutable session: an access token, its instance, and what the login returned about both.
@@ -59,10 +59,13 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidToken`] if the token is empty or not a valid header value. [`ErrorKind::InvalidUrl`] if the
+    /// [`ErrorKind::InvalidToken`] if the token is empty, or was copied in another notation: with quotes, a backslash, percent
+    /// encoding or a blank. The error says which. [`ErrorKind::InvalidUrl`] if the
     /// instance URL is neither `https` nor loopback, has a path, or is a Lightning host.
     pub fn new(access_token: impl Into<Secret>, instance_url: &str) -> Result<Self, Error> {
-        Self::from_parts(access_token.into(), instance_url.parse()?)
+        let access_token = access_token.into();
+        check_notation(&access_token)?;
+        Self::from_parts(access_token, instance_url.parse()?)
     }
 
     /// Makes a session from a session id and the server URL that a SOAP `login()` returned with it.
@@ -83,15 +86,22 @@ impl Session {
     ///
     /// As for [`new`](Self::new).
     pub fn from_session_id(session_id: impl Into<Secret>, server_url: &str) -> Result<Self, Error> {
+        let session_id = session_id.into();
+        check_notation(&session_id)?;
+        Self::from_soap_server(session_id, server_url)
+    }
+
+    /// The same for an answer of a server.
+    pub(crate) fn from_soap_server(session_id: Secret, server_url: &str) -> Result<Self, Error> {
         let instance_url = InstanceUrl::from_server_url(server_url)?;
-        let session = Self::from_parts(session_id.into(), instance_url)?;
+        let session = Self::from_parts(session_id, instance_url)?;
         Ok(Self {
             is_soap: true,
             ..session
         })
     }
 
-    /// Makes a session from the texts of a token response.
+    /// Makes a session from the texts of a token response, whose token may have any visible characters.
     pub(crate) fn from_answer(
         access_token: impl Into<Secret>,
         instance_url: &str,
@@ -125,7 +135,7 @@ impl Session {
     /// Adds the refresh token (RFC 6749 §1.5) of this session.
     #[must_use]
     pub fn with_refresh_token(mut self, refresh_token: impl Into<Secret>) -> Self {
-        self.refresh_token = Some(refresh_token.into());
+        self.refresh_token = Some(pasted::secret(refresh_token));
         self.keeps_refresh_token = false;
         self
     }
@@ -140,7 +150,7 @@ impl Session {
     /// Adds the identity URL: the `id` of a token response.
     #[must_use]
     pub fn with_identity_url(mut self, identity_url: impl Into<String>) -> Self {
-        self.identity_url = Some(identity_url.into());
+        self.identity_url = Some(pasted::text(identity_url));
         self
     }
 
@@ -172,7 +182,7 @@ impl Session {
         organization_id: impl Into<String>,
         user_id: impl Into<String>,
     ) -> Self {
-        self.ids = Some((organization_id.into(), user_id.into()));
+        self.ids = Some((pasted::text(organization_id), pasted::text(user_id)));
         self
     }
 
@@ -367,6 +377,17 @@ fn long_id(id: &str) -> Option<String> {
         LETTERS.get(upper).map(|letter| char::from(*letter))
     });
     Some(short.chars().chain(checksum).collect())
+}
+
+/// Refuses an access token that was copied in another notation: the server would reject it, and say nothing of the cause.
+fn check_notation(access_token: &Secret) -> Result<(), Error> {
+    match pasted::not_an_access_token(access_token.expose()) {
+        Some(fault) => Err(Error::new(
+            ErrorKind::InvalidToken,
+            format!("the access token {fault}"),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Renders the value of an `Authorization` header. It ends with the token.

@@ -8,19 +8,13 @@ use http::{
 };
 use serde::Deserialize;
 
-use crate::error::{Error, ErrorKind};
-
-/// Domains that Salesforce serves orgs from. The instance URL of a login must be at or below one of them, unless its
-/// origin is allowed.
-const SALESFORCE_DOMAINS: [&str; 7] = [
-    "salesforce.com",
-    "force.com",
-    "cloudforce.com",
-    "database.com",
-    "my.site.com",
-    "salesforce.mil",
-    "sfcrmproducts.cn",
-];
+#[cfg(feature = "jwt")]
+use super::host::OrgKind;
+use super::host::{HostFamily, is_loopback_host, is_salesforce_host};
+use crate::{
+    error::{Error, ErrorKind},
+    text::pasted,
+};
 
 // === Origin ===
 
@@ -52,13 +46,18 @@ impl Origin {
     /// Parses `https://host[:port]`, or `http://` to a loopback host.
     pub(crate) fn parse(what: &'static str, text: &str) -> Result<Self, Error> {
         let (origin, path) = parse(what, text)?;
+        origin.alone(what, &path)
+    }
+
+    /// Fails if there is more than the origin.
+    fn alone(self, what: &'static str, path: &PathAndQuery) -> Result<Self, Error> {
         if path.path() != "/" || path.query().is_some() {
             return Err(invalid(format!(
-                "{what} for host {} has a path or a query: give the scheme and host alone, {origin}",
-                origin.host(),
+                "{what} for host {} has a path or a query: give the scheme and host alone, {self}",
+                self.host(),
             )));
         }
-        Ok(origin)
+        Ok(self)
     }
 
     /// The origin of a URL with any path and query.
@@ -166,81 +165,13 @@ pub(crate) fn may_be_an_instance(uri: &Uri) -> bool {
     })
 }
 
-fn is_salesforce_host(host: &str) -> bool {
-    SALESFORCE_DOMAINS
-        .iter()
-        .any(|domain| is_within(host, domain))
-}
-
-/// What a host that a server names can be for a login.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LoginHost {
-    /// A shared login host, a My Domain or a site: a login URL.
-    Login,
-    /// A host for pages, which redirects logins.
-    Pages,
-    /// No host of an org.
-    Foreign,
-}
-
-impl LoginHost {
-    pub(crate) fn of(host: &str) -> Self {
-        const LOGIN: [&str; 9] = [
-            "login.salesforce.com",
-            "test.salesforce.com",
-            "my.salesforce.com",
-            "my.salesforce.mil",
-            "my.site.com",
-            "my.salesforce-sites.com",
-            "my.sfcrmproducts.cn",
-            "cloudforce.com",
-            "database.com",
-        ];
-        const PAGES: [&str; 3] = [
-            "lightning.force.com",
-            "lightning.crmforce.mil",
-            "lightning.sfcrmapps.cn",
-        ];
-        let host = host.trim_end_matches('.');
-        if PAGES.iter().any(|domain| is_within(host, domain)) {
-            Self::Pages
-        } else if LOGIN.iter().any(|domain| is_within(host, domain)) {
-            Self::Login
-        } else {
-            Self::Foreign
-        }
-    }
-}
-
-/// Whether `host` is `domain` or below it.
-fn is_within(host: &str, domain: &str) -> bool {
-    let Some(start) = host.len().checked_sub(domain.len()) else {
-        return false;
-    };
-    host.is_char_boundary(start)
-        && host[start..].eq_ignore_ascii_case(domain)
-        && (start == 0 || host[..start].ends_with('.'))
-}
-
-/// Whether this host is the machine itself. An IPv6 address may be in brackets.
-pub(crate) fn is_loopback_host(host: &str) -> bool {
-    let address = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    host.eq_ignore_ascii_case("localhost")
-        || address
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
-}
-
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidUrl, message.into())
 }
 
 /// Parses a URL. The messages contain only its scheme and host: the rest may contain a secret.
 fn parse(what: &'static str, text: &str) -> Result<(Origin, PathAndQuery), Error> {
-    let uri: Uri = text.trim().parse().map_err(|error: http::uri::InvalidUri| {
+    let uri: Uri = pasted::unwrapped(text).parse().map_err(|error: http::uri::InvalidUri| {
         invalid(format!(
             "{what} is not a URL: expected https://<host>, like https://MyDomainName.my.salesforce.com"
         ))
@@ -258,11 +189,8 @@ fn parse(what: &'static str, text: &str) -> Result<(Origin, PathAndQuery), Error
             "{what} for host {host} is {scheme}: a token is sent over https only (http is accepted for loopback)"
         )));
     }
-    if is_within(&host, "lightning.force.com") {
-        return Err(invalid(format!(
-            "{what} names the Lightning host {host}, which serves pages and redirects everything else: use the org's \
-             My Domain, https://<MyDomainName>.my.salesforce.com (Setup > My Domain)"
-        )));
+    if let Some(unfit) = HostFamily::of(&host).and_then(|family| family.unfit_for_tokens(&host)) {
+        return Err(invalid(format!("{what} names {host}, which {unfit}")));
     }
     if authority.as_str().contains('@') {
         return Err(invalid(format!(
@@ -304,6 +232,8 @@ fn parse(what: &'static str, text: &str) -> Result<(Origin, PathAndQuery), Error
 #[serde(try_from = "String")]
 pub struct InstanceUrl(Origin);
 
+const INSTANCE_URL: &str = "the instance URL";
+
 impl InstanceUrl {
     /// Makes an instance URL from the origin of a URL with any path, for example a SOAP server URL.
     pub(crate) fn from_server_url(url: &str) -> Result<Self, Error> {
@@ -319,9 +249,9 @@ impl InstanceUrl {
         let bare = text.strip_prefix("//").unwrap_or(text);
         let host = bare.split(['/', ':', '?', '#']).next().unwrap_or_default();
         if !bare.contains("://") && is_salesforce_host(host) {
-            Origin::of_url("the instance URL", &format!("https://{bare}")).map(Self)
+            Origin::of_url(INSTANCE_URL, &format!("https://{bare}")).map(Self)
         } else {
-            Origin::of_url("the instance URL", text).map(Self)
+            Origin::of_url(INSTANCE_URL, text).map(Self)
         }
     }
 
@@ -339,7 +269,14 @@ impl FromStr for InstanceUrl {
     type Err = Error;
 
     fn from_str(url: &str) -> Result<Self, Error> {
-        Origin::parse("the instance URL", url).map(Self)
+        let (origin, path) = parse(INSTANCE_URL, url)?;
+        let host = origin.host();
+        match HostFamily::of(host).and_then(|family| family.unfit_for_an_instance(host)) {
+            Some(unfit) => Err(invalid(format!(
+                "{INSTANCE_URL} names {host}, which {unfit}"
+            ))),
+            None => origin.alone(INSTANCE_URL, &path).map(Self),
+        }
     }
 }
 
@@ -535,38 +472,12 @@ impl LoginUrl {
     /// with the kind of the org. For a site or a custom host this is the login URL.
     #[cfg(feature = "jwt")]
     pub(crate) fn audience(&self) -> String {
-        let host = self.host();
-        if host == "test.salesforce.com"
-            || is_within(host, "sandbox.my.salesforce.com")
-            || is_within(host, "scratch.my.salesforce.com")
-            // A sandbox without enhanced domains: MyDomainName--SandboxName.my.salesforce.com.
-            || (is_within(host, "my.salesforce.com") && host.contains("--"))
-            || instance(host).is_some_and(|name| name == "cs")
-        {
-            "https://test.salesforce.com".to_owned()
-        } else if host == "login.salesforce.com"
-            || is_within(host, "my.salesforce.com")
-            || instance(host).is_some()
-        {
-            "https://login.salesforce.com".to_owned()
-        } else {
-            self.to_string()
+        match OrgKind::at(self.host()) {
+            Some(OrgKind::Sandbox) => "https://test.salesforce.com".to_owned(),
+            Some(OrgKind::Production) => "https://login.salesforce.com".to_owned(),
+            None => self.to_string(),
         }
     }
-}
-
-/// The letters of an instance's name, for a host like `na139.salesforce.com` or `cs12.my.salesforce.com`: `cs` for
-/// sandboxes.
-#[cfg(feature = "jwt")]
-fn instance(host: &str) -> Option<&str> {
-    let domains = [".my.salesforce.com", ".salesforce.com"];
-    let rest = domains
-        .iter()
-        .find_map(|domain| host.strip_suffix(domain))?;
-    let label = rest.rsplit('.').next()?;
-    let letters = label.trim_end_matches(|c: char| c.is_ascii_digit());
-    let is_name = matches!(letters.len(), 2..=4) && letters.len() < label.len();
-    (is_name && letters.bytes().all(|byte| byte.is_ascii_lowercase())).then_some(letters)
 }
 
 /// Parses the URL of an endpoint, which may be at any host, but not in plain HTTP beyond loopback.
@@ -594,16 +505,26 @@ impl FromStr for LoginUrl {
 
     fn from_str(url: &str) -> Result<Self, Error> {
         let (origin, path) = parse("the login URL", url)?;
-        if path.query().is_some() {
+        let host = origin.host();
+        let family = HostFamily::of(host);
+        if let Some(unfit) = family.and_then(|family| family.unfit_for_login(host)) {
             return Err(invalid(format!(
-                "the login URL for host {} has a query: leave out everything from the question mark on",
-                origin.host()
+                "the login URL names {host}, which {unfit}"
             )));
         }
-        if format!("{}/", path.path()).contains("/services/") {
+        if path.query().is_some() {
             return Err(invalid(format!(
-                "the login URL for host {} names an endpoint: leave out everything from /services on",
-                origin.host()
+                "the login URL for host {host} has a query: leave out everything from the question mark on"
+            )));
+        }
+        if let Some(part) = endpoint_or_page(family, path.path()) {
+            return Err(invalid(format!(
+                "the login URL for host {host} names an endpoint or a page: leave out everything from {part} on"
+            )));
+        }
+        if family.is_some_and(HostFamily::has_no_paths) && path.path() != "/" {
+            return Err(invalid(format!(
+                "the login URL for host {host} has the path of a page: give the scheme and host alone, {origin}"
             )));
         }
         let path = path.path().trim_end_matches('/').to_owned();
@@ -613,6 +534,20 @@ impl FromStr for LoginUrl {
             endpoints: None,
         })
     }
+}
+
+/// The first part of a path that no login URL has: the endpoints are below the login URL, and pages are beside them.
+fn endpoint_or_page(family: Option<HostFamily>, path: &str) -> Option<&'static str> {
+    const ENDPOINTS: [&str; 3] = ["/services", "/.well-known", "/secur"];
+    // The pages of a site are below `/s`.
+    const PAGES: [&str; 3] = ["/s", "/login", "/apex"];
+    let path = format!("{path}/");
+    let is_in_it = |part: &&str| path.contains(&format!("{part}/"));
+    let page = || PAGES.into_iter().find(is_in_it);
+    ENDPOINTS
+        .into_iter()
+        .find(is_in_it)
+        .or_else(|| page().filter(|_| family == Some(HostFamily::Site)))
 }
 
 impl TryFrom<String> for LoginUrl {

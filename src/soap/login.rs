@@ -11,7 +11,10 @@ use crate::{
         server_error::unusable_response,
     },
     session::{session::Session, url::LoginUrl},
-    text::fields,
+    text::{
+        fields,
+        pasted::{self, Rule},
+    },
 };
 
 /// The arguments of `login()`.
@@ -32,24 +35,21 @@ pub(crate) struct Login<'a> {
 impl Login<'_> {
     pub(crate) fn envelope(&self) -> Result<String, RefreshError> {
         let texts = [
-            ("user name", Some(self.username)),
-            ("password", Some(self.password)),
-            ("organization id", self.organization_id),
-            ("portal id", self.portal_id),
-            ("client name", Some(self.client)),
+            ("user name", Some(self.username), Rule::Name),
+            ("password", Some(self.password), Rule::Password),
+            ("organization id", self.organization_id, Rule::Token),
+            ("portal id", self.portal_id, Rule::Token),
+            ("client name", Some(self.client), Rule::Text),
         ];
-        for (name, text) in texts {
+        for (name, text, rule) in texts {
             // XML forbids most control characters, and parsers change the others.
-            if text.is_some_and(|text| text.contains(char::is_control)) {
-                return Err(RefreshError::configuration(format!(
-                    "the {name} contains a control character, for example a line break, which no Salesforce {name} \
-                     has: check how it was copied"
-                )));
+            if let Some(text) = text {
+                pasted::check(name, text, rule).map_err(RefreshError::unusable_setting)?;
             }
         }
         let size = texts
             .iter()
-            .filter_map(|(_, text)| *text)
+            .filter_map(|(_, text, _)| *text)
             .map(str::len)
             .sum();
         let scope = |mut scope: Envelope| {
@@ -112,14 +112,15 @@ impl Login<'_> {
                 .with_retry_after(PASSWORD_DELAY)
             })
         };
-        let session = Session::from_session_id(required("sessionId")?, required("serverUrl")?)
-            .map_err(|error| {
-                unusable_response(format!(
-                    "{host} answered the SOAP login with a session that cannot be used"
-                ))
-                .with_source(error)
-            })?
-            .with_login_url(login_url.clone());
+        let session =
+            Session::from_soap_server(required("sessionId")?.into(), required("serverUrl")?)
+                .map_err(|error| {
+                    unusable_response(format!(
+                        "{host} answered the SOAP login with a session that cannot be used"
+                    ))
+                    .with_source(error)
+                })?
+                .with_login_url(login_url.clone());
         Ok(with_user(session, &result))
     }
 }

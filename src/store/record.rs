@@ -268,9 +268,9 @@ struct DecodedRecord {
 impl DecodedRecord {
     fn session(self) -> Result<Session, Error> {
         let mut session = if self.is_soap {
-            Session::from_session_id(self.access_token, &self.instance_url)?
+            Session::from_soap_server(self.access_token, &self.instance_url)?
         } else {
-            Session::new(self.access_token, &self.instance_url)?
+            Session::from_answer(self.access_token, &self.instance_url)?
         };
         if let Some(refresh_token) = self.refresh_token {
             session = session.with_refresh_token(refresh_token);

@@ -1,9 +1,13 @@
-//! Text from servers: decodes it, reads its fields, redacts secrets, and reads XML and JWTs.
+//! Text from servers and from users: decodes it, reads its fields, redacts secrets, reads XML and JWTs, and checks what was
+//! pasted.
 
 pub(crate) mod charset;
 pub(crate) mod fields;
 pub(crate) mod inflate;
 pub(crate) mod json;
 pub(crate) mod jwt;
+pub(crate) mod pasted;
+#[cfg(any(feature = "https-client", feature = "jwt"))]
+pub(crate) mod pem;
 pub(crate) mod redact;
 pub(crate) mod xml;
