@@ -102,10 +102,8 @@ impl Entry {
 
     /// A host with a port, or a whole URL.
     fn of_url(text: &str) -> Option<(HostPattern, Option<u16>)> {
-        let text = match text.split_once("://") {
-            Some((_, rest)) => rest.strip_suffix('/').unwrap_or(rest),
-            None => text,
-        };
+        let text = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let text = text.strip_suffix('/').unwrap_or(text);
         if let Some(host) = HostPattern::parse(text) {
             return Some((host, None));
         }
@@ -139,7 +137,7 @@ impl HostPattern {
             .unwrap_or(text);
         let is_numeric = |text: &str| {
             text.bytes()
-                .all(|byte| byte.is_ascii_digit() || byte == b'.')
+                .all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-'))
         };
         if is_numeric(text) {
             // The beginning of an address, for example `192.168.`.
@@ -178,7 +176,12 @@ fn network(text: &str) -> Option<HostPattern> {
         Some((address, length)) => (address, Some(length)),
         None => (text, None),
     };
-    let address: IpAddr = without_brackets(address).parse().ok()?;
+    let address = without_brackets(address);
+    // `fe80::1%eth0`: the zone is of this machine alone.
+    let address = address
+        .split_once('%')
+        .map_or(address, |(address, _)| address);
+    let address: IpAddr = address.parse().ok()?;
     let longest = if address.is_ipv4() { 32 } else { 128 };
     let length = match length {
         None => longest,

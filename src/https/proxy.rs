@@ -66,7 +66,7 @@ impl Proxy {
                 let url = value
                     .into_string()
                     .map_err(|_| invalid(format!("{name} is not a URL: it is not UTF-8")))?;
-                Self::parse(name, pasted::secret(url))?
+                Self::parse(name, url.into())?
             }
             None => Self::none(),
         };
@@ -98,25 +98,27 @@ impl Proxy {
     /// - The port is invalid, or missing for a SOCKS5 proxy.
     /// - A path, query or fragment follows. A password that is not percent-encoded can look like one.
     pub fn url(url: impl Into<Secret>) -> Result<Self, Error> {
-        Self::parse("the proxy", pasted::secret(url))
+        Self::parse("the proxy", url.into())
     }
 
     /// Parses a URL. `name` is the URL's name in errors.
     fn parse(name: &str, url: Secret) -> Result<Self, Error> {
-        if url.expose().is_empty() {
-            return Err(invalid(format!(
-                "{name} is empty: expected http://host:port"
-            )));
-        }
-        let parsed: Uri = url.expose().parse().map_err(|_| {
-            invalid(match unencoded(url.expose()) {
+        let url = pasted::unwrapped_secret(url);
+        let parsed = url.expose().parse::<Uri>();
+        let parsed = parsed.ok().filter(|_| unencoded(url.expose()) != Some('%'));
+        let Some(parsed) = parsed else {
+            let what = match unencoded(url.expose()) {
+                _ if url.expose().is_empty() => {
+                    "it is empty, and expected is http://host:port".to_owned()
+                }
                 Some(character) => format!(
-                    "{name} has {character} in its user or password, which must be percent-encoded: expected \
-                     http://user:password@host:port"
+                    "the character {character:?} in its user or password must be percent-encoded ({})",
+                    percent_encoded(character)
                 ),
-                None => format!("{name} is not a URL: expected http://host:port"),
-            })
-        })?;
+                None => "expected http://host:port".to_owned(),
+            };
+            return Err(invalid(format!("{name} is not a URL: {what}")));
+        };
         // The URL parser reads `host:port` without a scheme, which means `http`.
         let scheme = parsed.scheme_str().unwrap_or("http");
         if !SCHEMES.contains(&scheme) {
@@ -199,21 +201,35 @@ impl Proxy {
     }
 }
 
-/// A character before the host that no URL can have, with its code. `None` if there is none.
-fn unencoded(url: &str) -> Option<String> {
+/// A character before the host that no URL can have there. It alone says nothing of a password. `None` if there is none.
+fn unencoded(url: &str) -> Option<char> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let (user_info, _) = rest.rsplit_once('@')?;
     let is_allowed =
         |char: char| char.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:%".contains(char);
-    // The character alone says nothing of a password.
-    let found = user_info.chars().find(|char| !is_allowed(*char))?;
+    let is_code = |code: &str| {
+        code.get(..2)
+            .is_some_and(|code| code.bytes().all(|digit| digit.is_ascii_hexdigit()))
+    };
+    user_info
+        .chars()
+        .find(|char| !is_allowed(*char))
+        .or_else(|| {
+            user_info
+                .split('%')
+                .skip(1)
+                .any(|code| !is_code(code))
+                .then_some('%')
+        })
+}
+
+fn percent_encoded(character: char) -> String {
     let mut bytes = [0; 4];
-    let encoded: String = found
-        .encode_utf8(&mut bytes)
-        .bytes()
-        .map(|byte| format!("%{byte:02X}"))
-        .collect();
-    Some(format!("the character {found:?} ({encoded})"))
+    let bytes = character.encode_utf8(&mut bytes).as_bytes();
+    // In a form, a blank is a plus.
+    form_urlencoded::byte_serialize(bytes)
+        .collect::<String>()
+        .replace('+', "%20")
 }
 
 impl fmt::Debug for Proxy {

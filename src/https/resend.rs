@@ -18,9 +18,9 @@ use crate::error::BoxError;
 /// How often a request is sent again.
 pub(super) const LIMIT: usize = 4;
 
-/// The most bytes of a body in several frames that are kept to be sent again. A body in one frame is not copied, and is kept
-/// whatever its size.
-const KEPT_BYTES: usize = 64 * 1024;
+/// The most bytes of a body in several frames that are kept to be sent again. A body in one frame of any size is kept: it is
+/// not copied.
+const KEPT_BYTES: u64 = 64 * 1024;
 
 /// Whether an error means that the server did not process the request.
 pub(super) fn is_unprocessed(error: &(dyn StdError + 'static)) -> bool {
@@ -116,13 +116,14 @@ impl<B> KeptBody<B> {
         Some(self.attempt)
     }
 
-    fn keep(&mut self, part: Part, is_last: bool) {
-        if let Part::Data(data) = &part {
-            self.sent_bytes += data.len() as u64;
-        }
+    fn keep(&mut self, part: Part) {
+        let len = match &part {
+            Part::Data(data) => data.len() as u64,
+            Part::Trailers(_) => 0,
+        };
+        self.sent_bytes += len;
         let Some(sent) = &mut self.sent else { return };
-        let is_only = sent.is_empty() && is_last;
-        if is_only || self.sent_bytes <= KEPT_BYTES as u64 {
+        if len == 0 || sent.is_empty() || self.sent_bytes <= KEPT_BYTES {
             sent.push(part);
         } else {
             self.sent = None;
@@ -161,8 +162,7 @@ where
             return Poll::Ready(Some(Err("the request is sent again elsewhere".into())));
         }
         if let Some(part) = body.to_send.pop_front() {
-            let is_last = body.to_send.is_empty() && body.rest.is_end_stream();
-            body.keep(part.clone(), is_last);
+            body.keep(part.clone());
             return Poll::Ready(Some(Ok(match part {
                 Part::Data(data) => Frame::data(Data::Kept(data)),
                 Part::Trailers(trailers) => Frame::trailers(trailers),
@@ -177,11 +177,10 @@ where
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Pending => return Poll::Pending,
         };
-        let is_last = body.rest.is_end_stream();
         Poll::Ready(Some(Ok(match frame.into_data() {
             Ok(data) => {
                 match (&data as &dyn Any).downcast_ref::<Bytes>() {
-                    Some(data) => body.keep(Part::Data(data.clone()), is_last),
+                    Some(data) => body.keep(Part::Data(data.clone())),
                     // Data of another type cannot be cloned.
                     None => {
                         body.sent = None;
@@ -192,7 +191,7 @@ where
             }
             Err(frame) => match frame.into_trailers() {
                 Ok(trailers) => {
-                    body.keep(Part::Trailers(trailers.clone()), is_last);
+                    body.keep(Part::Trailers(trailers.clone()));
                     Frame::trailers(trailers)
                 }
                 Err(_) => {

@@ -96,11 +96,11 @@ fn refusal(status: StatusCode, head: &[u8], authorization: Option<&HeaderValue>)
             let schemes = schemes(head);
             return failed(match authorization {
                 None => format!(
-                    "it demands authentication ({status}; {schemes}): put a user and a password into the URL of the proxy; \
+                    "proxy authorization required ({status}; {schemes}): for authentication, put a user and a password into the URL of the proxy; \
                      this client has the scheme Basic only"
                 ),
                 Some(_) => format!(
-                    "it refuses the authentication ({status}; {schemes}): check the user and the password in the URL of the \
+                    "proxy authorization required ({status}; {schemes}): the authentication was refused, so check the user and the password in the URL of the \
                      proxy; this client has the scheme Basic only"
                 ),
             });

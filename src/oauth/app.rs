@@ -26,7 +26,7 @@ impl App {
     /// Makes an app with this client id. By default it does not authenticate itself.
     ///
     /// Blanks and line breaks around ids, secrets, tokens and user names are left out, here and in all flows. A request
-    /// with one that is empty, is in quotes, or has a blank inside fails before it is sent.
+    /// with one that is empty, is in quotes, or has a line break inside fails before it is sent.
     #[doc(alias = "consumer key")]
     pub fn new(login_url: LoginUrl, client_id: impl Into<String>) -> Self {
         Self {

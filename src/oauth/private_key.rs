@@ -1,6 +1,6 @@
 //! The private key that signs assertions.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -46,7 +46,7 @@ impl PrivateKey {
         // Without a label it may be of any kind.
         let is_key = |label: &str| matches!(label, "RSA PRIVATE KEY" | "PRIVATE KEY" | "");
         let Some(key) = pem.blocks.iter().find(|block| is_key(&block.label)) else {
-            return Err(unusable(reason_for_missing_key(&pem)));
+            return Err(unusable(&reason_for_missing_key(&pem)));
         };
         // The label may be that of the other kind.
         let read = RsaKeyPair::from_pkcs8(&key.der).or_else(|error| {
@@ -90,20 +90,23 @@ impl PrivateKey {
 }
 
 /// The reason why `pem` contains no usable key.
-fn reason_for_missing_key(pem: &Pem) -> &'static str {
+fn reason_for_missing_key(pem: &Pem) -> Cow<'static, str> {
+    const NO_KEY: &str =
+        "there is no PEM block `BEGIN RSA PRIVATE KEY` or `BEGIN PRIVATE KEY` in it";
     let has = |label: &str| pem.blocks.iter().any(|block| block.label == label);
-    if has("EC PRIVATE KEY") {
+    let reason = if has("EC PRIVATE KEY") {
         "it is an elliptic curve key, and Salesforce accepts RS256 only"
-    } else if has("ENCRYPTED PRIVATE KEY") {
-        "it is encrypted: decrypt it with `openssl pkey -in <file>` first"
     } else if has("CERTIFICATE") {
         "it is a certificate, which belongs in the app's settings: use the key file that was made together with it"
     } else if has("PUBLIC KEY") || has("RSA PUBLIC KEY") {
         "it is a public key: use the private key"
     } else {
-        pem.what_it_is()
-            .unwrap_or("there is no PEM block `BEGIN RSA PRIVATE KEY` or `BEGIN PRIVATE KEY` in it")
-    }
+        return match pem.what_it_is() {
+            Some(what) => format!("{NO_KEY}: {what}").into(),
+            None => NO_KEY.into(),
+        };
+    };
+    reason.into()
 }
 
 fn unusable(reason: &str) -> Error {

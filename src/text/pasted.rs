@@ -30,9 +30,25 @@ pub(crate) fn secret(secret: impl Into<Secret>) -> Secret {
     trimmed(secret.into(), credential)
 }
 
-/// A password without line breaks and invisible characters at its ends. Blanks stay: they may belong to it.
+/// A password without the line breaks that files and commands end with, and without invisible characters at its ends.
+/// Anything else stays: it may belong to the password.
 pub(crate) fn password(password: impl Into<Secret>) -> Secret {
-    trimmed(password.into(), |text| text.trim_matches(is_edge))
+    trimmed(password.into(), password_itself)
+}
+
+fn password_itself(text: &str) -> &str {
+    let mut text = text;
+    loop {
+        let before = text.len();
+        for line_break in ["\r\n", "\n"] {
+            text = text.strip_suffix(line_break).unwrap_or(text);
+            text = text.strip_prefix(line_break).unwrap_or(text);
+        }
+        text = text.trim_matches(is_invisible);
+        if text.len() == before {
+            return text;
+        }
+    }
 }
 
 fn trimmed(secret: Secret, trim: fn(&str) -> &str) -> Secret {
@@ -66,10 +82,15 @@ pub(crate) fn unwrapped(text: &str) -> &str {
     text
 }
 
+/// The same for a URL that may contain a password.
+pub(crate) fn unwrapped_secret(url: Secret) -> Secret {
+    trimmed(url, unwrapped)
+}
+
 /// What a value may contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// An id, a secret, a token, an assertion or a code: visible characters of ASCII.
+    /// An id, a secret, a token, an assertion or a code: characters of ASCII (`VSCHAR`, RFC 6749 Appendix A).
     Token,
     /// A user name: no blanks, no control characters and no invisible characters.
     Name,
@@ -119,25 +140,33 @@ fn fault(text: &str, rule: Rule) -> Option<Cow<'static, str>> {
              password without one"
         }
         Rule::Password | Rule::Text => return None,
-        _ if has(char::is_whitespace) => "has a blank in it: check how it was copied",
+        Rule::Name if has(char::is_whitespace) => "has a blank in it: check how it was copied",
+        Rule::Token if text != text.trim() => {
+            "begins or ends with a blank: check how it was copied"
+        }
         _ if has(is_invisible) => "has an invisible character in it: check how it was copied",
         Rule::Token if !text.is_ascii() => {
-            "has a character beyond ASCII in it, for example a typographic quote: check how it was copied"
+            "has a character beyond ASCII in it, for example a typographic quote or blank: check how it was copied"
         }
-        _ => return enclosure(text).map(Cow::Borrowed),
+        _ => return enclosure(text, rule).map(Cow::Borrowed),
     };
     Some(Cow::Borrowed(fault))
 }
 
 /// What another notation left at the ends of a value.
-fn enclosure(text: &str) -> Option<&'static str> {
+fn enclosure(text: &str, rule: Rule) -> Option<&'static str> {
     let is_between = |open: char, close: char| text.starts_with(open) && text.ends_with(close);
     if ['"', '\'', '`']
         .into_iter()
         .any(|quote| is_between(quote, quote))
     {
         Some("is in quotes: leave the quotes out")
-    } else if is_between('<', '>') || text.starts_with("${") || text.starts_with("{{") {
+    } else if rule == Rule::Name && is_between('<', '>') && text.contains('@') {
+        Some("is in angle brackets, as a mail address may be: leave the brackets out")
+    } else if rule == Rule::Token && is_between('<', '>')
+        || text.starts_with("${")
+        || text.starts_with("{{")
+    {
         Some("is a placeholder in brackets: put the value in its place")
     } else if text.ends_with("\\n") || text.ends_with("\\r") {
         Some("ends with a backslash and a letter, an escaped line break: leave them out")
@@ -200,6 +229,7 @@ pub(crate) fn not_an_access_token(text: &str) -> Option<Cow<'static, str>> {
             "has an `=` in it, as the cookie `sid=…` has: give the part after it alone".into()
         }
         // The ends, too: a copied line break would add a header.
+        _ if text.contains(' ') => "has a blank in it: check how it was copied".into(),
         _ => fault(text, Rule::Token).unwrap_or(Cow::Borrowed(
             "has a character in it that no access token has: check how it was copied",
         )),
@@ -237,7 +267,7 @@ mod tests {
             prop_assert_eq!(super::text(text.as_str()), value.as_str());
             let password = password(text.as_str());
             let told = check("password", password.expose(), Rule::Password);
-            // A password with blanks at its ends is refused, and never cut.
+            // A password with blanks or control characters at its ends is refused, and never cut.
             prop_assert!(password.expose() == value || told.is_err(), "{:?}", text);
         }
 

@@ -122,7 +122,6 @@ impl Pem {
             {
                 "its lines with BEGIN and END have other characters than five hyphens: copy it as plain text"
             }
-            () if self.is_damaged => "it is cut off, or has characters in it that are not Base64",
             () if is_path(text) => "it is the path of a file: give the text of the file",
             () => return None,
         })

@@ -1,6 +1,9 @@
 //! The crate among its neighbours: the ready client over TLS and proxies, and layers of tower and tower-http.
 
+mod http2;
 mod https_client;
+mod proxies;
+mod runtimes;
 mod stack_order;
 mod support;
 mod tls;

@@ -99,7 +99,7 @@ impl RecordFiles {
             let is_temporary = name
                 .to_str()
                 .and_then(|name| name.strip_prefix(&self.name))
-                .is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".tmp"));
+                .is_some_and(|rest| rest.starts_with('.') && rest.strip_suffix(".tmp").is_some());
             if is_temporary {
                 // One that cannot be removed does no harm.
                 let _ = fs::remove_file(self.directory.join(name));
