@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use tower_salesforce_auth::{ErrorKind, emulator::Org, oauth::PrivateKey};
 
 fn pem() -> String {
-    Org::new().jwt_private_key().to_owned()
+    Org::new().jwt_private_key().clone()
 }
 
 fn der(pem: &str) -> Vec<u8> {
