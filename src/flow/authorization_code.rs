@@ -80,7 +80,7 @@ impl<C: HttpClient> AuthorizationCode<C> {
     /// With `refresh_token` or `offline_access` here, a session without a refresh token is an error. Scopes that are
     /// set on a single [`authorization_url`](Self::authorization_url) do not have this effect.
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
-        self.scope = Some(scope.into());
+        self.scope = Some(pasted::text(scope));
         self
     }
 

@@ -14,7 +14,7 @@ use crate::{
     report::reason::RefreshDescription,
     secret::Secret,
     session::session::Session,
-    text::fields::Fields,
+    text::{fields::Fields, pasted},
 };
 
 /// The polling interval if the server sends none (RFC 8628 §3.2).
@@ -166,7 +166,7 @@ impl<C: HttpClient> DeviceAuthorization<C> {
 
     /// Sets the scopes to request, separated by spaces. Default: all scopes of the app.
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
-        self.scope = Some(scope.into());
+        self.scope = Some(pasted::text(scope));
         self
     }
 

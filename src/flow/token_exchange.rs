@@ -92,12 +92,15 @@ impl<C: HttpClient> TokenExchange<C> {
 
     /// Sets the scopes to request, separated by spaces. Default: all scopes of the app.
     pub fn scope(self, scope: impl Into<String>) -> Self {
-        Self(self.0.unredacted_parameter("scope", scope))
+        Self(self.0.unredacted_parameter("scope", pasted::text(scope)))
     }
 
     /// Sets the name of the Apex handler. Default: the app's default handler.
     pub fn token_handler(self, name: impl Into<String>) -> Self {
-        Self(self.0.unredacted_parameter("token_handler", name))
+        Self(
+            self.0
+                .unredacted_parameter("token_handler", pasted::text(name)),
+        )
     }
 }
 

@@ -88,7 +88,7 @@ impl<'a> AuthorizationUrl<'a> {
     ///
     /// With the scope `refresh_token` or `offline_access`, the server issues a refresh token.
     pub fn scope(self, scope: impl Into<String>) -> Self {
-        self.parameter("scope", scope)
+        self.parameter("scope", pasted::text(scope))
     }
 
     /// Sets what the pages ask the user for. Default: only what the server does not know yet.
@@ -106,7 +106,7 @@ impl<'a> AuthorizationUrl<'a> {
 
     /// Sets the user name that the login page suggests.
     pub fn login_hint(self, username: impl Into<String>) -> Self {
-        self.parameter("login_hint", username)
+        self.parameter("login_hint", pasted::text(username))
     }
 
     /// Sets the layout of the pages. Default: [`PageDisplay::Page`].

@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::secret::Secret;
+use crate::{secret::Secret, text::pasted};
 
 /// Verifies the signature of an identity URL (Salesforce Help, "OAuth 2.0 Web Server Flow for Web App Integration").
 ///
@@ -33,10 +33,12 @@ pub fn verify_signature(
         return false;
     };
     // HMAC takes a key of any length (RFC 2104 §2).
-    Hmac::<Sha256>::new_from_slice(client_secret.expose().as_bytes()).is_ok_and(|mac| {
-        mac.chain_update(id)
-            .chain_update(issued_at)
-            .verify_slice(&signature)
-            .is_ok()
-    })
+    Hmac::<Sha256>::new_from_slice(pasted::credential(client_secret.expose()).as_bytes()).is_ok_and(
+        |mac| {
+            mac.chain_update(id)
+                .chain_update(issued_at)
+                .verify_slice(&signature)
+                .is_ok()
+        },
+    )
 }

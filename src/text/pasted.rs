@@ -73,10 +73,11 @@ pub(crate) fn unwrapped(text: &str) -> &str {
         ('\u{ab}', '\u{bb}'),
     ];
     let mut text = credential(text);
-    while let Some(inner) = PAIRS
-        .iter()
-        .find_map(|(open, close)| text.strip_prefix(*open)?.strip_suffix(*close))
-    {
+    while let Some(inner) = PAIRS.iter().find_map(|(open, close)| {
+        // A list or a statement goes on after it.
+        let inner = text.strip_prefix(*open)?.trim_end_matches([',', ';']);
+        inner.strip_suffix(*close)
+    }) {
         text = credential(inner);
     }
     text

@@ -14,14 +14,18 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The beginning of DER: a sequence.
-const SEQUENCE: u8 = 0x30;
+/// Whether the bytes begin as DER does: with a sequence of more than 127 bytes.
+fn is_der(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x30, 0x81..=0x84, ..])
+}
 
 /// What was found in a text, or in the bytes of a file.
 pub(crate) struct Pem {
     pub(crate) blocks: Vec<Block>,
     /// Whether a block has no end, or is not Base64.
     pub(crate) is_damaged: bool,
+    /// Whether it begins with the magic number of a Java keystore.
+    is_java_keystore: bool,
     text: Zeroizing<String>,
 }
 
@@ -37,14 +41,15 @@ impl Pem {
     /// without labels.
     pub(crate) fn read(input: &[u8]) -> Self {
         let mut pem = Self::of_text(text_of(input));
-        if pem.blocks.is_empty() && input.first() == Some(&SEQUENCE) {
+        pem.is_java_keystore = input.starts_with(&[0xfe, 0xed, 0xfe, 0xed]);
+        if pem.blocks.is_empty() && is_der(input) {
             pem.push("", input.to_vec());
         } else if pem.is_without_labels() {
             match decode(&pem.text) {
                 Some(inner) if inner.starts_with(b"-----BEGIN") => {
                     return Self::of_text(text_of(&inner));
                 }
-                Some(inner) if inner.first() == Some(&SEQUENCE) => pem.push("", inner.to_vec()),
+                Some(inner) if is_der(&inner) => pem.push("", inner.to_vec()),
                 _ => {}
             }
         }
@@ -55,6 +60,7 @@ impl Pem {
         let mut pem = Self {
             blocks: Vec::new(),
             is_damaged: false,
+            is_java_keystore: false,
             text,
         };
         let text = pem.text.clone();
@@ -114,9 +120,10 @@ impl Pem {
             () if text.trim_start().starts_with('{') => {
                 "it is JSON: give the text of its field with the PEM"
             }
-            () if is_java_keystore(text) => {
+            () if self.is_java_keystore => {
                 "it is a Java keystore: convert it with `keytool -importkeystore -deststoretype pkcs12` and `openssl pkcs12`"
             }
+            () if self.is_damaged => "it is cut off, or has characters in it that are not Base64",
             () if has("----BEGIN")
                 || has("BEGIN ") && text.contains(['\u{2010}', '\u{2013}', '\u{2014}']) =>
             {
@@ -190,11 +197,6 @@ fn unescaped(text: &str) -> Zeroizing<String> {
         }
     }
     unescaped
-}
-
-/// The magic number of a Java keystore, as it reads after `from_utf8_lossy`.
-fn is_java_keystore(text: &str) -> bool {
-    text.starts_with("\u{fffd}\u{fffd}\u{fffd}\u{fffd}\0\0\0")
 }
 
 fn is_path(text: &str) -> bool {

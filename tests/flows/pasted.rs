@@ -555,6 +555,7 @@ fn r40_a_pasted_callback_is_understood() {
         "https://app.example.com/callback?sta\nte=state-1&co\r\n   de=aPrx%3D%3D",
         "https://app.example.com/callback?state=state-1\\u0026code=aPrx%3D%3D",
         "https://app.example.com/callback?state=state-1&#38;code=aPrx%3D%3D",
+        "\"https://app.example.com/callback?state=state-1&code=aPrx%3D%3D\",",
         "GET /callback?state=state-1&code=aPrx%3D%3D HTTP/1.1",
         "\"https://app.example.com/callback?state=state-1&amp;code=aPrx%3D%3D\"\r\n",
     ] {
