@@ -84,6 +84,7 @@ pub(crate) fn unwrapped(text: &str) -> &str {
 }
 
 /// The same for a URL that may contain a password.
+#[cfg(feature = "https-client")]
 pub(crate) fn unwrapped_secret(url: Secret) -> Secret {
     trimmed(url, unwrapped)
 }
