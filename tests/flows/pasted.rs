@@ -530,7 +530,7 @@ fn pending() -> PendingAuthorization {
     PendingAuthorization::new("state-1", "verifier-verifier-verifier-verifier-verifier").unwrap()
 }
 
-/// knowsuchagency/mcp2cli#71, mpfaffenberger/code_puppy#618: a URL that was pasted into a prompt.
+/// `knowsuchagency/mcp2cli#71`, `mpfaffenberger/code_puppy#618`: a URL that was pasted into a prompt.
 #[test]
 fn r40_a_pasted_callback_is_understood() {
     for callback in [
