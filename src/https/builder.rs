@@ -11,7 +11,7 @@ use super::{
     proxy::Proxy,
     roots::{self, Roots},
 };
-use crate::error::{BoxError, Error};
+use crate::error::Error;
 
 /// Builds [`HttpsClient`]s. Each client has a separate connection pool.
 ///
@@ -107,9 +107,8 @@ impl HttpsClientBuilder {
     ///   that cannot be read.
     pub fn build<B>(&self) -> Result<HttpsClient<B>, Error>
     where
-        B: Body + Send + Unpin + 'static,
+        B: Body + Send,
         B::Data: Send,
-        B::Error: Into<BoxError>,
     {
         let tls = roots::client_config(self.roots, &self.extra_roots)?;
         let proxy = match &self.proxy {
@@ -134,9 +133,8 @@ impl HttpsClient<()> {
 
 impl<B> HttpsClient<B>
 where
-    B: Body + Send + Unpin + 'static,
+    B: Body + Send,
     B::Data: Send,
-    B::Error: Into<BoxError>,
 {
     /// Builds a client with the defaults: the platform's root certificates, and the proxy of the environment.
     ///

@@ -72,12 +72,7 @@ pub struct HttpsClient<B> {
     pools: Arc<Pools<ResentBody<B>>>,
 }
 
-impl<B> HttpsClient<B>
-where
-    B: Body + Send + Unpin + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
+impl<B> HttpsClient<B> {
     pub(super) fn with_connector(connector: Connector, idle_timeout: Duration) -> Self {
         Self {
             pools: Pools::new(connector, idle_timeout),

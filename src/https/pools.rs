@@ -35,11 +35,7 @@ struct Pool<B> {
     watch: AbortHandle,
 }
 
-impl<B> Pools<B>
-where
-    B: Body + Send + 'static,
-    B::Data: Send,
-{
+impl<B> Pools<B> {
     pub(super) fn new(connector: Connector, idle_timeout: Duration) -> Arc<Self> {
         Arc::new(Self {
             connector,
@@ -48,6 +44,16 @@ where
         })
     }
 
+    fn lock(&self) -> MutexGuard<'_, HashMap<Id, Pool<B>>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B> Pools<B>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+{
     /// The client with the connections of the present runtime.
     pub(super) fn of_this_runtime(self: &Arc<Self>) -> Result<Client<Connector, B>, Error> {
         let runtime = Handle::try_current().map_err(|error| {
@@ -92,12 +98,6 @@ where
         };
         drop(pools);
         Ok(taken)
-    }
-}
-
-impl<B> Pools<B> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Id, Pool<B>>> {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
 /// ```
 /// use tower_salesforce_auth::{LoginUrl, oauth::{App, AuthorizationUrl, Prompt}};
 ///
-/// let app = App::new(LoginUrl::production(), "3MVG9…");
+/// let app = App::new(LoginUrl::production(), "3MVG9");
 /// let request = AuthorizationUrl::new(&app, "https://app.example.com/callback")
 ///     .scope("api refresh_token")
 ///     .prompt([Prompt::Login, Prompt::Consent])

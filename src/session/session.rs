@@ -64,8 +64,9 @@ impl Session {
     /// instance URL is neither `https` nor loopback, has a path, or is a Lightning host.
     pub fn new(access_token: impl Into<Secret>, instance_url: &str) -> Result<Self, Error> {
         let access_token = access_token.into();
+        let instance_url = instance_url.parse()?;
         check_notation(&access_token)?;
-        Self::from_parts(access_token, instance_url.parse()?)
+        Self::from_parts(access_token, instance_url)
     }
 
     /// Makes a session from a session id and the server URL that a SOAP `login()` returned with it.
@@ -87,13 +88,17 @@ impl Session {
     /// As for [`new`](Self::new).
     pub fn from_session_id(session_id: impl Into<Secret>, server_url: &str) -> Result<Self, Error> {
         let session_id = session_id.into();
+        let instance_url = InstanceUrl::from_server_url(server_url)?;
         check_notation(&session_id)?;
-        Self::from_soap_server(session_id, server_url)
+        Self::from_soap_parts(session_id, instance_url)
     }
 
     /// The same for an answer of a server.
     pub(crate) fn from_soap_server(session_id: Secret, server_url: &str) -> Result<Self, Error> {
-        let instance_url = InstanceUrl::from_server_url(server_url)?;
+        Self::from_soap_parts(session_id, InstanceUrl::from_server_url(server_url)?)
+    }
+
+    fn from_soap_parts(session_id: Secret, instance_url: InstanceUrl) -> Result<Self, Error> {
         let session = Self::from_parts(session_id, instance_url)?;
         Ok(Self {
             is_soap: true,
