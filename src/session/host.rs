@@ -204,11 +204,14 @@ impl OrgKind {
         if !is_within(host, "my.salesforce.com") {
             return None;
         }
-        // Without enhanced domains: MyDomainName--SandboxName.my.salesforce.com, or an instance in the name.
+        // Without enhanced domains: MyDomainName--SandboxName.my.salesforce.com, or an instance in the name. The name of a My
+        // Domain may end like one of the newer instances of sandboxes.
+        let (name, rest) = host.split_once('.').unwrap_or((host, ""));
         let is_sandbox = is_within(host, "sandbox.my.salesforce.com")
             || is_within(host, "scratch.my.salesforce.com")
             || host.contains("--")
-            || host.split('.').skip(1).any(is_sandbox_instance);
+            || is_classic_sandbox(name)
+            || rest.split('.').any(is_sandbox_instance);
         Some(if is_sandbox {
             Self::Sandbox
         } else {
@@ -236,10 +239,17 @@ fn is_instance_name(label: &str) -> bool {
 
 #[cfg(feature = "jwt")]
 fn is_sandbox_instance(label: &str) -> bool {
+    is_classic_sandbox(label) || is_instance_name(label) && label.ends_with(['s', 'S'])
+}
+
+/// For example `cs91`.
+#[cfg(feature = "jwt")]
+fn is_classic_sandbox(label: &str) -> bool {
     let is_cs = label
         .get(..2)
         .is_some_and(|start| start.eq_ignore_ascii_case("cs"));
-    is_instance_name(label) && (is_cs || label.ends_with(['s', 'S']))
+    let has_number = label.as_bytes().get(2).is_some_and(u8::is_ascii_digit);
+    is_cs && has_number && is_instance_name(label)
 }
 
 pub(crate) fn is_salesforce_host(host: &str) -> bool {

@@ -142,7 +142,6 @@ async fn a_jwt_audience_follows_the_login_host_unless_set() {
             "https://cs12.my.salesforce.com.example.com",
             "https://cs12.my.salesforce.com.example.com",
         ),
-        ("https://api.salesforce.com", "https://api.salesforce.com"),
         ("https://login.example.com", "https://login.example.com"),
         (
             "https://notmy.salesforce.com.example.com",
