@@ -14,20 +14,43 @@
 //! | `GET /.well-known/openid-configuration`, `GET /id/keys` | the URLs of the endpoints, and the public keys of ID tokens |
 //! | `GET /setup/connect` | the page where the user of a device enters its code |
 //! | `GET /services/data/` | the API versions; needs no session |
-//! | `GET /services/data/vNN.0/limits` | `DailyApiRequests` |
-//! | `GET /services/data/vNN.0/query?q=` | `SELECT` fields `FROM` `Account` or `Contact`, with or without `LIMIT` |
-//! | `POST /services/data/vNN.0/sobjects/{type}` | creates a record |
-//! | `GET /services/data/vNN.0/sobjects/{type}/{id}` | one record |
+//! | `GET /services/data/vNN.0` | the resources of the version |
+//! | `GET …/limits` | `DailyApiRequests` |
+//! | `GET …/query?q=`, `…/queryAll` | the records that a query finds: see [below](#queries); with `columns=true`, its columns |
+//! | `GET …/query/{locator}` | the next page of a long result |
+//! | `GET …/sobjects`, `…/sobjects/{type}`, `…/sobjects/{type}/describe` | the objects, a summary of one, and its fields |
+//! | `POST …/sobjects/{type}` | creates a record |
+//! | `GET`, `PATCH`, `DELETE …/sobjects/{type}/{id}` | one record, or its `fields`; changes it; deletes it |
+//! | `POST …/composite`, `…/composite/batch`, `…/composite/sobjects` | up to 25 calls, with references; up to 25 calls; up to 200 new records |
 //! | anything below `/services/apexrest/` | 404 `NOT_FOUND`, after the session check |
-//! | `POST /services/data/vNN.0/jobs/ingest`, and paths below it | Bulk API 2.0: see [below](#ingest-jobs) |
+//! | `POST …/jobs/ingest`, and paths below it | Bulk API 2.0: see [below](#ingest-jobs) |
 //! | `POST /services/async/NN.0/job` | a job of Bulk API 1.0, in XML or JSON. The session is in `X-SFDC-Session`, and an ended one yields 400 `InvalidSessionId` |
-//! | any method, `/services/data/vNN.0/echo` | the request that the org received: see [below](#the-echo) |
+//! | any method, `…/echo` | the request that the org received: see [below](#the-echo) |
 //! | `POST /services/Soap/u/NN.0` (partner), `…/c/NN.0` (enterprise), with or without the org id | SOAP `login`, `logout`, `getUserInfo` |
 //! | anything else | 404 `NOT_FOUND` |
 //!
-//! `{type}` is `Account` or `Contact`. A new org has three accounts and two contacts. The path alone
-//! selects the endpoint, so a relative and an absolute URI are the same request. The endpoints below
-//! `/services/oauth2/` also exist below the path of a site: `/mysite/services/oauth2/token`.
+//! `…` is `/services/data/vNN.0`. `{type}` is `Account`, `Contact`, `User` or `Organization`. The
+//! last two have one record each, which nothing changes but [`Org::deactivate_user`]. A new org has
+//! three accounts and two contacts. The path alone selects the endpoint, so a relative and an
+//! absolute URI are the same request. The endpoints below `/services/oauth2/` also exist below the
+//! path of a site: `/mysite/services/oauth2/token`.
+//!
+//! The versions 31.0 to 68.0 are alike. An older one is retired: REST answers 410
+//! `UNSUPPORTED_API_VERSION`, SOAP 500 with the same code, and Bulk API 1.0 400 `InvalidVersion`.
+//!
+//! # Queries
+//!
+//! ```text
+//! SELECT Id, Name FROM Account
+//!     WHERE (Name LIKE 'A%' OR Industry IN ('Energy', 'Media')) AND NumberOfEmployees >= 80
+//!     ORDER BY Name DESC NULLS LAST LIMIT 10 OFFSET 5
+//! SELECT COUNT() FROM Contact WHERE NOT Email = null
+//! ```
+//!
+//! The org knows these clauses and `=`, `!=`, `<`, `<=`, `>`, `>=`, `NOT IN`. It knows no dates, no
+//! relationships, no other functions and no `GROUP BY`. It refuses them with `MALFORMED_QUERY` or
+//! `INVALID_FIELD`, and names the row, the column and the word. A page has 2,000 records, or from
+//! 200 as `Sforce-Query-Options` says.
 //!
 //! # The grants
 //!
@@ -65,8 +88,8 @@
 //! - A PKCE challenge is SHA-256 with or without its method, and `plain` is refused. So are a
 //!   missing verifier, a verifier with a `~`, and a verifier without a challenge.
 //! - An assertion must be signed with RS256, end within five minutes, and name the login URL or
-//!   `https://login.salesforce.com` as its audience. Its `jti` works once. (Production has accepted
-//!   an `exp` in milliseconds. The org does not.)
+//!   `https://login.salesforce.com` as its audience. Its `jti` works once. An `exp` in milliseconds
+//!   is accepted, as Salesforce's own CLI sends it.
 //! - Wrong passwords [lock the user out](Org::lock_out_after). The answer then looks like that to
 //!   another wrong password.
 //! - Repeated parameters are refused.

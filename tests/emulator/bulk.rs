@@ -47,6 +47,22 @@ async fn a_bulk_job_is_created_in_the_format_of_the_request() {
 }
 
 #[tokio::test]
+async fn a_retired_version_of_bulk_is_invalid() {
+    let org = Org::new();
+    let grant = org.authorize();
+    for version in ["30.0", "99.0"] {
+        let request = Request::post(format!("/services/async/{version}/job"))
+            .header("x-sfdc-session", grant.access_token())
+            .header("content-type", XML);
+        let request = request.body(Full::from(XML_JOB)).unwrap();
+        let (status, error) = text_answer(&org, request).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        let code = "<exceptionCode>InvalidVersion</exceptionCode>";
+        assert!(error.contains(code), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn an_expired_session_meets_the_400_of_bulk() {
     let org = Org::new();
     let grant = org.authorize();

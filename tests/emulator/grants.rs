@@ -186,8 +186,9 @@ async fn assertions_are_refused_in_the_words_of_salesforce() {
         ("aud", Value::Null, audience),
         ("exp", json!(NOW), invalid),
         ("exp", json!(NOW + 301), invalid),
-        // An expiry in milliseconds is a common mistake.
-        ("exp", json!((NOW + 120) * 1_000), invalid),
+        // Milliseconds are accepted, but not a stale time or a distant one.
+        ("exp", json!((NOW - 301) * 1_000), invalid),
+        ("exp", json!((NOW + 301) * 1_000), invalid),
         ("exp", Value::Null, invalid),
         ("exp", json!(NOW.to_string()), invalid),
         ("exp", json!("soon"), invalid),
@@ -214,6 +215,16 @@ async fn the_seconds_of_an_assertion_may_be_a_string() {
     let org = org_at_now();
     let mut claims = claims(&org);
     claims["exp"] = (NOW + 180).to_string().into();
+    let response = bear(&org, &sign(&org, &claims)).await;
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_expiry_in_milliseconds_is_accepted() {
+    let org = org_at_now();
+    // Salesforce's own CLI signs `Date.now() + 300`.
+    let mut claims = claims(&org);
+    claims["exp"] = (NOW * 1_000 + 300).into();
     let response = bear(&org, &sign(&org, &claims)).await;
     assert_eq!(response.status(), StatusCode::OK);
 }

@@ -61,16 +61,27 @@ impl Caller {
         json_of(response).await
     }
 
-    pub(crate) async fn post(&mut self, path: &str, body: &'static str) -> Answer {
+    pub(crate) async fn post(&mut self, path: &str, body: impl Into<Bytes>) -> Answer {
         self.call(Method::POST, path, body).await
     }
 
-    async fn call(&mut self, method: Method, path: &str, body: &'static str) -> Answer {
+    /// Runs a query.
+    pub(crate) async fn query(&mut self, soql: &str) -> Answer {
+        let path = format!("/services/data/v66.0/query?{}", encode(&[("q", soql)]));
+        self.get(&path).await
+    }
+
+    pub(crate) async fn call(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Answer {
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(AUTHORIZATION, bearer(self.grant.access_token()))
-            .body(Full::from(body))
+            .body(Full::new(body.into()))
             .unwrap();
         send(&self.org, request).await
     }

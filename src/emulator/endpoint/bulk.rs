@@ -15,6 +15,7 @@ use crate::emulator::state::backend::Backend;
 use crate::emulator::state::ids::USER_ID;
 use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::receive::collect;
+use crate::emulator::wire::version::ApiVersion;
 use crate::error::BoxError;
 
 const NAMESPACE: &str = "http://www.force.com/2009/06/asyncapi/dataload";
@@ -41,6 +42,12 @@ where
     let answer = match refusal {
         Some(refusal) => refusal,
         None => match path.split_once('/') {
+            Some((version, _))
+                if !matches!(ApiVersion::read(version), ApiVersion::Supported(_)) =>
+            {
+                let message = format!("Invalid Version : {version}");
+                form.error(StatusCode::BAD_REQUEST, "InvalidVersion", &message)
+            }
             Some((_version, "job" | "job/")) if parts.method == Method::POST => {
                 create_job(form, &body)
             }

@@ -45,7 +45,8 @@ where
         resource => {
             let body = collect(body).await?;
             fault.wait(&org.data_fault).await;
-            carry_out(org, parts, version, resource, &body)
+            let request = (&parts.method, &parts.uri, &parts.headers);
+            rest::carry_out(&mut org.state(), request, (version, resource), &body).into_http()
         }
     };
     rest::report_usage(answer.headers_mut(), org.state().counters.data_accepted);
@@ -116,24 +117,4 @@ fn is_bad_jwt(token: &str) -> bool {
 fn wants_xml(headers: &HeaderMap) -> bool {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     accept.is_some_and(|accept| accept.contains("application/xml"))
-}
-
-fn carry_out(
-    org: &Backend,
-    parts: &Parts,
-    version: &str,
-    resource: Resource<'_>,
-    body: &[u8],
-) -> HttpAnswer {
-    let method = &parts.method;
-    let mut state = org.state();
-    match resource {
-        Resource::Limits => rest::limits(method, state.counters.data_accepted),
-        Resource::Query => rest::query(method, &parts.uri, version, &state.records),
-        Resource::Records { object } => rest::create(method, object, body, &mut state.records),
-        Resource::Record { object, id } => {
-            rest::record(method, version, object, id, &state.records)
-        }
-        Resource::Ingest { .. } | Resource::Echo | Resource::Unknown => answer::not_found(),
-    }
 }

@@ -11,7 +11,7 @@ use super::rest::bad_request;
 use crate::emulator::fault::MetFault;
 use crate::emulator::state::backend::Backend;
 use crate::emulator::state::jobs::{JobOperation, JobOrder, JobRefusal, JobState};
-use crate::emulator::state::records::RecordType;
+use crate::emulator::state::schema::RecordType;
 use crate::emulator::state::upload::{MAX_BASE64_LENGTH, Upload};
 use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::receive::{collect, discard};
@@ -180,7 +180,7 @@ fn carry_out(org: &Backend, version: &str, request: IngestRequest) -> HttpAnswer
 
 fn refuse_order(order: &JobOrder) -> Option<HttpAnswer> {
     let object = &order.object;
-    if RecordType::named(object).is_none() {
+    if RecordType::named(object).is_none_or(|object| object.required.is_none()) {
         let message = format!("Entity '{object}' is not supported by the Bulk API.");
         return Some(bad_request("INVALIDENTITY", &message));
     }

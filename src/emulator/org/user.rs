@@ -58,7 +58,7 @@ impl Org {
     /// Deactivates or reactivates the user. Default: `false`. A deactivated user can neither log in
     /// nor refresh. Sessions stay valid.
     pub fn deactivate_user(&self, deactivate: bool) {
-        self.state().user.active = !deactivate;
+        self.state().set_active(!deactivate);
     }
 
     /// Whether the user's password is expired. Default: `false`.

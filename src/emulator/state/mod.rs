@@ -5,6 +5,7 @@ pub(super) mod backend;
 pub(super) mod clock;
 pub(super) mod codes;
 pub(super) mod counters;
+pub(super) mod cursors;
 pub(super) mod decision;
 pub(super) mod devices;
 pub(super) mod ids;
@@ -12,6 +13,7 @@ pub(super) mod jobs;
 pub(super) mod keys;
 pub(super) mod mint;
 pub(super) mod records;
+pub(super) mod schema;
 pub(super) mod sessions;
 pub(super) mod upload;
 pub(super) mod user;
@@ -20,11 +22,13 @@ use self::app::ConnectedApp;
 use self::clock::OrgClock;
 use self::codes::Codes;
 use self::counters::Counters;
+use self::cursors::Cursors;
 use self::devices::Devices;
 use self::ids::{ORG_ID, USER_ID};
 use self::jobs::Jobs;
 use self::mint::Mint;
-use self::records::Records;
+use self::records::{Record, Records};
+use self::schema::USER;
 use self::sessions::SessionTable;
 use self::user::{LoginRefusal, User};
 
@@ -49,6 +53,7 @@ pub(crate) struct OrgState {
     pub(crate) devices: Devices,
     pub(crate) sessions: SessionTable,
     pub(crate) records: Records,
+    pub(crate) cursors: Cursors,
     pub(crate) jobs: Jobs,
     pub(crate) counters: Counters,
 }
@@ -71,6 +76,7 @@ impl OrgState {
             devices: Devices::new(sessions.org),
             sessions,
             records: Records::new(),
+            cursors: Cursors::default(),
             jobs: Jobs::default(),
             counters: Counters::default(),
         }
@@ -87,6 +93,13 @@ impl OrgState {
     /// The identity URL of the user.
     pub(crate) fn identity_url(&self) -> String {
         format!("{}/id/{ORG_ID}/{USER_ID}", self.login_url)
+    }
+
+    /// Deactivates or reactivates the user, and says so in the user's record.
+    pub(crate) fn set_active(&mut self, active: bool) {
+        self.user.active = active;
+        let change = Record::from_iter([("IsActive".to_owned(), active.into())]);
+        self.records.update(&USER, USER_ID, change);
     }
 
     /// Runs `login` on the user and counts the result.

@@ -9,3 +9,4 @@ pub(super) mod receive;
 pub(super) mod scope;
 pub(super) mod signature;
 pub(super) mod soql;
+pub(super) mod version;

@@ -1,9 +1,7 @@
 //! The SOAP APIs and their paths.
 
 use crate::emulator::state::ids::{ORG_ID, short_org_id};
-
-/// The oldest supported version. Salesforce has retired the ones before it.
-const FIRST_VERSION: u16 = 31;
+use crate::emulator::wire::version::ApiVersion;
 
 /// A SOAP API at one version.
 pub(crate) struct SoapEndpoint<'a> {
@@ -56,8 +54,10 @@ impl<'a> SoapEndpoint<'a> {
 
     /// The number of the version. `None` for a version that never existed or is retired.
     pub(super) fn version_number(&self) -> Option<u16> {
-        let number = self.version.strip_suffix(".0")?.parse().ok()?;
-        (number >= FIRST_VERSION).then_some(number)
+        match ApiVersion::read(self.version) {
+            ApiVersion::Supported(number) => Some(number),
+            ApiVersion::Retired | ApiVersion::Unknown => None,
+        }
     }
 
     /// The version as the path has it.

@@ -10,7 +10,7 @@ use super::call::SoapCall;
 use super::endpoint::SoapEndpoint;
 use crate::emulator::fault::MetFault;
 use crate::emulator::state::backend::Backend;
-use crate::emulator::state::ids::{ORG_ID, USER_ID};
+use crate::emulator::state::ids::{ORG_ID, PROFILE_ID, USER_ID};
 use crate::emulator::state::user::{LoginRefusal, USERNAME};
 use crate::emulator::wire::answer::HttpAnswer;
 use crate::emulator::wire::receive::collect;
@@ -205,7 +205,7 @@ fn user_info() -> String {
          <organizationId>{ORG_ID}</organizationId>\
          <organizationMultiCurrency>false</organizationMultiCurrency>\
          <organizationName>Example</organizationName>\
-         <profileId>00exx000000001AAA</profileId>\
+         <profileId>{PROFILE_ID}</profileId>\
          <roleId xsi:nil=\"true\"/>\
          <sessionSecondsValid>{SESSION_SECONDS_VALID}</sessionSecondsValid>\
          <userDefaultCurrencyIsoCode xsi:nil=\"true\"/>\

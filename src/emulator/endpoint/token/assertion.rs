@@ -18,6 +18,10 @@ use crate::emulator::wire::scope;
 /// The longest lifetime of an assertion in seconds: three minutes and two for clock skew.
 const LONGEST_VALIDITY: u64 = 5 * 60;
 
+/// From here on an `exp` is one in milliseconds: so many seconds end in the year 5138, and so many
+/// milliseconds ended in 1973.
+const FIRST_MILLISECONDS: u64 = 100_000_000_000;
+
 /// The JWT bearer flow (RFC 7523 §2.1).
 pub(super) fn jwt_bearer(
     org: &Backend,
@@ -41,7 +45,13 @@ pub(super) fn jwt_bearer(
     };
     let expires = seconds("exp").ok_or_else(invalid)?;
     let early = seconds("nbf").is_some_and(|not_before| now < not_before);
-    if expires <= now || expires > now + LONGEST_VALIDITY || early {
+    // Salesforce's own CLI adds seconds to milliseconds, and production accepts the result.
+    let in_time = if expires < FIRST_MILLISECONDS {
+        expires > now && expires <= now + LONGEST_VALIDITY
+    } else {
+        (expires / 1_000).abs_diff(now) <= LONGEST_VALIDITY
+    };
+    if !in_time || early {
         return Err(invalid());
     }
     let mut state = org.state();
