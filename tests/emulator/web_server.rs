@@ -303,6 +303,37 @@ async fn a_user_logs_in_and_denies() {
 }
 
 #[tokio::test]
+async fn the_pages_say_what_they_are_and_whom_to_type() {
+    let org = Org::with_password("<easy> & short");
+    org.set_redirect_uri(CALLBACK);
+    let page = text(get(&org, &authorize_url(&org, &[])).await).await;
+    for expected in [
+        "Emulated Salesforce org",
+        "<code>user@example.com</code>",
+        "<code>&lt;easy&gt; &amp; short</code>",
+        "prefers-color-scheme:dark",
+        "name=\"viewport\"",
+    ] {
+        assert!(page.contains(expected), "{expected}\n{page}");
+    }
+    let mut form = inputs(&page);
+    form.insert("username".to_owned(), org.username().to_owned());
+    form.insert("password".to_owned(), "correct & horse+<staple>".to_owned());
+    let again = text(post(&org, &form).await).await;
+    assert!(again.contains("Please check your username and password."));
+    form.insert("password".to_owned(), org.password().to_owned());
+    let consent = text(post(&org, &form).await).await;
+    for expected in [
+        "Emulated Salesforce org",
+        "<li>Manage your data via APIs <code>api</code></li>",
+        "<code>user@example.com</code>",
+        &format!("<code>{CALLBACK}</code>"),
+    ] {
+        assert!(consent.contains(expected), "{expected}\n{consent}");
+    }
+}
+
+#[tokio::test]
 async fn a_link_can_neither_log_in_nor_allow() {
     let org = org();
     let credentials = [("username", org.username()), ("password", org.password())];

@@ -18,6 +18,7 @@ use crate::emulator::state::OrgState;
 use crate::emulator::state::app::{CLIENT_ID, CLIENT_SECRET};
 use crate::emulator::state::backend::Backend;
 use crate::emulator::state::counters::Counters;
+use crate::emulator::state::user::PASSWORD;
 
 const URL: &str = "https://emulator.my.salesforce.com";
 
@@ -58,8 +59,22 @@ impl Org {
     /// approved the connected app.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_password(PASSWORD)
+    }
+
+    /// Makes the same org as [`new`](Self::new), with another [password](Self::password) of the
+    /// user.
+    ///
+    /// ```
+    /// use tower_salesforce_auth::emulator::Org;
+    ///
+    /// let org = Org::with_password("easy to type");
+    /// assert_eq!(org.password(), "easy to type");
+    /// ```
+    #[must_use]
+    pub fn with_password(password: &str) -> Self {
         Self {
-            backend: Arc::new(Backend::new(URL)),
+            backend: Arc::new(Backend::new(URL, password)),
         }
     }
 

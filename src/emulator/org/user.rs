@@ -1,7 +1,7 @@
 //! The user of the org, and what an administrator can change.
 
 use super::Org;
-use crate::emulator::state::user::{PASSWORD, SECURITY_TOKEN, USERNAME};
+use crate::emulator::state::user::{SECURITY_TOKEN, USERNAME};
 
 /// The user of the org.
 impl Org {
@@ -10,7 +10,8 @@ impl Org {
         USERNAME
     }
 
-    /// The user's password. The login page asks for the password alone. The password grant and SOAP
+    /// The user's password: that of [`with_password`](Self::with_password), or one with characters
+    /// that forms and XML must escape. The login page asks for the password alone. The password grant and SOAP
     /// `login()` need the [security token](Self::security_token) appended to it.
     ///
     /// ```
@@ -18,7 +19,7 @@ impl Org {
     /// let appended = format!("{}{}", org.password(), org.security_token());
     /// ```
     pub fn password(&self) -> &str {
-        PASSWORD
+        &self.backend.password
     }
 
     /// The user's security token.

@@ -8,6 +8,8 @@ use crate::emulator::fault::FaultSwitch;
 /// The state of an org behind a mutex, and its faults.
 pub(crate) struct Backend {
     state: Mutex<OrgState>,
+    /// The user's password, which no change of the state replaces.
+    pub(crate) password: String,
     pub(crate) token_fault: FaultSwitch,
     pub(crate) data_fault: FaultSwitch,
     pub(crate) revoke_fault: FaultSwitch,
@@ -15,9 +17,10 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    pub(crate) fn new(url: &str) -> Self {
+    pub(crate) fn new(url: &str, password: &str) -> Self {
         Self {
-            state: Mutex::new(OrgState::new(url)),
+            state: Mutex::new(OrgState::new(url, password)),
+            password: password.to_owned(),
             token_fault: FaultSwitch::new(),
             data_fault: FaultSwitch::new(),
             revoke_fault: FaultSwitch::new(),

@@ -59,7 +59,7 @@ pub(crate) struct OrgState {
 }
 
 impl OrgState {
-    pub(crate) fn new(url: &str) -> Self {
+    pub(crate) fn new(url: &str, password: &str) -> Self {
         let sessions = SessionTable::new();
         Self {
             instance_url: url.to_owned(),
@@ -71,7 +71,7 @@ impl OrgState {
             controls_exposed: false,
             clock: OrgClock::system(),
             app: ConnectedApp::new(),
-            user: User::new(),
+            user: User::new(password),
             codes: Codes::new(sessions.org),
             devices: Devices::new(sessions.org),
             sessions,

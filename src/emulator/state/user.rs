@@ -1,7 +1,8 @@
 //! The user of the org, and the checks of a login.
 
 pub(crate) const USERNAME: &str = "user@example.com";
-/// Contains characters that forms and XML documents must escape, to expose clients that do not.
+/// The password unless the org is made with another. It contains characters that forms and XML
+/// documents must escape, to expose clients that do not.
 pub(crate) const PASSWORD: &str = "correct & horse+<staple>";
 pub(crate) const SECURITY_TOKEN: &str = "wqU8TzZx1dPbK7mYcVh3RfNa";
 
@@ -10,6 +11,7 @@ const LOCK_OUT_AFTER: u32 = 10;
 
 /// The user's account, without wire formats.
 pub(crate) struct User {
+    pub(crate) password: String,
     pub(crate) active: bool,
     pub(crate) password_expired: bool,
     pub(crate) security_token_required: bool,
@@ -31,8 +33,9 @@ pub(crate) enum LoginRefusal {
 }
 
 impl User {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(password: &str) -> Self {
         Self {
+            password: password.to_owned(),
             active: true,
             password_expired: false,
             security_token_required: true,
@@ -89,7 +92,7 @@ impl User {
         if !Self::is_named(username) || self.is_locked_out() {
             return Err(LoginRefusal::Invalid);
         }
-        if password != Some(PASSWORD) {
+        if password != Some(self.password.as_str()) {
             self.wrong_passwords = self.wrong_passwords.saturating_add(1);
             return Err(LoginRefusal::Invalid);
         }
@@ -124,7 +127,7 @@ mod tests {
 
     #[test]
     fn an_api_login_needs_the_security_token_and_the_page_does_not() {
-        let mut user = User::new();
+        let mut user = User::new(PASSWORD);
         assert_eq!(user.login(USERNAME, WITH_TOKEN), Ok(()));
         assert_eq!(user.login("USER@Example.com", WITH_TOKEN), Ok(()));
         let invalid = Err(LoginRefusal::Invalid);
@@ -141,7 +144,7 @@ mod tests {
 
     #[test]
     fn wrong_passwords_in_a_row_lock_the_user_out() {
-        let mut user = User::new();
+        let mut user = User::new(PASSWORD);
         user.lock_out_after = Some(3);
         let invalid = Err(LoginRefusal::Invalid);
         for _ in 0..2 {
@@ -165,7 +168,7 @@ mod tests {
 
     #[test]
     fn logins_beyond_the_limit_are_refused() {
-        let mut user = User::new();
+        let mut user = User::new(PASSWORD);
         user.logins_left = Some(2);
         assert_eq!(user.login(USERNAME, "wrong"), Err(LoginRefusal::Invalid));
         assert_eq!(user.login(USERNAME, WITH_TOKEN), Ok(()));
@@ -179,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_right_password_reveals_that_the_user_is_inactive() {
-        let mut user = User::new();
+        let mut user = User::new(PASSWORD);
         user.active = false;
         assert_eq!(user.login(USERNAME, "wrong"), Err(LoginRefusal::Invalid));
         let inactive = Err(LoginRefusal::Inactive);

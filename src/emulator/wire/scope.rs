@@ -35,6 +35,19 @@ pub(crate) const KNOWN: [&str; 28] = [
     "web",
 ];
 
+/// What an app may do with a scope, in the words of a consent page.
+pub(crate) fn meaning(scope: &str) -> &'static str {
+    match scope {
+        "api" => "Manage your data via APIs",
+        "web" => "Manage your data via web browsers",
+        "full" => "Do all that you may do",
+        "refresh_token" | "offline_access" => "Perform requests at any time",
+        "openid" => "See your unique user identifier",
+        "id" | "profile" | "email" | "address" | "phone" => "See your basic information",
+        _ => "Use the scope",
+    }
+}
+
 /// Whether `scope` contains `wanted`.
 pub(crate) fn has(scope: &str, wanted: &str) -> bool {
     scope.split_whitespace().any(|scope| scope == wanted)

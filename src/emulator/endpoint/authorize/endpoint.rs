@@ -24,7 +24,7 @@ pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> HttpAnswer {
         if parts.method == Method::POST {
             Ok(request.go_on(org, &form))
         } else {
-            Ok(request.begin(&form))
+            Ok(request.begin(org, &form))
         }
     });
     match next {

@@ -8,9 +8,9 @@ use crate::emulator::state::app::CLIENT_ID;
 use crate::emulator::state::backend::Backend;
 use crate::emulator::state::codes::CodeGrant;
 use crate::emulator::state::decision::UserDecision;
-use crate::emulator::state::user::User;
+use crate::emulator::state::user::{USERNAME, User};
 use crate::emulator::wire::form::Form;
-use crate::emulator::wire::page;
+use crate::emulator::wire::page::{self, PageUser};
 use crate::emulator::wire::scope;
 
 /// An authorization request with a valid client id and callback.
@@ -92,7 +92,7 @@ impl ConsentRequest {
     }
 
     /// The first request: shows the login page, unless the answer is known without it.
-    pub(super) fn begin(&self, form: &Form) -> NextStep {
+    pub(super) fn begin(&self, org: &Backend, form: &Form) -> NextStep {
         let denial = match self.wanted {
             Err(denial) => denial,
             // The org keeps no browser sessions, so the user is never logged in beforehand.
@@ -100,7 +100,7 @@ impl ConsentRequest {
                 error: "immediate_unsuccessful",
                 description: "the user must log in",
             },
-            Ok(_) => return NextStep::Page(page::login(form, None)),
+            Ok(_) => return NextStep::Page(page::login(form, shown_user(org), None)),
         };
         NextStep::Redirect(self.deny(denial))
     }
@@ -113,13 +113,14 @@ impl ConsentRequest {
         };
         if let Some(login) = form.get("login") {
             if !org.state().codes.end_login(login) {
-                return NextStep::Page(page::login(form, Some("Your login has ended.")));
+                let message = Some("Your login has ended.");
+                return NextStep::Page(page::login(form, shown_user(org), message));
             }
             let decision = UserDecision::read(form);
             return NextStep::Redirect(self.decide(org, response_type, scope, decision));
         }
         let (Some(username), Some(password)) = (form.get("username"), form.get("password")) else {
-            return self.begin(form);
+            return self.begin(org, form);
         };
         let mut state = org.state();
         let entered = state.log_in(|user: &mut User| user.login_on_page(username, password));
@@ -127,10 +128,10 @@ impl ConsentRequest {
             // The real page shows the same text for every reason.
             let message = "Please check your username and password. \
                            If you still can't log in, contact your Salesforce administrator.";
-            return NextStep::Page(page::login(form, Some(message)));
+            return NextStep::Page(page::login(form, shown_user(org), Some(message)));
         }
         let login = state.codes.begin_login();
-        NextStep::Page(page::consent(form, &login, scope))
+        NextStep::Page(page::consent(form, USERNAME, &login, scope))
     }
 
     /// The URL for the browser after the decision of the user, or at once for a request with an
@@ -196,6 +197,13 @@ impl ConsentRequest {
             (false, false) => '?',
         };
         format!("{}{joint}{encoded}", self.redirect_uri)
+    }
+}
+
+fn shown_user(org: &Backend) -> PageUser<'_> {
+    PageUser {
+        username: USERNAME,
+        password: &org.password,
     }
 }
 
