@@ -115,10 +115,10 @@ With curl:
   curl {url}/services/oauth2/token -d grant_type=client_credentials \\
     -d client_id={id} -d client_secret={secret}
 
-With the Salesforce CLI:
+With the Salesforce CLI, which without SF_AUDIENCE_URL would try Salesforce's own hosts as well:
 
-  sf org login jwt --instance-url {url} --username {username} \\
-    --client-id {id} --jwt-key-file {key}
+  SF_AUDIENCE_URL={url} sf org login jwt --instance-url {url} \\
+    --username {username} --client-id {id} --jwt-key-file {key}
 
 To end all sessions, and see how a client takes it:
 

@@ -143,16 +143,22 @@ async fn a_record_is_changed_and_deleted() {
     for (body, code) in [
         (r#"{"Id":"001xx0000000002AAA"}"#, "INVALID_FIELD"),
         (r#"{"Crew":7}"#, "INVALID_FIELD"),
-        (
-            r#"{"NumberOfEmployees":"7"}"#,
-            "INVALID_TYPE_ON_FIELD_IN_RECORD",
-        ),
+        (r#"{"NumberOfEmployees":"many"}"#, "JSON_PARSER_ERROR"),
+        (r#"{"NumberOfEmployees":1.5}"#, "JSON_PARSER_ERROR"),
+        (r#"{"Name":7}"#, "JSON_PARSER_ERROR"),
         ("7", "JSON_PARSER_ERROR"),
     ] {
         let response = caller.call(Method::PATCH, path, body).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{body}");
         assert_eq!(json_of(response).await[0]["errorCode"], code, "{body}");
     }
+
+    // The Salesforce CLI sends all values as texts.
+    let number = r#"{"NumberOfEmployees":"7"}"#;
+    let changed = caller.call(Method::PATCH, path, number).await;
+    assert_eq!(changed.status(), StatusCode::NO_CONTENT);
+    let record = caller.get_json(path).await;
+    assert_eq!(record["NumberOfEmployees"], 7);
 
     let deleted = caller.call(Method::DELETE, path, "").await;
     assert_eq!(deleted.status(), StatusCode::NO_CONTENT);

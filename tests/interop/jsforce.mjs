@@ -1,14 +1,10 @@
 // jsforce against the org that `run` has started.
 
 import assert from 'node:assert/strict';
-import { sign } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { beforeEach, test } from 'node:test';
 import jsforce from 'jsforce';
+import { assertion, counting, org, orgId, pull, userId } from './support.mjs';
 
-const org = JSON.parse(process.env.ORG);
-const orgId = '00Dxx0000001gEFEAY';
-const userId = '005xx000001SwiUAAS';
 const password = org.password + org.security_token;
 const query = 'SELECT Id, Name FROM Account LIMIT 3';
 const oauth2 = {
@@ -315,6 +311,125 @@ test('jsforce does not take the 403 of an identity URL for an expired session', 
   await assert.rejects(conn.identity(), { errorCode: 'ERROR_HTTP_403', message: 'Bad_OAuth_Token' });
 });
 
+test('the user as a record: by id, by name, after the session has expired', async () => {
+  const users = (await authorizedConnection()).sobject('User');
+  assert.equal((await users.retrieve(userId)).Username, org.username);
+  await pull('expire-sessions');
+  const found = await users.findOne({ Username: org.username }, ['Id', 'Name', 'IsActive']);
+  assert.deepEqual([found.Id, found.Name, found.IsActive], [userId, 'Ann Example', true]);
+});
+
+test('a query of the user after the session of a SOAP login has expired', async () => {
+  const conn = await soapConnection();
+  const counted = await counting(async () => {
+    await pull('expire-sessions');
+    const { records } = await conn.query(`SELECT Username FROM User WHERE Id = '${userId}'`);
+    assert.equal(records[0].Username, org.username);
+  });
+  assert.equal(counted.logins, 1);
+});
+
+test('eight users of one expired session cost one refresh', async () => {
+  const conn = await authorizedConnection();
+  const counted = await counting(async () => {
+    await pull('expire-sessions');
+    await Promise.all(Array.from({ length: 8 }, () => conn.sobject('User').retrieve(userId)));
+  });
+  assert.equal(counted.tokens_issued, 1);
+});
+
+test('the user cannot be created', async () => {
+  const conn = await authorizedConnection();
+  const creating = conn.sobject('User').create({ Username: 'other@example.com' });
+  await assert.rejects(creating, { errorCode: 'METHOD_NOT_ALLOWED' });
+});
+
+test('conditions that jsforce writes as SOQL, update and delete', async () => {
+  const accounts = (await authorizedConnection()).sobject('Account');
+  const { id } = await accounts.create({ Name: "O'Hara & Sons", NumberOfEmployees: 7 });
+  const found = await accounts.find({
+    $or: [{ Name: "O'Hara & Sons" }, { Name: { $like: 'Nothing%' } }],
+    NumberOfEmployees: { $gte: 7, $lt: 8 },
+    Id: { $in: [id] },
+    Website: null,
+  });
+  assert.deepEqual(found.map(({ Id }) => Id), [id]);
+  assert.ok((await accounts.update({ Id: id, Name: 'Renamed' })).success);
+  assert.equal((await accounts.retrieve(id)).Name, 'Renamed');
+  assert.ok((await accounts.destroy(id)).success);
+  await assert.rejects(accounts.retrieve(id), { errorCode: 'NOT_FOUND' });
+});
+
+test('jsforce does not escape a backslash in a condition', async () => {
+  const accounts = (await authorizedConnection()).sobject('Account');
+  await assert.rejects(accounts.findOne({ Name: 'a \\ b' }), { errorCode: 'MALFORMED_QUERY' });
+});
+
+test('an order, a limit, an offset and a count', async () => {
+  const accounts = (await authorizedConnection()).sobject('Account');
+  const names = { Name: { $in: ['Acme', 'Globex', 'Initech'] } };
+  const found = await accounts.find(names, ['Name']).sort({ Name: -1 }).skip(1).limit(1);
+  assert.deepEqual(found.map(({ Name }) => Name), ['Globex']);
+  assert.equal(await accounts.count(names), 3);
+});
+
+test('many records at once, and their pages', async () => {
+  const conn = await authorizedConnection();
+  const batch = Array.from({ length: 200 }, (_, number) => ({ LastName: `Many ${number}` }));
+  for (let part = 0; part < 3; part += 1) {
+    const created = await conn.sobject('Contact').create(batch, { allOrNone: true });
+    assert.ok(created.every(({ success }) => success));
+  }
+  const text = "SELECT Id FROM Contact WHERE LastName LIKE 'Many%'";
+  const options = { headers: { 'Sforce-Query-Options': 'batchSize=200' } };
+  let page = await conn.query(text, options);
+  const sizes = [page.records.length];
+  while (!page.done) {
+    page = await conn.queryMore(page.nextRecordsUrl, options);
+    sizes.push(page.records.length);
+  }
+  assert.deepEqual(sizes, [200, 200, 200]);
+  const all = await conn.query(text).execute({ autoFetch: true, maxFetch: 1000 });
+  assert.equal((all.records ?? all).length, 600);
+});
+
+test('one wrong record of many takes back the others', async () => {
+  const conn = await authorizedConnection();
+  const records = [{ LastName: 'Good' }, { FirstName: 'No last name' }];
+  const created = await conn.sobject('Contact').create(records, { allOrNone: true });
+  assert.deepEqual(created.map(({ success }) => success), [false, false]);
+  assert.equal(await conn.sobject('Contact').count({ LastName: 'Good' }), 0);
+});
+
+test('the objects, and the fields of one', async () => {
+  const conn = await authorizedConnection();
+  const { sobjects } = await conn.describeGlobal();
+  assert.deepEqual(sobjects.map(({ name }) => name), ['Account', 'Contact', 'Organization', 'User']);
+  const { fields } = await conn.describe('Contact');
+  assert.deepEqual(fields.find(({ name }) => name === 'AccountId').referenceTo, ['Account']);
+});
+
+test('a composite request', async () => {
+  const conn = await authorizedConnection();
+  const base = `/services/data/v${conn.version}`;
+  const { compositeResponse } = await conn.requestPost(`${base}/composite`, {
+    compositeRequest: [
+      { method: 'POST', url: `${base}/sobjects/Account`, referenceId: 'made', body: { Name: 'Composite' } },
+      { method: 'GET', url: `${base}/sobjects/Account/@{made.id}`, referenceId: 'read' },
+    ],
+  });
+  assert.deepEqual(compositeResponse.map(({ httpStatusCode }) => httpStatusCode), [201, 200]);
+  assert.equal(compositeResponse[1].body.Name, 'Composite');
+});
+
+test('a retired version is gone in REST, and unsupported in SOAP', async () => {
+  const { accessToken } = await authorizedConnection();
+  const retired = { instanceUrl: org.base_url, accessToken, version: '30.0' };
+  await assert.rejects(new jsforce.Connection(retired).query(query), { errorCode: 'UNSUPPORTED_API_VERSION' });
+  const old = new jsforce.Connection({ loginUrl: org.base_url, version: '30.0' });
+  await assert.rejects(old.login(org.username, password), /UNSUPPORTED_API_VERSION/);
+});
+
 // === Bulk API 2.0 ===
 
 // When the session has expired, jsforce waits for the content that it has sent once already, and never ends.
@@ -391,20 +506,6 @@ async function approve(conn, params = {}) {
   return Object.fromEntries(new URL(redirect).searchParams);
 }
 
-function assertion(claims = {}) {
-  const encode = (part) => Buffer.from(JSON.stringify(part)).toString('base64url');
-  const payload = {
-    iss: org.client_id,
-    sub: org.username,
-    aud: 'https://login.salesforce.com',
-    exp: Math.floor(Date.now() / 1000) + 120,
-    ...claims,
-  };
-  const signed = `${encode({ alg: 'RS256' })}.${encode(payload)}`;
-  const signature = sign('sha256', signed, readFileSync(org.jwt_private_key));
-  return `${signed}.${signature.toString('base64url')}`;
-}
-
 async function queries(conn) {
   const { done, records, totalSize } = await conn.query(query);
   assert.equal(done, true);
@@ -415,23 +516,4 @@ async function queries(conn) {
 async function assertDead(accessToken) {
   const conn = new jsforce.Connection({ instanceUrl: org.base_url, accessToken });
   await assert.rejects(conn.query(query), { errorCode: 'INVALID_SESSION_ID' });
-}
-
-async function pull(lever, parameters = {}) {
-  const response = await fetch(`${org.base_url}/emulator/${lever}`, {
-    method: 'POST',
-    body: JSON.stringify(parameters),
-  });
-  const answer = await response.json();
-  assert.equal(response.status, 200, `${lever}: ${answer.message}`);
-  return answer;
-}
-
-/** By how much each counter of the org grows during `work`. */
-async function counting(work) {
-  const stats = async () => (await fetch(`${org.base_url}/emulator/stats`)).json();
-  const before = await stats();
-  await work();
-  const after = await stats();
-  return Object.fromEntries(Object.keys(after).map((name) => [name, after[name] - before[name]]));
 }

@@ -1,42 +1,13 @@
 """simple-salesforce against the org that `run` has started."""
 
-import json
-import os
 import unittest
 
-import requests
 from simple_salesforce import Salesforce, SalesforceLogin, exceptions
 from simple_salesforce.login import SalesforceAuthenticationFailed
 
-ORG = json.loads(os.environ["ORG"])
-HOST = ORG["base_url"].removeprefix("http://")
+from python_support import HOST, ORG, pull, session, stats
+
 QUERY = "SELECT Id, Name FROM Account LIMIT 3"
-
-
-class ToTheOrg(requests.adapters.HTTPAdapter):
-    """Takes what is meant for Salesforce, or for the org by https, to the org."""
-
-    def send(self, request, **kwargs):
-        scheme_and_host = "/".join(request.url.split("/")[:3])
-        request.url = ORG["base_url"] + request.url.removeprefix(scheme_and_host)
-        return super().send(request, **kwargs | {"proxies": None})
-
-
-def session():
-    session = requests.Session()
-    session.trust_env = False
-    session.mount("https://", ToTheOrg())
-    return session
-
-
-def pull(lever, **parameters):
-    response = session().post(f"{ORG['base_url']}/emulator/{lever}", json=parameters)
-    assert response.status_code == 200, response.text
-
-
-def stats():
-    return session().get(f"{ORG['base_url']}/emulator/stats").json()
-
 
 USER = {
     "username": ORG["username"],
@@ -166,6 +137,36 @@ class DataTest(unittest.TestCase):
         (result,) = self.sf.bulk2.Account.insert(records=records)
         self.assertEqual(result["numberRecordsProcessed"], 2)
         self.assertEqual(result["numberRecordsFailed"], 0)
+
+    def test_the_user(self):
+        user = self.sf.User.get("005xx000001SwiUAAS")
+        self.assertEqual(user["Username"], ORG["username"])
+        pull("expire-sessions")
+        found = self.sf.query(f"SELECT Name FROM User WHERE Username = '{ORG['username']}'")
+        self.assertEqual(found["records"][0]["Name"], "Ann Example")
+
+    def test_update_and_delete(self):
+        id = self.sf.Account.create({"Name": "Before"})["id"]
+        self.assertEqual(self.sf.Account.update(id, {"Name": "After"}), 204)
+        self.assertEqual(self.sf.Account.get(id)["Name"], "After")
+        self.assertEqual(self.sf.Account.delete(id), 204)
+        with self.assertRaises(exceptions.SalesforceResourceNotFound):
+            self.sf.Account.get(id)
+
+    def test_describe(self):
+        names = [one["name"] for one in self.sf.describe()["sobjects"]]
+        self.assertEqual(names, ["Account", "Contact", "Organization", "User"])
+        self.assertEqual(self.sf.User.describe()["keyPrefix"], "005")
+
+    def test_query_all_iter(self):
+        found = self.sf.query_all_iter("SELECT Name FROM Account WHERE Name IN ('Acme', 'Globex')")
+        self.assertEqual([record["Name"] for record in found], ["Acme", "Globex"])
+
+    def test_a_retired_version(self):
+        sf = Salesforce(session=session(), session_id=self.sf.session_id, instance=HOST, version="30.0")
+        with self.assertRaises(exceptions.SalesforceGeneralError) as raised:
+            sf.query(QUERY)
+        self.assertEqual(raised.exception.status, 410)
 
     def test_malformed_query(self):
         with self.assertRaises(exceptions.SalesforceMalformedRequest) as raised:

@@ -139,6 +139,7 @@ fn user() -> Value {
         "LastName": "Example",
         "Alias": "aexam",
         "Email": USERNAME,
+        "EmailEncodingKey": "UTF-8",
         "IsActive": true,
         "LanguageLocaleKey": "en_US",
         "LocaleSidKey": "en_US",

@@ -110,6 +110,7 @@ pub(crate) static USER: RecordType = RecordType {
         text("LastName"),
         text("Alias"),
         field("Email", FieldKind::Email),
+        text("EmailEncodingKey"),
         field("IsActive", FieldKind::Flag),
         text("LanguageLocaleKey"),
         text("LocaleSidKey"),

@@ -150,13 +150,7 @@ fn known(object: &RecordType, values: Map<String, Value>) -> Result<Record, Rest
     for (name, value) in values {
         match object.field(&name) {
             Some(field) if field.kind != FieldKind::Id => {
-                if !fits(field.kind, &value) {
-                    let message = format!("{}: value not of required type: {value}", field.name);
-                    return Err(RestAnswer::bad_request(
-                        "INVALID_TYPE_ON_FIELD_IN_RECORD",
-                        &message,
-                    ));
-                }
+                let value = converted(field.kind, value)?;
                 record.insert(field.name.to_owned(), value);
             }
             // `attributes` names the type again, as in the records that the org sends.
@@ -170,13 +164,25 @@ fn known(object: &RecordType, values: Map<String, Value>) -> Result<Record, Rest
     Ok(record)
 }
 
-fn fits(kind: FieldKind, value: &Value) -> bool {
-    match kind {
-        _ if value.is_null() => true,
-        FieldKind::Number => value.is_i64(),
-        FieldKind::Flag => value.is_boolean(),
-        _ => value.is_string(),
-    }
+/// The value in the type of its field. A number or a flag may come as a text, as the Salesforce CLI
+/// sends them.
+fn converted(kind: FieldKind, value: Value) -> Result<Value, RestAnswer> {
+    let (converted, expected) = match (kind, &value) {
+        (_, Value::Null) => (Some(Value::Null), ""),
+        (FieldKind::Number, Value::String(text)) => {
+            (text.parse::<i64>().ok().map(Value::from), "int")
+        }
+        (FieldKind::Number, number) => (number.as_i64().map(Value::from), "int"),
+        (FieldKind::Flag, Value::String(text)) => {
+            (text.parse::<bool>().ok().map(Value::from), "boolean")
+        }
+        (FieldKind::Flag, flag) => (flag.as_bool().map(Value::from), "boolean"),
+        (_, text) => (text.as_str().map(Value::from), "string"),
+    };
+    converted.ok_or_else(|| {
+        let message = format!("Cannot deserialize instance of {expected} from value {value}");
+        RestAnswer::bad_request("JSON_PARSER_ERROR", &message)
+    })
 }
 
 fn missing(required: &str) -> RestAnswer {
