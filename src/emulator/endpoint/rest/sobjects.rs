@@ -150,7 +150,7 @@ fn known(object: &RecordType, values: Map<String, Value>) -> Result<Record, Rest
     for (name, value) in values {
         match object.field(&name) {
             Some(field) if field.kind != FieldKind::Id => {
-                let value = converted(field.kind, value)?;
+                let value = converted(field.kind, &value)?;
                 record.insert(field.name.to_owned(), value);
             }
             // `attributes` names the type again, as in the records that the org sends.
@@ -166,8 +166,8 @@ fn known(object: &RecordType, values: Map<String, Value>) -> Result<Record, Rest
 
 /// The value in the type of its field. A number or a flag may come as a text, as the Salesforce CLI
 /// sends them.
-fn converted(kind: FieldKind, value: Value) -> Result<Value, RestAnswer> {
-    let (converted, expected) = match (kind, &value) {
+fn converted(kind: FieldKind, value: &Value) -> Result<Value, RestAnswer> {
+    let (converted, expected) = match (kind, value) {
         (_, Value::Null) => (Some(Value::Null), ""),
         (FieldKind::Number, Value::String(text)) => {
             (text.parse::<i64>().ok().map(Value::from), "int")
