@@ -24,9 +24,9 @@
 //! | `POST …/composite`, `…/composite/batch`, `…/composite/sobjects` | up to 25 calls, with references; up to 25 calls; up to 200 new records |
 //! | anything below `/services/apexrest/` | 404 `NOT_FOUND`, after the session check |
 //! | `POST …/jobs/ingest`, and paths below it | Bulk API 2.0: see [below](#ingest-jobs) |
-//! | `POST /services/async/NN.0/job` | a job of Bulk API 1.0, in XML or JSON. The session is in `X-SFDC-Session`, and an ended one yields 400 `InvalidSessionId` |
+//! | `POST /services/async/NN.0/job`, `GET` and `POST` of `job/{id}` there | a job of Bulk API 1.0, its state and a new state, in XML or JSON. The session is in `X-SFDC-Session`, and an ended one yields 400 `InvalidSessionId` |
 //! | any method, `…/echo` | the request that the org received: see [below](#the-echo) |
-//! | `POST /services/Soap/u/NN.0` (partner), `…/c/NN.0` (enterprise), with or without the org id | SOAP `login`, `logout`, `getUserInfo` |
+//! | `POST /services/Soap/u/NN.0` (partner), `/services/Soap/c/NN.0` (enterprise), with or without the org id | SOAP `login`, `logout`, `getUserInfo` |
 //! | anything else | 404 `NOT_FOUND` |
 //!
 //! `…` is `/services/data/vNN.0`. `{type}` is `Account`, `Contact`, `User` or `Organization`. The

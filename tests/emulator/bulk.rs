@@ -39,11 +39,67 @@ async fn a_bulk_job_is_created_in_the_format_of_the_request() {
     }
     let elsewhere = Request::builder()
         .method(Method::GET)
-        .uri("/services/async/64.0/job/750")
+        .uri("/services/async/64.0/job/750/batch")
         .header("x-sfdc-session", grant.access_token());
     let (status, error) = text_answer(&org, elsewhere.body(Full::default()).unwrap()).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(error.contains("<exceptionCode>InvalidUrl</exceptionCode>"));
+}
+
+#[tokio::test]
+async fn a_bulk_job_is_read_closed_and_aborted() {
+    let org = Org::new();
+    let grant = org.authorize();
+    let ask = async |method: Method, id: &str, form: &str, body: &str| {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/services/async/66.0/job/{id}"))
+            .header("x-sfdc-session", grant.access_token())
+            .header("content-type", form);
+        text_answer(&org, request.body(Full::from(body.to_owned())).unwrap()).await
+    };
+    for _ in 0..2 {
+        create(&org, grant.access_token(), XML, XML_JOB).await;
+    }
+    let (first, second) = ("750xx0000000001AAA", "750xx0000000002AAA");
+    let (status, job) = ask(Method::GET, first, XML, "").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(job.contains("<state>Open</state><apiVersion>66.0</apiVersion>"));
+    let closed = r#"<jobInfo xmlns="http://www.force.com/2009/06/asyncapi/dataload"><state>Closed</state></jobInfo>"#;
+    let (status, job) = ask(Method::POST, first, XML, closed).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(job.contains("<state>Closed</state>"));
+    let (_, job) = ask(Method::POST, second, JSON, r#"{"state":"Aborted"}"#).await;
+    assert!(job.contains(r#""state":"Aborted""#));
+
+    for (method, id, body, code) in [
+        (
+            Method::POST,
+            first,
+            r#"{"state":"Aborted"}"#,
+            "InvalidJobState",
+        ),
+        (
+            Method::POST,
+            second,
+            r#"{"state":"Open"}"#,
+            "InvalidJobState",
+        ),
+        (
+            Method::POST,
+            "750",
+            r#"{"state":"Closed"}"#,
+            "InvalidJobState",
+        ),
+        (Method::GET, "750", "", "InvalidJob"),
+    ] {
+        let (status, error) = ask(method, id, JSON, body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(
+            error.contains(&format!(r#""exceptionCode":"{code}""#)),
+            "{error}"
+        );
+    }
 }
 
 #[tokio::test]

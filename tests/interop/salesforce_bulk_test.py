@@ -42,6 +42,27 @@ class Test(unittest.TestCase):
         ):
             self.assertTrue(job.startswith("750"), job)
 
+    def test_a_job_is_closed(self):
+        job = self.bulk.create_insert_job("Account")
+        self.assertEqual(self.bulk.job_state(job), "Open")
+        self.bulk.close_job(job)
+        self.assertEqual(self.bulk.job_state(job), "Closed")
+
+    def test_a_job_is_aborted(self):
+        job = self.bulk.create_insert_job("Account")
+        self.bulk.abort_job(job)
+        self.assertEqual(self.bulk.job_state(job), "Aborted")
+
+    def test_a_session_that_expires_within_a_job(self):
+        job = self.bulk.create_insert_job("Account")
+        pull("expire-sessions")
+        with self.assertRaises(BulkApiError) as raised:
+            self.bulk.close_job(job)
+        self.assertIn("InvalidSessionId", str(raised.exception))
+        self.bulk.sessionId = login()
+        self.bulk.close_job(job)
+        self.assertEqual(self.bulk.job_state(job), "Closed")
+
     def test_an_expired_session_is_not_begun_anew(self):
         before = stats()
         pull("expire-sessions")

@@ -7,11 +7,11 @@ use http_body::Body;
 use quick_xml::Reader;
 use quick_xml::escape::escape;
 use quick_xml::events::Event;
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::emulator::fault::MetFault;
 use crate::emulator::state::backend::Backend;
+use crate::emulator::state::bulk_jobs::{BulkJob, BulkJobState};
 use crate::emulator::state::ids::USER_ID;
 use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::receive::collect;
@@ -19,9 +19,6 @@ use crate::emulator::wire::version::ApiVersion;
 use crate::error::BoxError;
 
 const NAMESPACE: &str = "http://www.force.com/2009/06/asyncapi/dataload";
-
-/// The id of every job. One is enough, because jobs get no content.
-const JOB_ID: &str = "750xx0000000001AAA";
 
 /// Answers a call to the path that continues with `path` after `/services/async/`.
 pub(crate) async fn answer<B>(
@@ -41,22 +38,7 @@ where
     fault.wait(&org.data_fault).await;
     let answer = match refusal {
         Some(refusal) => refusal,
-        None => match path.split_once('/') {
-            Some((version, _))
-                if !matches!(ApiVersion::read(version), ApiVersion::Supported(_)) =>
-            {
-                let message = format!("Invalid Version : {version}");
-                form.error(StatusCode::BAD_REQUEST, "InvalidVersion", &message)
-            }
-            Some((_version, "job" | "job/")) if parts.method == Method::POST => {
-                create_job(form, &body)
-            }
-            _ => form.error(
-                StatusCode::BAD_REQUEST,
-                "InvalidUrl",
-                "Destination URL not found",
-            ),
-        },
+        None => carry_out(org, &parts.method, path, form, &body),
     };
     fault.deliver(answer)
 }
@@ -88,66 +70,72 @@ fn reject(
     counters.data_rejected += 1;
     let message = state.refusal_of_sessions.as_deref();
     let message = message.unwrap_or("Invalid session id");
-    Some(form.error(StatusCode::BAD_REQUEST, "InvalidSessionId", message))
+    Some(form.bad_request("InvalidSessionId", message))
 }
 
-#[derive(Deserialize)]
-struct BulkJob {
-    operation: String,
-    object: String,
-}
-
-fn create_job(form: BulkFormat, body: &[u8]) -> HttpAnswer {
-    let job = match form {
-        BulkFormat::Json => serde_json::from_slice(body).ok(),
-        BulkFormat::Xml => BulkJob::from_xml(body),
+fn carry_out(
+    org: &Backend,
+    method: &Method,
+    path: &str,
+    form: BulkFormat,
+    body: &[u8],
+) -> HttpAnswer {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let (version, path) = path.split_once('/').unwrap_or((path, ""));
+    let ApiVersion::Supported(version) = ApiVersion::read(version) else {
+        let message = format!("Invalid Version : {version}");
+        return form.bad_request("InvalidVersion", &message);
     };
-    let Some(BulkJob { operation, object }) = job else {
-        let message = "Unable to parse Job";
-        return form.error(StatusCode::BAD_REQUEST, "InvalidJob", message);
-    };
-    let body = match form {
-        BulkFormat::Json => json!({
-            "apiVersion": 64.0,
-            "createdById": USER_ID,
-            "id": JOB_ID,
-            "object": object,
-            "operation": operation,
-            "state": "Open",
-        })
-        .to_string(),
-        BulkFormat::Xml => format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><jobInfo xmlns=\"{NAMESPACE}\">\
-             <id>{JOB_ID}</id><operation>{}</operation><object>{}</object>\
-             <createdById>{USER_ID}</createdById><state>Open</state></jobInfo>",
-            escape(operation),
-            escape(object),
-        ),
-    };
-    answer::with_body(StatusCode::CREATED, form.content_type(), body)
-}
-
-impl BulkJob {
-    fn from_xml(body: &[u8]) -> Option<Self> {
-        let mut reader = Reader::from_str(str::from_utf8(body).ok()?);
-        let (mut operation, mut object) = (String::new(), String::new());
-        let mut name = String::new();
-        loop {
-            match reader.read_event().ok()? {
-                Event::Start(start) => start.local_name().into_inner().clone_into(&mut name),
-                Event::End(_) => name.clear(),
-                Event::Text(text) => match name.as_str() {
-                    "operation" => operation.push_str(&text.xml10_content()),
-                    "object" => object.push_str(&text.xml10_content()),
-                    _ => {}
-                },
-                Event::Eof => break,
-                _ => {}
+    let jobs = &mut org.state().bulk_jobs;
+    let id = path.strip_prefix("job/");
+    match (method, id) {
+        (&Method::POST, None) if path == "job" => {
+            let members = form.members(body, ["operation", "object"]);
+            let Some([operation, object]) = members else {
+                return form.bad_request("InvalidJob", "Unable to parse Job");
+            };
+            let job = jobs.create(operation, object);
+            form.job(StatusCode::CREATED, version, job)
+        }
+        (&Method::POST, Some(id)) => {
+            let members = form.members(body, ["state"]);
+            let state = members.and_then(|[state]| BulkJobState::to_set(&state));
+            match state.and_then(|state| jobs.set(id, state)) {
+                Some(job) => form.job(StatusCode::OK, version, job),
+                None => form.bad_request("InvalidJobState", "Invalid job id or state"),
             }
         }
-        let is_job = !operation.is_empty() && !object.is_empty();
-        is_job.then_some(Self { operation, object })
+        (&Method::GET, Some(id)) if !id.contains('/') => match jobs.get(id) {
+            Some(job) => form.job(StatusCode::OK, version, job),
+            None => form.bad_request("InvalidJob", &format!("Invalid job id: {id}")),
+        },
+        _ => form.bad_request("InvalidUrl", "Destination URL not found"),
     }
+}
+
+/// The texts of the elements with these names. `None` if one of them is missing or empty.
+fn elements<const N: usize>(body: &[u8], names: [&str; N]) -> Option<[String; N]> {
+    let mut reader = Reader::from_str(str::from_utf8(body).ok()?);
+    let mut texts = names.map(|_| String::new());
+    let mut inside = None;
+    loop {
+        match reader.read_event().ok()? {
+            Event::Start(start) => {
+                let name = start.local_name().into_inner();
+                inside = names.iter().position(|wanted| *wanted == name);
+            }
+            Event::End(_) => inside = None,
+            Event::Text(text) => {
+                if let Some(index) = inside {
+                    texts[index].push_str(&text.xml10_content());
+                }
+            }
+            Event::Eof => break,
+            _ => {}
+        }
+    }
+    let all = texts.iter().all(|text| !text.is_empty());
+    all.then_some(texts)
 }
 
 /// The format of the request and its answer.
@@ -174,6 +162,53 @@ impl BulkFormat {
             Self::Xml => "application/xml",
             Self::Json => "application/json;charset=UTF-8",
         })
+    }
+
+    /// The members of a request with these names. `None` if one of them is missing or empty.
+    fn members<const N: usize>(self, body: &[u8], names: [&str; N]) -> Option<[String; N]> {
+        match self {
+            Self::Xml => elements(body, names),
+            Self::Json => {
+                let body: Value = serde_json::from_slice(body).ok()?;
+                let texts = names.map(|name| body[name].as_str().unwrap_or_default().to_owned());
+                let all = texts.iter().all(|text| !text.is_empty());
+                all.then_some(texts)
+            }
+        }
+    }
+
+    fn job(self, status: StatusCode, version: u16, job: &BulkJob) -> HttpAnswer {
+        let BulkJob {
+            id,
+            operation,
+            object,
+            state,
+        } = job;
+        let state = state.name();
+        let body = match self {
+            Self::Json => json!({
+                "apiVersion": f64::from(version),
+                "createdById": USER_ID,
+                "id": id,
+                "object": object,
+                "operation": operation,
+                "state": state,
+            })
+            .to_string(),
+            Self::Xml => format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?><jobInfo xmlns=\"{NAMESPACE}\">\
+                 <id>{id}</id><operation>{}</operation><object>{}</object>\
+                 <createdById>{USER_ID}</createdById><state>{state}</state>\
+                 <apiVersion>{version}.0</apiVersion></jobInfo>",
+                escape(operation),
+                escape(object),
+            ),
+        };
+        answer::with_body(status, self.content_type(), body)
+    }
+
+    fn bad_request(self, code: &str, message: &str) -> HttpAnswer {
+        self.error(StatusCode::BAD_REQUEST, code, message)
     }
 
     fn error(self, status: StatusCode, code: &str, message: &str) -> HttpAnswer {

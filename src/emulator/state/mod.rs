@@ -2,6 +2,7 @@
 
 pub(super) mod app;
 pub(super) mod backend;
+pub(super) mod bulk_jobs;
 pub(super) mod clock;
 pub(super) mod codes;
 pub(super) mod counters;
@@ -19,6 +20,7 @@ pub(super) mod upload;
 pub(super) mod user;
 
 use self::app::ConnectedApp;
+use self::bulk_jobs::BulkJobs;
 use self::clock::OrgClock;
 use self::codes::Codes;
 use self::counters::Counters;
@@ -55,6 +57,7 @@ pub(crate) struct OrgState {
     pub(crate) records: Records,
     pub(crate) cursors: Cursors,
     pub(crate) jobs: Jobs,
+    pub(crate) bulk_jobs: BulkJobs,
     pub(crate) counters: Counters,
 }
 
@@ -78,6 +81,7 @@ impl OrgState {
             records: Records::new(),
             cursors: Cursors::default(),
             jobs: Jobs::default(),
+            bulk_jobs: BulkJobs::default(),
             counters: Counters::default(),
         }
     }
