@@ -104,7 +104,8 @@ struct State {
     forgotten: HashSet<String>,
     /// Refresh tokens that a store has, although it told this client that the save had failed.
     doubtful: HashSet<(u32, String)>,
-    /// Refresh tokens of those that another client has saved with another session: no client can tell that they were used.
+    /// Refresh tokens of those that another client has saved with another session, or has replaced by another login: no client
+    /// can tell that they were used.
     masked: HashSet<String>,
     /// Clients that the user has reset: they go on with what they have, although the record is gone.
     resets: HashSet<u32>,
@@ -250,6 +251,13 @@ impl Server {
             state.masked.insert(refresh_token.to_owned());
         }
         if let Some((family, _)) = parse(refresh_token) {
+            let is_hidden = |(client, token): &&(u32, String)| {
+                *client != by && parse(token).is_some_and(|(other, _)| other != family)
+            };
+            let hidden: Vec<_> = state.doubtful.iter().filter(is_hidden).cloned().collect();
+            state
+                .masked
+                .extend(hidden.into_iter().map(|(_, token)| token));
             if let Some(newest) = state.newest[family].map(|newest| format!("R{family}.{newest}"))
                 && newest != refresh_token
                 && state.deleted.contains(&newest)
