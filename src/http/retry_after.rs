@@ -131,7 +131,7 @@ fn rfc_3339(text: &str) -> Option<SystemTime> {
 fn in_utc(time: SystemTime, zone: &str) -> Option<SystemTime> {
     let (sign, offset) = zone.split_at_checked(1)?;
     let digits: String = offset.chars().filter(|c| *c != ':').collect();
-    let (hours, minutes) = digits.split_at_checked(2)?;
+    let (hours, minutes) = digits.split_at_checked(2).filter(|_| digits.len() == 4)?;
     let minutes = hours.parse::<u64>().ok()? * 60 + minutes.parse::<u64>().ok()?;
     let offset = Duration::from_secs(minutes * 60);
     match sign {
@@ -228,6 +228,8 @@ mod tests {
             "Sun, 99 Nov 1994 08:49:37 GMT",
             "1994-13-06T08:49:37Z",
             "5 parsecs",
+            "06 Nov 1994 08:49:37 +0018446744073709551615",
+            "1994-11-06T08:49:37+00:18446744073709551615",
         ] {
             assert_eq!(delay_of(&[value], None), None, "{value}");
         }
