@@ -101,6 +101,9 @@ pub(super) fn classify_body(
     extent: Extent,
     texts: &[String],
 ) -> Option<Verdict> {
+    if extent == Extent::Beginning && !is_decisive(head, body) {
+        return None;
+    }
     let inflated = inflate::inflate(body, header(head.headers(), CONTENT_ENCODING), ERROR_LIMIT);
     let body = &*charset::decode(&inflated, header(head.headers(), CONTENT_TYPE));
     let is_incurable = || {
@@ -130,6 +133,20 @@ pub(super) fn classify_body(
         (403, Api::Identity) => bad_token(body, extent),
         _ => Some(Verdict::Pass),
     }
+}
+
+/// How many bytes show the charset, with any byte order mark before them.
+const SHORTEST: usize = 16;
+
+/// Whether a beginning of a body says anything: more than a byte order mark, and not compressed.
+///
+/// Servers send the header of gzip before they compress anything.
+fn is_decisive(head: &ResponseHead<'_>, body: &[u8]) -> bool {
+    let encoding = header(head.headers(), CONTENT_ENCODING).unwrap_or("identity");
+    let is_compressed =
+        !encoding.eq_ignore_ascii_case("identity") || body.starts_with(&inflate::GZIP);
+    let may_be_marked = !body.first().is_some_and(u8::is_ascii) || body.contains(&0);
+    !is_compressed && (body.len() >= SHORTEST || !may_be_marked)
 }
 
 /// Whether the headers contain the status of a call without a message (gRPC over HTTP/2, "Trailers-Only").

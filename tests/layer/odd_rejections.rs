@@ -26,7 +26,7 @@ use tower_salesforce_auth::{
     flow::{SoapLogin, UsernamePassword},
     handle::SessionHandleBuilder,
     oauth::App,
-    verdict::{Classify, Extent, ResponseHead, SalesforceClassifier, Verdict},
+    verdict::{Api, Classify, Extent, ResponseHead, SalesforceClassifier, Verdict},
 };
 
 use crate::support::{INSTANCE, get, post, starting_with};
@@ -160,6 +160,42 @@ async fn r39_an_expired_session_is_found_in_any_dress() {
         let path = "/services/oauth2/userinfo";
         let (answered, refreshes, _) = after(get(path), 403, vec![], body).await;
         assert_eq!((answered, refreshes), (200, 1), "{body}");
+    }
+}
+
+/// Frames end anywhere, for example after the header of gzip, which servers send at once.
+#[test]
+fn r39_no_beginning_of_a_rejection_passes() {
+    let utf_16: Vec<u8> = format!("\u{feff}{BULK_XML}")
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    for (api, status, encoding, body) in [
+        (Api::Bulk, 400, "gzip", gzip(BULK_XML)),
+        (Api::Bulk, 400, "gzip", gzip(BULK_JSON)),
+        (Api::Bulk, 400, "deflate", zlib(BULK_XML)),
+        (Api::Soap, 500, "gzip", gzip(FAULT)),
+        (Api::Soap, 500, "identity", gzip(FAULT)),
+        (Api::Bulk, 400, "identity", utf_16),
+        (
+            Api::Bulk,
+            400,
+            "identity",
+            format!("\u{feff}{BULK_XML}").into_bytes(),
+        ),
+    ] {
+        let response = Response::builder()
+            .status(status)
+            .header("content-encoding", encoding);
+        let response = response.body(()).unwrap();
+        let head = ResponseHead::new(api, &response);
+        let classifier = SalesforceClassifier::default();
+        for length in 0..body.len() {
+            let verdict = classifier.classify_body(&head, &body[..length], Extent::Beginning);
+            assert_eq!(verdict, None, "{api:?} {encoding} {length}");
+        }
+        let verdict = classifier.classify_body(&head, &body, Extent::Whole);
+        assert_eq!(verdict, Some(Verdict::Expired), "{api:?} {encoding}");
     }
 }
 
