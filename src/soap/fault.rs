@@ -4,6 +4,7 @@ use super::envelope::Elements;
 use crate::{
     error::RefreshError,
     http::{
+        advice,
         response::HttpResponse,
         server_error::{ServerError, unrecognized},
     },
@@ -18,12 +19,17 @@ pub(super) fn parse_response(
 ) -> Result<Elements, RefreshError> {
     let elements = Elements::read(&response.text()).filter(|_| !response.is_html());
     let fault = elements.as_ref().and_then(|elements| {
+        let text = elements.text("faultstring");
+        // A gateway may replace the code. Salesforce writes it before the text too.
+        let code_in_text = || {
+            let (code, _) = text?.split_once(':')?;
+            (code.contains('_') && advice::is_known(code)).then_some(code)
+        };
         let code = elements
             .text("exceptionCode")
+            .or_else(code_in_text)
             .or_else(|| elements.text("faultcode"))?;
-        let message = elements
-            .text("exceptionMessage")
-            .or_else(|| elements.text("faultstring"));
+        let message = elements.text("exceptionMessage").or(text);
         Some(refusal(
             request,
             &response,
