@@ -276,7 +276,7 @@ async fn get_from_instance(
         return Err(error_response::plain_refusal(request, response, &secrets));
     }
     match response.fields(wanted) {
-        Some(fields) => Ok(fields),
-        None => Err(unrecognized(request, response, expected, &secrets)),
+        Some(fields) if wanted.iter().any(|name| fields.text(name).is_some()) => Ok(fields),
+        _ => Err(unrecognized(request, response, expected, &secrets)),
     }
 }
