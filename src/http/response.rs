@@ -49,7 +49,11 @@ impl HttpResponse {
 
     /// The fields of the body. `None` if it is no JSON object and has none of the `wanted` fields.
     pub(crate) fn fields(&self, wanted: &[&str]) -> Option<Fields> {
-        Fields::read(&self.text(), wanted)
+        let fields = Fields::read(&self.text(), wanted)?;
+        let is_token_response =
+            || fields.token("access_token").is_some() && fields.token("instance_url").is_some();
+        // The scripts of a page may name tokens and other fields.
+        (!self.is_html() || fields.has("error") || is_token_response()).then_some(fields)
     }
 
     pub(crate) fn is_whole(&self) -> bool {

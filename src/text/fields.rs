@@ -29,19 +29,21 @@ impl Fields {
                 wanted.contains(&member.name.as_str()) && json::has_content(&member.value)
             })
         };
+        let is_answer = |fields: &Self| has_wanted(fields) && !json::is_request(&fields.0, wanted);
         let strict = serde_json::from_str::<Self>(text).ok();
-        let mut fields = if strict.as_ref().is_some_and(has_wanted) {
+        let mut fields = if strict.as_ref().is_some_and(is_answer) {
             strict
         } else {
             let wanted_of = |members| Some(Self(members)).filter(has_wanted);
             wanted_of(json::find(text, wanted))
-                .or_else(|| wanted_of(form(text)))
+                .or_else(|| wanted_of(inside_of_a_string(text, wanted)))
+                .or_else(|| wanted_of(form(text)).filter(is_answer))
                 .or_else(|| wanted_of(xml(text)))
                 .or(strict)
         }?;
         // A token counts wherever it is.
         for name in DEEP.iter().filter(|name| wanted.contains(name)) {
-            if fields.text(name).is_none() {
+            if fields.token(name).is_none() {
                 fields.0.extend(json::scan(text, &[*name]));
             }
         }
@@ -82,7 +84,8 @@ impl Fields {
 
     /// A token: a text without control characters, which no token has and a proxy may have added.
     pub(crate) fn token(&self, name: &str) -> Option<String> {
-        let token = self.text(name)?;
+        let is_token = |token: &String| !is_placeholder(token);
+        let token = self.usable(name, |value| text(value).filter(is_token))?;
         let token: String = token.chars().filter(|c| !c.is_control()).collect();
         Some(token).filter(|token| !token.is_empty())
     }
@@ -149,6 +152,12 @@ pub(crate) fn seconds(text: &str) -> Option<Duration> {
     }
 }
 
+/// Whether a text is what programs write for nothing.
+pub(crate) fn is_placeholder(text: &str) -> bool {
+    let nothing = ["null", "none", "nil", "undefined", "nan", "false", "0"];
+    nothing.iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
 fn string(value: &Value) -> Option<String> {
     trimmed(value.as_str()?)
 }
@@ -170,6 +179,15 @@ fn words(text: &str) -> Vec<String> {
 }
 
 // === Shapes ===
+
+/// The fields of JSON in a JSON string, as gateways wrap an answer of a token endpoint.
+fn inside_of_a_string(text: &str, wanted: &[&str]) -> Vec<Member> {
+    if wanted.contains(&"access_token") && text.contains("\\\"") {
+        json::find(&json::unescaped(text), wanted)
+    } else {
+        Vec::new()
+    }
+}
 
 /// The fields of `name=value&…`, the form in which Salesforce's revocation endpoint answers.
 fn form(text: &str) -> Vec<Member> {

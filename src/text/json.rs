@@ -22,11 +22,14 @@ pub(crate) struct Member {
 
 /// Finds the members of the first object that has one of the names in `wanted`, in any text.
 ///
+/// An object that may be a repeated request counts only if there is no other: see [`is_request`].
+///
 /// Members that were wanted and are elsewhere in the text are added as doubtful, unless the object was read to its end
 /// without any doubt.
 pub(crate) fn find(text: &str, wanted: &[&str]) -> Vec<Member> {
     let is_wanted =
         |member: &Member| wanted.contains(&member.name.as_str()) && has_content(&member.value);
+    let mut request = None;
     let starts = text.match_indices('{').map(|(start, _)| start + 1);
     // An object inside of one that is odd may not be inside of it.
     let mut is_clean = true;
@@ -34,15 +37,44 @@ pub(crate) fn find(text: &str, wanted: &[&str]) -> Vec<Member> {
         let mut reader = Reader::new(text, start);
         let members = reader.object(0);
         is_clean &= reader.is_closed && !reader.is_odd;
-        if members.iter().any(is_wanted) {
-            return if is_clean {
-                members
-            } else {
-                [scan(text, wanted), members].concat()
-            };
+        if !members.iter().any(is_wanted) {
+            continue;
+        }
+        let may_be_request = is_request(&members, wanted);
+        let found = if is_clean {
+            members
+        } else {
+            [scan(text, wanted), members].concat()
+        };
+        if !may_be_request {
+            return found;
+        }
+        request.get_or_insert(found);
+    }
+    request.unwrap_or_else(|| scan(text, wanted))
+}
+
+/// Whether a refresh token is the only member that was wanted. A server that repeats the request names the old one.
+pub(crate) fn is_request(members: &[Member], wanted: &[&str]) -> bool {
+    let mut named = members
+        .iter()
+        .filter(|member| wanted.contains(&member.name.as_str()) && has_content(&member.value));
+    wanted.len() > 1 && named.all(|member| member.name == "refresh_token")
+}
+
+/// Removes one level of escapes, for JSON inside of a JSON string.
+pub(crate) fn unescaped(text: &str) -> String {
+    let mut unescaped = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (c, if c == '\\' { chars.next() } else { None }) {
+            ('\\', Some('n' | 'r' | 't')) => unescaped.push(' '),
+            ('\\', Some('u')) => unescaped.push_str("\\u"),
+            ('\\', Some(escaped)) => unescaped.push(escaped),
+            (c, _) => unescaped.push(c),
         }
     }
-    scan(text, wanted)
+    unescaped
 }
 
 /// Whether there is any text, number or boolean in a value.
@@ -303,8 +335,11 @@ impl<'a> Reader<'a> {
     fn bare(&mut self) -> Option<Value> {
         let rest = self.rest();
         let is_end = |c: char| matches!(c, ',' | '}' | ']' | '{' | '[' | ':' | '"') || is_blank(c);
-        // A value at the end of the text may be a part of one.
-        let length = rest.find(is_end)?;
+        // A value at the end of the text may be a part of one. Its length is looked for once.
+        let Some(length) = rest.find(is_end) else {
+            self.at = self.text.len();
+            return None;
+        };
         let word = rest.get(..length).filter(|word| !word.is_empty())?;
         self.at += length;
         if self.rest().starts_with('"') {
