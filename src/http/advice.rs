@@ -42,12 +42,13 @@ pub(crate) fn is_known(code: &str) -> bool {
     codes.any(|known| *known == code || *known == plain)
 }
 
-/// The code that comes with a description, if the description has only one.
+/// The code that comes with a description alone, if it is a refusal of the grant.
 pub(crate) fn code_of(description: &str) -> Option<&'static str> {
     let description = description.to_lowercase();
     let mut rows = REFUSALS.iter();
     let row = rows.find(|row| !row.text.is_empty() && description.contains(row.text))?;
-    row.codes.first().copied()
+    let code = row.codes.first().copied();
+    code.filter(|code| INVALID_GRANT.contains(code))
 }
 
 const INVALID_GRANT: &[&str] = &["invalid_grant"];

@@ -8,7 +8,10 @@ use crate::{
         server_error::{RestError, ServerError, is_overloaded, unrecognized},
     },
     secret::Secret,
-    text::{fields::Fields, json::is_blank},
+    text::{
+        fields::{Fields, is_placeholder},
+        json::is_blank,
+    },
 };
 
 /// The fields that tell a refusal from a success.
@@ -34,15 +37,21 @@ impl ErrorResponse {
             let inner = inner.as_ref()?;
             names.iter().find_map(|name| inner.string(name))
         };
-        let code = texts("error").or_else(|| inner_texts(&["error", "code", "errorCode", "type"]));
+        let code = texts("error")
+            .or_else(|| inner_texts(&["error", "code", "errorCode", "type"]))
+            .filter(|code| !is_placeholder(code));
         let description = texts("error_description")
-            .or_else(|| inner_texts(&["error_description", "message", "description"]))
-            .or_else(|| texts("message"))
-            .unwrap_or_default();
+            .or_else(|| inner_texts(&["error_description", "message", "description"]));
         let (code, description) = match code {
-            Some(code) => with_description(code, description),
-            // Some descriptions come with one code only.
-            None => (advice::code_of(&description)?.to_owned(), description),
+            Some(code) => {
+                let description = description.or_else(|| texts("message"));
+                with_description(code, description.unwrap_or_default())
+            }
+            // Some descriptions come with one code only. A `message` alone may be that of a gateway.
+            None => {
+                let description = description?;
+                (advice::code_of(&description)?.to_owned(), description)
+            }
         };
         Some(Self {
             code,
@@ -87,8 +96,18 @@ pub(super) fn check(
     if is_success && error.is_none() {
         return Ok(response);
     }
-    let rotated = fields.token("refresh_token").map(Secret::from);
-    Err(refused(request, response, error, secrets).with_rotated_refresh_token(rotated))
+    let [access_token, refresh_token] =
+        ["access_token", "refresh_token"].map(|name| fields.token(name).map(Secret::from));
+    let of_answer = [&access_token, &refresh_token].into_iter().flatten();
+    let all: Vec<&str> = secrets
+        .iter()
+        .copied()
+        .chain(of_answer.map(Secret::expose))
+        .collect();
+    let error = refused(request, response, error, &all);
+    // A server may repeat the request.
+    let rotated = refresh_token.filter(|token| !secrets.contains(&token.expose()));
+    Err(error.with_rotated_refresh_token(rotated))
 }
 
 /// Makes the error for a response that is no success.
