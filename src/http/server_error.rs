@@ -60,7 +60,11 @@ impl ServerError<'_> {
         }
         let shortest = match outlook {
             // The user has logged in too often: the server's own time counts, if it names one.
-            Some(Outlook::TooManyLogins) if self.retry_after.is_none() => Some(LOGIN_RATE_DELAY),
+            Some(Outlook::TooManyLogins)
+                if self.retry_after.is_none_or(|delay| delay.is_zero()) =>
+            {
+                Some(LOGIN_RATE_DELAY)
+            }
             // An unknown refusal may count towards a lockout.
             None if self.has_password && !is_terminal => Some(PASSWORD_DELAY),
             _ => None,
@@ -130,7 +134,7 @@ fn may_refuse(response: &HttpResponse) -> bool {
 
 /// Whether the status says that the server cannot answer now.
 pub(crate) fn is_overloaded(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+    status.is_server_error() || matches!(status.as_u16(), 408 | 421 | 425 | 429)
 }
 
 /// The error for a successful response whose content cannot be used. It is terminal.
