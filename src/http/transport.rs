@@ -108,7 +108,7 @@ where
 {
     let mut body = pin!(body);
     let mut read = BytesMut::new();
-    let mut pauses = 0;
+    let (mut pauses, mut empty) = (0, 0);
     while read.len() <= RESPONSE_LIMIT {
         let next = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
             Poll::Pending if pauses < PAUSES && !read.is_empty() => {
@@ -126,6 +126,11 @@ where
             Some(Err(error)) => return (read.freeze(), Some(error.into())),
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
+                    empty += u32::from(!data.has_remaining());
+                    if empty > EMPTY_FRAMES {
+                        let error = "the body consists of empty frames";
+                        return (read.freeze(), Some(error.into()));
+                    }
                     let room = RESPONSE_LIMIT + 1 - read.len();
                     read.put(data.take(room));
                 }
@@ -283,6 +288,9 @@ const SOAP_ACTION: HeaderName = HeaderName::from_static("soapaction");
 fn zeroizing_body(text: String) -> Bytes {
     Bytes::from_owner(Zeroizing::new(text.into_bytes()))
 }
+
+/// How many empty frames a body may have: it could yield them without end.
+const EMPTY_FRAMES: u32 = 4096;
 
 /// How often a body that pauses is searched for the end of its JSON.
 const PAUSES: u32 = 16;

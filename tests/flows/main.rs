@@ -6,6 +6,7 @@ mod calls;
 mod device;
 mod keys;
 mod logins;
+mod misleading_answers;
 mod mutated_answers;
 mod odd_answers;
 mod odd_calls;
