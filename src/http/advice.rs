@@ -24,22 +24,31 @@ pub(crate) struct Refusal {
     pub(crate) advice: &'static str,
 }
 
-/// Finds what is known about a refusal. A code with hyphens, blanks or in another case is understood too.
+/// Finds what is known about a refusal. A code with hyphens, blanks, in another case, or that begins with `OAUTH_`, is
+/// understood too.
 pub(crate) fn find(code: &str, description: &str) -> Option<&'static Refusal> {
     let description = description.to_lowercase();
     let matches = |row: &Refusal, code: &str| {
         (row.codes.is_empty() || row.codes.contains(&code)) && description.contains(row.text)
     };
     let written = |code: &str| REFUSALS.iter().find(|row| matches(row, code));
-    let plain = code.trim().to_ascii_lowercase().replace(['-', ' '], "_");
-    written(code).or_else(|| written(&plain))
+    let plain = plain(code);
+    written(code)
+        .or_else(|| written(&plain))
+        .or_else(|| written(plain.strip_prefix("oauth_")?))
 }
 
 /// Whether this is the code of a refusal in the table.
 pub(crate) fn is_known(code: &str) -> bool {
-    let plain = code.trim().to_ascii_lowercase().replace(['-', ' '], "_");
+    let plain = plain(code);
     let mut codes = REFUSALS.iter().flat_map(|row| row.codes);
-    codes.any(|known| *known == code || *known == plain)
+    codes.any(|known| {
+        *known == code || *known == plain || plain.strip_prefix("oauth_") == Some(*known)
+    })
+}
+
+fn plain(code: &str) -> String {
+    code.trim().to_ascii_lowercase().replace(['-', ' '], "_")
 }
 
 /// The code that comes with a description alone, if it is a refusal of the grant.
@@ -145,6 +154,13 @@ static REFUSALS: &[Refusal] = &[
     row(&["redirect_uri_missing"], "", Terminal, "send the redirect URI, which must be one of the app's callback URLs"),
     row(&["app_not_found", "app_blocked", "fail_close_app_blocked"], "", Terminal,
         "have an administrator install or unblock the app (Setup > Connected Apps OAuth Usage)"),
+    row(&["ec_app_not_found"], "", Terminal,
+        "have an administrator install the external client app (Setup > External Client App Manager)"),
+    row(&["app_access_denied"], "", Terminal,
+        "have an administrator assign the app to the user's profile or permission set (the app's policies: Admin approved \
+         users)"),
+    row(&["approval_error_generic"], "", Terminal,
+        "have an administrator install the app (Setup > Connected Apps OAuth Usage), and let the user authorize it again"),
     row(&["ecapp_policy_not_found", "oauth_policy_not_found"], "", Terminal,
         "have an administrator set the policies of the external client app (Setup > External Client App Manager)"),
     row(&["invalid_session_level"], "", Terminal,
@@ -257,7 +273,13 @@ mod tests {
 
     #[test]
     fn a_code_is_found_in_another_writing_unless_there_is_its_own() {
-        for code in ["app_blocked", "app-blocked", "APP_BLOCKED", " app blocked "] {
+        for code in [
+            "app_blocked",
+            "app-blocked",
+            "APP_BLOCKED",
+            " app blocked ",
+            "OAUTH_APP_BLOCKED",
+        ] {
             assert!(
                 find(code, "").unwrap().advice.contains("unblock the app"),
                 "{code}"

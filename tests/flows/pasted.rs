@@ -631,6 +631,43 @@ fn r40_a_refusal_without_a_state_is_shown() {
     assert!(!chain(&error).contains("access_denied"), "{error}");
 }
 
+/// Codes of an app that an org does not let in: what an administrator has to do.
+#[test]
+fn a_callback_of_a_blocked_app_has_advice() {
+    for (code, description, word) in [
+        (
+            "OAUTH_APP_BLOCKED",
+            "this+app+is+blocked+by+admin",
+            "Connected Apps",
+        ),
+        (
+            "OAUTH_EC_APP_NOT_FOUND",
+            "The+app+is+not+installed",
+            "install",
+        ),
+        (
+            "OAUTH_APP_ACCESS_DENIED",
+            "user+is+not+admin+approved+to+access+this+app",
+            "permission set",
+        ),
+        (
+            "OAUTH_APPROVAL_ERROR_GENERIC",
+            "An+unexpected+error+has+occured+during+authentication.+Please+try+again",
+            "administrator",
+        ),
+        ("app_not_found", "", "install"),
+        ("oauth_flow_disabled", "", "enable the flow"),
+        ("OAuth-Inactive-User", "", "activate the user"),
+    ] {
+        let state = pending().state().expose().to_owned();
+        let url = format!(
+            "https://app.example.com/cb?error={code}&error_description={description}&state={state}"
+        );
+        let error = Callback::parse(&url).unwrap().code(&pending()).unwrap_err();
+        assert!(chain(&error).contains(word), "{code}: {}", chain(&error));
+    }
+}
+
 /// What a code cannot have is found before it is used up.
 #[tokio::test]
 async fn r40_a_code_in_another_notation_is_refused_unsent() {
