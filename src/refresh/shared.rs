@@ -520,3 +520,13 @@ fn finish(
 pub(crate) fn jitter() -> f64 {
     getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn r11_the_jitter_is_random_and_from_0_to_1() {
+        let draws: Vec<f64> = (0..100).map(|_| super::jitter()).collect();
+        assert!(draws.iter().all(|draw| (0.0..=1.0).contains(draw)));
+        assert!(draws.iter().any(|draw| *draw < 0.5) && draws.iter().any(|draw| *draw > 0.5));
+    }
+}

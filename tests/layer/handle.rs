@@ -2,6 +2,7 @@
 
 use std::{
     future::pending,
+    pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -298,6 +299,10 @@ async fn r28_a_subscription_shows_each_state_in_turn() {
     };
     assert_eq!(live.access_token().expose(), "T1");
     assert_eq!(answer.await.unwrap().unwrap().status(), StatusCode::OK);
+
+    // What changes nothing is not shown.
+    handle.reset();
+    assert!(futures_util::poll!(pin!(states.changed())).is_pending());
 
     handle.invalidate(live.generation());
     assert!(matches!(states.changed().await, Some(SessionState::Empty)));

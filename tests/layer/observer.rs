@@ -127,11 +127,12 @@ async fn one_expiry(pass: impl AsyncFnOnce()) -> Vec<Event> {
     let api = Api::accepting("T0");
     let (started, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let recorder = Recorder::default();
-    let handle = SessionHandle::builder(Gated {
+    // Shared, as one that several handles use.
+    let handle = SessionHandle::builder(Arc::new(Gated {
         refresher: Refresher::of(&api),
         started: Arc::clone(&started),
         finish: Arc::clone(&finish),
-    })
+    }))
     .initial_session(session("T0"))
     .observer(recorder.clone())
     .build();
@@ -247,6 +248,32 @@ async fn r28_a_dropped_caller_does_not_count_as_a_waiter() {
     };
     assert_eq!(succeeded.waiters(), 0);
     assert_eq!(succeeded.description(), None);
+}
+
+/// R28: the callers of a late refresh are gone, and those that wait for its successor are not its own.
+#[tokio::test(start_paused = true)]
+async fn r28_a_late_refresh_has_no_waiters() {
+    let recorder = Recorder::default();
+    let (builder, _) = counting_builder(|n| async move {
+        if n == 1 {
+            return Err(RefreshError::transient("busy").with_retry_after(Duration::from_secs(4)));
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        Ok(session("T2"))
+    });
+    let handle = builder
+        .observer(recorder.clone())
+        .refresh_timeout(Duration::from_secs(5))
+        .build();
+    handle.invalidate(handle.try_session().unwrap().generation());
+    handle.session().await.unwrap_err();
+    recorder.take();
+    handle.session().await.unwrap();
+    let events = recorder.take();
+    let [Event::Changed, Event::Succeeded(succeeded)] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert_eq!(succeeded.waiters(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,7 +19,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tower::Layer;
-use tower_salesforce_auth::{RefreshContext, RefreshErrorKind, SessionHandle};
+use tower_salesforce_auth::{
+    RefreshContext, RefreshError, RefreshErrorKind, SessionHandle, handle::SessionState,
+};
 
 use crate::support::{
     Api, Refresher, all_together, get, paused, refresh_kind, send, session, starting_with,
@@ -273,6 +275,28 @@ fn r14_waiters_fail_if_the_refresh_runtime_shuts_down() {
         let response = second.block_on(send(&service, get("/services/data/")));
         assert_eq!(response.unwrap().status(), StatusCode::OK);
     }
+}
+
+/// R42: the state has the failure that the callers got, and not the one before it.
+#[test]
+fn r42_a_backoff_that_a_shutdown_ends_shows_the_shutdown() {
+    let failing = async |_: RefreshContext| Err(RefreshError::transient("busy"));
+    let handle = SessionHandle::new(failing);
+    let mut states = handle.subscribe();
+    let kind = |state: Option<SessionState>| match state {
+        Some(SessionState::BackingOff(error)) => error.kind(),
+        state => panic!("{state:?}"),
+    };
+    let runtime = paused();
+    runtime.block_on(async {
+        let _ = timeout(Duration::from_millis(1), handle.session()).await;
+        assert_eq!(kind(states.changed().await), RefreshErrorKind::Other);
+        // Another caller waits, and nothing has changed.
+        let _ = timeout(Duration::from_millis(1), handle.session()).await;
+        assert!(futures_util::poll!(pin!(states.changed())).is_pending());
+    });
+    drop(runtime);
+    assert_eq!(kind(Some(states.state())), RefreshErrorKind::Cancelled);
 }
 
 #[test]

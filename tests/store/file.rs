@@ -68,6 +68,14 @@ async fn a_stored_session_is_loaded_unchanged() {
     );
 }
 
+#[test]
+fn a_session_issued_before_1970_is_read_as_it_was_saved() {
+    let issued = UNIX_EPOCH - Duration::from_millis(1_500);
+    let record = Record::new(whole_session().with_issued_at(issued));
+    let read = Record::decode(record.encode().expose()).unwrap();
+    assert_eq!(read.session().issued_at(), Some(issued));
+}
+
 /// Later versions of the crate have to read this exact text.
 #[tokio::test]
 async fn a_record_of_version_1_can_be_read() {
@@ -264,6 +272,77 @@ async fn a_lock_has_one_holder_even_as_its_file_is_removed() {
     tasks.join_all().await;
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_lock_whose_file_was_removed_saves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let file = store.path(KEY).with_extension("lock");
+    let record = Record::new(whole_session());
+    let mut lost = store.lock(KEY).await.unwrap();
+    fs::remove_file(&file).unwrap();
+    for error in [
+        lost.save(&record).await.unwrap_err(),
+        lost.delete().await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        assert!(error.to_string().contains("lost"), "{error}");
+    }
+    // What another process has locked since is left to it.
+    let mut held = store.lock(KEY).await.unwrap();
+    lost.save(&record).await.unwrap_err();
+    lost.unlock().await;
+    assert!(file.exists());
+    held.save(&record).await.unwrap();
+}
+
+/// What cannot be read is not taken for a session that was logged out, and what cannot be deleted not for deleted.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_record_that_cannot_be_reached_is_an_error() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join("sessions");
+    let store = open(&directory);
+    fs::create_dir(store.path(KEY)).unwrap();
+    let mut lock = store.lock(KEY).await.unwrap();
+    assert_eq!(
+        lock.delete().await.unwrap_err().kind(),
+        StoreErrorKind::Unavailable
+    );
+    drop(lock);
+    fs::remove_dir_all(&directory).unwrap();
+    assert!(store.load(KEY).await.unwrap().is_none());
+    fs::write(&directory, "no directory").unwrap();
+    assert_eq!(
+        store.load(KEY).await.unwrap_err().kind(),
+        StoreErrorKind::Unavailable
+    );
+}
+
+#[tokio::test]
+async fn the_longest_record_is_one_mebibyte() {
+    const LONGEST: usize = 1024 * 1024;
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let of = |length: usize| {
+        let session = Session::new("T".repeat(length), "https://example.my.salesforce.com");
+        Record::new(session.unwrap())
+    };
+    let around = of(1).encode().expose().len() - 1;
+    let mut lock = store.lock(KEY).await.unwrap();
+    lock.save(&of(LONGEST - around)).await.unwrap();
+    assert!(lock.load().await.unwrap().is_some());
+    let error = lock.save(&of(LONGEST - around + 1)).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+
+    // Nor is a longer one read in part.
+    let mut text = fs::read(store.path(KEY)).unwrap();
+    assert_eq!(text.len(), LONGEST);
+    text.push(b' ');
+    fs::write(store.path(KEY), text).unwrap();
+    assert_eq!(lock.load().await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+}
+
 // === A disk that is full ===
 
 /// A process that cannot write fails when it takes the lock, before it presents a refresh token.
@@ -363,6 +442,10 @@ async fn an_encrypted_session_cannot_be_changed_or_moved() {
     fs::copy(store.path(KEY), store.path("another user")).unwrap();
     let error = store.load("another user").await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Undecryptable);
+
+    // Text that is no record is not called one without encryption.
+    fs::write(store.path(KEY), "no record").unwrap();
+    assert_eq!(kind(&store).await, StoreErrorKind::Corrupt);
 
     // A record without encryption is refused.
     let plain = Record::new(whole_session()).encode();

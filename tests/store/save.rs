@@ -109,7 +109,10 @@ async fn r06_a_save_that_fails_twice_still_succeeds() {
     let store = Scripted::default();
     let (org, layer, events) = expired(&store).await;
     store.on(StoreOperation::Save, Fate::FailsFor(2));
+    let started = Instant::now();
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
+    // The callers wait for the pauses: 200 ms, then 400 ms.
+    assert_eq!(started.elapsed(), Duration::from_millis(600));
     assert_eq!(events.take(), ["started"]);
     assert!(!layer.handle().has_unsaved_refresh_token());
 }

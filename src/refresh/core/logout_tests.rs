@@ -14,7 +14,7 @@ use crate::{
             pending_logout::{PendingLogout, ServerEnd},
             record::{RecordState, Relation},
             rules::{Cause, Failure},
-            run::{Input, RefreshId},
+            run::{Fate, Input, RefreshId},
             state::Core,
             token::TokenLineage,
         },
@@ -142,6 +142,62 @@ fn r30_each_logout_is_ended_by_one_task() {
     assert_eq!(core.begin_ending(second), [first]);
 }
 
+const CALLER: Caller = Caller {
+    has_runtime: true,
+    is_inside: false,
+};
+
+/// Starts a refresh, and lets it go on until its token call.
+fn calling(core: &mut Core<Rules>, turn: &mut Turn<Rules>) -> RefreshId {
+    let Reply::Wait(id) = core.refresh(CALLER, turn) else {
+        panic!("no refresh");
+    };
+    for input in [
+        Input::Begin,
+        Input::Locked(Ok(())),
+        Input::Loaded(Ok(None)),
+    ] {
+        core.step(id, input, turn);
+    }
+    id
+}
+
+#[test]
+fn r30_a_late_call_is_ended_by_a_logout_and_not_by_a_set() {
+    let (mut core, mut turn) = (core(), turn());
+    core.set(session("0"), &mut turn);
+    let id = calling(&mut core, &mut turn);
+    core.late(id, &mut turn);
+    assert_eq!(core.draining[0].fate, Fate::Late);
+    core.set(session("1"), &mut turn);
+    assert_eq!(core.draining[0].fate, Fate::Superseded);
+    core.log_out(true, &mut turn);
+    core.set(session("2"), &mut turn);
+    assert_eq!(core.draining[0].fate, Fate::LoggedOut);
+}
+
+#[test]
+fn r30_a_returned_session_is_handed_to_one_logout_once() {
+    let (mut core, mut turn) = (core(), turn());
+    core.set(session("0"), &mut turn);
+    let id = calling(&mut core, &mut turn);
+    core.step(id, Input::Called(Ok(session("1"))), &mut turn);
+    let first = core.log_out(true, &mut turn);
+    let second = core.log_out(true, &mut turn);
+    let mut sessions = |id| core.pending_logout(id).unwrap().sessions.len();
+    assert_eq!((sessions(first), sessions(second)), (2, 0));
+}
+
+#[test]
+fn r30_a_logout_does_not_wait_for_a_driver_that_does_not_run() {
+    let (mut core, mut turn) = (core(), turn());
+    core.set(session("0"), &mut turn);
+    let id = calling(&mut core, &mut turn);
+    core.overdue(id, &mut turn);
+    let logout = core.log_out(true, &mut turn);
+    assert!(core.is_draining(id) && !core.drains_for(logout));
+}
+
 #[test]
 fn r30_a_token_concerns_the_logout_of_its_lineage() {
     let (mut core, mut turn) = (core(), turn());
@@ -207,6 +263,38 @@ fn r03_a_save_marks_what_it_saved_and_nothing_else() {
 }
 
 #[test]
+fn r30_a_save_says_that_the_record_is_gone_until_a_refresh_has() {
+    let (mut core, mut turn) = (core(), turn());
+    core.set(session("0"), &mut turn);
+    core.record_saved(&Record::new(session("0")), true);
+    core.policy
+        .latch(RefreshError::terminal("the app is blocked"), &mut Vec::new());
+    assert!(matches!(core.decide_save(None), SaveDecision::Gone));
+    core.policy
+        .latch(RefreshError::of(Cause::Gone), &mut Vec::new());
+    assert!(matches!(core.decide_save(None), SaveDecision::Save(..)));
+}
+
+#[test]
+fn r03_a_record_says_whether_a_token_was_rotated_out() {
+    for is_rotated in [false, true] {
+        let stored = if is_rotated {
+            session("0").rotated()
+        } else {
+            session("0")
+        };
+        let mut core = core();
+        let decision = core.decide(Some(&Record::new(stored)));
+        assert!(matches!(decision, Ok(Decision::Adopt(_))));
+        assert_eq!(core.token.has_spent(), is_rotated);
+    }
+    let first = Record::new(session("0"));
+    assert!(!first.followed_by(session("1")).has_rotated());
+    let rotated = first.followed_by(session("1").rotated());
+    assert!(rotated.has_rotated() && rotated.followed_by(session("2")).has_rotated());
+}
+
+#[test]
 fn r24_a_login_saved_after_an_adoption_is_news() {
     let (mut core, mut turn) = (core(), turn());
     core.set(session("1"), &mut turn);
@@ -216,11 +304,7 @@ fn r24_a_login_saved_after_an_adoption_is_news() {
 
     // Meanwhile a refresh adopts what another process stored.
     let other = Record::new(session("0"));
-    let caller = Caller {
-        has_runtime: true,
-        is_inside: false,
-    };
-    let Reply::Wait(id) = core.refresh(caller, &mut turn) else {
+    let Reply::Wait(id) = core.refresh(CALLER, &mut turn) else {
         panic!("no refresh");
     };
     for input in [

@@ -20,6 +20,8 @@ pub(crate) mod callers;
 pub(crate) mod cut_off;
 pub(crate) mod decide;
 pub(crate) mod effect;
+#[cfg(test)]
+mod failure_tests;
 pub(crate) mod logout;
 #[cfg(test)]
 mod logout_tests;

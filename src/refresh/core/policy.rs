@@ -462,6 +462,17 @@ mod tests {
     }
 
     #[test]
+    fn r11_a_retry_after_beyond_the_clock_is_five_minutes() {
+        let mut policy = Policy::new();
+        let now = Instant::now();
+        policy.back_off("busy", Some(Duration::MAX), 0.0, now, &mut none());
+        assert_eq!(
+            policy.permit(now),
+            Permit::NotBefore(now + LONGEST_BREAK, &"busy")
+        );
+    }
+
+    #[test]
     fn r11_a_latch_does_not_end_a_backoff() {
         let mut policy = Policy::new();
         let now = Instant::now();
@@ -509,9 +520,22 @@ mod tests {
         assert!(!policy.is_open(now));
         let second = Generation::FIRST.next();
         policy.start_probation(second, true, now);
+        // A request that is accepted with the session closes the breaker again.
         assert!(policy.is_watching());
         policy.record_rejection(second, true, false, now);
         assert!(policy.is_open(now));
+    }
+
+    #[test]
+    fn requests_pay_for_a_watch_only_after_a_useless_refresh() {
+        let mut policy = Policy::<()>::new();
+        let now = Instant::now();
+        policy.start_probation(Generation::FIRST, true, now);
+        assert!(!policy.is_watching());
+        policy.record_useless_refresh(now);
+        assert!(policy.is_watching());
+        policy.confirm(Generation::FIRST);
+        assert!(!policy.is_watching());
     }
 
     #[test]

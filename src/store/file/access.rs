@@ -101,10 +101,7 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(directory)?;
-    match directory.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
-        _ => Ok(()),
-    }
+    directory.parent().map_or(Ok(()), sync_directory)
 }
 
 /// Flushes the entries of a directory to the disk.
@@ -129,7 +126,7 @@ pub(super) fn sync_directory(_directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether `path` still refers to this file, and not by a link.
+/// Whether `path` still refers to this file, and not by a link. It does not if there is nothing.
 #[cfg(unix)]
 pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
@@ -323,5 +320,23 @@ mod system {
 
     pub(super) fn check_directory(_directory: &Path) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_where_its_path_leads() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let file = create_for_owner(&path("one")).unwrap();
+        create_for_owner(&path("other")).unwrap();
+        assert!(is_at(&file, &path("one")).unwrap());
+        assert!(!is_at(&file, &path("other")).unwrap());
+        assert!(!is_at(&file, &path("nothing")).unwrap());
+        // A path that cannot be followed is not one that leads to nothing.
+        is_at(&file, &path("one/below")).unwrap_err();
     }
 }

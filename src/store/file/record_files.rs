@@ -216,7 +216,7 @@ impl LockFile {
 
     /// The number of the next save or deletion.
     pub(super) fn turn(&self) -> u64 {
-        self.turns.fetch_add(1, Ordering::Relaxed) + 1
+        self.turns.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Runs a save or deletion, unless a later one has already run.
@@ -295,5 +295,22 @@ impl Drop for LockFile {
         if cfg!(unix) && self.is_held().unwrap_or(false) {
             let _ = fs::remove_file(&self.files.lock);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_save_that_runs_late_is_skipped() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = RecordFiles::new(directory.path().into(), "key".to_owned());
+        let held = LockFile::try_lock(files).unwrap().unwrap();
+        held.save(held.turn(), b"first").unwrap();
+        let (late, last) = (held.turn(), held.turn());
+        held.save(last, b"last").unwrap();
+        held.save(late, b"late").unwrap();
+        assert_eq!(fs::read(&held.files.record).unwrap(), b"last");
     }
 }

@@ -5,10 +5,12 @@ use super::{
     values::{Error, Record, Session, Settings, Token},
 };
 use crate::refresh::core::{
+    callers::{Caller, Reply},
     decide::{Decision, SaveDecision},
     effect::Turn,
     record::Relation,
     rules::{Cause, Stored},
+    run::Input,
     state::Core,
 };
 
@@ -179,6 +181,53 @@ fn r03_a_session_set_without_a_token_takes_that_of_the_store() {
 }
 
 #[test]
+fn r03_a_token_that_the_user_set_is_not_given_up_for_the_store() {
+    let first = Record::first(session(1, Some(0)));
+    let mut core = of(&first);
+    core.set(session(7, Some(7)), &mut turn());
+    core.set(session(8, None), &mut turn());
+    let stored = first.followed_by(session(5, Some(1)));
+    assert_eq!(adopted(&mut core, Some(&stored)), None);
+    assert_eq!(core.token.newest(), token(7).as_ref());
+}
+
+#[test]
+fn r03_a_set_token_that_a_call_exchanged_is_the_users_no_longer() {
+    let first = Record::first(session(1, Some(0)));
+    let mut core = of(&first);
+    core.set(session(7, Some(7)), &mut turn());
+    let caller = Caller {
+        has_runtime: true,
+        is_inside: false,
+    };
+    let Reply::Wait(id) = core.refresh(caller, &mut turn()) else {
+        panic!("no refresh");
+    };
+    for input in [
+        Input::Begin,
+        Input::Locked(Ok(())),
+        Input::Loaded(Ok(Some(first))),
+        Input::Called(Err(Error::Untrusted(token(8)))),
+    ] {
+        core.step(id, input, &mut turn());
+    }
+    assert_eq!(core.token.newest(), token(8).as_ref());
+    let relation = Relation::SetByUser {
+        has_own_token: false,
+    };
+    assert_eq!(core.record.relation, relation);
+}
+
+#[test]
+fn r24_after_a_refusal_a_login_of_the_user_gives_way() {
+    let mut core = Core::new(SETTINGS);
+    core.set(session(7, Some(7)), &mut turn());
+    let other = Record::first(session(2, Some(1)));
+    let decision = core.decide_after_refusal(Some(&other));
+    assert!(matches!(decision, Some(Decision::Adopt(_))));
+}
+
+#[test]
 fn r24_after_a_refusal_only_news_with_another_token_counts() {
     let first = Record::first(session(1, Some(0)));
     let mut core = of(&first);
@@ -209,6 +258,19 @@ fn r10_a_search_makes_no_call_for_the_token_that_is_dead() {
     assert!(matches!(
         core.decide_after_search(Some(&other)),
         Some(Decision::Call)
+    ));
+}
+
+#[test]
+fn r10_a_search_adopts_another_login_after_any_failure() {
+    let mut core = Core::new(SETTINGS);
+    core.set(session(1, Some(0)), &mut turn());
+    core.policy.latch(Error::Terminal, &mut Vec::new());
+    // The user's token is not that of the store, and no call has replaced it.
+    let other = Record::first(session(2, Some(7)));
+    assert!(matches!(
+        core.decide_after_search(Some(&other)),
+        Some(Decision::Adopt(_))
     ));
 }
 
@@ -258,6 +320,13 @@ fn r06_a_save_by_the_user_stores_what_a_refresh_could_not() {
     assert!(saved(&mut unsaved(&first), newer).is_none());
     // There is nothing to do for what a refresh saved.
     assert!(saved(&mut of(&first), first).is_none());
+}
+
+#[test]
+fn r06_a_set_session_without_any_token_can_be_saved() {
+    let mut core = of(&Record::first(session(1, None)));
+    core.set(session(2, None), &mut turn());
+    assert!(matches!(core.decide_save(None), SaveDecision::Save(..)));
 }
 
 #[test]

@@ -1,0 +1,173 @@
+//! What the core counts and latches of rejections and failures.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    error::{RefreshError, RefreshErrorKind},
+    refresh::{
+        core::{
+            callers::{Caller, Rejection, Reply},
+            effect::Turn,
+            rules::{Failure, Rules as _},
+            run::{Input, RefreshId, Step},
+            state::Core,
+        },
+        settings::Settings,
+    },
+    session::{live::Generation, session::Session},
+    store::{MemoryStore, StoreError, StoreErrorKind, StoreKey},
+};
+
+type Rules = Arc<Settings>;
+
+const CALLER: Caller = Caller {
+    has_runtime: true,
+    is_inside: false,
+};
+
+/// The first rejection of a request.
+fn rejection(generation: Generation) -> Rejection {
+    Rejection {
+        generation,
+        is_first: true,
+        was_accepted: false,
+        has_served: false,
+    }
+}
+
+/// A core that a rejection has started a refresh of, which makes its token call.
+fn calling(turn: &mut Turn<Rules>) -> (Core<Rules>, Generation, RefreshId) {
+    let mut core = Core::<Rules>::new(Arc::new(Settings::new(true)));
+    let generation = core.set(session("T0"), turn);
+    let refresh = id(&core.reject(rejection(generation), CALLER, turn));
+    core.step(refresh, Input::Begin, turn);
+    (core, generation, refresh)
+}
+
+fn session(name: &str) -> Session {
+    Session::new(name, "https://MyDomainName.my.salesforce.com").unwrap()
+}
+
+fn turn() -> Turn<Rules> {
+    Turn::new(Instant::now(), 0.5)
+}
+
+fn id(reply: &Reply<RefreshError>) -> RefreshId {
+    match reply {
+        Reply::Wait(id) => *id,
+        _ => panic!("no refresh runs"),
+    }
+}
+
+#[test]
+fn r43_a_rejected_caller_counts_that_joins_another_refresh() {
+    let mut core = Core::<Rules>::new(Arc::new(Settings::new(true)));
+    let mut turn = turn();
+    let generation = core.set(session("T0"), &mut turn);
+    let refresh = id(&core.refresh(CALLER, &mut turn));
+    let joined = core.reject(rejection(generation), CALLER, &mut turn);
+    assert_eq!(id(&joined), refresh);
+    // Another one by hand does not make it forget.
+    assert_eq!(id(&core.refresh(CALLER, &mut turn)), refresh);
+    core.step(refresh, Input::Begin, &mut turn);
+    core.step(refresh, Input::Called(Ok(session("T1"))), &mut turn);
+    core.reject_last(generation.next(), false, &mut turn);
+    assert!(core.policy.is_open(turn.now));
+}
+
+#[test]
+fn r10_a_store_failure_hides_no_other_that_is_latched() {
+    let mut settings = Settings::new(true);
+    settings.store = Some(StoreKey {
+        store: Arc::new(MemoryStore::new()),
+        key: "key".into(),
+    });
+    let mut core = Core::<Rules>::new(Arc::new(settings));
+    let mut turn = turn();
+    let unreadable = || StoreError::new(StoreErrorKind::Corrupt, "the record is no record").into();
+    let mut fail = |core: &mut Core<Rules>, failure| {
+        let refresh = id(&core.refresh(CALLER, &mut turn));
+        core.step(refresh, Input::Begin, &mut turn);
+        let step = core.step(refresh, Input::Locked(Err(failure)), &mut turn);
+        assert!(matches!(step, Step::Stop));
+        core.policy.latched().is_some_and(Failure::is_of_store)
+    };
+    assert!(fail(&mut core, unreadable()));
+    assert!(!fail(&mut core, RefreshError::terminal("the grant is dead")));
+    assert!(!fail(&mut core, unreadable()));
+}
+
+#[test]
+fn r12_a_session_that_a_replay_confirmed_is_not_useless() {
+    let mut turn = turn();
+    let (mut core, generation, refresh) = calling(&mut turn);
+    core.step(refresh, Input::Called(Ok(session("T1"))), &mut turn);
+    core.confirm(generation.next());
+    core.reject_last(generation.next(), false, &mut turn);
+    assert!(!core.policy.is_open(turn.now));
+}
+
+#[test]
+fn r10_a_straggler_gets_the_failure_of_its_refresh() {
+    let mut turn = turn();
+    let (mut core, generation, refresh) = calling(&mut turn);
+    core.late(refresh, &mut turn);
+    let answer = core.reject(rejection(generation), CALLER, &mut turn);
+    assert!(matches!(answer, Reply::Fail(_)));
+}
+
+#[test]
+fn r11_a_request_waits_for_a_backoff_that_the_timeout_covers() {
+    let mut turn = turn();
+    for (beyond, waits) in [(0, true), (1, false)] {
+        let mut core = Core::<Rules>::new(Arc::new(Settings::new(true)));
+        let delay = core.rules.refresh_timeout() + Duration::from_nanos(beyond);
+        let (busy, now) = (RefreshError::transient("busy"), turn.now);
+        core.policy
+            .back_off(busy, Some(delay), 0.0, now, &mut Vec::new());
+        let answer = core.acquire(CALLER, &mut turn);
+        assert_eq!(matches!(answer, Reply::Wait(_)), waits);
+        assert_eq!(matches!(answer, Reply::Fail(_)), !waits);
+    }
+}
+
+/// A failure may hold values of the user's, whose drop is the user's code.
+#[test]
+fn no_failure_is_dropped_under_the_lock() {
+    let mut turn = turn();
+    let busy = |turn: &Turn<Rules>| {
+        let kinds = turn.retired.iter().map(RefreshError::kind);
+        kinds.filter(|kind| *kind == RefreshErrorKind::Other).count()
+    };
+    let (mut core, _, refresh) = calling(&mut turn);
+    let failed = || Input::Called(Err(RefreshError::transient("busy")));
+    let step = core.step(refresh, failed(), &mut turn);
+    assert!(matches!(step, Step::Sleep(_)));
+    // The policy kept one, and the sleeping refresh another.
+    core.late(refresh, &mut turn);
+    assert_eq!(busy(&turn), 2);
+    // The refresh is gone, and its driver does not know.
+    core.step(refresh, failed(), &mut turn);
+    assert_eq!(busy(&turn), 3);
+}
+
+#[test]
+fn a_refresh_that_returns_another_user_starts_a_new_lineage() {
+    let user = |name, user| {
+        let url = format!("https://login.salesforce.com/id/00Dxx0000001gEREAY/{user}");
+        session(name).with_identity_url(url)
+    };
+    for (second, is_first) in [("005xx000001SwiUAAS", false), ("005xx000001SwiZAAS", true)] {
+        let mut core = Core::<Rules>::new(Arc::new(Settings::new(true)));
+        let mut turn = turn();
+        core.set(user("T0", "005xx000001SwiUAAS"), &mut turn);
+        let refresh = id(&core.refresh(CALLER, &mut turn));
+        core.step(refresh, Input::Begin, &mut turn);
+        let returned = Ok(user("T1", second));
+        core.step(refresh, Input::Called(returned), &mut turn);
+        let live = core.slot.latest().unwrap();
+        assert_eq!(live.is_first_of_its_user(), is_first);
+    }
+}
