@@ -263,6 +263,19 @@ mod tests {
         assert!(!peeked(body(vec![data(b"a"), Err("broke off")]), 3).is_whole());
     }
 
+    #[test]
+    fn a_long_body_is_classified_when_it_has_doubled() {
+        let mut peeked = peeked(body(Vec::new()), 0);
+        let mut grown = |len| {
+            peeked.seen.resize(len, b'a');
+            peeked.has_grown()
+        };
+        assert!(grown(SHORT - 1) && grown(SHORT));
+        assert!(!grown(SHORT + 1) && !grown(2 * SHORT - 1));
+        assert!(grown(2 * SHORT));
+        assert!(!grown(4 * SHORT - 1) && grown(4 * SHORT));
+    }
+
     #[tokio::test]
     async fn a_peeked_body_has_the_size_and_end_of_the_body() {
         let mut whole = ResponseBody::from(peeked(Full::new(Bytes::from_static(b"abc")), 3));

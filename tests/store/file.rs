@@ -340,7 +340,10 @@ async fn the_longest_record_is_one_mebibyte() {
     assert_eq!(text.len(), LONGEST);
     text.push(b' ');
     fs::write(store.path(KEY), text).unwrap();
-    assert_eq!(lock.load().await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    assert_eq!(
+        lock.load().await.unwrap_err().kind(),
+        StoreErrorKind::Corrupt
+    );
 }
 
 // === A disk that is full ===

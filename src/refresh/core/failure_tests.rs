@@ -78,6 +78,38 @@ fn r43_a_rejected_caller_counts_that_joins_another_refresh() {
 }
 
 #[test]
+fn r43_a_late_session_counts_for_a_rejected_caller_of_the_next() {
+    let mut turn = turn();
+    let mut core = Core::<Rules>::new(Arc::new(Settings::new(true)));
+    let generation = core.set(session("T0"), &mut turn);
+    let late = id(&core.refresh(CALLER, &mut turn));
+    core.step(late, Input::Begin, &mut turn);
+    core.late(late, &mut turn);
+    let next = id(&core.reject(rejection(generation), CALLER, &mut turn));
+    core.step(late, Input::Called(Ok(session("T1"))), &mut turn);
+    core.step(next, Input::Begin, &mut turn);
+    core.reject_last(generation.next(), false, &mut turn);
+    assert!(core.policy.is_open(turn.now));
+}
+
+#[test]
+fn r14_a_late_call_is_waited_for_until_its_time_is_over() {
+    let mut turn = turn();
+    let (mut core, generation, late) = calling(&mut turn);
+    core.late(late, &mut turn);
+    let begins = core.set(session("T1"), &mut turn);
+    assert_eq!(begins, generation.next());
+    let next = id(&core.reject(rejection(begins), CALLER, &mut turn));
+    let step = core.step(next, Input::Begin, &mut turn);
+    let Step::AwaitPredecessor(_, Some(until)) = step else {
+        panic!("it does not wait");
+    };
+    turn.now = until;
+    let step = core.step(next, Input::PredecessorEnded, &mut turn);
+    assert!(matches!(step, Step::Call { .. }));
+}
+
+#[test]
 fn r10_a_store_failure_hides_no_other_that_is_latched() {
     let mut settings = Settings::new(true);
     settings.store = Some(StoreKey {
@@ -95,7 +127,10 @@ fn r10_a_store_failure_hides_no_other_that_is_latched() {
         core.policy.latched().is_some_and(Failure::is_of_store)
     };
     assert!(fail(&mut core, unreadable()));
-    assert!(!fail(&mut core, RefreshError::terminal("the grant is dead")));
+    assert!(!fail(
+        &mut core,
+        RefreshError::terminal("the grant is dead")
+    ));
     assert!(!fail(&mut core, unreadable()));
 }
 
@@ -133,17 +168,36 @@ fn r11_a_request_waits_for_a_backoff_that_the_timeout_covers() {
     }
 }
 
+#[test]
+fn r11_a_refresh_sleeps_if_time_for_an_attempt_is_left() {
+    let mut turn = turn();
+    for (short_by, sleeps) in [(1, true), (0, false)] {
+        let mut core = Core::<Rules>::new(Arc::new(Settings::new(true)));
+        let delay = core.rules.refresh_timeout() - Duration::from_nanos(short_by);
+        let (busy, now) = (RefreshError::transient("busy"), turn.now);
+        core.policy
+            .back_off(busy, Some(delay), 0.0, now, &mut Vec::new());
+        let refresh = id(&core.acquire(CALLER, &mut turn));
+        let step = core.step(refresh, Input::Begin, &mut turn);
+        assert_eq!(matches!(step, Step::Sleep(_)), sleeps);
+        assert_eq!(matches!(step, Step::Stop), !sleeps);
+    }
+}
+
 /// A failure may hold values of the user's, whose drop is the user's code.
 #[test]
 fn no_failure_is_dropped_under_the_lock() {
     let mut turn = turn();
     let busy = |turn: &Turn<Rules>| {
         let kinds = turn.retired.iter().map(RefreshError::kind);
-        kinds.filter(|kind| *kind == RefreshErrorKind::Other).count()
+        kinds
+            .filter(|kind| *kind == RefreshErrorKind::Other)
+            .count()
     };
     let (mut core, _, refresh) = calling(&mut turn);
     let failed = || Input::Called(Err(RefreshError::transient("busy")));
-    let step = core.step(refresh, failed(), &mut turn);
+    core.step(refresh, failed(), &mut turn);
+    let step = core.step(refresh, Input::Unlocked(Ok(())), &mut turn);
     assert!(matches!(step, Step::Sleep(_)));
     // The policy kept one, and the sleeping refresh another.
     core.late(refresh, &mut turn);

@@ -152,11 +152,7 @@ fn calling(core: &mut Core<Rules>, turn: &mut Turn<Rules>) -> RefreshId {
     let Reply::Wait(id) = core.refresh(CALLER, turn) else {
         panic!("no refresh");
     };
-    for input in [
-        Input::Begin,
-        Input::Locked(Ok(())),
-        Input::Loaded(Ok(None)),
-    ] {
+    for input in [Input::Begin, Input::Locked(Ok(())), Input::Loaded(Ok(None))] {
         core.step(id, input, turn);
     }
     id
@@ -217,6 +213,18 @@ fn r30_a_token_concerns_the_logout_of_its_lineage() {
 
 // === Records ===
 
+#[test]
+fn r30_a_login_saved_after_a_logout_is_not_what_was_logged_out() {
+    let (mut core, mut turn) = (core(), turn());
+    core.set(session("0"), &mut turn);
+    core.log_out(true, &mut turn);
+    core.set(session("1"), &mut turn);
+    let (before, after) = (Record::new(session("0")), Record::new(session("1")));
+    core.record_saved(&after, true);
+    assert!(!core.is_logged_out_record(Some(&after)));
+    assert!(core.is_logged_out_record(Some(&before)) && core.is_logged_out_record(None));
+}
+
 /// The failure that a record which is gone means. `None` if it means a first login.
 fn gone(core: &mut Core<Rules>) -> Option<RefreshErrorKind> {
     match core.decide(None) {
@@ -267,8 +275,10 @@ fn r30_a_save_says_that_the_record_is_gone_until_a_refresh_has() {
     let (mut core, mut turn) = (core(), turn());
     core.set(session("0"), &mut turn);
     core.record_saved(&Record::new(session("0")), true);
-    core.policy
-        .latch(RefreshError::terminal("the app is blocked"), &mut Vec::new());
+    core.policy.latch(
+        RefreshError::terminal("the app is blocked"),
+        &mut Vec::new(),
+    );
     assert!(matches!(core.decide_save(None), SaveDecision::Gone));
     core.policy
         .latch(RefreshError::of(Cause::Gone), &mut Vec::new());
