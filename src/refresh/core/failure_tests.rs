@@ -12,7 +12,7 @@ use crate::{
             effect::Turn,
             rules::{Failure, Rules as _},
             run::{Input, RefreshId, Step},
-            state::Core,
+            state::{Core, Shown},
         },
         settings::Settings,
     },
@@ -44,6 +44,15 @@ fn calling(turn: &mut Turn<Rules>) -> (Core<Rules>, Generation, RefreshId) {
     let refresh = id(&core.reject(rejection(generation), CALLER, turn));
     core.step(refresh, Input::Begin, turn);
     (core, generation, refresh)
+}
+
+fn storing() -> Core<Rules> {
+    let mut settings = Settings::new(true);
+    settings.store = Some(StoreKey {
+        store: Arc::new(MemoryStore::new()),
+        key: "key".into(),
+    });
+    Core::new(Arc::new(settings))
 }
 
 fn session(name: &str) -> Session {
@@ -111,12 +120,7 @@ fn r14_a_late_call_is_waited_for_until_its_time_is_over() {
 
 #[test]
 fn r10_a_store_failure_hides_no_other_that_is_latched() {
-    let mut settings = Settings::new(true);
-    settings.store = Some(StoreKey {
-        store: Arc::new(MemoryStore::new()),
-        key: "key".into(),
-    });
-    let mut core = Core::<Rules>::new(Arc::new(settings));
+    let mut core = storing();
     let mut turn = turn();
     let unreadable = || StoreError::new(StoreErrorKind::Corrupt, "the record is no record").into();
     let mut fail = |core: &mut Core<Rules>, failure| {
@@ -181,6 +185,53 @@ fn r11_a_refresh_sleeps_if_time_for_an_attempt_is_left() {
         let step = core.step(refresh, Input::Begin, &mut turn);
         assert_eq!(matches!(step, Step::Sleep(_)), sleeps);
         assert_eq!(matches!(step, Step::Stop), !sleeps);
+
+        // Likewise after its own attempt.
+        let (mut core, _, refresh) = calling(&mut turn);
+        let busy = RefreshError::transient("busy").with_retry_after(delay);
+        core.step(refresh, Input::Called(Err(busy)), &mut turn);
+        let step = core.step(refresh, Input::Unlocked(Ok(())), &mut turn);
+        assert_eq!(matches!(step, Step::Sleep(_)), sleeps);
+        assert_eq!(matches!(step, Step::Stop), !sleeps);
+    }
+}
+
+/// A store that only runs out of time does not hide what the server said.
+#[test]
+fn a_store_failure_is_told_unless_it_came_too_late() {
+    for (is_too_late, told) in [
+        (false, RefreshErrorKind::Store),
+        (true, RefreshErrorKind::Other),
+    ] {
+        let mut turn = turn();
+        let mut core = storing();
+        let refresh = id(&core.acquire(CALLER, &mut turn));
+        for input in [
+            Input::Begin,
+            Input::Loaded(Ok(None)),
+            Input::Locked(Ok(())),
+            Input::Loaded(Ok(None)),
+            Input::Called(Err(RefreshError::transient("busy"))),
+            Input::Unlocked(Ok(())),
+        ] {
+            core.step(refresh, input, &mut turn);
+        }
+        let step = core.step(refresh, Input::Woken, &mut turn);
+        let Step::Load {
+            until: Some(last), ..
+        } = step
+        else {
+            panic!("no attempt");
+        };
+        if is_too_late {
+            turn.now = last;
+        }
+        let down = StoreError::new(StoreErrorKind::Unavailable, "the store is down");
+        core.step(refresh, Input::Loaded(Err(down.into())), &mut turn);
+        let Shown::BackingOff(failure) = core.state() else {
+            panic!("it did not fail");
+        };
+        assert_eq!(failure.kind(), told);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
             pending_logout::{PendingLogout, ServerEnd},
             record::{RecordState, Relation},
             rules::{Cause, Failure},
-            run::{Fate, Input, RefreshId},
+            run::{Fate, Input, RefreshId, Step},
             state::Core,
             token::TokenLineage,
         },
@@ -22,7 +22,7 @@ use crate::{
     },
     secret::Secret,
     session::session::Session,
-    store::{MemoryStore, Record, StoreKey},
+    store::{MemoryStore, Record, StoreError, StoreErrorKind, StoreKey},
 };
 
 type Rules = Arc<Settings>;
@@ -212,6 +212,76 @@ fn r30_a_token_concerns_the_logout_of_its_lineage() {
 }
 
 // === Records ===
+
+/// A core with a login after a logout, and a refresh that has the store lock.
+fn locked_after_a_logout(turn: &mut Turn<Rules>) -> (Core<Rules>, RefreshId) {
+    let mut core = core();
+    core.set(session("0"), turn);
+    core.log_out(true, turn);
+    core.set(session("1"), turn);
+    let Reply::Wait(id) = core.refresh(CALLER, turn) else {
+        panic!("no refresh");
+    };
+    for input in [Input::Begin, Input::Locked(Ok(()))] {
+        core.step(id, input, turn);
+    }
+    (core, id)
+}
+
+#[test]
+fn r30_a_record_that_cannot_be_read_is_deleted_too() {
+    let mut turn = turn();
+    let (mut core, id) = locked_after_a_logout(&mut turn);
+    let unreadable = StoreError::new(StoreErrorKind::Corrupt, "the record is no record");
+    let step = core.step(id, Input::Loaded(Err(unreadable.into())), &mut turn);
+    assert!(matches!(step, Step::Delete));
+    // One that may be read later is not.
+    let (mut core, id) = locked_after_a_logout(&mut turn);
+    let down = StoreError::new(StoreErrorKind::Unavailable, "the store is down");
+    let step = core.step(id, Input::Loaded(Err(down.into())), &mut turn);
+    assert!(matches!(step, Step::Unlock));
+}
+
+#[test]
+fn r03_no_call_begins_after_a_deletion_that_ends_late() {
+    for is_late in [false, true] {
+        let mut turn = turn();
+        let (mut core, id) = locked_after_a_logout(&mut turn);
+        let stored = Record::new(session("0"));
+        let step = core.step(id, Input::Loaded(Ok(Some(stored))), &mut turn);
+        assert!(matches!(step, Step::Delete));
+        if is_late {
+            core.late(id, &mut turn);
+        }
+        let step = core.step(id, Input::Deleted(Ok(())), &mut turn);
+        assert_eq!(matches!(step, Step::Call { .. }), !is_late);
+    }
+}
+
+#[test]
+fn an_adopted_session_of_another_instance_is_of_another_user() {
+    for (instance, is_first) in [("MyDomainName", false), ("Another", true)] {
+        let (mut core, mut turn) = (core(), turn());
+        core.set(session("0"), &mut turn);
+        core.record_saved(&Record::new(session("0")), true);
+        let url = format!("https://{instance}.my.salesforce.com");
+        let stored = Session::new("T1", &url).unwrap().with_refresh_token("R1");
+        let Reply::Wait(id) = core.refresh(CALLER, &mut turn) else {
+            panic!("no refresh");
+        };
+        for input in [
+            Input::Begin,
+            Input::Locked(Ok(())),
+            Input::Loaded(Ok(Some(Record::new(stored)))),
+            Input::Unlocked(Ok(())),
+        ] {
+            core.step(id, input, &mut turn);
+        }
+        let live = core.slot.latest().unwrap();
+        assert!(live.is_adopted);
+        assert_eq!(live.is_first_of_its_user(), is_first);
+    }
+}
 
 #[test]
 fn r30_a_login_saved_after_a_logout_is_not_what_was_logged_out() {
