@@ -177,7 +177,10 @@ fn r11_a_refresh_sleeps_if_time_for_an_attempt_is_left() {
     let mut turn = turn();
     for (short_by, sleeps) in [(1, true), (0, false)] {
         let mut core = Core::<Rules>::new(Arc::new(Settings::new(true)));
-        let delay = core.rules.refresh_timeout() - Duration::from_nanos(short_by);
+        let delay = core
+            .rules
+            .refresh_timeout()
+            .saturating_sub(Duration::from_nanos(short_by));
         let (busy, now) = (RefreshError::transient("busy"), turn.now);
         core.policy
             .back_off(busy, Some(delay), 0.0, now, &mut Vec::new());
