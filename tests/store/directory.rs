@@ -232,6 +232,12 @@ mod access {
             let error = store.load(KEY).await.unwrap_err();
             assert_eq!(error.kind(), StoreErrorKind::Untrusted, "{kind}: {error}");
             assert!(error.is_terminal() && error.to_string().contains("Delete it"));
+            let told = match kind {
+                "link" | "dangling link" => "it is a link,",
+                "directory" => "it is a directory,",
+                _ => "it is a pipe, a socket or a device,",
+            };
+            assert!(error.to_string().contains(told), "{kind}: {error}");
             let mut lock = store.lock(KEY).await.unwrap();
             let error = lock.load().await.unwrap_err();
             assert_eq!(error.kind(), StoreErrorKind::Untrusted, "{kind}: {error}");
@@ -316,7 +322,10 @@ mod access {
             let case = format!("{record_mode:o} in {directory_mode:o}");
             let error = store.load(KEY).await.unwrap_err();
             assert_eq!(error.kind(), StoreErrorKind::Untrusted, "{case}: {error}");
-            assert!(error.to_string().contains("chmod 600"), "{error}");
+            let told = error.to_string();
+            assert!(
+                told.contains(&format!("(mode {record_mode:o})")) && told.contains("chmod 600")
+            );
             let error = handle(store.clone()).session().await.unwrap_err();
             let told = chain(&error);
             assert!(told.contains("chmod 600") && !told.contains("T0"), "{told}");

@@ -313,4 +313,29 @@ mod tests {
         held.save(late, b"late").unwrap();
         assert_eq!(fs::read(&held.files.record).unwrap(), b"last");
     }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_save_uses_the_reserved_space_unless_it_was_removed() {
+        use std::os::unix::fs::MetadataExt;
+
+        for is_removed in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let files = RecordFiles::new(directory.path().into(), "key".to_owned());
+            let held = LockFile::try_lock(files).unwrap().unwrap();
+            let (path, file) = {
+                let state = held.state();
+                let reserved = state.reserved.as_ref().unwrap();
+                (reserved.path.clone(), reserved.file.try_clone().unwrap())
+            };
+            if is_removed {
+                fs::remove_file(path).unwrap();
+            }
+            held.save(held.turn(), b"saved").unwrap();
+            assert_eq!(fs::read(&held.files.record).unwrap(), b"saved");
+            let saved = fs::metadata(&held.files.record).unwrap();
+            let is_reserved = saved.ino() == file.metadata().unwrap().ino();
+            assert_eq!(is_reserved, !is_removed);
+        }
+    }
 }
