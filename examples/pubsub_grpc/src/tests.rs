@@ -205,7 +205,7 @@ async fn an_attempt_has_the_metadata_of_one_session() {
     let bed = Bed::new().await;
     let grant = bed.org.authorize();
     let http = Client::builder(TokioExecutor::new()).build_http();
-    // The first session has no organization id; the refreshed one has.
+    // The first session has no organization id of its own: it is read from the token.
     let first = Session::new(grant.access_token(), grant.instance_url()).unwrap();
     let handle = SessionHandle::builder(RefreshToken::new(http, bed.app(), grant.refresh_token()))
         .initial_session(first)
@@ -221,7 +221,7 @@ async fn an_attempt_has_the_metadata_of_one_session() {
     let refreshed = layer.handle().try_session().unwrap();
     assert_eq!(sent.len(), 2);
     assert_eq!(value(rejected, "accesstoken"), Some(grant.access_token()));
-    assert_eq!(value(rejected, "tenantid"), None);
+    assert_eq!(value(rejected, "tenantid"), Some(ORG_ID));
     assert_eq!(
         value(accepted, "accesstoken"),
         Some(refreshed.access_token().expose())
