@@ -28,27 +28,25 @@ pub(crate) struct Refusal {
 /// understood too.
 pub(crate) fn find(code: &str, description: &str) -> Option<&'static Refusal> {
     let description = description.to_lowercase();
-    let matches = |row: &Refusal, code: &str| {
-        (row.codes.is_empty() || row.codes.contains(&code)) && description.contains(row.text)
-    };
-    let written = |code: &str| REFUSALS.iter().find(|row| matches(row, code));
-    let plain = plain(code);
-    written(code)
-        .or_else(|| written(&plain))
-        .or_else(|| written(plain.strip_prefix("oauth_")?))
+    first_written(code, |code| {
+        REFUSALS.iter().find(|row| {
+            (row.codes.is_empty() || row.codes.contains(&code)) && description.contains(row.text)
+        })
+    })
 }
 
 /// Whether this is the code of a refusal in the table.
 pub(crate) fn is_known(code: &str) -> bool {
-    let plain = plain(code);
-    let mut codes = REFUSALS.iter().flat_map(|row| row.codes);
-    codes.any(|known| {
-        *known == code || *known == plain || plain.strip_prefix("oauth_") == Some(*known)
-    })
+    let is_in_table = |code: &str| REFUSALS.iter().any(|row| row.codes.contains(&code));
+    first_written(code, |code| is_in_table(code).then_some(())).is_some()
 }
 
-fn plain(code: &str) -> String {
-    code.trim().to_ascii_lowercase().replace(['-', ' '], "_")
+/// What `find` finds for a code as it is written or, if that is nothing, for the plain form of the table.
+fn first_written<T>(code: &str, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+    let plain = code.trim().to_ascii_lowercase().replace(['-', ' '], "_");
+    find(code)
+        .or_else(|| find(&plain))
+        .or_else(|| find(plain.strip_prefix("oauth_")?))
 }
 
 /// The code that comes with a description alone, if it is a refusal of the grant.
