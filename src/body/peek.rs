@@ -139,7 +139,7 @@ impl<B: Body> Peeked<B> {
 
     /// Whether a beginning is worth classifying: it is short, or twice as long as the last time.
     ///
-    /// So a body in thousands of frames costs no more than two searches of the whole.
+    /// So a body in thousands of frames costs at most two searches of the whole.
     pub(crate) fn has_grown(&mut self) -> bool {
         let has_grown =
             self.seen.len() <= SHORT || self.seen.len() >= self.classified.saturating_mul(2);
