@@ -177,6 +177,14 @@ impl RefreshError {
         self
     }
 
+    /// Sets the longer of the delay that a server asked for and the shortest one. `None`: neither is known.
+    pub(crate) fn with_delay(self, asked: Option<Duration>, shortest: Option<Duration>) -> Self {
+        match asked.max(shortest) {
+            Some(delay) => self.with_retry_after(delay),
+            None => self,
+        }
+    }
+
     /// The kind of the error.
     pub fn kind(&self) -> RefreshErrorKind {
         self.0.kind

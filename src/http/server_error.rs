@@ -69,12 +69,9 @@ impl ServerError<'_> {
             None if self.has_password && !is_terminal => Some(PASSWORD_DELAY),
             _ => None,
         };
-        let error = RefreshError::new(RefreshErrorKind::Refused, is_terminal, message)
-            .with_error_code(&code);
-        match self.retry_after.max(shortest) {
-            Some(delay) => error.with_retry_after(delay),
-            None => error,
-        }
+        RefreshError::new(RefreshErrorKind::Refused, is_terminal, message)
+            .with_error_code(&code)
+            .with_delay(self.retry_after, shortest)
     }
 }
 
@@ -111,9 +108,7 @@ pub(crate) fn unrecognized(
         error = error.with_error_code(&redact_code(code, secrets));
     }
     let shortest = (response.has_password && !may_be_a_refusal).then_some(PASSWORD_DELAY);
-    if let Some(delay) = response.retry_after.max(shortest) {
-        error = error.with_retry_after(delay);
-    }
+    let error = error.with_delay(response.retry_after, shortest);
     match response.ending {
         Ending::BrokeOff(cause) => error.with_source(cause),
         Ending::Whole | Ending::TooLong => error,

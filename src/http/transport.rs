@@ -239,10 +239,7 @@ impl HttpRequest {
         if head.status.is_redirection() {
             let error = redirect_error(&host, head.status, &head.headers);
             let shortest = self.has_password.then_some(PASSWORD_DELAY);
-            return Err(match retry_after.max(shortest) {
-                Some(delay) => error.with_retry_after(delay),
-                None => error,
-            });
+            return Err(error.with_delay(retry_after, shortest));
         }
         let text = |name| Some(head.headers.get(name)?.to_str().ok()?.to_owned());
         let encoding: Option<String> = text(CONTENT_ENCODING);
