@@ -2,78 +2,19 @@
 
 use std::time::Duration;
 
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::time::sleep;
 use tower_salesforce_auth::{
-    BoxError, Error, ErrorKind, SessionHandle, Sessions, observer::StoreOperation,
-    store::OnSaveFailure,
+    BoxError, ErrorKind, SessionHandle, Sessions, observer::StoreOperation, store::OnSaveFailure,
 };
 
 use crate::{
-    faulty::{Fault, Faulty},
-    rotating::{Answer, Client, Server, session},
+    faulty::Fault,
+    rotating::{Answer, Client, session},
+    world::{KEY, World},
 };
-
-const KEY: &str = "user";
 
 fn second() -> Duration {
     Duration::from_secs(1)
-}
-
-struct World {
-    server: Server,
-    store: Faulty,
-}
-
-impl World {
-    fn new() -> Self {
-        let server = Server::default();
-        let store = Faulty::new(&Client::new(&server, 0));
-        Self { server, store }
-    }
-
-    fn client(&self, id: u32) -> Client {
-        Client::new(&self.server, id)
-    }
-
-    fn process(&self, id: u32) -> SessionHandle {
-        let client = self.client(id);
-        let store = self.store.of(&client);
-        SessionHandle::builder(client.flow())
-            .store(store, KEY)
-            .build()
-    }
-
-    async fn logged_in(&self, id: u32) -> SessionHandle {
-        let handle = self.process(id);
-        handle.set(self.server.login());
-        handle.save().await.unwrap();
-        handle
-    }
-
-    async fn stored(&self) -> Option<String> {
-        self.store.refresh_token(KEY).await
-    }
-
-    /// Logs out in a task of its own.
-    fn logging_out(&self, handle: &SessionHandle) -> JoinHandle<Result<(), Error>> {
-        self.server.logs_out(
-            1,
-            handle
-                .refresh_token()
-                .map(|token| token.expose().to_owned())
-                .as_deref(),
-        );
-        let (handle, client) = (handle.clone(), self.client(1));
-        tokio::spawn(async move { handle.logout_and_revoke(client).await })
-    }
-
-    #[track_caller]
-    fn assert_no_fault(&self) {
-        assert_eq!(
-            (self.server.reuses(), self.server.faults()),
-            (0, Vec::new())
-        );
-    }
 }
 
 /// R30: a save of an access token after a logout whose delete failed saves no token of the login that was ended.

@@ -8,72 +8,10 @@ use tower_salesforce_auth::{
 };
 
 use crate::{
-    faulty::{Fault, Faulty},
-    rotating::{Answer, Client, Flaw, Server, session},
+    faulty::Fault,
+    rotating::{Answer, Client, Flaw, session},
+    world::{KEY, World},
 };
-
-const KEY: &str = "user";
-
-/// Processes that share a store.
-struct Shared {
-    server: Server,
-    store: Faulty,
-}
-
-impl Shared {
-    fn new() -> Self {
-        let server = Server::default();
-        let store = Faulty::new(&Client::new(&server, 0));
-        Self { server, store }
-    }
-
-    fn process(&self, id: u32) -> SessionHandle {
-        self.process_that(id, OnSaveFailure::Continue)
-    }
-
-    fn process_that(&self, id: u32, on_save_failure: OnSaveFailure) -> SessionHandle {
-        let client = Client::new(&self.server, id);
-        SessionHandle::builder(client.flow())
-            .store(self.store.of(&client), KEY)
-            .on_save_failure(on_save_failure)
-            .build()
-    }
-
-    /// A process whose session is stored.
-    async fn logged_in(&self, id: u32) -> SessionHandle {
-        let handle = self.process(id);
-        handle.set(self.server.login());
-        handle.save().await.unwrap();
-        handle
-    }
-
-    async fn stored(&self) -> Option<String> {
-        self.store.refresh_token(KEY).await
-    }
-
-    /// The session ends, and the process obtains another.
-    async fn expire(&self, handle: &SessionHandle) -> Result<LiveSession, Error> {
-        self.server.expire();
-        if let Some(live) = handle.try_session() {
-            handle.invalidate(live.generation());
-        }
-        match handle.session().await {
-            Ok(live) if !self.server.accepts(live.access_token().expose()) => {
-                handle.invalidate(live.generation());
-                handle.session().await
-            }
-            live => live,
-        }
-    }
-
-    #[track_caller]
-    fn assert_no_reuse(&self) {
-        assert_eq!(
-            (self.server.reuses(), self.server.faults()),
-            (0, Vec::new())
-        );
-    }
-}
 
 fn token(handle: &SessionHandle) -> String {
     let token = handle.refresh_token();
@@ -95,23 +33,23 @@ async fn refreshing(handle: &SessionHandle) -> JoinHandle<Result<LiveSession, Er
 /// R3: a call that began in time, and a save after it, outlast the callers.
 #[tokio::test(start_paused = true)]
 async fn r03_a_call_and_a_slow_save_outlast_the_timeout() {
-    let shared = Shared::new();
-    let handle = shared.logged_in(1).await;
-    shared
+    let world = World::new();
+    let handle = world.logged_in(1).await;
+    world
         .server
         .answer([Answer::Busy(Some(14)), Answer::slow(5_000, 15_000)]);
-    shared.store.fault(
+    world.store.fault(
         StoreOperation::Save,
         [Fault::Takes(Duration::from_secs(20))],
     );
     assert!(
-        shared.expire(&handle).await.is_err(),
+        world.expire(&handle).await.is_err(),
         "the callers waited for 30 s"
     );
     handle.quiesce().await.unwrap();
-    assert_eq!(shared.stored().await.as_deref(), Some(&*token(&handle)));
-    shared.expire(&handle).await.unwrap();
-    shared.assert_no_reuse();
+    assert_eq!(world.stored().await.as_deref(), Some(&*token(&handle)));
+    world.expire(&handle).await.unwrap();
+    world.assert_no_fault();
 }
 
 // === A session that is set ===
@@ -122,10 +60,10 @@ async fn r03_a_saved_access_token_keeps_the_newest_stored_token() {
     let after = Duration::from_millis(100);
     let flaws = Flaw::ALL.map(|flaw| Answer::Unusable(flaw, after));
     for answer in [Answer::slow(100, 100)].into_iter().chain(flaws) {
-        let shared = Shared::new();
-        let (a, b) = (shared.logged_in(1).await, shared.process(2));
+        let world = World::new();
+        let (a, b) = (world.logged_in(1).await, world.process(2));
         b.session().await.unwrap();
-        shared.server.answer([Answer::slow(0, 100), answer]);
+        world.server.answer([Answer::slow(0, 100), answer]);
         // The first call is of A, so that B's comes while B has something to adopt.
         a.refresh().await.unwrap();
         b.refresh().await.unwrap();
@@ -135,42 +73,42 @@ async fn r03_a_saved_access_token_keeps_the_newest_stored_token() {
         b.quiesce().await.unwrap();
         a.refresh().await.unwrap();
         a.refresh().await.unwrap();
-        let newest = shared.stored().await;
+        let newest = world.stored().await;
         b.save().await.unwrap();
-        assert_eq!(shared.stored().await, newest, "{answer:?}");
-        shared.expire(&b).await.unwrap();
-        shared.assert_no_reuse();
+        assert_eq!(world.stored().await, newest, "{answer:?}");
+        world.expire(&b).await.unwrap();
+        world.assert_no_fault();
     }
 }
 
 /// R3: a login that was set, then refreshed, is a stored session like any other.
 #[tokio::test(start_paused = true)]
 async fn r03_a_refreshed_login_does_not_overwrite_later_records() {
-    let shared = Shared::new();
-    let (a, b) = (shared.process(1), shared.process(2));
-    a.set(shared.server.login());
+    let world = World::new();
+    let (a, b) = (world.process(1), world.process(2));
+    a.set(world.server.login());
     a.refresh().await.unwrap();
     b.session().await.unwrap();
     b.refresh().await.unwrap();
-    let newest = shared.stored().await;
+    let newest = world.stored().await;
     a.save().await.unwrap();
-    assert_eq!(shared.stored().await, newest);
-    shared.expire(&a).await.unwrap();
-    shared.assert_no_reuse();
+    assert_eq!(world.stored().await, newest);
+    world.expire(&a).await.unwrap();
+    world.assert_no_fault();
 }
 
 /// R3: a copy of the present session is no login, whenever it is set during a refresh.
 #[tokio::test(start_paused = true)]
 async fn r03_a_copy_set_during_a_refresh_has_the_newest_token() {
     for at in (0..2_000).step_by(50) {
-        let shared = Shared::new();
-        let (a, b) = (shared.logged_in(1).await, shared.process(2));
-        shared.server.answer([Answer::slow(100, 100)]);
-        shared.store.fault(
+        let world = World::new();
+        let (a, b) = (world.logged_in(1).await, world.process(2));
+        world.server.answer([Answer::slow(100, 100)]);
+        world.store.fault(
             StoreOperation::Lock,
             [Fault::Takes(Duration::from_millis(100))],
         );
-        shared.store.fail(StoreOperation::Save, 2);
+        world.store.fail(StoreOperation::Save, 2);
         let copy = (*a.try_session().unwrap()).clone();
         let refresh = refreshing(&a).await;
         sleep(Duration::from_millis(at)).await;
@@ -178,58 +116,58 @@ async fn r03_a_copy_set_during_a_refresh_has_the_newest_token() {
         let _ = refresh.await.unwrap();
         a.quiesce().await.unwrap();
         a.save().await.unwrap();
-        shared.expire(&b).await.unwrap();
-        shared.expire(&a).await.unwrap();
-        shared.assert_no_reuse();
+        world.expire(&b).await.unwrap();
+        world.expire(&a).await.unwrap();
+        world.assert_no_fault();
     }
 }
 
 /// R3: a copy from before another process refreshed is no login either, and its save does not overwrite the record.
 #[tokio::test(start_paused = true)]
 async fn r03_a_saved_copy_does_not_overwrite_a_newer_record() {
-    let shared = Shared::new();
-    let (a, b) = (shared.logged_in(1).await, shared.process(2));
+    let world = World::new();
+    let (a, b) = (world.logged_in(1).await, world.process(2));
     b.session().await.unwrap();
     b.refresh().await.unwrap();
-    let newest = shared.stored().await;
+    let newest = world.stored().await;
     a.set((*a.try_session().unwrap()).clone());
     a.save().await.unwrap();
-    assert_eq!(shared.stored().await, newest);
+    assert_eq!(world.stored().await, newest);
     // Another process knows the record of the same access token, which had another refresh token.
-    shared.expire(&b).await.unwrap();
-    shared.expire(&a).await.unwrap();
-    shared.assert_no_reuse();
+    world.expire(&b).await.unwrap();
+    world.expire(&a).await.unwrap();
+    world.assert_no_fault();
 }
 
 /// R3: nor is a copy from before several refreshes, of this process or of another.
 #[tokio::test(start_paused = true)]
 async fn r03_an_older_copy_does_not_replace_the_newest_token() {
     for is_own in [true, false] {
-        let shared = Shared::new();
-        let (a, b) = (shared.logged_in(1).await, shared.process(2));
+        let world = World::new();
+        let (a, b) = (world.logged_in(1).await, world.process(2));
         let copy = (*a.try_session().unwrap()).clone();
         for _ in 0..5 {
-            shared.expire(if is_own { &a } else { &b }).await.unwrap();
-            shared.expire(&a).await.unwrap();
+            world.expire(if is_own { &a } else { &b }).await.unwrap();
+            world.expire(&a).await.unwrap();
         }
         let newest = token(&a);
         a.set(copy);
         assert_eq!(token(&a), newest);
         a.save().await.unwrap();
-        shared.expire(&b).await.unwrap();
-        shared.expire(&a).await.unwrap();
-        shared.assert_no_reuse();
+        world.expire(&b).await.unwrap();
+        world.expire(&a).await.unwrap();
+        world.assert_no_fault();
     }
 }
 
 /// R3: a save keeps the token of a new login, not that of the login before, which the store still has.
 #[tokio::test(start_paused = true)]
 async fn r03_a_save_keeps_the_token_of_a_new_login() {
-    let shared = Shared::new();
-    drop(shared.logged_in(1).await);
+    let world = World::new();
+    drop(world.logged_in(1).await);
     for is_reset in [false, true] {
-        let handle = shared.process(2);
-        let login = shared.server.login();
+        let handle = world.process(2);
+        let login = world.server.login();
         let newest = login.refresh_token().unwrap().clone();
         handle.set(login);
         handle.set(session("another"));
@@ -238,7 +176,7 @@ async fn r03_a_save_keeps_the_token_of_a_new_login() {
         }
         handle.save().await.unwrap();
         assert_eq!(token(&handle), newest.expose());
-        assert_eq!(shared.stored().await.as_deref(), Some(newest.expose()));
+        assert_eq!(world.stored().await.as_deref(), Some(newest.expose()));
         drop(handle);
     }
 }
@@ -246,25 +184,25 @@ async fn r03_a_save_keeps_the_token_of_a_new_login() {
 /// R3: the same after a refresh of the new login failed, and after its token was marked as saved.
 #[tokio::test(start_paused = true)]
 async fn r03_a_save_keeps_a_token_that_is_not_stored() {
-    let shared = Shared::new();
-    let before = shared.process(1);
-    before.set(shared.server.login().with_issued_at(std::time::UNIX_EPOCH));
+    let world = World::new();
+    let before = world.process(1);
+    before.set(world.server.login().with_issued_at(std::time::UNIX_EPOCH));
     before.save().await.unwrap();
-    let handle = shared.process(2);
+    let handle = world.process(2);
     handle.set(
-        shared
+        world
             .server
             .login()
             .with_issued_at(std::time::UNIX_EPOCH + Duration::from_secs(2_000_000_000)),
     );
-    shared.store.fail(StoreOperation::Save, 3);
+    world.store.fail(StoreOperation::Save, 3);
     handle.refresh().await.unwrap();
     let newest = token(&handle);
     handle.mark_saved(&handle.refresh_token().unwrap());
     handle.set(session("another"));
     handle.save().await.unwrap();
     assert_eq!(
-        (token(&handle), shared.stored().await),
+        (token(&handle), world.stored().await),
         (newest.clone(), Some(newest))
     );
 }
@@ -272,23 +210,23 @@ async fn r03_a_save_keeps_a_token_that_is_not_stored() {
 /// R7: a refresh that returns a refresh token and nothing else keeps it with the session that it belongs to.
 #[tokio::test(start_paused = true)]
 async fn r07_a_rotated_token_is_saved_with_its_own_session() {
-    let shared = Shared::new();
+    let world = World::new();
     let user = |id: &str| {
-        let session = shared.server.login();
+        let session = world.server.login();
         session.with_identity_url(format!("https://login.salesforce.com/id/00Dxx/{id}"))
     };
-    let before = shared.process(1);
+    let before = world.process(1);
     before.set(user("005xx1"));
     before.save().await.unwrap();
-    let handle = shared.process(2);
+    let handle = world.process(2);
     let set = user("005xx2");
     let access_token = set.access_token().expose().to_owned();
     handle.set(set);
     let answer = Answer::Unusable(Flaw::Dpop, Duration::ZERO);
-    shared.server.answer([answer]);
+    world.server.answer([answer]);
     handle.refresh().await.unwrap_err();
-    assert_eq!(shared.stored().await, Some(token(&handle)));
-    assert_eq!(shared.store.access_token(KEY).await, Some(access_token));
+    assert_eq!(world.stored().await, Some(token(&handle)));
+    assert_eq!(world.store.access_token(KEY).await, Some(access_token));
 }
 
 // === Failures that are remembered ===
@@ -298,13 +236,13 @@ async fn r07_a_rotated_token_is_saved_with_its_own_session() {
 async fn r03_a_latched_failure_has_no_refresh_token() {
     for flaw in Flaw::ALL {
         let answer = Answer::Unusable(flaw, Duration::ZERO);
-        let shared = Shared::new();
-        let handle = shared.process_that(1, OnSaveFailure::Fail);
-        handle.set(shared.server.login());
+        let world = World::new();
+        let handle = world.process_that(1, OnSaveFailure::Fail);
+        handle.set(world.server.login());
         handle.save().await.unwrap();
-        shared.server.answer([answer]);
-        assert!(shared.expire(&handle).await.is_err());
-        shared.store.fail(StoreOperation::Save, 3);
+        world.server.answer([answer]);
+        assert!(world.expire(&handle).await.is_err());
+        world.store.fail(StoreOperation::Save, 3);
         assert!(handle.refresh().await.is_err(), "the save failed");
         let newest = token(&handle);
         // The latched failure is returned, by a search of the store and to callers.
@@ -314,27 +252,27 @@ async fn r03_a_latched_failure_has_no_refresh_token() {
             assert_eq!(token(&handle), newest, "{answer:?}");
         }
         handle.refresh().await.unwrap();
-        shared.assert_no_reuse();
+        world.assert_no_fault();
     }
 }
 
 /// R3: the same with two processes, of which the other has refreshed since.
 #[tokio::test(start_paused = true)]
 async fn r03_a_latched_failure_gives_way_to_the_store() {
-    let shared = Shared::new();
-    let (a, b) = (shared.logged_in(1).await, shared.process(2));
-    shared
+    let world = World::new();
+    let (a, b) = (world.logged_in(1).await, world.process(2));
+    world
         .server
         .answer([Answer::Unusable(Flaw::ForeignInstance, Duration::ZERO)]);
-    assert!(shared.expire(&a).await.is_err());
-    shared.server.answer([Answer::Busy(Some(40))]);
+    assert!(world.expire(&a).await.is_err());
+    world.server.answer([Answer::Busy(Some(40))]);
     assert!(a.refresh().await.is_err());
-    shared.expire(&b).await.unwrap();
+    world.expire(&b).await.unwrap();
     sleep(Duration::from_secs(20)).await;
     a.session().await.unwrap();
     b.refresh().await.unwrap();
     a.refresh().await.unwrap();
-    shared.assert_no_reuse();
+    world.assert_no_fault();
 }
 
 // === Resets and outages ===
@@ -343,27 +281,27 @@ async fn r03_a_latched_failure_gives_way_to_the_store() {
 #[tokio::test(start_paused = true)]
 async fn r03_a_reset_during_a_refresh_revives_no_spent_token() {
     for at in (0..1_600).step_by(50) {
-        let shared = Shared::new();
-        let handle = shared.logged_in(1).await;
-        shared.server.answer([Answer::slow(100, 100)]);
-        shared.store.fault(
+        let world = World::new();
+        let handle = world.logged_in(1).await;
+        world.server.answer([Answer::slow(100, 100)]);
+        world.store.fault(
             StoreOperation::Lock,
             [Fault::Takes(Duration::from_millis(100))],
         );
-        shared.store.fault(
+        world.store.fault(
             StoreOperation::Load,
             [Fault::Takes(Duration::from_millis(100))],
         );
-        shared.store.fail(StoreOperation::Save, 3);
-        shared.store.unlock_takes(Duration::from_millis(200));
+        world.store.fail(StoreOperation::Save, 3);
+        world.store.unlock_takes(Duration::from_millis(200));
         let refresh = refreshing(&handle).await;
         sleep(Duration::from_millis(at)).await;
         handle.reset();
         refresh.await.unwrap().unwrap();
         for _ in 0..2 {
-            shared.expire(&handle).await.unwrap();
+            world.expire(&handle).await.unwrap();
         }
-        assert_eq!(shared.server.reuses(), 0, "a reset after {at} ms");
+        assert_eq!(world.server.reuses(), 0, "a reset after {at} ms");
     }
 }
 
@@ -371,73 +309,73 @@ async fn r03_a_reset_during_a_refresh_revives_no_spent_token() {
 #[tokio::test(start_paused = true)]
 async fn r03_a_failed_save_that_was_stored_is_followed() {
     for by_hand in [false, true] {
-        let shared = Shared::new();
-        let (a, b) = (shared.logged_in(1).await, shared.process(2));
+        let world = World::new();
+        let (a, b) = (world.logged_in(1).await, world.process(2));
         let afterwards = std::iter::repeat_n(Fault::FailsAfterwards, 3);
-        shared.store.fault(StoreOperation::Save, afterwards);
+        world.store.fault(StoreOperation::Save, afterwards);
         if by_hand {
-            a.set(shared.server.login());
+            a.set(world.server.login());
             assert!(a.save().await.is_err());
         } else {
             a.refresh().await.unwrap();
         }
         b.session().await.unwrap();
         b.refresh().await.unwrap();
-        let newest = shared.stored().await;
+        let newest = world.stored().await;
         if by_hand {
             a.save().await.unwrap();
-            assert_eq!(shared.stored().await, newest);
+            assert_eq!(world.stored().await, newest);
         }
-        shared.expire(&a).await.unwrap();
-        shared.assert_no_reuse();
+        world.expire(&a).await.unwrap();
+        world.assert_no_fault();
     }
 }
 
 /// R3: the same if the record was deleted before, so that the save that failed was the first of its login.
 #[tokio::test(start_paused = true)]
 async fn r03_a_failed_first_save_that_was_stored_is_followed() {
-    let shared = Shared::new();
-    let (a, b) = (shared.process(1), shared.process(2));
-    a.set(shared.server.login());
+    let world = World::new();
+    let (a, b) = (world.process(1), world.process(2));
+    a.set(world.server.login());
     let afterwards = std::iter::repeat_n(Fault::FailsAfterwards, 3);
-    shared.store.fault(StoreOperation::Save, afterwards);
+    world.store.fault(StoreOperation::Save, afterwards);
     a.refresh().await.unwrap();
     b.session().await.unwrap();
     b.refresh().await.unwrap();
-    shared.expire(&a).await.unwrap();
-    shared.assert_no_reuse();
+    world.expire(&a).await.unwrap();
+    world.assert_no_fault();
 }
 
 /// R3: the same if the session is set again before another process goes on.
 #[tokio::test(start_paused = true)]
 async fn r03_a_failed_save_is_followed_by_a_session_set_again() {
-    let shared = Shared::new();
-    let (a, b) = (shared.process(1), shared.process(2));
-    a.set(shared.server.login());
+    let world = World::new();
+    let (a, b) = (world.process(1), world.process(2));
+    a.set(world.server.login());
     let afterwards = std::iter::repeat_n(Fault::FailsAfterwards, 3);
-    shared.store.fault(StoreOperation::Save, afterwards);
+    world.store.fault(StoreOperation::Save, afterwards);
     a.refresh().await.unwrap();
     a.set((*a.try_session().unwrap()).clone());
     b.session().await.unwrap();
     b.refresh().await.unwrap();
-    shared.expire(&a).await.unwrap();
-    shared.assert_no_reuse();
+    world.expire(&a).await.unwrap();
+    world.assert_no_fault();
 }
 
 /// R3: a stored token that a save took over, and could not save again, is not presented once its record is gone.
 #[tokio::test(start_paused = true)]
 async fn r03_a_token_seen_by_a_failed_save_goes_with_its_record() {
-    let shared = Shared::new();
-    let (a, b) = (shared.logged_in(1).await, shared.process(2));
-    b.set(shared.server.access_token());
-    shared.store.fail(StoreOperation::Save, 3);
+    let world = World::new();
+    let (a, b) = (world.logged_in(1).await, world.process(2));
+    b.set(world.server.access_token());
+    world.store.fail(StoreOperation::Save, 3);
     b.save().await.unwrap_err();
     a.refresh().await.unwrap();
-    let org = Client::new(&shared.server, 1);
+    let org = Client::new(&world.server, 1);
     a.logout(org).await.unwrap();
     let gone = b.refresh().await.unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::LoggedOut);
-    shared.assert_no_reuse();
+    world.assert_no_fault();
 }
 
 /// R7: the store lock is free after a refresh, failed or not.
@@ -457,17 +395,17 @@ async fn r07_no_refresh_keeps_the_store_lock() {
         .into_iter()
         .flat_map(|operation| faults.map(|fault| (operation, fault)))
     {
-        let shared = Shared::new();
-        let handle = shared.logged_in(1).await;
-        shared.store.fault(operation, std::iter::repeat_n(fault, 4));
+        let world = World::new();
+        let handle = world.logged_in(1).await;
+        world.store.fault(operation, std::iter::repeat_n(fault, 4));
         let refresh = refreshing(&handle).await;
-        let client = Client::new(&shared.server, 1);
+        let client = Client::new(&world.server, 1);
         tokio::spawn({
             let handle = handle.clone();
             async move { handle.logout(client).await }
         });
         let _ = refresh.await.unwrap();
         sleep(Duration::from_secs(200)).await;
-        assert_eq!(shared.store.held(), 0, "{operation:?} {fault:?}");
+        assert_eq!(world.store.held(), 0, "{operation:?} {fault:?}");
     }
 }

@@ -23,3 +23,4 @@ mod set;
 mod setup;
 mod support;
 mod walk;
+mod world;
