@@ -1,78 +1,33 @@
 //! What the core counts and latches of rejections and failures.
 
-use std::{sync::Arc, time::Duration};
-
-use tokio::time::Instant;
+use std::time::Duration;
 
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    refresh::{
-        core::{
-            callers::{Caller, Rejection, Reply},
-            effect::Turn,
-            rules::{Failure, Rules as _},
-            run::{Input, RefreshId, Step},
-            state::{Core, Shown},
-        },
-        settings::Settings,
+    refresh::core::{
+        callers::Reply,
+        effect::Turn,
+        fixtures::{CALLER, Rules, core, core_with_store, id, rejection, session, turn},
+        rules::{Failure, Rules as _},
+        run::{Input, RefreshId, Step},
+        state::{Core, Shown},
     },
-    session::{live::Generation, session::Session},
-    store::{MemoryStore, StoreError, StoreErrorKind, StoreKey},
+    session::live::Generation,
+    store::{StoreError, StoreErrorKind},
 };
-
-type Rules = Arc<Settings>;
-
-const CALLER: Caller = Caller {
-    has_runtime: true,
-    is_inside: false,
-};
-
-/// The first rejection of a request.
-fn rejection(generation: Generation) -> Rejection {
-    Rejection {
-        generation,
-        is_first: true,
-        was_accepted: false,
-        has_served: false,
-    }
-}
 
 /// A core that a rejection has started a refresh of, which makes its token call.
 fn calling(turn: &mut Turn<Rules>) -> (Core<Rules>, Generation, RefreshId) {
-    let mut core = Core::<Rules>::new(Arc::new(Settings::new(true)));
+    let mut core = core();
     let generation = core.set(session("T0"), turn);
     let refresh = id(&core.reject(rejection(generation), CALLER, turn));
     core.step(refresh, Input::Begin, turn);
     (core, generation, refresh)
 }
 
-fn storing() -> Core<Rules> {
-    let mut settings = Settings::new(true);
-    settings.store = Some(StoreKey {
-        store: Arc::new(MemoryStore::new()),
-        key: "key".into(),
-    });
-    Core::new(Arc::new(settings))
-}
-
-fn session(name: &str) -> Session {
-    Session::new(name, "https://MyDomainName.my.salesforce.com").unwrap()
-}
-
-fn turn() -> Turn<Rules> {
-    Turn::new(Instant::now(), 0.5)
-}
-
-fn id(reply: &Reply<RefreshError>) -> RefreshId {
-    match reply {
-        Reply::Wait(id) => *id,
-        _ => panic!("no refresh runs"),
-    }
-}
-
 #[test]
 fn r43_a_rejected_caller_counts_that_joins_another_refresh() {
-    let mut core = Core::<Rules>::new(Arc::new(Settings::new(true)));
+    let mut core = core();
     let mut turn = turn();
     let generation = core.set(session("T0"), &mut turn);
     let refresh = id(&core.refresh(CALLER, &mut turn));
@@ -89,7 +44,7 @@ fn r43_a_rejected_caller_counts_that_joins_another_refresh() {
 #[test]
 fn r43_a_late_session_counts_for_a_rejected_caller_of_the_next() {
     let mut turn = turn();
-    let mut core = Core::<Rules>::new(Arc::new(Settings::new(true)));
+    let mut core = core();
     let generation = core.set(session("T0"), &mut turn);
     let late = id(&core.refresh(CALLER, &mut turn));
     core.step(late, Input::Begin, &mut turn);
@@ -120,7 +75,7 @@ fn r14_a_late_call_is_waited_for_until_its_time_is_over() {
 
 #[test]
 fn r10_a_store_failure_hides_no_other_that_is_latched() {
-    let mut core = storing();
+    let mut core = core_with_store();
     let mut turn = turn();
     let unreadable = || StoreError::new(StoreErrorKind::Corrupt, "the record is no record").into();
     let mut fail = |core: &mut Core<Rules>, failure| {
@@ -161,7 +116,7 @@ fn r10_a_straggler_gets_the_failure_of_its_refresh() {
 fn r11_a_request_waits_for_a_backoff_that_the_timeout_covers() {
     let mut turn = turn();
     for (beyond, waits) in [(0, true), (1, false)] {
-        let mut core = Core::<Rules>::new(Arc::new(Settings::new(true)));
+        let mut core = core();
         let delay = core.rules.refresh_timeout() + Duration::from_nanos(beyond);
         let (busy, now) = (RefreshError::transient("busy"), turn.now);
         core.policy
@@ -176,7 +131,7 @@ fn r11_a_request_waits_for_a_backoff_that_the_timeout_covers() {
 fn r11_a_refresh_sleeps_if_time_for_an_attempt_is_left() {
     let mut turn = turn();
     for (short_by, sleeps) in [(1, true), (0, false)] {
-        let mut core = Core::<Rules>::new(Arc::new(Settings::new(true)));
+        let mut core = core();
         let delay = core
             .rules
             .refresh_timeout()
@@ -207,7 +162,7 @@ fn a_store_failure_is_told_unless_it_came_too_late() {
         (true, RefreshErrorKind::Other),
     ] {
         let mut turn = turn();
-        let mut core = storing();
+        let mut core = core_with_store();
         let refresh = id(&core.acquire(CALLER, &mut turn));
         for input in [
             Input::Begin,
@@ -268,7 +223,7 @@ fn a_refresh_that_returns_another_user_starts_a_new_lineage() {
         session(name).with_identity_url(url)
     };
     for (second, is_first) in [("005xx000001SwiUAAS", false), ("005xx000001SwiZAAS", true)] {
-        let mut core = Core::<Rules>::new(Arc::new(Settings::new(true)));
+        let mut core = core();
         let mut turn = turn();
         core.set(user("T0", "005xx000001SwiUAAS"), &mut turn);
         let refresh = id(&core.refresh(CALLER, &mut turn));

@@ -1,53 +1,30 @@
 //! What a logout ends, what a record that is gone means, and what a save by the user marks as stored.
 
-use std::sync::Arc;
-
-use tokio::time::Instant;
-
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    refresh::{
-        core::{
-            callers::{Caller, Reply},
-            decide::{Decision, SaveDecision},
-            effect::Turn,
-            pending_logout::{PendingLogout, ServerEnd},
-            record::{RecordState, Relation},
-            rules::{Cause, Failure},
-            run::{Fate, Input, RefreshId, Step},
-            state::Core,
-            token::TokenLineage,
-        },
-        settings::Settings,
+    refresh::core::{
+        callers::Reply,
+        decide::{Decision, SaveDecision},
+        effect::Turn,
+        fixtures::{self, CALLER, Rules, core_with_store, turn},
+        pending_logout::{PendingLogout, ServerEnd},
+        record::{RecordState, Relation},
+        rules::{Cause, Failure},
+        run::{Fate, Input, RefreshId, Step},
+        state::Core,
+        token::TokenLineage,
     },
     secret::Secret,
     session::session::Session,
-    store::{MemoryStore, Record, StoreError, StoreErrorKind, StoreKey},
+    store::{Record, StoreError, StoreErrorKind},
 };
 
-type Rules = Arc<Settings>;
-
 fn session(name: &str) -> Session {
-    Session::new(format!("T{name}"), "https://MyDomainName.my.salesforce.com")
-        .unwrap()
-        .with_refresh_token(format!("R{name}"))
+    fixtures::session(&format!("T{name}")).with_refresh_token(format!("R{name}"))
 }
 
 fn token(name: &str) -> Secret {
     format!("R{name}").into()
-}
-
-fn core() -> Core<Rules> {
-    let mut settings = Settings::new(true);
-    settings.store = Some(StoreKey {
-        store: Arc::new(MemoryStore::new()),
-        key: "key".into(),
-    });
-    Core::new(Arc::new(settings))
-}
-
-fn turn() -> Turn<Rules> {
-    Turn::new(Instant::now(), 0.5)
 }
 
 fn pending(relation: Relation, seen: Option<&Record>) -> PendingLogout<Rules> {
@@ -129,7 +106,7 @@ fn r30_what_was_ended_is_not_ended_again() {
 
 #[test]
 fn r30_each_logout_is_ended_by_one_task() {
-    let (mut core, mut turn) = (core(), turn());
+    let (mut core, mut turn) = (core_with_store(), turn());
     core.set(session("0"), &mut turn);
     let first = core.log_out(true, &mut turn);
     core.set(session("1"), &mut turn);
@@ -141,11 +118,6 @@ fn r30_each_logout_is_ended_by_one_task() {
     core.ended_at_server(first, false);
     assert_eq!(core.begin_ending(second), [first]);
 }
-
-const CALLER: Caller = Caller {
-    has_runtime: true,
-    is_inside: false,
-};
 
 /// Starts a refresh, and lets it go on until its token call.
 fn calling(core: &mut Core<Rules>, turn: &mut Turn<Rules>) -> RefreshId {
@@ -160,7 +132,7 @@ fn calling(core: &mut Core<Rules>, turn: &mut Turn<Rules>) -> RefreshId {
 
 #[test]
 fn r30_a_late_call_is_ended_by_a_logout_and_not_by_a_set() {
-    let (mut core, mut turn) = (core(), turn());
+    let (mut core, mut turn) = (core_with_store(), turn());
     core.set(session("0"), &mut turn);
     let id = calling(&mut core, &mut turn);
     core.late(id, &mut turn);
@@ -174,7 +146,7 @@ fn r30_a_late_call_is_ended_by_a_logout_and_not_by_a_set() {
 
 #[test]
 fn r30_a_returned_session_is_handed_to_one_logout_once() {
-    let (mut core, mut turn) = (core(), turn());
+    let (mut core, mut turn) = (core_with_store(), turn());
     core.set(session("0"), &mut turn);
     let id = calling(&mut core, &mut turn);
     core.step(id, Input::Called(Ok(session("1"))), &mut turn);
@@ -186,7 +158,7 @@ fn r30_a_returned_session_is_handed_to_one_logout_once() {
 
 #[test]
 fn r30_a_logout_does_not_wait_for_a_driver_that_does_not_run() {
-    let (mut core, mut turn) = (core(), turn());
+    let (mut core, mut turn) = (core_with_store(), turn());
     core.set(session("0"), &mut turn);
     let id = calling(&mut core, &mut turn);
     core.overdue(id, &mut turn);
@@ -196,7 +168,7 @@ fn r30_a_logout_does_not_wait_for_a_driver_that_does_not_run() {
 
 #[test]
 fn r30_a_token_concerns_the_logout_of_its_lineage() {
-    let (mut core, mut turn) = (core(), turn());
+    let (mut core, mut turn) = (core_with_store(), turn());
     core.set(session("0"), &mut turn);
     let (before, lineage) = (core.last_id, core.token.lineage());
     let first = core.log_out(true, &mut turn);
@@ -215,7 +187,7 @@ fn r30_a_token_concerns_the_logout_of_its_lineage() {
 
 /// A core with a login after a logout, and a refresh that has the store lock.
 fn locked_after_a_logout(turn: &mut Turn<Rules>) -> (Core<Rules>, RefreshId) {
-    let mut core = core();
+    let mut core = core_with_store();
     core.set(session("0"), turn);
     core.log_out(true, turn);
     core.set(session("1"), turn);
@@ -261,7 +233,7 @@ fn r03_no_call_begins_after_a_deletion_that_ends_late() {
 #[test]
 fn an_adopted_session_of_another_instance_is_of_another_user() {
     for (instance, is_first) in [("MyDomainName", false), ("Another", true)] {
-        let (mut core, mut turn) = (core(), turn());
+        let (mut core, mut turn) = (core_with_store(), turn());
         core.set(session("0"), &mut turn);
         core.record_saved(&Record::new(session("0")), true);
         let url = format!("https://{instance}.my.salesforce.com");
@@ -285,7 +257,7 @@ fn an_adopted_session_of_another_instance_is_of_another_user() {
 
 #[test]
 fn r30_a_login_saved_after_a_logout_is_not_what_was_logged_out() {
-    let (mut core, mut turn) = (core(), turn());
+    let (mut core, mut turn) = (core_with_store(), turn());
     core.set(session("0"), &mut turn);
     core.log_out(true, &mut turn);
     core.set(session("1"), &mut turn);
@@ -310,7 +282,7 @@ fn r30_a_record_that_is_gone_was_logged_out() {
     let stored = Record::new(session("0"));
 
     // It was never seen.
-    let (mut core, mut turn) = (core(), turn());
+    let (mut core, mut turn) = (core_with_store(), turn());
     core.set(session("0"), &mut turn);
     assert_eq!(gone(&mut core), None);
 
@@ -326,7 +298,7 @@ fn r30_a_record_that_is_gone_was_logged_out() {
 #[test]
 fn r03_a_save_marks_what_it_saved_and_nothing_else() {
     for is_set_meanwhile in [false, true] {
-        let (mut core, mut turn) = (core(), turn());
+        let (mut core, mut turn) = (core_with_store(), turn());
         core.set(session("0"), &mut turn);
         let SaveDecision::Save(record, save) = core.decide_save(None) else {
             panic!("nothing to save");
@@ -342,7 +314,7 @@ fn r03_a_save_marks_what_it_saved_and_nothing_else() {
 
 #[test]
 fn r30_a_save_says_that_the_record_is_gone_until_a_refresh_has() {
-    let (mut core, mut turn) = (core(), turn());
+    let (mut core, mut turn) = (core_with_store(), turn());
     core.set(session("0"), &mut turn);
     core.record_saved(&Record::new(session("0")), true);
     core.policy.latch(
@@ -363,7 +335,7 @@ fn r03_a_record_says_whether_a_token_was_rotated_out() {
         } else {
             session("0")
         };
-        let mut core = core();
+        let mut core = core_with_store();
         let decision = core.decide(Some(&Record::new(stored)));
         assert!(matches!(decision, Ok(Decision::Adopt(_))));
         assert_eq!(core.token.has_spent(), is_rotated);
@@ -376,7 +348,7 @@ fn r03_a_record_says_whether_a_token_was_rotated_out() {
 
 #[test]
 fn r24_a_login_saved_after_an_adoption_is_news() {
-    let (mut core, mut turn) = (core(), turn());
+    let (mut core, mut turn) = (core_with_store(), turn());
     core.set(session("1"), &mut turn);
     let SaveDecision::Save(record, save) = core.decide_save(None) else {
         panic!("nothing to save");

@@ -22,6 +22,8 @@ pub(crate) mod decide;
 pub(crate) mod effect;
 #[cfg(test)]
 mod failure_tests;
+#[cfg(test)]
+mod fixtures;
 pub(crate) mod logout;
 #[cfg(test)]
 mod logout_tests;

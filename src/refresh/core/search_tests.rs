@@ -1,47 +1,19 @@
 //! A search of the store while the breaker is open, and a manual refresh that joins it.
 
-use std::sync::Arc;
-
-use tokio::time::Instant;
-
 use crate::{
-    refresh::{
-        core::{
-            callers::{Caller, Rejection, Reply},
-            effect::{Effect, Turn},
-            run::{Input, RefreshId, Step},
-            state::Core,
-        },
-        settings::Settings,
+    refresh::core::{
+        effect::{Effect, Turn},
+        fixtures::{CALLER, Rules, core_with_store, id, rejection, session, turn},
+        run::{Input, RefreshId, Step},
+        state::Core,
     },
-    session::session::Session,
-    store::{MemoryStore, StoreError, StoreErrorKind, StoreKey},
+    store::{StoreError, StoreErrorKind},
 };
-
-type Rules = Arc<Settings>;
-
-const CALLER: Caller = Caller {
-    has_runtime: true,
-    is_inside: false,
-};
-
-fn id(reply: &Reply<crate::RefreshError>) -> RefreshId {
-    match reply {
-        Reply::Wait(id) => *id,
-        _ => panic!("no refresh runs"),
-    }
-}
 
 /// A session in use, a latched failure of the store, an open breaker, and a search that a rejection has started.
 fn searching(turn: &mut Turn<Rules>) -> (Core<Rules>, RefreshId) {
-    let mut settings = Settings::new(true);
-    settings.store = Some(StoreKey {
-        store: Arc::new(MemoryStore::new()),
-        key: "key".into(),
-    });
-    let mut core = Core::new(Arc::new(settings));
-    let session = Session::new("T0", "https://MyDomainName.my.salesforce.com").unwrap();
-    let generation = core.set(session.with_refresh_token("R0"), turn);
+    let mut core = core_with_store();
+    let generation = core.set(session("T0").with_refresh_token("R0"), turn);
 
     let refresh = id(&core.refresh(CALLER, turn));
     assert!(matches!(
@@ -54,13 +26,7 @@ fn searching(turn: &mut Turn<Rules>) -> (Core<Rules>, RefreshId) {
     assert!(core.policy.latched().is_some());
 
     core.policy.record_useless_refresh(turn.now);
-    let rejection = Rejection {
-        generation,
-        is_first: true,
-        was_accepted: false,
-        has_served: false,
-    };
-    let search = id(&core.reject(rejection, CALLER, turn));
+    let search = id(&core.reject(rejection(generation), CALLER, turn));
     assert!(matches!(
         core.step(search, Input::Begin, turn),
         Step::Load {
@@ -73,7 +39,7 @@ fn searching(turn: &mut Turn<Rules>) -> (Core<Rules>, RefreshId) {
 
 #[test]
 fn r12_a_search_makes_no_call_while_the_breaker_is_open() {
-    let mut turn = Turn::new(Instant::now(), 0.5);
+    let mut turn = turn();
     let (mut core, search) = searching(&mut turn);
     let step = core.step(search, Input::Loaded(Ok(None)), &mut turn);
     assert!(matches!(step, Step::Stop));
@@ -88,17 +54,16 @@ fn r12_a_search_makes_no_call_while_the_breaker_is_open() {
 
 #[test]
 fn a_manual_refresh_that_joins_a_search_makes_a_call() {
-    let mut turn = Turn::new(Instant::now(), 0.5);
+    let [mut turn, mut again] = [turn(), turn()];
     let (mut core, search) = searching(&mut turn);
     assert_eq!(id(&core.refresh(CALLER, &mut turn)), search);
     let step = core.step(search, Input::Loaded(Ok(None)), &mut turn);
     assert!(matches!(step, Step::Lock(_)));
 
     // Likewise if the store fails once more.
-    let mut turn = Turn::new(Instant::now(), 0.5);
-    let (mut core, search) = searching(&mut turn);
-    core.refresh(CALLER, &mut turn);
+    let (mut core, search) = searching(&mut again);
+    core.refresh(CALLER, &mut again);
     let failure = StoreError::new(StoreErrorKind::Unavailable, "down").into();
-    let step = core.step(search, Input::Loaded(Err(failure)), &mut turn);
+    let step = core.step(search, Input::Loaded(Err(failure)), &mut again);
     assert!(matches!(step, Step::Lock(_)));
 }

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
@@ -11,17 +10,15 @@ use tokio::time::Instant;
 
 use crate::{
     error::{RefreshError, RefreshErrorKind},
-    refresh::{
-        core::{
-            callers::{Caller, Rejection},
-            effect::{Effect, Turn},
-            run::{Input, RefreshId, Step},
-            state::{Core, Shown},
-        },
-        settings::Settings,
+    refresh::core::{
+        callers::{Caller, Rejection},
+        effect::{Effect, Turn},
+        fixtures::{CALLER, Rules, core, core_with_store},
+        run::{Input, RefreshId, Step},
+        state::{Core, Shown},
     },
     session::session::Session,
-    store::{MemoryStore, Record, StoreError, StoreErrorKind, StoreKey},
+    store::{Record, StoreError, StoreErrorKind},
 };
 
 /// Each change of the state: from, to, and what causes it, as the guide says it.
@@ -57,8 +54,6 @@ const DIAGRAM: &str = include_str!("../../docs/session_states.svg");
 
 const GUIDE: &str = include_str!("../../docs/how_it_works_state.md");
 
-type Rules = Arc<Settings>;
-
 fn name(shown: &Shown<'_, RefreshError>) -> &'static str {
     match shown {
         Shown::Empty => "Empty",
@@ -87,13 +82,8 @@ type Driver = Option<Step<Rules>>;
 
 impl History {
     fn new(seed: u64, has_store: bool) -> Self {
-        let mut settings = Settings::new(true);
-        settings.store = has_store.then(|| StoreKey {
-            store: Arc::new(MemoryStore::new()),
-            key: "key".into(),
-        });
         Self {
-            core: Core::new(Arc::new(settings)),
+            core: if has_store { core_with_store() } else { core() },
             random: seed,
             now: Instant::now(),
             drivers: BTreeMap::new(),
@@ -222,10 +212,7 @@ impl History {
     }
 
     fn user(&mut self) {
-        let caller = Caller {
-            has_runtime: true,
-            is_inside: false,
-        };
+        let caller = CALLER;
         match self.draw(5) {
             0 => {
                 let session = self.session();
