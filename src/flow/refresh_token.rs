@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{
     error::{RefreshError, RefreshErrorKind},
     http::transport::HttpClient,
-    oauth::{self, App},
+    oauth::{self, App, SfdxAuthUrl},
     refresh::hook::{RefreshContext, RefreshFn},
     report::reason::RefreshDescription,
     secret::Secret,
@@ -57,6 +57,25 @@ impl<C: HttpClient> RefreshToken<C> {
             app,
             refresh_token: pasted::secret(refresh_token),
         }
+    }
+
+    /// Makes a flow for the app and the refresh token of an SFDX auth URL.
+    ///
+    /// A URL of a login that a CLI still uses is [shared](SfdxAuthUrl#shared-with-the-cli) with it.
+    ///
+    /// ```
+    /// use tower_salesforce_auth::{
+    ///     Error, SalesforceAuthLayer,
+    ///     flow::{HttpClient, RefreshToken},
+    /// };
+    ///
+    /// fn layer(http: impl HttpClient, url: &str) -> Result<SalesforceAuthLayer, Error> {
+    ///     let login = RefreshToken::from_sfdx_auth_url(http, &url.parse()?);
+    ///     Ok(SalesforceAuthLayer::new(login))
+    /// }
+    /// ```
+    pub fn from_sfdx_auth_url(client: C, url: &SfdxAuthUrl) -> Self {
+        Self::new(client, url.app(), url.refresh_token().clone())
     }
 }
 

@@ -33,6 +33,7 @@ mod pkce;
 #[cfg(feature = "jwt")]
 pub(crate) mod private_key;
 mod revocation;
+mod sfdx_auth_url;
 mod signature;
 mod token;
 
@@ -51,6 +52,7 @@ pub use self::{
     introspection::{Introspection, introspect},
     pkce::Pkce,
     revocation::revoke,
+    sfdx_auth_url::SfdxAuthUrl,
     signature::verify_signature,
     token::{TokenResponse, refresh_token},
 };

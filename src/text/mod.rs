@@ -1,5 +1,5 @@
-//! Text from servers and from users: decodes it, reads its fields, redacts secrets, reads XML and JWTs, and checks what was
-//! pasted.
+//! Text from servers, programs and users: decodes it, reads its fields, redacts secrets, reads XML and JWTs, and checks what
+//! was pasted.
 
 pub(crate) mod charset;
 pub(crate) mod fields;
@@ -10,4 +10,5 @@ pub(crate) mod pasted;
 #[cfg(any(feature = "https-client", feature = "jwt"))]
 pub(crate) mod pem;
 pub(crate) mod redact;
+pub(crate) mod terminal;
 pub(crate) mod xml;

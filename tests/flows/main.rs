@@ -13,6 +13,7 @@ mod odd_calls;
 mod pasted;
 mod refusals;
 mod secrets;
+mod sfdx_auth_url;
 mod soap;
 mod support;
 mod token_answers;
