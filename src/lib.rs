@@ -87,6 +87,7 @@
 //!
 //! | feature, off by default | adds |
 //! |---|---|
+//! | `cli` | `flow::SalesforceCli`: the session of the Salesforce CLI |
 //! | `conformance` | [`store::conformance`](mod@store): checks of a store that you write |
 //! | `emulator` | [`emulator`]: a Salesforce org in the process, to test against |
 //! | `encryption` | `store::EncryptionKey`: records that are unreadable without a key |

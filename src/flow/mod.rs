@@ -12,6 +12,7 @@
 //! | [`UsernamePassword`] | an app, a user's password | no new program: blocked by default |
 //! | [`SoapLogin`] | a user's password | no new program: retired in Summer '27 |
 //! | [`ExtensionGrant`] | the parameters of the grant | grants that are not in this list |
+//! | `SalesforceCli` (feature `cli`) | the Salesforce CLI, logged in | a developer's machine |
 //!
 //! # One call for each refresh
 //!
@@ -34,11 +35,16 @@ mod device_authorization;
 mod extension_grant;
 mod jwt_bearer;
 mod refresh_token;
+#[cfg(feature = "cli")]
+mod salesforce_cli;
 mod saml_bearer;
 mod soap_login;
 mod token_exchange;
 mod username_password;
 
+#[cfg(feature = "cli")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cli")))]
+pub use self::salesforce_cli::SalesforceCli;
 pub use self::{
     authorization_code::AuthorizationCode,
     client_credentials::ClientCredentials,

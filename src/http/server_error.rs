@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Salesforce limits the logins of a user per hour.
-const LOGIN_RATE_DELAY: Duration = Duration::from_secs(60 * 60);
+pub(crate) const LOGIN_RATE_DELAY: Duration = Duration::from_secs(60 * 60);
 
 /// A refusal, with the code and description as the server sent them. They may contain secrets, so
 /// [`into_error`](Self::into_error) redacts them.

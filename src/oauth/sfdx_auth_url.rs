@@ -31,7 +31,8 @@ use crate::{
 /// # Shared with the CLI
 ///
 /// The URL has the refresh token of the CLI that printed it. If the app rotates refresh tokens, the two must not both use
-/// it: the second use of a refresh token ends the grant, here and in the CLI. Get the program an authorization of its own.
+/// it: the second use of a refresh token ends the grant, here and in the CLI. Get the program an authorization of its own, or
+/// use `flow::SalesforceCli` (feature `cli`), which leaves the refresh token to the CLI.
 ///
 /// Printing it, with [`Display`](fmt::Display) or [`Debug`], redacts the client secret and the refresh token.
 #[derive(Clone, PartialEq, Eq)]

@@ -56,6 +56,34 @@ pub(crate) fn redact_code(code: &str, secrets: &[&str]) -> String {
     }
 }
 
+/// Removes what looks like a token, for text of a program whose secrets are unknown.
+///
+/// That is each word with an SFDX auth URL, with a session id (`00D…!…`), or with a long run of characters as tokens have.
+#[cfg(feature = "cli")]
+pub(crate) fn without_tokens(text: &str) -> String {
+    let text: String = text.chars().take(LONGEST_READ).collect();
+    let words = text.split_whitespace();
+    let words = words.map(|word| if has_token(word) { REDACTED } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(feature = "cli")]
+fn has_token(word: &str) -> bool {
+    const LONGEST_WORD: usize = 24;
+    let is_of_a_token = |char: char| char.is_ascii_alphanumeric() || "_-=+".contains(char);
+    let is_long = |run: &str| {
+        let has_digit = run.contains(|char: char| char.is_ascii_digit());
+        run.len() >= LONGEST_WORD && has_digit
+    };
+    let is_session_id = |(before, _): (&str, &str)| {
+        let id = before.rsplit(|char: char| !char.is_ascii_alphanumeric());
+        id.take(1).any(|id| id.len() >= 12)
+    };
+    word.contains("force://")
+        || word.split_once('!').is_some_and(is_session_id)
+        || word.split(|char| !is_of_a_token(char)).any(is_long)
+}
+
 /// Whether a secret may be a part of any word: it is short and of letters.
 fn is_like_a_word(secret: &str) -> bool {
     secret.len() < MIN_LEAK && secret.chars().all(char::is_alphabetic)

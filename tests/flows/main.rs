@@ -4,6 +4,8 @@ mod assertions;
 mod authorization;
 mod calls;
 mod device;
+#[cfg(unix)]
+mod fake_cli;
 mod keys;
 mod logins;
 mod misleading_answers;
@@ -12,6 +14,8 @@ mod odd_answers;
 mod odd_calls;
 mod pasted;
 mod refusals;
+#[cfg(unix)]
+mod salesforce_cli;
 mod secrets;
 mod sfdx_auth_url;
 mod soap;
