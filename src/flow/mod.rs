@@ -13,6 +13,7 @@
 //! | [`SoapLogin`] | a user's password | no new program: retired in Summer '27 |
 //! | [`ExtensionGrant`] | the parameters of the grant | grants that are not in this list |
 //! | `SalesforceCli` (feature `cli`) | the Salesforce CLI, logged in | a developer's machine |
+//! | [`Login`] | environment variables, or the CLI | examples and tests |
 //!
 //! # One call for each refresh
 //!
@@ -34,6 +35,7 @@ mod client_credentials;
 mod device_authorization;
 mod extension_grant;
 mod jwt_bearer;
+mod login;
 mod refresh_token;
 #[cfg(feature = "cli")]
 mod salesforce_cli;
@@ -51,6 +53,7 @@ pub use self::{
     device_authorization::{DeviceAuthorization, DeviceCode},
     extension_grant::ExtensionGrant,
     jwt_bearer::JwtBearer,
+    login::Login,
     refresh_token::RefreshToken,
     saml_bearer::SamlBearer,
     soap_login::SoapLogin,

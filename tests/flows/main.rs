@@ -7,6 +7,7 @@ mod device;
 #[cfg(unix)]
 mod fake_cli;
 mod keys;
+mod login;
 mod logins;
 mod misleading_answers;
 mod mutated_answers;
