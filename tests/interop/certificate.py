@@ -22,7 +22,7 @@ certificate = (
     .not_valid_before(now - datetime.timedelta(days=1))
     .not_valid_after(now + datetime.timedelta(days=1))
     .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-    .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     .sign(key, hashes.SHA256())
 )
 with open(sys.argv[1], "wb") as file:

@@ -1,7 +1,11 @@
-//! The flows of the crate at authorization servers of other authors: oauth2-mock-server and oidc-provider.
+//! The flows of the crate at authorization servers of other authors: oauth2-mock-server and oidc-provider. The flows for
+//! the Salesforce CLI are in `cli`.
 //!
 //! `tests/interop/run` starts the servers, and runs these tests with their URLs in `SERVERS`. A plain `cargo test`
 //! ignores them.
+
+#[cfg(unix)]
+mod cli;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
