@@ -256,7 +256,7 @@ fn jwt_bearer<C: HttpClient>(
 ) -> Result<Way<C>, RefreshError> {
     const NAME: &str = "SF_JWT_KEY_FILE";
     let pem = std::fs::read(pasted::unwrapped(key_file))
-        .map_err(|error| unusable(NAME, "names a file that cannot be read").with_source(error))?;
+        .map_err(|error| unusable(NAME, &format!("names a file that cannot be read: {error}")))?;
     let key = crate::oauth::PrivateKey::from_pem(pem).map_err(|error| invalid(NAME, &error))?;
     Ok(Way::JwtBearer(JwtBearer::new(client, app, username, key)))
 }

@@ -347,6 +347,8 @@ async fn r45_output_that_is_no_json_is_told_without_secrets() {
 #[tokio::test]
 async fn r45_an_answer_without_a_usable_token_is_refused() {
     let no_instance = json!({"status": 0, "result": {"id": "00Dxx0000001gEFEAY"}});
+    let mut at_lightning = org();
+    at_lightning["result"]["instanceUrl"] = json!("https://acme.lightning.force.com");
     for (show, display, told) in [
         (
             json!({"status": 0, "result": {"other": 1}}),
@@ -359,6 +361,11 @@ async fn r45_an_answer_without_a_usable_token_is_refused() {
             "has a blank in it",
         ),
         (token(TOKEN), no_instance, "no `instanceUrl`"),
+        (
+            token(TOKEN),
+            at_lightning,
+            "use the org's My Domain, https://acme.my.salesforce.com",
+        ),
     ] {
         let cli = FakeCli::new(&[(SHOW, prints(&show)), (DISPLAY, prints(&display))]);
         assert_told(

@@ -233,7 +233,7 @@ fn instance_of(call: &Call<'_>, org: &Shown) -> Result<String, RefreshError> {
 
 fn session(call: &Call<'_>, token: Secret, instance_url: &str) -> Result<Session, RefreshError> {
     Session::from_answer(token, instance_url)
-        .map_err(|error| call.no_token("gave no usable session").with_source(error))
+        .map_err(|error| call.no_token(&format!("gave no usable session: {error}")))
 }
 
 /// The id of the org that an access token begins with: 15 characters, then `!`. `None` for a JWT.
