@@ -3,28 +3,25 @@
 use std::{borrow::Cow, error::Error as StdError, fmt};
 
 use super::{
+    message::Message,
     refresh::{RefreshError, RefreshErrorKind},
-    shared::{BoxError, SharedError, as_source},
+    shared::BoxError,
 };
 
 /// An error of this crate. Errors of the wrapped service pass through unchanged.
 ///
-/// The error is `Clone`, because one failed refresh fails every request that waited for it. It never contains a secret.
-/// Show its sources too: they contain the server's message and the remedy.
+/// The error is `Clone`, because one failed refresh fails every request that waited for it.
 ///
-/// ```
-/// fn show(error: &dyn std::error::Error) -> String {
-///     let mut shown = error.to_string();
-///     let mut cause = error.source();
-///     while let Some(error) = cause {
-///         shown += &format!(": {error}");
-///         cause = error.source();
-///     }
-///     shown
-/// }
-/// # let session = tower_salesforce_auth::Session::new("", "https://example.com").unwrap_err();
-/// # assert!(show(&session).starts_with("the access token is empty"));
-/// ```
+/// # What it says
+///
+/// `{error}` is one line: what failed, why, down to the first cause, and what to do. `{error:?}` is the same line, so that
+/// a `main` that returns the error prints it; `{error:#?}` has the fields.
+///
+/// [`source`](StdError::source) leaves out the causes that the line has, so that no report of a chain says anything twice.
+/// [`causes`](Self::causes) has all of them, to look for one by its type.
+///
+/// The line never contains a secret of this crate's. The texts of errors from your own code are in it: keep secrets out of
+/// them.
 ///
 /// ```
 /// use tower_salesforce_auth::{ErrorKind, Session};
@@ -35,8 +32,7 @@ use super::{
 #[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,
-    message: Cow<'static, str>,
-    source: Option<SharedError>,
+    pub(super) message: Message,
 }
 
 /// The kind of an [`Error`].
@@ -84,14 +80,14 @@ pub enum ErrorKind {
     NoRuntime,
     /// A refresh sent a request through its own layer, which would wait for that same refresh.
     Reentrant,
-    /// The refresh failed. The source is a [`RefreshError`].
+    /// The refresh failed: see [`Error::refresh_error`].
     Refresh,
     /// [`Sessions`](crate::Sessions) is full, and no session in it may be dropped.
     SessionsFull,
-    /// The session was logged out here, but may still be valid at the server, or stay in its store. The source is a
-    /// [`RefreshError`].
+    /// The session was logged out here, but may still be valid at the server, or stay in its store: see
+    /// [`Error::refresh_error`].
     Logout,
-    /// The session could not be saved. If it has a store, the source is a [`StoreError`](crate::store::StoreError).
+    /// The session could not be saved: see [`Error::store_error`].
     Store,
 }
 
@@ -99,13 +95,18 @@ impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
-            message: message.into(),
-            source: None,
+            message: Message::new(message),
         }
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(source.into().into());
+        self.message.source = Some(source.into().into());
+        self
+    }
+
+    /// Adds what to do, to be said after the causes.
+    pub(crate) fn with_remedy(mut self, remedy: Option<&'static str>) -> Self {
+        self.message.remedy = remedy;
         self
     }
 
@@ -116,7 +117,7 @@ impl Error {
 
     /// The error of the refresh. `None` if no refresh failed.
     pub fn refresh_error(&self) -> Option<&RefreshError> {
-        as_source(self.source.as_ref())?.downcast_ref()
+        self.message.cause()?.downcast_ref()
     }
 }
 
@@ -151,35 +152,25 @@ pub(crate) fn logged_out() -> Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        fmt::Display::fmt(&self.message, f)
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return fmt::Display::fmt(self, f);
+        }
         f.debug_struct("Error")
             .field("kind", &self.kind)
-            .field("message", &self.message)
-            .field("source", &self.source)
+            .field("message", &self.message.what)
+            .field("source", &self.message.source)
             .finish()
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        as_source(self.source.as_ref())
+        self.message.unsaid()
     }
-}
-
-/// Whether a refresh failed because it sent a request through its own layer.
-pub(crate) fn is_reentrant(error: &RefreshError) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let own_error = error.downcast_ref::<Error>();
-        if own_error.is_some_and(|error| error.kind == ErrorKind::Reentrant) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }

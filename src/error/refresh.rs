@@ -2,13 +2,18 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use super::shared::{BoxError, SharedError, as_source};
-use crate::secret::Secret;
+use super::{message::Message, shared::BoxError};
+use crate::{
+    secret::Secret,
+    text::redact::{has_secret, redact},
+};
 
 /// The error of a refresh, or of a call to the authorization server.
 ///
 /// A [`RefreshFn`](crate::RefreshFn) returns [`terminal`](Self::terminal) if another attempt cannot succeed until a person
 /// intervenes, and [`transient`](Self::transient) if it can.
+///
+/// It says in one line what failed, why, and what to do: see [`Error`](crate::Error#what-it-says).
 ///
 /// ```
 /// use std::time::Duration;
@@ -29,12 +34,15 @@ pub struct RefreshError(Arc<Failure>);
 struct Failure {
     kind: RefreshErrorKind,
     terminal: bool,
-    message: Cow<'static, str>,
+    message: Message,
     error_code: Option<Arc<str>>,
     retry_after: Option<Duration>,
-    source: Option<SharedError>,
     /// The rotated refresh token from a response without a usable session. `None` if there was none.
     rotated_refresh_token: Option<Secret>,
+    /// Whether the refresh sent a request through its own layer.
+    is_reentrant: bool,
+    /// Whether the server could not be reached, so that nothing was sent.
+    is_unreachable: bool,
 }
 
 /// The kind of a [`RefreshError`].
@@ -65,8 +73,7 @@ pub enum RefreshErrorKind {
     Cancelled,
     /// The session was logged out meanwhile.
     LoggedOut,
-    /// The [store](crate::store) of the session failed, so the server was not called. The source is a
-    /// [`StoreError`](crate::store::StoreError).
+    /// The [store](crate::store) of the session failed, so the server was not called: see [`RefreshError::store_error`].
     Store,
     /// A custom [`RefreshFn`](crate::RefreshFn) failed.
     Other,
@@ -81,11 +88,12 @@ impl RefreshError {
         Self(Arc::new(Failure {
             kind,
             terminal,
-            message: message.into(),
+            message: Message::new(message),
             error_code: None,
             retry_after: None,
-            source: None,
             rotated_refresh_token: None,
+            is_reentrant: false,
+            is_unreachable: false,
         }))
     }
 
@@ -94,8 +102,50 @@ impl RefreshError {
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.failure_mut().source = Some(source.into().into());
+        self.failure_mut().message.source = Some(source.into().into());
         self
+    }
+
+    /// Adds what to do, to be said after the causes.
+    pub(crate) fn with_remedy(mut self, remedy: Option<&'static str>) -> Self {
+        self.failure_mut().message.remedy = remedy;
+        self
+    }
+
+    /// Redacts the causes if they contain any of `secrets`: a client may repeat what it sent.
+    pub(crate) fn without_secrets(mut self, secrets: &[&str]) -> Self {
+        let causes = Message {
+            source: self.0.message.source.clone(),
+            ..Message::new("")
+        };
+        let causes = causes.to_string();
+        if has_secret(&causes, secrets) {
+            self = self.with_findings();
+            let message = &mut self.failure_mut().message;
+            message.what = format!("{}: {}", message.what, redact(&causes, secrets)).into();
+            message.source = None;
+        }
+        self
+    }
+
+    pub(super) fn message(&self) -> &Message {
+        &self.0.message
+    }
+
+    pub(super) fn note(&mut self, is_reentrant: bool, is_unreachable: bool) {
+        if is_reentrant || is_unreachable {
+            let failure = self.failure_mut();
+            failure.is_reentrant = is_reentrant;
+            failure.is_unreachable = is_unreachable;
+        }
+    }
+
+    pub(crate) fn is_reentrant(&self) -> bool {
+        self.0.is_reentrant
+    }
+
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.0.is_unreachable
     }
 
     pub(crate) fn with_error_code(mut self, code: &str) -> Self {
@@ -144,11 +194,15 @@ impl RefreshError {
 
     /// Creates an error for a failure that another attempt cannot cure: a revoked grant, a wrong password, a missing
     /// permission.
+    ///
+    /// The text of the source, and of its sources, is shown and logged: it must not contain a secret.
     pub fn terminal(source: impl Into<BoxError>) -> Self {
         Self::other(true, source)
     }
 
     /// Creates an error for a failure that another attempt may cure: a network failure, an overloaded server.
+    ///
+    /// The text of the source is shown, as that of [`terminal`](Self::terminal).
     pub fn transient(source: impl Into<BoxError>) -> Self {
         Self::other(false, source)
     }
@@ -211,25 +265,28 @@ impl RefreshError {
 
 impl fmt::Display for RefreshError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        fmt::Display::fmt(&self.0.message, f)
     }
 }
 
 impl fmt::Debug for RefreshError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return fmt::Display::fmt(self, f);
+        }
         f.debug_struct("RefreshError")
             .field("kind", &self.0.kind)
             .field("terminal", &self.0.terminal)
-            .field("message", &self.0.message)
+            .field("message", &self.0.message.what)
             .field("error_code", &self.0.error_code)
             .field("retry_after", &self.0.retry_after)
-            .field("source", &self.0.source)
+            .field("source", &self.0.message.source)
             .finish_non_exhaustive()
     }
 }
 
 impl StdError for RefreshError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        as_source(self.0.source.as_ref())
+        self.0.message.unsaid()
     }
 }

@@ -3,13 +3,16 @@
 use std::{borrow::Cow, error::Error as StdError, fmt};
 
 use super::{
+    message::Message,
     refresh::{RefreshError, RefreshErrorKind},
-    shared::{BoxError, SharedError, as_source},
+    shared::BoxError,
 };
 
 /// The error of a session store.
 ///
 /// The error is `Clone`, because one failure fails every waiter. It must not contain a secret.
+///
+/// It says in one line what failed, why, and what to do: see [`Error`](crate::Error#what-it-says).
 ///
 /// ```
 /// use tower_salesforce_auth::store::{StoreError, StoreErrorKind};
@@ -23,8 +26,7 @@ use super::{
 #[derive(Clone)]
 pub struct StoreError {
     kind: StoreErrorKind,
-    message: Cow<'static, str>,
-    source: Option<SharedError>,
+    pub(super) message: Message,
 }
 
 /// The kind of a [`StoreError`].
@@ -52,15 +54,21 @@ impl StoreError {
     pub fn new(kind: StoreErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
-            message: message.into(),
-            source: None,
+            message: Message::new(message),
         }
     }
 
     /// Adds the cause of the error. It must not contain a secret either.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(source.into().into());
+        self.message.source = Some(source.into().into());
+        self
+    }
+
+    /// Adds what to do, to be said after the causes.
+    #[must_use]
+    pub(crate) fn with_remedy(mut self, remedy: &'static str) -> Self {
+        self.message.remedy = Some(remedy);
         self
     }
 
@@ -95,22 +103,25 @@ impl From<StoreError> for RefreshError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        fmt::Display::fmt(&self.message, f)
     }
 }
 
 impl fmt::Debug for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return fmt::Display::fmt(self, f);
+        }
         f.debug_struct("StoreError")
             .field("kind", &self.kind)
-            .field("message", &self.message)
-            .field("source", &self.source)
+            .field("message", &self.message.what)
+            .field("source", &self.message.source)
             .finish()
     }
 }
 
 impl StdError for StoreError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        as_source(self.source.as_ref())
+        self.message.unsaid()
     }
 }

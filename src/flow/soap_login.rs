@@ -130,7 +130,7 @@ impl<C: HttpClient> RefreshFn for SoapLogin<C> {
             .map_err(RefreshError::configuration)?;
         let response = HttpRequest::post_soap(endpoint, login.envelope()?)
             .with_password()
-            .send(self.client.clone())
+            .send(self.client.clone(), &login.secrets)
             .await?;
         login.session(&self.login_url, response)
     }

@@ -441,10 +441,12 @@ pub(crate) fn runtime() -> Result<runtime::Handle, Error> {
     runtime::Handle::try_current().map_err(|error| {
         Error::new(
             ErrorKind::NoRuntime,
-            "a refresh has to start, and there is no tokio runtime here to run it: send the request from within one, for \
-             example from `#[tokio::main]`",
+            "a refresh has to start, and there is no tokio runtime here to run it",
         )
         .with_source(error)
+        .with_remedy(Some(
+            "send the request from within a runtime, for example from `#[tokio::main]`",
+        ))
     })
 }
 

@@ -99,9 +99,10 @@ impl SessionHandle {
         ended.map_err(|error| {
             Error::new(
                 ErrorKind::Logout,
-                "the session is over here, but may still be valid at the server: log out again to try again",
+                "the session is over here, but may still be valid at the server",
             )
             .with_source(error)
+            .with_remedy(Some("log out again to try again"))
         })
     }
 }

@@ -110,7 +110,7 @@ pub(crate) fn unrecognized(
     let shortest = (response.has_password && !may_be_a_refusal).then_some(PASSWORD_DELAY);
     let error = error.with_delay(response.retry_after, shortest);
     match response.ending {
-        Ending::BrokeOff(cause) => error.with_source(cause),
+        Ending::BrokeOff(cause) => error.with_source(cause).without_secrets(secrets),
         Ending::Whole | Ending::TooLong => error,
     }
 }

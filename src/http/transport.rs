@@ -19,12 +19,12 @@ use tower_service::Service;
 use zeroize::Zeroizing;
 
 use crate::{
-    error::{BoxError, RefreshError, RefreshErrorKind},
+    error::{BoxError, Error, ErrorKind, RefreshError, RefreshErrorKind, Unreachable},
     http::{
         response::{Ending, HttpResponse, PASSWORD_DELAY},
         retry_after,
     },
-    session::host::HostFamily,
+    session::{host::HostFamily, url::host_and_port},
     text::{
         charset,
         inflate::{self, inflate},
@@ -214,21 +214,21 @@ impl HttpRequest {
         self
     }
 
-    /// Sends the request once. The caller decides whether a failed request may be repeated.
-    pub(crate) async fn send(self, client: impl HttpClient) -> Result<HttpResponse, RefreshError> {
+    /// Sends the request once. The caller decides whether a failed request may be repeated. No error contains any of
+    /// `secrets`, which a client may repeat.
+    pub(crate) async fn send(
+        self,
+        client: impl HttpClient,
+        secrets: &[&str],
+    ) -> Result<HttpResponse, RefreshError> {
         let host = self.endpoint.host().unwrap_or_default().to_owned();
+        let whole_host = host_and_port(&self.endpoint);
         let mut request = Request::new(Full::new(self.body));
         *request.method_mut() = self.method;
         *request.uri_mut() = self.endpoint;
         *request.headers_mut() = self.headers;
-        let response = client.send(request).await.map_err(|error| {
-            RefreshError::new(
-                RefreshErrorKind::Transport,
-                false,
-                format!("{host} could not be reached, or did not answer"),
-            )
-            .with_source(error)
-        })?;
+        let sent = client.send(request).await;
+        let response = sent.map_err(|error| not_sent(&whole_host, error, secrets))?;
         let (head, (body, error)) = response.into_parts();
         let ending = match error {
             Some(error) => Ending::BrokeOff(error),
@@ -255,6 +255,23 @@ impl HttpRequest {
             has_password: self.has_password,
         })
     }
+}
+
+/// The error for a request without an answer.
+fn not_sent(host: &str, error: BoxError, secrets: &[&str]) -> RefreshError {
+    let is_of_connection = error
+        .downcast_ref::<Error>()
+        .is_some_and(|error| error.kind() == ErrorKind::Connect);
+    let unreachable = Unreachable::of(&*error);
+    let what = if unreachable.is_some() || is_of_connection {
+        format!("{host} could not be reached")
+    } else {
+        format!("{host} could not be reached, or did not answer")
+    };
+    let without_cause = RefreshError::new(RefreshErrorKind::Transport, false, what);
+    let remedy = unreachable.and_then(Unreachable::remedy);
+    let error = without_cause.with_source(error).with_remedy(remedy);
+    error.without_secrets(secrets)
 }
 
 /// Decompresses a body. Returns how it is compressed if that fails.

@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, ready},
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -23,8 +24,11 @@ use tower_service::Service;
 
 use super::{bypass::Bypass, proxy::Proxy, tunnel};
 use crate::{
-    error::{BoxError, Error, ErrorKind},
-    session::{host::is_loopback_host, url::has_port_or_none},
+    error::{BoxError, Error, ErrorKind, Unreachable},
+    session::{
+        host::is_loopback_host,
+        url::{has_port_or_none, host_and_port},
+    },
 };
 
 /// A connection to the server or its proxy, with TLS only to an `https` proxy. TLS to the server runs inside it.
@@ -102,17 +106,24 @@ impl Service<Uri> for Connector {
             ))));
         }
         let timeout = self.timeout;
+        let host = host_and_port(&destination);
         let connecting = self.https.call(destination);
         Box::pin(async move {
-            match tokio::time::timeout(timeout, connecting).await {
-                Ok(Ok(stream)) => Ok(stream),
-                Ok(Err(error)) => {
-                    Err(connect_error(format!("could not connect to {host}")).with_source(error))
+            let error = match tokio::time::timeout(timeout, connecting).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    let text = format!("there was no connection within {timeout:?}");
+                    io::Error::new(io::ErrorKind::TimedOut, text).into()
                 }
-                Err(_) => Err(connect_error(format!(
-                    "could not connect to {host} within {timeout:?}"
-                ))),
-            }
+            };
+            let failed = connect_error(format!("{host} could not be reached")).with_source(error);
+            let remedy = match Unreachable::of(&failed) {
+                Some(reason) => reason.remedy(),
+                // The time was over.
+                None => Some("check the network of this machine, and whether it needs a proxy"),
+            };
+            Err(failed.with_remedy(remedy))
         })
     }
 }

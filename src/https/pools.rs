@@ -59,9 +59,10 @@ where
         let runtime = Handle::try_current().map_err(|error| {
             Error::new(
                 ErrorKind::NoRuntime,
-                "a request needs a tokio runtime with I/O and time: poll its future inside of one",
+                "a request needs a tokio runtime with I/O and time",
             )
             .with_source(error)
+            .with_remedy(Some("poll the future of the request inside of a runtime"))
         })?;
         let id = runtime.id();
         if let Some(pool) = self.lock().get(&id) {

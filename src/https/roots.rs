@@ -78,11 +78,12 @@ pub(super) fn client_config(
     let config = match roots {
         Roots::Platform => {
             let verifier = Verifier::new_with_extra_roots(extra, provider).map_err(|error| {
-                invalid(
-                    "the platform has no root certificates: install them (ca-certificates), point SSL_CERT_FILE to \
-                     them, or use those of the feature `webpki-roots`",
-                )
-                .with_source(error)
+                invalid("the platform has no root certificates")
+                    .with_source(error)
+                    .with_remedy(Some(
+                        "install them (ca-certificates), point SSL_CERT_FILE to them, or use those of the feature \
+                         `webpki-roots`",
+                    ))
             })?;
             // For rustls, every verifier that is not built in is `dangerous`.
             config

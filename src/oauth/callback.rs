@@ -96,10 +96,14 @@ impl Callback {
             // Some refusals come before the server knows the app, and without the state. So they may be forged.
             let description = self.error_description.as_deref().unwrap_or_default();
             return Err(invalid(
-                "the callback is a refusal without a `state`, so that it may be forged: begin again, unless the refusal \
-                 explains it",
+                "the callback is a refusal without a `state`, so that it may be forged",
             )
-            .with_source(error_response::authorization_refusal(error, description, &[])));
+            .with_source(error_response::authorization_refusal(
+                error,
+                description,
+                &[],
+            ))
+            .with_remedy(Some("begin again, unless the refusal explains it")));
         }
         if !has_pending_state {
             return Err(invalid(

@@ -112,7 +112,7 @@ pub async fn discover(
     let endpoint = login_url
         .join("/.well-known/openid-configuration")
         .map_err(RefreshError::configuration)?;
-    let response = HttpRequest::get(endpoint).send(client).await?;
+    let response = HttpRequest::get(endpoint).send(client, &[]).await?;
     if !response.status.is_success() {
         return Err(RefreshError::new(
             RefreshErrorKind::InvalidResponse,

@@ -267,11 +267,11 @@ async fn get_from_instance(
         .origin()
         .join(path)
         .map_err(RefreshError::configuration)?;
+    let secrets = [session.access_token().expose()];
     let response = HttpRequest::get(endpoint)
         .with_header(AUTHORIZATION, session.authorization().clone())
-        .send(client)
+        .send(client, &secrets)
         .await?;
-    let secrets = [session.access_token().expose()];
     if !response.status.is_success() {
         return Err(error_response::plain_refusal(request, response, &secrets));
     }

@@ -47,7 +47,7 @@ pub async fn revoke(
         .map_err(RefreshError::configuration)?;
     let token = pasted::credential(token.expose());
     let response = HttpRequest::post_form(endpoint, &[("token", token)])?
-        .send(client)
+        .send(client, &[token])
         .await?;
     let (request, secrets) = ("token revocation", [token]);
     let status = response.status;

@@ -174,7 +174,7 @@ impl<'a> TokenRequest<'a> {
             post_authenticated(client, app, endpoint, parameters, &self.secrets, &request).await
         } else {
             let response = HttpRequest::post_form(endpoint, parameters)?
-                .send(client)
+                .send(client, &self.secrets)
                 .await?;
             error_response::check(&request, response, &self.secrets)
         }
@@ -200,9 +200,9 @@ pub(super) async fn post_authenticated(
     if let Some(authorization) = credentials.authorization {
         post = post.with_header(AUTHORIZATION, authorization);
     }
-    let response = post.send(client).await?;
     let mut secrets = secrets.to_vec();
     secrets.extend(credentials.secrets.iter().map(Secret::expose));
+    let response = post.send(client, &secrets).await?;
     error_response::check(request, response, &secrets)
 }
 

@@ -183,7 +183,8 @@ impl Driver {
             let span = RefreshSpan::current();
             let attempt = Attempt::new(self.id, &context, description, span, now);
             self.shared.begin_attempt(attempt);
-            refresh_fn.refresh_boxed(context).await
+            let refreshed = refresh_fn.refresh_boxed(context).await;
+            refreshed.map_err(RefreshError::with_findings)
         };
         let called = catch_panic(calling);
         let called = match now.checked_add(self.shared.settings.refresh_timeout) {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    error::{self, RefreshError, RefreshErrorKind},
+    error::{RefreshError, RefreshErrorKind},
     refresh::core::rules::{Cause, Failure, Rules, Snapshot, Stored},
     report::observer::SharedObserver,
     secret::Secret,
@@ -150,12 +150,13 @@ impl Failure for RefreshError {
             Cause::TimedOut => (
                 RefreshErrorKind::TimedOut,
                 false,
-                "the refresh did not complete within the refresh timeout",
+                "the refresh did not complete within the refresh timeout: check the network, or raise \
+                 SessionHandleBuilder::refresh_timeout",
             ),
             Cause::Cancelled => (
                 RefreshErrorKind::Cancelled,
                 false,
-                "the runtime that the refresh ran on was shut down",
+                "the runtime that the refresh ran on was shut down: the next request refreshes again",
             ),
             Cause::Superseded => (
                 RefreshErrorKind::Cancelled,
@@ -197,7 +198,7 @@ impl Failure for RefreshError {
         matches!(
             self.kind(),
             RefreshErrorKind::TimedOut | RefreshErrorKind::Panicked
-        ) || error::is_reentrant(self)
+        ) || self.is_reentrant()
     }
 
     fn is_of_store(&self) -> bool {

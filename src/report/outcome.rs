@@ -100,7 +100,7 @@ pub enum ReplaySkipped {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnRefreshFailure {
-    /// The [`Error`](crate::Error), whose source is the cause.
+    /// The [`Error`](crate::Error), which says the cause.
     #[default]
     Fail,
     /// The rejection, with the outcome [`ReplaySkipped::RefreshFailed`].

@@ -1,7 +1,7 @@
 //! Spans and events for `tracing`. Without the feature, the same functions do nothing.
 //!
-//! Fields are bounded and hold no secret: words of this crate, the grant, the host, the server's error code, and
-//! messages of [`RefreshError`](crate::RefreshError)s without those of their sources.
+//! Fields are bounded and hold no secret: words of this crate, the grant, the host, the server's error code, and the line
+//! that a [`RefreshError`](crate::RefreshError) says. The errors of a user's code in it are the user's to keep free of secrets.
 
 pub(crate) use implementation::{RefreshSpan, event, in_refresh_span};
 

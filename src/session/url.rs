@@ -143,6 +143,17 @@ pub(crate) fn has_port_or_none(authority: &Authority) -> bool {
     authority.port_u16().is_some() || is_left_out()
 }
 
+/// The host of a URI, with its port unless that is the default one: for errors.
+pub(crate) fn host_and_port(uri: &Uri) -> String {
+    let host = uri.host().unwrap_or_default();
+    match uri.port_u16() {
+        Some(port) if uri.scheme().and_then(default_port) != Some(port) => {
+            format!("{host}:{port}")
+        }
+        _ => host.to_owned(),
+    }
+}
+
 fn port(scheme: &Scheme, authority: &Authority) -> Option<u16> {
     authority.port_u16().or_else(|| default_port(scheme))
 }

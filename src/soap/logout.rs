@@ -29,7 +29,7 @@ pub(crate) async fn logout(client: impl HttpClient, session: &Session) -> Result
         })
         .finish();
     let response = HttpRequest::post_soap(endpoint, envelope)
-        .send(client)
+        .send(client, &[session_id])
         .await?;
     match fault::parse_response("SOAP logout", response, &[session_id]) {
         Err(error) if error.error_code() == Some("INVALID_SESSION_ID") => Ok(()),

@@ -110,6 +110,7 @@ impl SessionStore for MemoryStore {
                     "another holder in this process has the lock of the session",
                 )
                 .with_source(elapsed)
+                .with_remedy("try again, or raise MemoryStore::lock_timeout")
             })?;
             let locked: Box<dyn StoreLock> = Box::new(MemoryStoreLock {
                 entry,

@@ -34,7 +34,7 @@ pub(crate) fn redact(text: &str, secrets: &[&str]) -> String {
     let shown = forms
         .iter()
         .fold(text, |text, secret| replace(&text, secret));
-    if secrets.iter().any(|secret| leaks(&shown, secret)) {
+    if has_secret(&shown, secrets) {
         return REDACTED.to_owned();
     }
     shown
@@ -42,6 +42,11 @@ pub(crate) fn redact(text: &str, secrets: &[&str]) -> String {
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(LONGEST)
         .collect()
+}
+
+/// Whether a text has any of the `secrets` in it, or a piece of one.
+pub(crate) fn has_secret(text: &str, secrets: &[&str]) -> bool {
+    secrets.iter().any(|secret| leaks(text, secret))
 }
 
 /// Removes the `secrets` from an error code. A well-formed code is shown unchanged, unless it is a secret.

@@ -1,7 +1,6 @@
 //! What `docs::stack_order` says of each layer: the order that works does, and the other breaks as the page says.
 
 use std::{
-    error::Error as _,
     future::{Future, Ready, ready},
     pin::Pin,
     sync::{
@@ -642,7 +641,7 @@ async fn a_refresh_through_a_buffer_outside_is_known_as_reentrant() {
     let error = send(&service, get(LIMITS)).await.unwrap_err();
     assert_eq!(started.elapsed(), Duration::ZERO);
     let error = error.downcast::<Error>().unwrap();
-    let cause = error.refresh_error().unwrap().source().unwrap();
+    let cause = error.causes().nth(1).unwrap();
     let cause = cause.downcast_ref::<Error>().unwrap();
     assert_eq!(cause.kind(), ErrorKind::Reentrant);
     *stack.lock().unwrap() = None;

@@ -240,7 +240,7 @@ async fn an_invalid_session_from_a_refresh_is_a_refresh_error() {
     let error = layer_error(&error).refresh_error().unwrap();
     assert_eq!(error.kind(), RefreshErrorKind::Other);
     assert!(error.is_terminal());
-    let cause: &Error = error.source().unwrap().downcast_ref().unwrap();
+    let cause: &Error = error.causes().next().unwrap().downcast_ref().unwrap();
     assert_eq!(cause.kind(), ErrorKind::InvalidToken);
 }
 

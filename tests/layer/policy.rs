@@ -53,7 +53,7 @@ async fn r10_a_terminal_failure_latches_until_set_or_reset() {
         let error = send(&service, get("/")).await.unwrap_err();
         let error: &Error = error.downcast_ref().unwrap();
         assert_eq!(error.kind(), ErrorKind::Refresh);
-        let cause = std::error::Error::source(error.refresh_error().unwrap()).unwrap();
+        let cause = error.refresh_error().unwrap().causes().next().unwrap();
         assert_eq!(cause.to_string(), "the grant is dead");
         assert_eq!(before.elapsed(), Duration::ZERO);
         advance(Duration::from_millis(600)).await;

@@ -14,7 +14,7 @@ use tower_salesforce_auth::{
     layer::ResponseBody, request::SkipAuth,
 };
 
-use crate::support::{Api, get, kind, send, session, starting_with};
+use crate::support::{Api, get, kind, layer_error, send, session, starting_with};
 
 type Statuses = BoxCloneSyncService<Request<Full<Bytes>>, StatusCode, BoxError>;
 
@@ -55,9 +55,8 @@ async fn r13_a_refresh_through_its_own_layer_is_reentrant() {
     let error = send(&service, get("/services/data/")).await.unwrap_err();
 
     assert_eq!(kind(&error), Some(ErrorKind::Refresh));
-    let mut sources =
-        std::iter::successors(std::error::Error::source(&*error), |error| error.source());
-    let nested = sources.find_map(|error| error.downcast_ref::<Error>());
+    let mut causes = layer_error(&error).causes();
+    let nested = causes.find_map(|error| error.downcast_ref::<Error>());
     assert_eq!(nested.map(Error::kind), Some(ErrorKind::Reentrant));
 
     let response = send(&service, get("/services/data/")).await.unwrap();
@@ -90,8 +89,8 @@ async fn r13_a_refresh_cycle_of_two_sessions_is_reentrant() {
 
     let error = send(&service, get("/services/data/")).await.unwrap_err();
 
-    let sources = std::iter::successors(std::error::Error::source(&*error), |error| error.source());
-    let mut nested = sources.filter_map(|error| error.downcast_ref::<Error>());
+    let causes = layer_error(&error).causes();
+    let mut nested = causes.filter_map(|error| error.downcast_ref::<Error>());
     assert!(nested.any(|error| error.kind() == ErrorKind::Reentrant));
 }
 

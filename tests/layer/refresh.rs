@@ -152,7 +152,7 @@ async fn r02_a_failed_refresh_fails_all_waiters_alike() {
         let error = answer.unwrap_err();
         assert_eq!(kind(&error), Some(ErrorKind::Refresh));
         let refresh_error = error.downcast_ref::<Error>().unwrap().refresh_error();
-        let cause = std::error::Error::source(refresh_error.unwrap()).unwrap();
+        let cause = refresh_error.unwrap().causes().next().unwrap();
         assert_eq!(cause.to_string(), "revoked");
     }
     // Stragglers get the same failure, and start no refresh.
@@ -470,11 +470,7 @@ async fn a_refresh_service_error_keeps_its_kind() {
         .refresh_error()
         .unwrap();
     assert!(!error.is_terminal());
-    assert!(
-        std::error::Error::source(error)
-            .unwrap()
-            .is::<std::io::Error>()
-    );
+    assert!(error.causes().next().unwrap().is::<std::io::Error>());
 }
 
 #[tokio::test]

@@ -145,13 +145,8 @@ async fn a_broken_record_is_an_error_and_is_left_in_place() {
 }
 
 fn chain(error: &StoreError) -> Vec<String> {
-    let mut causes = Vec::new();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        causes.push(format!("{error} {error:?}"));
-        cause = error.source();
-    }
-    causes
+    let causes = error.causes();
+    causes.map(|error| format!("{error} {error:?}")).collect()
 }
 
 #[tokio::test]
@@ -383,12 +378,11 @@ async fn without_disk() {
     let error = crate::support::get_limits(&layer).await.unwrap_err();
     let error: &tower_salesforce_auth::Error = error.downcast_ref().unwrap();
     let error = error.refresh_error().unwrap();
-    let source = std::error::Error::source(error);
-    let source = source.and_then(|source| source.downcast_ref::<StoreError>());
+    let cause = error.store_error();
     say(format_args!(
-        "{:?} {:?} {source:?}",
+        "{:?} {:?} {cause:?}",
         error.kind(),
-        source.map(StoreError::kind)
+        cause.map(StoreError::kind)
     ));
 }
 

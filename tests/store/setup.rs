@@ -81,8 +81,7 @@ pub(crate) fn refresh_error(error: &BoxError) -> &RefreshError {
 pub(crate) fn store_error(error: &BoxError) -> &StoreError {
     let error = refresh_error(error);
     assert_eq!(error.kind(), RefreshErrorKind::Store);
-    let source = std::error::Error::source(error).expect("a source");
-    source.downcast_ref().expect("a StoreError")
+    error.store_error().expect("a StoreError")
 }
 
 pub(crate) fn token_calls(org: &Org) -> u64 {

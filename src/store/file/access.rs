@@ -256,9 +256,10 @@ mod system {
             StoreError::new(
                 error.kind(),
                 "the file system of the session store does not keep the owner or the mode of new files, so others could \
-                 read the sessions: use a directory on another file system",
+                 read the sessions",
             )
             .with_source(error)
+            .with_remedy("use a directory on another file system")
         })
     }
 
