@@ -66,8 +66,10 @@ pub trait RefreshFn: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`RefreshError::terminal`] if another attempt cannot help, [`RefreshError::transient`] if it can. After a transient
-    /// error the layer calls it again, within the refresh timeout and while callers wait. After a terminal error it is not
-    /// called before a session is set or the handle is [reset](crate::SessionHandle::reset).
+    /// error the layer calls it again, within the refresh timeout and while callers wait. Before the first session it does so
+    /// for two seconds only if the causes of the error say that the server [cannot be
+    /// reached](crate::docs::production#how-often-it-retries). After a terminal error it is not called before a session is set
+    /// or the handle is [reset](crate::SessionHandle::reset).
     fn refresh(
         &self,
         context: RefreshContext,

@@ -201,6 +201,10 @@ impl Failure for RefreshError {
         ) || self.is_reentrant()
     }
 
+    fn is_unreachable(&self) -> bool {
+        self.is_unreachable()
+    }
+
     fn is_of_store(&self) -> bool {
         self.kind() == RefreshErrorKind::Store
     }

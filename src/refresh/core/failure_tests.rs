@@ -1,6 +1,8 @@
 //! What the core counts and latches of rejections and failures.
 
-use std::time::Duration;
+use std::{io, time::Duration};
+
+use tokio::time::Instant;
 
 use crate::{
     error::{RefreshError, RefreshErrorKind},
@@ -9,7 +11,7 @@ use crate::{
         effect::Turn,
         fixtures::{CALLER, Rules, core, core_with_store, id, rejection, session, turn},
         rules::{Failure, Rules as _},
-        run::{Input, RefreshId, Step},
+        run::{FIRST_LOGIN_LIMIT, Input, RefreshId, Step},
         state::{Core, Shown},
     },
     session::live::Generation,
@@ -233,4 +235,81 @@ fn a_refresh_that_returns_another_user_starts_a_new_lineage() {
         let live = core.slot.latest().unwrap();
         assert_eq!(live.is_first_of_its_user(), is_first);
     }
+}
+
+/// An error of a client that could not connect.
+fn unreachable() -> RefreshError {
+    RefreshError::transient(io::Error::from(io::ErrorKind::ConnectionRefused)).with_findings()
+}
+
+/// Lets each token call of a refresh fail. Returns the times of the calls, and of the end.
+fn fail_each_call(
+    core: &mut Core<Rules>,
+    refresh: RefreshId,
+    failure: impl Fn() -> RefreshError,
+    turn: &mut Turn<Rules>,
+) -> Vec<Instant> {
+    let mut times = Vec::new();
+    let mut step = core.step(refresh, Input::Begin, turn);
+    loop {
+        let input = match step {
+            Step::Call { .. } => {
+                times.push(turn.now);
+                Input::Called(Err(failure()))
+            }
+            Step::Sleep(until) => {
+                turn.now = until;
+                Input::Woken
+            }
+            Step::Stop => {
+                times.push(turn.now);
+                return times;
+            }
+            Step::Load { .. } => Input::Loaded(Ok(None)),
+            Step::Lock(_) => Input::Locked(Ok(())),
+            _ => Input::Unlocked(Ok(())),
+        };
+        step = core.step(refresh, input, turn);
+    }
+}
+
+#[test]
+fn r11_a_first_login_that_reaches_no_server_ends_within_2_s() {
+    for (jitter, has_store) in [(0.0, false), (0.5, false), (1.0, false), (0.5, true)] {
+        let mut core = if has_store { core_with_store() } else { core() };
+        let mut turn = Turn::new(Instant::now(), jitter);
+        let began = turn.now;
+        let refresh = id(&core.acquire(CALLER, &mut turn));
+        let times = fail_each_call(&mut core, refresh, unreachable, &mut turn);
+        let end = *times.last().unwrap();
+        assert!(end - began < FIRST_LOGIN_LIMIT, "{:?}", end - began);
+        assert!(times.len() > 2, "one more attempt at least");
+
+        // The next caller does not wait longer.
+        let next = id(&core.acquire(CALLER, &mut turn));
+        let times = fail_each_call(&mut core, next, unreachable, &mut turn);
+        let end = *times.last().unwrap() - began;
+        assert!(end < 2 * FIRST_LOGIN_LIMIT, "{end:?}");
+        assert!(matches!(core.state(), Shown::BackingOff(_)));
+    }
+}
+
+#[test]
+fn r11_a_server_that_was_reached_before_is_waited_for() {
+    let busy = || RefreshError::transient("busy").with_findings();
+    let lasts = |core: &mut Core<Rules>, failure: &dyn Fn() -> RefreshError| {
+        let mut turn = turn();
+        let began = turn.now;
+        let refresh = id(&core.acquire(CALLER, &mut turn));
+        let times = fail_each_call(core, refresh, failure, &mut turn);
+        *times.last().unwrap() - began
+    };
+    let patience = lasts(&mut core(), &busy);
+    assert!(patience > 5 * FIRST_LOGIN_LIMIT, "{patience:?}");
+    // After a session that was set, or that a refresh returned or adopted.
+    let mut with_session = core();
+    let mut turn = turn();
+    let generation = with_session.set(session("T0"), &mut turn);
+    with_session.invalidate(generation, &mut turn);
+    assert_eq!(lasts(&mut with_session, &unreachable), patience);
 }

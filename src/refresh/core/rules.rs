@@ -87,6 +87,9 @@ pub(crate) trait Failure: Value {
     /// its own layer.
     fn ends_refresh(&self) -> bool;
 
+    /// Whether the server could not be reached, so that nothing was sent.
+    fn is_unreachable(&self) -> bool;
+
     /// Whether the session store failed.
     fn is_of_store(&self) -> bool;
 

@@ -27,6 +27,10 @@ use crate::{
     session::live::Generation,
 };
 
+/// How long a first login tries to reach its server. A wrong host is told soon, and a network that is just coming up gets a
+/// few attempts.
+pub(super) const FIRST_LOGIN_LIMIT: Duration = Duration::from_secs(2);
+
 /// How long a search of the store may take, since its callers would most likely get a known failure anyway.
 const SEARCH_LIMIT: Duration = Duration::from_secs(1);
 

@@ -1,5 +1,7 @@
 //! How a refresh begins, and goes on until its token call: see [`run`](super::run).
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::{
@@ -8,7 +10,9 @@ use crate::{
         effect::{Effect, Turn},
         policy::Permit,
         rules::{Failure, Rules},
-        run::{Demand, Fate, Input, Phase, Refresh, RefreshId, Step, Then, Times},
+        run::{
+            Demand, FIRST_LOGIN_LIMIT, Fate, Input, Phase, Refresh, RefreshId, Step, Then, Times,
+        },
         state::Core,
     },
     report::reason::RefreshReason,
@@ -54,14 +58,29 @@ impl<R: Rules> Core<R> {
 
     /// The times of a refresh that begins then.
     pub(super) fn times(&self, from: Option<Instant>) -> Times {
-        let limit = self.rules.refresh_timeout();
         let after = |limit| from.and_then(|from| from.checked_add(limit));
-        let share = if self.rules.has_store() { 2 } else { 1 };
         Times {
-            last_start: after(limit / share),
-            callers: after(limit),
+            last_start: after(self.start_limit()),
+            callers: after(self.rules.refresh_timeout()),
             drained: None,
         }
+    }
+
+    /// How long after its beginning a refresh may begin a token call.
+    fn start_limit(&self) -> Duration {
+        let share = if self.rules.has_store() { 2 } else { 1 };
+        self.rules.refresh_timeout() / share
+    }
+
+    /// Until when a token call may begin after this failure. `None`: later than the clock can tell.
+    pub(super) fn last_start(&self, run: &Refresh<R>, failure: &R::Failure) -> Option<Instant> {
+        let last = run.times.last_start?;
+        if self.last_generation.is_some() || !failure.is_unreachable() {
+            return Some(last);
+        }
+        // There was no session yet, so the host may be a mistake, and callers learn of it soon.
+        let earlier = self.start_limit().saturating_sub(FIRST_LOGIN_LIMIT);
+        last.checked_sub(earlier).or(Some(last))
     }
 
     /// Until when the callers of a refresh wait. `None` if none wait, or without end.
@@ -250,7 +269,9 @@ impl<R: Rules> Core<R> {
         match self.policy.permit(turn.now) {
             Permit::Now => self.attempt(run, turn),
             Permit::NotBefore(until, failure)
-                if run.times.last_start.is_none_or(|last| until < last) =>
+                if self
+                    .last_start(run, failure)
+                    .is_none_or(|last| until < last) =>
             {
                 run.go(Phase::Backoff(failure.clone()), Step::Sleep(until))
             }

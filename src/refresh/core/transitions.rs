@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     time::Duration,
 };
 
@@ -117,6 +118,8 @@ impl History {
             0 => RefreshError::new(RefreshErrorKind::Refused, true, "terminal")
                 .with_error_code("invalid_grant"),
             1 => RefreshError::new(RefreshErrorKind::Refused, true, "terminal"),
+            2 => RefreshError::transient(io::Error::from(io::ErrorKind::ConnectionRefused))
+                .with_findings(),
             _ => RefreshError::new(RefreshErrorKind::Refused, false, "transient"),
         }
     }

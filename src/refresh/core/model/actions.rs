@@ -98,6 +98,7 @@ impl World {
             add(Answer::Unchanged);
             add(Answer::Busy);
             add(Answer::BusyForLong);
+            add(Answer::Unreachable);
             add(Answer::Terminal);
         }
     }

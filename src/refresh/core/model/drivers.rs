@@ -62,6 +62,7 @@ impl World {
         if let Some(presented) = call {
             driver.lineage = Some(lineage);
             self.check_call(p, id, presented);
+            self.check_first_login(p, id);
             self.process_mut(p).attempts.push(id);
         }
     }
@@ -148,6 +149,9 @@ impl World {
         answer: Option<Result<Session, Error>>,
         how: How,
     ) -> Result<Session, Error> {
+        if let Some(driver) = self.process_mut(p).driver_mut(id) {
+            driver.reached_nothing = answer == Some(Err(Error::Unreachable));
+        }
         let result = match answer {
             Some(answer) if how == How::Well => answer,
             answer => {

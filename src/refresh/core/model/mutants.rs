@@ -37,6 +37,11 @@ const MUTANTS: [(Property, Mutation, &str); Property::ALL.len()] = [
     ),
     (R11NoCallDuringABackoff, NeverSleeps, "expiries"),
     (
+        R11AFirstLoginWithoutAServerEndsSoon,
+        MistakesAnUnreachableServer,
+        "first_login_in_vain",
+    ),
+    (
         R12AnOpenBreakerMeansNoCall,
         RefreshesForEachRejection,
         "breaker",

@@ -29,6 +29,7 @@ pub(super) enum Mutation {
     ForgetsLogouts,
     ForgetsRotatedTokens,
     IgnoresTheLatch,
+    MistakesAnUnreachableServer,
     NeverEnds,
     NeverSleeps,
     RefreshesAfterALogout,
@@ -147,6 +148,11 @@ impl Mutation {
             (Self::ForgetsRotatedTokens, Input::Called(Ok(mut session))) => {
                 session.refresh_token = None;
                 Input::Called(Ok(session))
+            }
+            (Self::MistakesAnUnreachableServer, Input::Called(Err(Error::Unreachable))) => {
+                Input::Called(Err(Error::Busy {
+                    asks_for_time: false,
+                }))
             }
             (Self::BelievesEachRefusal, Input::Loaded(loaded)) => {
                 Input::Loaded(believe(core, loaded))

@@ -84,6 +84,10 @@ pub(super) struct History {
 }
 
 #[derive(Clone, Debug, Hash)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own that a property asks for"
+)]
 pub(super) struct Driver {
     pub(super) id: RefreshId,
     pub(super) asked: Asked,
@@ -103,6 +107,8 @@ pub(super) struct Driver {
     pub(super) last_seen: Option<Revision>,
     /// The token that the server refused.
     pub(super) refused: Option<Presented>,
+    /// Whether the last call did not reach the server.
+    pub(super) reached_nothing: bool,
 }
 
 /// What a driver was asked for.
@@ -276,6 +282,7 @@ impl Driver {
             lineage: None,
             last_seen,
             refused: None,
+            reached_nothing: false,
         }
     }
 

@@ -11,12 +11,12 @@ use crate::refresh::core::{
         server::Use,
         store::{By, Holder},
         time::now,
-        values::{Error, Session, Token},
+        values::{Error, Session, TIMEOUT, Token},
         world::World,
     },
     record::Relation,
     rules::{Cause, Failure, Stored},
-    run::RefreshId,
+    run::{FIRST_LOGIN_LIMIT, RefreshId},
     slot::Slot,
     state::Shown,
 };
@@ -47,6 +47,7 @@ properties! {
     R10LatchedMeansNoCall,
     R10ATerminalFailureIsReportedOnce,
     R11NoCallDuringABackoff,
+    R11AFirstLoginWithoutAServerEndsSoon,
     R12AnOpenBreakerMeansNoCall,
     R14EveryWaiterIsAnswered,
     R14CallersWaitForWhatRuns,
@@ -135,6 +136,21 @@ impl World {
         self.require(R11NoCallDuringABackoff, !is_early, String::new);
         let is_search = searches == Some(presented) && !is_manual;
         self.require(R12AnOpenBreakerMeansNoCall, !is_search, String::new);
+    }
+
+    /// A driver is about to make another token call.
+    pub(super) fn check_first_login(&mut self, p: usize, id: RefreshId) {
+        let process = self.process(p);
+        let Some(driver) = process.driver(id) else {
+            return;
+        };
+        let is_in_vain = driver.reached_nothing && process.core.last_generation.is_none();
+        let limit = driver
+            .callers_until
+            .map(|until| until - TIMEOUT + FIRST_LOGIN_LIMIT);
+        let is_late = limit.is_some_and(|limit| limit <= now()) && !driver.is_manual;
+        let holds = !is_in_vain || !is_late;
+        self.require(R11AFirstLoginWithoutAServerEndsSoon, holds, String::new);
     }
 
     /// A token call has reached the server.

@@ -124,6 +124,7 @@ scenarios! {
     breaker: with_session, 1, ALONE { requests: 4, expiries: 1, refusals: 3, refreshes: 1, invalidations: 1, passes: 1 };
     copies: with_session, 1, ALONE { requests: 2, expiries: 2, refreshes: 1, copies: 2, passes: 2 };
     first_login: World::new, 1, ALONE { requests: 3, expiries: 1, sets: 1, logouts: 1, bad_answers: 2, passes: 2 };
+    first_login_in_vain: World::new, 1, ALONE { requests: 2, bad_answers: 5, passes: 5 };
 
     store_faults: with_session, 1, STORED { requests: 2, expiries: 2, bad_answers: 1, store_faults: 2, saves: 1 };
     store_users: with_session, 1, STORED { requests: 2, expiries: 1, logins: 1, sets: 1, resets: 1, logouts: 1, saves: 2, store_faults: 1 };

@@ -32,6 +32,8 @@ pub(super) enum Answer {
     Unchanged,
     Busy,
     BusyForLong,
+    /// No answer: the call does not reach the server.
+    Unreachable,
     Terminal,
 }
 
@@ -106,6 +108,7 @@ impl Server {
                     Use::Dead,
                 );
             }
+            Answer::Unreachable => return (Err(Error::Unreachable), Use::Dead),
             Answer::Terminal => return (Err(Error::Terminal), Use::Dead),
             Answer::Good | Answer::Untrusted | Answer::Unchanged => {}
         }

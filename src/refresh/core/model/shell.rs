@@ -192,7 +192,9 @@ impl Process {
 
     fn note_failure(&mut self, failure: Error) {
         let pause = match failure {
-            Error::Busy { .. } => failure.retry_after().unwrap_or(Duration::from_millis(250)),
+            Error::Busy { .. } | Error::Unreachable => {
+                failure.retry_after().unwrap_or(Duration::from_millis(250))
+            }
             _ => return,
         };
         let until = now() + pause;

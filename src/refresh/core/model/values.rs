@@ -143,6 +143,8 @@ pub(crate) enum Error {
     Busy {
         asks_for_time: bool,
     },
+    /// The server was not reached.
+    Unreachable,
     /// The server refuses the app.
     Terminal,
     InvalidGrant,
@@ -170,7 +172,7 @@ impl Failure for Error {
             | Self::InvalidGrant
             | Self::Untrusted(_)
             | Self::Unreadable => true,
-            Self::Of(_) | Self::Busy { .. } | Self::Store => false,
+            Self::Of(_) | Self::Busy { .. } | Self::Unreachable | Self::Store => false,
         }
     }
 
@@ -180,6 +182,10 @@ impl Failure for Error {
 
     fn ends_refresh(&self) -> bool {
         *self == Self::Of(Cause::TimedOut)
+    }
+
+    fn is_unreachable(&self) -> bool {
+        *self == Self::Unreachable
     }
 
     fn is_gone(&self) -> bool {
