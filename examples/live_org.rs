@@ -60,7 +60,8 @@ async fn main() -> ExitCode {
     let Err(error) = run().await else {
         return ExitCode::SUCCESS;
     };
-    // The sources have what Salesforce or its CLI answered, and what to do about it.
+    // The error says what Salesforce or its CLI answered, and what to do about it. A client's own error may leave the cause
+    // to its sources.
     eprint!("{error}");
     let mut cause = error.source();
     while let Some(error) = cause {

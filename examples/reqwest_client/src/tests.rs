@@ -1,5 +1,7 @@
 //! The layer over reqwest, put together as the example does it.
 
+use std::net::Ipv4Addr;
+
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response, StatusCode};
@@ -7,12 +9,12 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full, channel::Channel};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::task::JoinSet;
+use tokio::{net::TcpListener, task::JoinSet};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_salesforce_auth::{
-    BoxError, SalesforceAuthLayer, Session, SessionHandle,
+    BoxError, RefreshFn, SalesforceAuthLayer, Session, SessionHandle,
     emulator::Org,
-    flow::RefreshToken,
+    flow::{ClientCredentials, RefreshToken},
     oauth::App,
     request::{AuthOutcome, ReplaySkipped, SkipAuth},
 };
@@ -127,6 +129,39 @@ where
 }
 
 /// A layer with a session, whose flow uses reqwest as well.
+/// The layer sees why reqwest could not connect, without a type of reqwest's: the advice tells.
+#[tokio::test]
+async fn a_login_that_reaches_no_server_says_why() {
+    let refusing = || async {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let org = Org::new();
+    let served = org.serve().await.unwrap();
+    let refused = format!("https://localhost:{}", refusing().await);
+    let plain = served
+        .url()
+        .replace("http://127.0.0.1", "https://localhost");
+    for (login_url, expected) in [
+        (refused, "no server listens there"),
+        (plain, "check that an HTTPS server listens"),
+        (
+            "https://name.invalid".to_owned(),
+            "check the name of the host",
+        ),
+    ] {
+        let app = App::new(login_url.parse().unwrap(), org.client_id());
+        let error = ClientCredentials::new(reqwest(), app).log_in().await;
+        let line = error.unwrap_err().to_string();
+        let host = login_url.strip_prefix("https://").unwrap();
+        assert!(
+            line.starts_with(&format!("{host} could not be reached: ")),
+            "{line}"
+        );
+        assert!(line.contains(expected), "{line}");
+    }
+}
+
 fn layer(org: &Org) -> SalesforceAuthLayer {
     let grant = org.authorize();
     let app = App::new(org.login_url().parse().unwrap(), org.client_id())
