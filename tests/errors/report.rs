@@ -56,6 +56,14 @@ pub(crate) fn messages(error: &(dyn StdError + 'static)) -> Vec<String> {
     errors.map(ToString::to_string).collect()
 }
 
+/// A report without the backtrace that it has if `RUST_BACKTRACE` is set.
+pub(crate) fn without_backtrace(report: &str) -> &str {
+    let (report, _) = report
+        .split_once("Stack backtrace:")
+        .unwrap_or((report, ""));
+    report.trim_end()
+}
+
 /// Checks an error in each report: it says each of `parts` once, on one line. Returns the line.
 pub(crate) fn check(error: impl Into<Any>, parts: &[&str]) -> String {
     let error = error.into();
@@ -81,7 +89,7 @@ pub(crate) fn check(error: impl Into<Any>, parts: &[&str]) -> String {
         format!("{:#}", error.eyre().wrap_err(context)),
         format!("{:?}", error.eyre().wrap_err(context)),
     ];
-    for report in &reports {
+    for report in reports.iter().map(|report| without_backtrace(report)) {
         // eyre folds long lines.
         let words = report.split_whitespace().collect::<Vec<_>>().join(" ");
         for part in parts {
