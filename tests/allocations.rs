@@ -3,19 +3,22 @@
 
 use std::{
     convert::Infallible,
-    future::{Ready, ready},
+    future::{Ready, poll_fn, ready},
     pin::Pin,
     task::{Context, Poll, Waker},
 };
 
 use allocation_counter::{AllocationInfo, measure};
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use tower::{Layer, Service};
 use tower_salesforce_auth::{
     RefreshContext, RefreshError, ReplayBody, SalesforceAuthLayer, Session, SessionHandle,
+    layer::ResponseFuture,
 };
 
 const INSTANCE: &str = "https://example.my.salesforce.com";
@@ -94,8 +97,91 @@ fn added(layer: &SalesforceAuthLayer, body_len: usize) -> u64 {
 fn a_successful_request_costs_at_most_two_allocations() {
     assert_eq!(added(&layer().max_refreshes(0), 256), 0, "nothing is kept");
     assert_eq!(added(&layer(), 0), 1, "the head is kept");
-    assert!(added(&layer(), 256) <= 2, "the head and the body are kept");
+    assert_eq!(added(&layer(), 1024), 1, "a small body is with the head");
+    assert!(added(&layer(), 1025) <= 2, "the head and the body are kept");
     assert!(added(&layer(), 10 * 1024 * 1024) <= 2, "a body of any size");
+}
+
+#[test]
+fn requests_and_futures_are_small_enough_to_be_moved() {
+    type Sent = ReplayBody<Full<Bytes>>;
+    type OfClient = ResponseFuture<Client<HttpConnector, Sent>, Full<Bytes>, Incoming>;
+
+    let request = size_of::<Request<Sent>>();
+    assert!(request <= 256, "a request has {request} bytes");
+    let future = size_of::<OfClient>();
+    assert!(future <= 224, "a future has {future} bytes");
+}
+
+// === Callers that wait ===
+
+/// Rejects everything, at the second poll. Is of some size.
+#[derive(Clone)]
+struct Rejecting<const SIZE: usize>([u8; SIZE]);
+
+impl<B, const SIZE: usize> Service<Request<B>> for Rejecting<SIZE> {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        std::hint::black_box(&self.0);
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        const BODY: &str =
+            r#"[{"message":"Session expired or invalid","errorCode":"INVALID_SESSION_ID"}]"#;
+        let mut polls = 0..1;
+        Box::pin(poll_fn(move |_| {
+            if polls.next().is_some() {
+                return Poll::Pending;
+            }
+            let mut response = Response::new(Full::from(BODY));
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+            Poll::Ready(Ok(response))
+        }))
+    }
+}
+
+/// The bytes that a caller holds while it waits for a refresh after a 401. Needs a runtime.
+fn held_by_a_waiter<const SIZE: usize>() -> i64 {
+    const CALLERS: i64 = 64;
+    let layer = SalesforceAuthLayer::new(|_: RefreshContext| {
+        std::future::pending::<Result<Session, RefreshError>>()
+    });
+    let session = Session::new("00Dxx0000001gEF!AQEAQ", INSTANCE).unwrap();
+    layer.handle().set(session);
+    let mut service = layer.layer(Rejecting([0; SIZE]));
+    let mut held = |callers: i64| {
+        let mut cx = Context::from_waker(Waker::noop());
+        let held = measure(|| {
+            let mut answers: Vec<_> = (0..callers)
+                .map(|_| Box::pin(service.call(request(0))))
+                .collect();
+            for _ in 0..2 {
+                for answer in &mut answers {
+                    assert!(answer.as_mut().poll(&mut cx).is_pending());
+                }
+            }
+            std::mem::forget(answers);
+        });
+        // The next callers are rejected too.
+        layer
+            .handle()
+            .set(Session::new("00Dxx0000001gEF!AQEAR", INSTANCE).unwrap());
+        held.bytes_current
+    };
+    held(CALLERS);
+    (held(2 * CALLERS) - held(CALLERS)) / CALLERS
+}
+
+#[tokio::test]
+async fn a_waiter_after_a_401_holds_less_than_a_kibibyte() {
+    let small = held_by_a_waiter::<0>();
+    assert!(small <= 1024, "{small} bytes");
+    let large = held_by_a_waiter::<4096>();
+    assert_eq!(large, small, "the size of the client makes a difference");
 }
 
 // === R25 ===

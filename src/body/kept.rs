@@ -67,7 +67,32 @@ pub(crate) struct InMemory {
     pub(super) size: DeclaredSize,
 }
 
+impl From<Bytes> for InMemory {
+    /// A body without trailers that declares the size of its data.
+    fn from(data: Bytes) -> Self {
+        Self {
+            size: DeclaredSize::Exact(data.len() as u64),
+            data: (!data.is_empty()).then_some(data),
+            trailers: None,
+        }
+    }
+}
+
 impl InMemory {
+    /// The data, if the body has no trailers and declared the size of its data: then the data says everything.
+    #[inline]
+    pub(super) fn into_plain(self) -> Result<Bytes, Self> {
+        let len = self.data().len() as u64;
+        match self {
+            Self {
+                data,
+                trailers: None,
+                size: DeclaredSize::Exact(size),
+            } if size == len => Ok(data.unwrap_or_default()),
+            other => Err(other),
+        }
+    }
+
     pub(crate) fn data(&self) -> &[u8] {
         self.data.as_deref().unwrap_or_default()
     }

@@ -4,7 +4,7 @@
 //!
 //! | body | kept for a replay |
 //! |---|---|
-//! | in memory: it ends with its first frame, or with trailers after that frame | its own [`Bytes`](bytes::Bytes), of any size |
+//! | in memory: it ends with its first frame, or with trailers after that frame | up to 1 KiB: a copy, in the buffer of the head; above: its own [`Bytes`](bytes::Bytes), of any size |
 //! | a stream | a copy of the bytes it has yielded, up to the replay limit |
 //! | a body with a [`BodyFactory`] | the factory |
 //!
@@ -18,6 +18,7 @@
 //! continues the stream where the last attempt stopped. So an early answer, to a body that was half read or not read at
 //! all, neither loses nor repeats a byte.
 
+mod beginning;
 mod factory;
 mod kept;
 mod peek;
@@ -25,9 +26,8 @@ mod sent;
 mod stream;
 
 pub use factory::BodyFactory;
-pub(crate) use kept::Replayable;
+pub(crate) use kept::{InMemory, Replayable};
 pub(crate) use peek::Peeked;
 pub use peek::ResponseBody;
 pub(crate) use sent::KeptBody;
 pub use sent::ReplayBody;
-pub(crate) use stream::Reclaim;

@@ -34,14 +34,14 @@ pub(super) struct Streaming<B> {
 }
 
 impl<B> Streaming<B> {
-    pub(super) fn new(memory: InMemory, read_ahead: Option<SentFrame>, rest: B) -> Box<Self> {
-        Box::new(Self {
+    pub(super) fn new(memory: InMemory, read_ahead: Option<SentFrame>, rest: B) -> Self {
+        Self {
             prefix: memory.data,
             read_ahead,
             rest: Some(rest),
             size: memory.size,
             recorder: None,
-        })
+        }
     }
 
     /// Records the stream, including what was read ahead.
@@ -66,6 +66,11 @@ impl<B> Streaming<B> {
             reclaim: Some(reclaim),
             handed_back,
         })
+    }
+
+    /// Whether the body failed while it was read ahead.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.read_ahead, Some(Err(_)))
     }
 
     pub(super) fn is_recording(&self) -> bool {

@@ -7,7 +7,7 @@ use crate::{
     layer::service::SalesforceAuth,
     refresh::hook::RefreshFn,
     report::outcome::OnRefreshFailure,
-    request::pending::ReplayPolicy,
+    request::common::ReplayPolicy,
     session::session::Session,
     verdict::{Classifier, Classify},
 };
@@ -70,8 +70,9 @@ impl SalesforceAuthLayer {
 
     /// How many bytes of a streaming request body are kept for a replay. Default: 64 KiB.
     ///
-    /// A longer stream is sent, and not replayed. The limit does not apply to bodies in memory, which are kept without a
-    /// copy, nor to bodies of a [`BodyFactory`](crate::request::BodyFactory), of which nothing is kept.
+    /// A longer stream is sent, and not replayed. The limit does not apply to bodies in memory, of any size, which are kept
+    /// without a copy above 1 KiB. Nor does it apply to bodies of a [`BodyFactory`](crate::request::BodyFactory), of which
+    /// nothing is kept.
     pub fn replay_limit(mut self, bytes: usize) -> Self {
         self.policy.replay_limit = bytes;
         self

@@ -6,6 +6,7 @@
 pub(crate) mod future;
 pub(crate) mod layer;
 pub(crate) mod service;
+mod slow_path;
 
 pub use self::future::ResponseFuture;
 pub use crate::{body::ResponseBody, report::outcome::OnRefreshFailure};

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -16,7 +17,8 @@ use crate::{
     layer::future::ResponseFuture,
     request::{
         authorize,
-        pending::{self, ReplayPolicy},
+        common::{Common, ReplayPolicy},
+        pending,
         target::{self, Target},
     },
     verdict::Api,
@@ -46,26 +48,31 @@ use crate::{
 /// # assert!(accounts.client.handle().try_session().is_some());
 /// # Ok::<_, tower_salesforce_auth::Error>(())
 /// ```
+///
+/// # Which service sends a replay
+///
+/// A replay, and a request that waited for a session, is sent by a clone of the wrapped service. The layer keeps one clone, of
+/// the service that sent the first request, for this service and all its clones. If a wrapped service is changed, through
+/// [`get_mut`](Self::get_mut), this service keeps a clone of its own from then on. So clones of the wrapped service have to be
+/// interchangeable, unless they are changed in that way.
 #[derive(Clone)]
 pub struct SalesforceAuth<S> {
     inner: S,
-    handle: SessionHandle,
-    policy: ReplayPolicy,
+    common: Arc<Common<S>>,
 }
 
 impl<S> SalesforceAuth<S> {
     pub(crate) fn new(inner: S, handle: SessionHandle, policy: ReplayPolicy) -> Self {
         Self {
             inner,
-            handle,
-            policy,
+            common: Common::new(handle, policy),
         }
     }
 
     /// Returns the handle of the session that requests use, unless they carry
     /// [another handle](SessionHandle#many-orgs-one-client).
     pub fn handle(&self) -> SessionHandle {
-        self.handle.clone()
+        self.common.handle.clone()
     }
 
     /// Returns a reference to the wrapped service.
@@ -74,7 +81,11 @@ impl<S> SalesforceAuth<S> {
     }
 
     /// Returns a mutable reference to the wrapped service.
+    ///
+    /// Replays are sent by clones of the changed service. Clones of this service, and requests that were sent before, stay as
+    /// they are.
     pub fn get_mut(&mut self) -> &mut S {
+        self.common = self.common.without_spare();
         &mut self.inner
     }
 
@@ -104,23 +115,23 @@ where
         // The parts are changed in place: moving the whole request costs more than all the changes.
         let (mut head, body) = request.into_parts();
         // Removed, not only read: the inner service gets a session, but not the handle that refreshes it.
-        let chosen = head.extensions.remove::<SessionHandle>();
-        let handle = chosen.as_ref().unwrap_or(&self.handle);
+        let mut chosen = head.extensions.remove::<SessionHandle>();
+        let handle = chosen.as_ref().unwrap_or(&self.common.handle);
         if let Some(published) = &*handle.load() {
             if published.is_due() {
                 handle.refresh_due(published);
             }
-            // NOTE: `self.inner` is called in place, since it is the service that is ready. The clone for a replay is not
-            // ready: see `State::Readying` in future.rs.
             let prepared = pending::prepare(
                 &mut head,
                 body,
                 None,
                 published,
-                handle,
-                &self.policy,
-                || self.inner.clone(),
+                &self.common,
+                &mut chosen,
+                &self.inner,
             );
+            // NOTE: `self.inner` is called in place, since it is the service that is ready. Replays are sent by a clone, which
+            // is not: see `Wait::Readying` in slow_path.rs.
             return match prepared {
                 // Separate arm: avoids moving a large `Option<PendingRequest>` on the pass-through path.
                 Ok((body, None)) => {
@@ -134,8 +145,7 @@ where
                 Err(error) => self.fail(error),
             };
         }
-        let handle = handle.clone();
-        self.call_without_session(handle, head, body)
+        self.call_without_session(chosen, head, body)
     }
 }
 
@@ -143,14 +153,17 @@ impl<S: Clone> SalesforceAuth<S> {
     /// The cold path of `call`: no session is usable.
     fn call_without_session<ReqBody, ResBody>(
         &mut self,
-        handle: SessionHandle,
+        chosen: Option<SessionHandle>,
         mut head: Parts,
         body: ReqBody,
     ) -> ResponseFuture<S, ReqBody, ResBody>
     where
         S: Service<Request<ReplayBody<ReqBody>>>,
+        ReqBody: Body + Unpin,
+        ReqBody::Error: Into<BoxError>,
         ResBody: Body,
     {
+        let handle = chosen.as_ref().unwrap_or(&self.common.handle);
         // A rejected session still names the instance.
         let latest = handle.latest();
         if authorize::is_passed_through(&head, Api::of(&head)) {
@@ -161,22 +174,22 @@ impl<S: Clone> SalesforceAuth<S> {
             };
         }
         let target = match &latest {
-            Some(latest) => Target::of(&head.uri, &latest.0, &handle),
-            None => Target::before_login(&head.uri, &handle),
+            Some(latest) => Target::of(&head.uri, &latest.0, handle),
+            None => Target::before_login(&head.uri, handle),
         };
         let meant_for = match (target, &latest) {
             (None, _) => return self.pass_through(head, body),
             (Some(Target::Instance), Some(latest)) => Some(latest.generation()),
             (Some(_), _) => None,
         };
+        self.common.keep_spare(&self.inner);
         // The login may go through the same inner service and need the permit.
-        let not_ready_inner = self.give_up_readiness();
+        self.give_up_readiness();
         ResponseFuture::acquiring(
-            not_ready_inner,
-            handle,
+            Arc::clone(&self.common),
+            chosen,
             Request::from_parts(head, body),
             meant_for,
-            self.policy.clone(),
         )
     }
 
@@ -188,6 +201,8 @@ impl<S: Clone> SalesforceAuth<S> {
     ) -> ResponseFuture<S, ReqBody, ResBody>
     where
         S: Service<Request<ReplayBody<ReqBody>>>,
+        ReqBody: Body + Unpin,
+        ReqBody::Error: Into<BoxError>,
         ResBody: Body,
     {
         let request = Request::from_parts(head, ReplayBody::once(body));
@@ -203,11 +218,9 @@ impl<S: Clone> SalesforceAuth<S> {
         ResponseFuture::failed(error)
     }
 
-    /// Drops the ready inner service, and any permit that its readiness holds. Returns a clone that is not ready.
-    fn give_up_readiness(&mut self) -> S {
-        let not_ready_inner = self.inner.clone();
-        drop(std::mem::replace(&mut self.inner, not_ready_inner.clone()));
-        not_ready_inner
+    /// Replaces the ready inner service, and any permit that its readiness holds, by a clone that is not ready.
+    fn give_up_readiness(&mut self) {
+        self.inner = self.inner.clone();
     }
 }
 
@@ -215,8 +228,8 @@ impl<S: fmt::Debug> fmt::Debug for SalesforceAuth<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SalesforceAuth")
             .field("inner", &self.inner)
-            .field("handle", &self.handle)
-            .field("policy", &self.policy)
+            .field("handle", &self.common.handle)
+            .field("policy", &self.common.policy)
             .finish()
     }
 }

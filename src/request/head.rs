@@ -1,8 +1,9 @@
 //! What is kept of the head of a request for a replay.
 //!
 //! Header names and values are packed into one buffer. Packing costs less than half of cloning a header map, and happens
-//! for every request. Unpacking costs more, and happens for rejected requests only.
+//! for every request. Unpacking costs more, and happens for rejected requests only. A small body is in the same buffer.
 
+use bytes::{Buf, Bytes};
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
     header::{AUTHORIZATION, HOST},
@@ -39,18 +40,44 @@ pub(crate) struct Head {
     /// By how many bytes the body has grown since `Content-Length` was packed.
     body_growth: i64,
     /// Length of the packed path.
-    path_len: usize,
-    /// Number of headers in the original request.
-    headers: usize,
-    /// The path, then the [frame](HeaderFrame), the name and the value of each header.
-    packed: Vec<u8>,
+    path_len: u32,
+    /// Number of headers in the original request. The http crate limits it to 32,768.
+    headers: u16,
+    /// Where the packed headers end, and a small body begins.
+    body_at: usize,
+    packed: Packed,
+}
+
+/// The path, then the [frame](HeaderFrame), the name and the value of each header, then a small body.
+enum Packed {
+    Kept(Vec<u8>),
+    /// Shared with the values and the body of a replay, which are slices of it.
+    Shared(Bytes),
+}
+
+impl Packed {
+    /// The bytes, for slices of them.
+    fn share(&mut self) -> Bytes {
+        let shared = match self {
+            Self::Kept(kept) => Bytes::from(std::mem::take(kept)),
+            Self::Shared(shared) => return shared.clone(),
+        };
+        *self = Self::Shared(shared.clone());
+        shared
+    }
 }
 
 impl Head {
     /// Packs the head of a claimed request, before [`authorize_claimed`](super::authorize::authorize_claimed) adds the
-    /// session's other headers.
-    pub(super) fn pack(request: &Parts, target: Target, published: &Published) -> Self {
-        let mut packed = Vec::with_capacity(PATH_ROOM + HEADER_ROOM * request.headers.len());
+    /// session's other headers. Copies `small_body` behind it.
+    pub(super) fn pack(
+        request: &Parts,
+        target: Target,
+        published: &Published,
+        small_body: &[u8],
+    ) -> Self {
+        let room = PATH_ROOM + HEADER_ROOM * request.headers.len();
+        let mut packed = Vec::with_capacity(room + small_body.len());
         let uri = match target {
             Target::Instance => {
                 let path = request.uri.path_and_query();
@@ -76,6 +103,8 @@ impl Head {
             packed.extend_from_slice(name.as_bytes());
             packed.extend_from_slice(value.as_bytes());
         }
+        let body_at = packed.len();
+        packed.extend_from_slice(small_body);
         Self {
             method: request.method.clone(),
             version: request.version,
@@ -83,15 +112,23 @@ impl Head {
             uri,
             names_instance,
             body_growth: 0,
-            path_len,
-            headers: request.headers.len(),
-            packed,
+            path_len: u32::try_from(path_len).unwrap_or(u32::MAX),
+            headers: u16::try_from(request.headers.len()).unwrap_or(u16::MAX),
+            body_at,
+            packed: Packed::Kept(packed),
         }
+    }
+
+    /// The small body that was copied.
+    pub(super) fn small_body(&mut self) -> Bytes {
+        self.packed.share().split_off(self.body_at)
     }
 
     /// Frees unused capacity: many requests may wait for the same refresh.
     pub(crate) fn shrink_to_fit(&mut self) {
-        self.packed.shrink_to_fit();
+        if let Packed::Kept(packed) = &mut self.packed {
+            packed.shrink_to_fit();
+        }
     }
 
     /// Records that the body grew by `growth` bytes.
@@ -101,7 +138,7 @@ impl Head {
 
     /// Builds the request again, with this session and for its instance.
     pub(super) fn rebuild<B>(
-        &self,
+        &mut self,
         api: Api,
         published: &Published,
         body: B,
@@ -111,19 +148,21 @@ impl Head {
         *request.method_mut() = self.method.clone();
         *request.version_mut() = self.version;
         *request.extensions_mut() = self.extensions.clone();
-        let (path, packed_headers) = self.packed.split_at(self.path_len);
+        let mut packed = self.packed.share();
+        packed.truncate(self.body_at);
+        let path = packed.split_to(self.path_len as usize);
         *request.uri_mut() = match &self.uri {
             Some(uri) => Uri::clone(uri),
             None => {
-                let path = PathAndQuery::try_from(path)
+                let path = PathAndQuery::from_maybe_shared(path)
                     .map_err(|error| unsendable("its path was not kept", error))?;
                 join(origin, path)?
             }
         };
         let headers = request.headers_mut();
         // Room for all at once, so that the map does not grow header by header. The original map had as many.
-        let _ = headers.try_reserve(self.headers);
-        unpack(packed_headers, headers)?;
+        let _ = headers.try_reserve(self.headers.into());
+        unpack(packed, headers)?;
         if self.names_instance {
             let host = HeaderValue::from_str(origin.authority().as_str())
                 .map_err(|error| unsendable("the instance is not a valid Host header", error))?;
@@ -135,19 +174,18 @@ impl Head {
     }
 }
 
-/// Appends packed headers to a map.
-fn unpack(mut packed: &[u8], headers: &mut HeaderMap) -> Result<(), Error> {
-    while let Some((frame, rest)) = packed.split_first_chunk() {
+/// Appends packed headers to a map. The values are slices of the packed bytes.
+fn unpack(mut packed: Bytes, headers: &mut HeaderMap) -> Result<(), Error> {
+    while let Some((frame, _)) = packed.split_first_chunk() {
         let frame = HeaderFrame(u64::from_ne_bytes(*frame));
-        let (name, rest) = rest.split_at(frame.name_len());
-        let (value, rest) = rest.split_at(frame.value_len());
-        let name = HeaderName::from_bytes(name)
+        packed.advance(size_of_val(&frame));
+        let name = packed.split_to(frame.name_len());
+        let name = HeaderName::from_bytes(&name)
             .map_err(|error| unsendable("a header name was not kept", error))?;
-        let mut value = HeaderValue::from_bytes(value)
+        let mut value = HeaderValue::from_maybe_shared(packed.split_to(frame.value_len()))
             .map_err(|error| unsendable("a header value was not kept", error))?;
         value.set_sensitive(frame.is_sensitive());
         headers.append(name, value);
-        packed = rest;
     }
     Ok(())
 }

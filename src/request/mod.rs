@@ -3,6 +3,7 @@
 //! Public are the extensions that a caller puts on a request, and the one that the layer puts on a response.
 
 pub(crate) mod authorize;
+pub(crate) mod common;
 pub(crate) mod extensions;
 pub(crate) mod head;
 pub(crate) mod pending;

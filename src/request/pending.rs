@@ -7,15 +7,16 @@ use http::{Response, StatusCode, request::Parts};
 use http_body::Body;
 
 use crate::{
-    body::{BodyFactory, KeptBody, Peeked, ReplayBody},
+    body::{BodyFactory, InMemory, KeptBody, Peeked, ReplayBody},
     error::{BoxError, Error, ErrorKind},
     handle::handle::SessionHandle,
     report::{
         observer::Event,
-        outcome::{AuthOutcome, OnRefreshFailure, ReplaySkipped},
+        outcome::{AuthOutcome, ReplaySkipped},
     },
     request::{
         authorize,
+        common::Common,
         extensions::{NoRefresh, NoReplay},
         head::Head,
         redirect,
@@ -23,35 +24,11 @@ use crate::{
     },
     session::live::{Generation, LiveSession, Probation, Published},
     soap::session_header::HeaderRewrite,
-    verdict::{Api, Classifier, Extent, ResponseHead, Verdict},
+    verdict::{Api, Extent, ResponseHead, Verdict},
 };
 
-/// The layer's settings for replays.
-#[derive(Clone, Debug)]
-pub(crate) struct ReplayPolicy {
-    /// How many refreshes one request may use up. With 0 the layer only adds the session.
-    pub(crate) max_refreshes: u32,
-    /// How many bytes of a streaming body are kept.
-    pub(crate) replay_limit: usize,
-    pub(crate) on_refresh_failure: OnRefreshFailure,
-    pub(crate) classifier: Classifier,
-}
-
-impl Default for ReplayPolicy {
-    fn default() -> Self {
-        Self {
-            max_refreshes: 1,
-            replay_limit: 64 * 1024,
-            on_refresh_failure: OnRefreshFailure::Fail,
-            classifier: Classifier::default(),
-        }
-    }
-}
-
 /// What a replay needs.
-pub(crate) struct ReplayParts<S, B> {
-    /// The service to send the replay with. It has not been polled to readiness yet.
-    pub(crate) not_ready_inner: S,
+pub(crate) struct ReplayParts<B> {
     pub(crate) head: Head,
     pub(crate) body: KeptBody<B>,
 }
@@ -64,22 +41,25 @@ pub(crate) type Prepared<S, B> = (ReplayBody<B>, Option<PendingRequest<S, B>>);
 
 /// Prepares a request for its first send. Changes the head in place.
 ///
-/// `meant_for` is the generation whose instance the request targets, if the request had to wait for a session.
-/// `clone_inner` makes the service for a replay.
+/// `meant_for` is the generation whose instance the request targets, if the request had to wait for a session. `chosen` is
+/// the handle that the request carried; it is taken if there is a pending request.
 #[inline]
 pub(crate) fn prepare<S, B>(
     head: &mut Parts,
     body: B,
     meant_for: Option<Generation>,
     published: &Published,
-    handle: &SessionHandle,
-    policy: &ReplayPolicy,
-    clone_inner: impl FnOnce() -> S,
+    common: &Arc<Common<S>>,
+    chosen: &mut Option<SessionHandle>,
+    inner: &S,
 ) -> Result<Prepared<S, B>, Error>
 where
+    S: Clone,
     B: Body + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
+    let handle = chosen.as_ref().unwrap_or(&common.handle);
+    let policy = &common.policy;
     let api = Api::of(head);
     let is_there = published.is_at_instance(&head.uri);
     let target = match meant_for {
@@ -109,19 +89,34 @@ where
         let body = send_once(head, body, api, published);
         (body, Err(ReplaySkipped::NotWanted))
     } else {
+        common.keep_spare(inner);
         let (body, kept_body) = keep_body(head, body, api, published, policy.replay_limit);
         let replay = match kept_body {
-            Some(body) => Ok(ReplayParts {
-                not_ready_inner: clone_inner(),
-                head: Head::pack(head, target, published),
-                body,
-            }),
+            Some(kept) => {
+                let small_body = match kept {
+                    KeptBody::Copied => body.in_memory(),
+                    _ => &[],
+                };
+                let head = Head::pack(head, target, published, small_body);
+                Ok(ReplayParts { head, body: kept })
+            }
             None => Err(ReplaySkipped::BodyNotReplayable),
         };
         (body, replay)
     };
     authorize::authorize_claimed(head, api, published);
-    let pending = PendingRequest::first(handle, published, policy, api, replay);
+    let pending = PendingRequest {
+        common: Arc::clone(common),
+        chosen: chosen.take(),
+        generation: published.generation,
+        attempts: 1,
+        refreshes_left: policy.max_refreshes,
+        has_adopted: false,
+        api,
+        has_jwt: published.has_jwt,
+        probation: published.probation.clone(),
+        replay,
+    };
     Ok((body, Some(pending)))
 }
 
@@ -139,9 +134,6 @@ where
 }
 
 /// Keeps the body, or its factory, for a replay. Writes the session into a SOAP envelope that is in memory.
-///
-/// Callers build an envelope before the layer chooses the session. An envelope with a stale session would be rejected,
-/// and the rejection counted against the current session.
 fn keep_body<B>(
     head: &mut Parts,
     body: B,
@@ -160,18 +152,23 @@ where
     {
         return ReplayBody::made(body, factory);
     }
-    let (mut sent, mut kept) = ReplayBody::keeping(body, limit);
-    if api == Api::Soap
-        && let Some(KeptBody::InMemory(memory)) = &mut kept
-        && let HeaderRewrite::Envelope(envelope) =
-            authorize::write_session(memory.data(), published)
-    {
+    ReplayBody::keeping(body, limit, |memory| {
+        if api == Api::Soap {
+            write_envelope(head, memory, published);
+        }
+    })
+}
+
+/// Writes the session into a SOAP envelope.
+///
+/// Callers build an envelope before the layer chooses the session. An envelope with a stale session would be rejected,
+/// and the rejection counted against the current session.
+fn write_envelope(head: &mut Parts, memory: &mut InMemory, published: &Published) {
+    if let HeaderRewrite::Envelope(envelope) = authorize::write_session(memory.data(), published) {
         let growth = authorize::growth(memory.data(), &envelope);
         authorize::correct_length(&mut head.headers, growth);
         memory.replace_data(Bytes::from(envelope));
-        sent = ReplayBody::in_memory(memory.clone());
     }
-    (sent, kept)
 }
 
 fn other_org() -> Error {
@@ -186,7 +183,9 @@ fn other_org() -> Error {
 
 /// What the layer remembers of a request until it returns the response.
 pub(crate) struct PendingRequest<S, B> {
-    pub(crate) handle: SessionHandle,
+    pub(crate) common: Arc<Common<S>>,
+    /// The handle that the request carried. `None` if it is sent with the layer's session.
+    chosen: Option<SessionHandle>,
     /// Generation of the session that the request was last sent with.
     pub(crate) generation: Generation,
     /// How many times the request was sent.
@@ -196,16 +195,14 @@ pub(crate) struct PendingRequest<S, B> {
     /// Whether the request was sent with an adopted session, one that another process stored. The first adopted session
     /// does not use up a refresh: it may already be expired.
     has_adopted: bool,
-    pub(crate) on_refresh_failure: OnRefreshFailure,
     /// The API that the request calls.
     api: Api,
     /// Whether the token that the request was last sent with is a JWT.
     has_jwt: bool,
-    classifier: Classifier,
     /// Where to record that the session was accepted. `None` if the session is not on probation.
     probation: Option<Arc<Probation>>,
     /// What a replay needs, or why there is no replay.
-    pub(crate) replay: Result<ReplayParts<S, B>, ReplaySkipped>,
+    pub(crate) replay: Result<ReplayParts<B>, ReplaySkipped>,
 }
 
 /// What the head of a response decides.
@@ -217,27 +214,10 @@ pub(crate) enum HeadVerdict {
 }
 
 impl<S, B> PendingRequest<S, B> {
+    /// The session that the request is sent with.
     #[inline]
-    fn first(
-        handle: &SessionHandle,
-        published: &Published,
-        policy: &ReplayPolicy,
-        api: Api,
-        replay: Result<ReplayParts<S, B>, ReplaySkipped>,
-    ) -> Self {
-        Self {
-            handle: handle.clone(),
-            generation: published.generation,
-            attempts: 1,
-            refreshes_left: policy.max_refreshes,
-            has_adopted: false,
-            on_refresh_failure: policy.on_refresh_failure,
-            api,
-            has_jwt: published.has_jwt,
-            classifier: policy.classifier.clone(),
-            probation: published.probation.clone(),
-            replay,
-        }
+    pub(crate) fn handle(&self) -> &SessionHandle {
+        self.chosen.as_ref().unwrap_or(&self.common.handle)
     }
 
     /// Counts a replay with this session.
@@ -292,9 +272,14 @@ impl<S, B> PendingRequest<S, B> {
 
     /// Classifies a response by its head.
     pub(crate) fn classify_head<R>(&self, response: &Response<R>) -> HeadVerdict {
-        let verdict = match self.classifier.head(&self.response_head(response)) {
+        let verdict = match self
+            .common
+            .policy
+            .classifier
+            .head(&self.response_head(response))
+        {
             Some(Verdict::Pass) => Some(Verdict::Pass),
-            _ if redirect::answered_by_foreign_host(response, &self.handle) => Some(Verdict::Pass),
+            _ if redirect::answered_by_foreign_host(response, self.handle()) => Some(Verdict::Pass),
             None if !self.may_refresh() => self.verdict_without_body(response.status()),
             verdict => verdict,
         };
@@ -313,7 +298,10 @@ impl<S, B> PendingRequest<S, B> {
         extent: Extent,
     ) -> Option<Verdict> {
         let head = self.response_head(response);
-        self.classifier.body(&head, response.body().seen(), extent)
+        self.common
+            .policy
+            .classifier
+            .body(&head, response.body().seen(), extent)
     }
 
     fn response_head<'a, R>(&self, response: &'a Response<R>) -> ResponseHead<'a> {
@@ -347,8 +335,8 @@ impl<S, B> PendingRequest<S, B> {
         }
         if self.is_refreshed() {
             match verdict {
-                Verdict::Pass => self.handle.confirm(self.generation),
-                Verdict::Expired => self.handle.reject_last(self.generation),
+                Verdict::Pass => self.handle().confirm(self.generation),
+                Verdict::Expired => self.handle().reject_last(self.generation),
                 // The session is not the cause.
                 Verdict::Incurable => {}
             }
@@ -373,7 +361,7 @@ impl<S, B> PendingRequest<S, B> {
         };
         if replay_skipped.is_some() {
             let event = Event::ReplaySkipped(outcome.clone());
-            self.handle.shared.announce(&[event]);
+            self.handle().shared.announce(&[event]);
         }
         response.extensions_mut().insert(outcome);
     }

@@ -1,4 +1,4 @@
-//! A rejected request and its replay.
+//! The replay of a rejected request.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -18,60 +18,88 @@ use crate::{
     verdict::Api,
 };
 
-// === Rejected ===
-
-/// A request with a response that rejects it, or may turn out to.
-pub(crate) struct Rejected<S, B, ResBody: Body> {
-    pub(crate) response: Response<Peeked<ResBody>>,
-    pub(crate) pending: PendingRequest<S, B>,
+/// A request that will be sent again.
+pub(crate) struct Replay<B> {
+    head: Head,
+    body: Replayable<B>,
 }
 
-impl<S, B, ResBody: Body> Rejected<S, B, ResBody> {
-    /// Returns the rejection to the caller, with the reason why there is no replay.
-    pub(crate) fn into_response(
-        mut self,
+impl<S, B> PendingRequest<S, B> {
+    /// Prepares a replay with this session: takes what was kept of the request, and writes the session into the body, if that
+    /// is a SOAP envelope. Fails with the reason not to replay the request with this session.
+    pub(crate) fn prepare_replay(
+        &mut self,
+        live: &LiveSession,
+    ) -> Result<Replay<B>, ReplaySkipped> {
+        if let Some(reason) = self.skip_reason(live) {
+            return Err(reason);
+        }
+        let ReplayParts { mut head, body } = self.take_parts()?;
+        let body = body.into_replayable(|| head.small_body());
+        let body = body.ok_or(ReplaySkipped::BodyNotReplayable)?;
+        let mut replay = Replay { head, body };
+        if self.api() == Api::Soap {
+            replay.write_session(&live.0)?;
+        }
+        Ok(replay)
+    }
+
+    /// Takes what was kept of the request. There is nothing to replay then until [`replay`](Self::replay).
+    fn take_parts(&mut self) -> Result<ReplayParts<B>, ReplaySkipped> {
+        std::mem::replace(&mut self.replay, Err(ReplaySkipped::BodyNotReplayable))
+    }
+
+    /// Builds the request of a replay, and keeps what another one needs. Reports the replay.
+    pub(crate) fn replay(
+        &mut self,
+        replay: Replay<B>,
+        published: &Published,
+    ) -> Result<Request<ReplayBody<B>>, Error>
+    where
+        B: Body + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        let Replay { mut head, body } = replay;
+        self.count_replay(published);
+        let (body, kept_body) = if self.is_exhausted() {
+            (
+                ReplayBody::resend(body),
+                Err(ReplaySkipped::RefreshesExhausted),
+            )
+        } else {
+            let (body, kept) = ReplayBody::resend_keeping(body);
+            (body, kept.ok_or(ReplaySkipped::BodyNotReplayable))
+        };
+        let request = head.rebuild(self.api(), published, body)?;
+        self.replay = kept_body.map(|body| ReplayParts { head, body });
+        let replayed = Event::Replayed(Replayed {
+            attempt: self.attempts(),
+            generation: self.generation,
+        });
+        self.handle().shared.announce(&[replayed]);
+        Ok(request)
+    }
+
+    /// Returns a rejection to the caller, with the reason why there is no replay.
+    pub(crate) fn give_up<R: Body>(
+        &self,
+        mut rejection: Response<Peeked<R>>,
         reason: ReplaySkipped,
-    ) -> Response<ResponseBody<ResBody>> {
+    ) -> Response<ResponseBody<R>> {
         let is_refreshed = match reason {
-            ReplaySkipped::RefreshFailed | ReplaySkipped::Fruitless => self.pending.is_refreshed(),
+            ReplaySkipped::RefreshFailed | ReplaySkipped::Fruitless => self.is_refreshed(),
             // The other reasons follow a refresh.
             _ => true,
         };
-        self.pending
-            .attach_outcome(&mut self.response, is_refreshed, Some(reason));
-        self.response.map(ResponseBody::from)
+        self.attach_outcome(&mut rejection, is_refreshed, Some(reason));
+        rejection.map(ResponseBody::from)
     }
 }
 
-// === Replay ===
-
-/// A request that will be sent again. Keeps the rejection, to return it if the replay is not possible after all.
-pub(crate) struct Replay<S, B, ResBody: Body> {
-    pub(crate) rejected: Box<Rejected<S, B, ResBody>>,
-    pub(crate) head: Head,
-    pub(crate) body: Replayable<B>,
-}
-
-/// The request of a replay, and the pending request to keep while it is sent.
-pub(crate) type ReplayRequest<S, B> = (Request<ReplayBody<B>>, PendingRequest<S, B>);
-
-impl<S, B, ResBody> Replay<S, B, ResBody>
-where
-    B: Body + Unpin,
-    B::Error: Into<BoxError>,
-    ResBody: Body,
-{
-    /// Writes the session into the body, if that is a SOAP envelope. Fails with the reason not to replay the request with
-    /// this session.
-    pub(crate) fn write_session(&mut self, live: &LiveSession) -> Result<(), ReplaySkipped> {
-        let pending = &self.rejected.pending;
-        if let Some(reason) = pending.skip_reason(live) {
-            return Err(reason);
-        }
-        if pending.api() != Api::Soap {
-            return Ok(());
-        }
-        match authorize::write_session(self.body.data(), &live.0) {
+impl<B> Replay<B> {
+    /// Writes the session into a SOAP envelope. Fails if the place for it was not kept.
+    fn write_session(&mut self, published: &Published) -> Result<(), ReplaySkipped> {
+        match authorize::write_session(self.body.data(), published) {
             HeaderRewrite::Envelope(envelope) => {
                 let growth = authorize::growth(self.body.data(), &envelope);
                 self.head.grow_body(growth);
@@ -84,41 +112,5 @@ where
             HeaderRewrite::Incomplete => Err(ReplaySkipped::BodyNotReplayable),
             HeaderRewrite::Unchanged => Ok(()),
         }
-    }
-
-    /// Drops the rejection and builds the request to send. Reports the replay.
-    pub(crate) fn into_request(
-        self,
-        published: &Published,
-        clone_inner: impl FnOnce() -> S,
-    ) -> Result<ReplayRequest<S, B>, Error> {
-        let Self {
-            rejected,
-            head,
-            body,
-        } = self;
-        let mut pending = rejected.pending;
-        pending.count_replay(published);
-        let (body, kept_body) = if pending.is_exhausted() {
-            (
-                ReplayBody::resend(body),
-                Err(ReplaySkipped::RefreshesExhausted),
-            )
-        } else {
-            let (body, kept) = ReplayBody::resend_keeping(body);
-            (body, kept.ok_or(ReplaySkipped::BodyNotReplayable))
-        };
-        let request = head.rebuild(pending.api(), published, body)?;
-        pending.replay = kept_body.map(|body| ReplayParts {
-            not_ready_inner: clone_inner(),
-            head,
-            body,
-        });
-        let news = Event::Replayed(Replayed {
-            attempt: pending.attempts(),
-            generation: pending.generation,
-        });
-        pending.handle.shared.announce(&[news]);
-        Ok((request, pending))
     }
 }

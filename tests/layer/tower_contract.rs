@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio::{task::JoinSet, time::timeout};
 use tower::{
@@ -244,6 +244,55 @@ async fn r20_a_readiness_error_before_a_replay_is_returned() {
     finish.notify_one();
     let error = answer.await.unwrap_err();
     assert_eq!(error.to_string(), "unplugged");
+}
+
+/// Writes its name into each request.
+#[derive(Clone)]
+struct Named {
+    name: &'static str,
+    api: Api,
+}
+
+impl<B> Service<Request<B>> for Named
+where
+    Api: Service<Request<B>, Response = Response<Full<Bytes>>, Error = BoxError>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = <Api as Service<Request<B>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.api.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let name = HeaderValue::from_static(self.name);
+        request.headers_mut().insert("x-sent-by", name);
+        self.api.call(request)
+    }
+}
+
+#[tokio::test]
+async fn a_replay_is_sent_by_a_clone_of_the_changed_service() {
+    let api = Api::accepting("T0");
+    let mut service = Refresher::of(&api).layer().layer(Named {
+        name: "first",
+        api: api.clone(),
+    });
+    let mut clone = service.clone();
+    call(&mut service).await;
+    service.get_mut().name = "second";
+    for (service, name) in [(&mut service, "second"), (&mut clone, "first")] {
+        api.accept("nothing");
+        call(service).await;
+        let seen = api.seen();
+        let [.., rejected, replayed] = &seen[..] else {
+            panic!("{} requests", seen.len());
+        };
+        assert_eq!(rejected.headers["x-sent-by"], name);
+        assert_eq!(replayed.headers["x-sent-by"], name);
+    }
+    assert_eq!(api.calls(), 5);
 }
 
 #[tokio::test]
