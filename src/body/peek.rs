@@ -52,15 +52,24 @@ type FrameOf<B> = Result<Frame<<B as Body>::Data>, <B as Body>::Error>;
 ///
 /// The rest is boxed, so that it can be polled before the caller pins the response body.
 pub(crate) struct Peeked<B: Body> {
+    /// The data of the first frame, if it is in one piece: nearly always the whole body. `None` after it was yielded.
+    first: Option<B::Data>,
+    /// What was read beside that. `None` if nothing was.
+    others: Option<Box<Others<B>>>,
+    /// The unread rest. `None` after the body ended, or failed.
+    rest: Option<Pin<Box<B>>>,
+    /// How many bytes were classified.
+    classified: usize,
+}
+
+/// The frames of a body that came in several.
+struct Others<B: Body> {
+    /// The frames after the first, or all frames.
     frames: VecDeque<FrameOf<B>>,
-    /// The number of bytes that were read.
+    /// The number of bytes that were read, with the first frame.
     read: usize,
     /// A copy of the first bytes that were read, up to the limit.
     seen: Vec<u8>,
-    /// How much of `seen` was classified.
-    classified: usize,
-    /// The unread rest. `None` after the body ended, or failed.
-    rest: Option<Pin<Box<B>>>,
 }
 
 impl<B: Body> ResponseBody<B> {
@@ -84,12 +93,10 @@ impl<B: Body> From<Peeked<B>> for ResponseBody<B> {
 impl<B: Body> Peeked<B> {
     pub(crate) fn new(body: B) -> Self {
         Self {
-            // The body with which Salesforce rejects a session fits into one frame.
-            frames: VecDeque::with_capacity(1),
-            read: 0,
-            seen: Vec::new(),
-            classified: 0,
+            first: None,
+            others: None,
             rest: Some(Box::pin(body)),
+            classified: 0,
         }
     }
 
@@ -97,20 +104,15 @@ impl<B: Body> Peeked<B> {
     ///
     /// Reading a body to its end frees its connection for reuse.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<()> {
-        while self.read <= limit && self.frames.len() <= MAX_FRAMES {
+        while !self.is_full(limit) {
             let Some(rest) = &mut self.rest else {
                 break;
             };
             match ready!(rest.as_mut().poll_frame(cx)) {
-                Some(Ok(frame)) => {
-                    if let Some(data) = frame.data_ref() {
-                        self.copy(data, limit);
-                    }
-                    self.frames.push_back(Ok(frame));
-                }
+                Some(Ok(frame)) => self.push(frame, limit),
                 Some(Err(error)) => {
                     self.rest = None;
-                    self.frames.push_back(Err(error));
+                    self.others(limit).frames.push_back(Err(error));
                 }
                 None => self.rest = None,
             }
@@ -118,6 +120,120 @@ impl<B: Body> Peeked<B> {
         Poll::Ready(())
     }
 
+    fn is_full(&self, limit: usize) -> bool {
+        let others = self.others.as_ref();
+        others.is_some_and(|others| others.read > limit || others.frames.len() >= MAX_FRAMES)
+    }
+
+    fn push(&mut self, frame: Frame<B::Data>, limit: usize) {
+        let is_first = self.first.is_none() && self.others.is_none();
+        let frame = match frame.into_data() {
+            Ok(data) if is_first && data.remaining() <= limit && is_in_one_piece(&data) => {
+                self.first = Some(data);
+                return;
+            }
+            Ok(data) => {
+                self.others(limit).copy(&data, limit);
+                Frame::data(data)
+            }
+            Err(frame) => frame,
+        };
+        self.others(limit).frames.push_back(Ok(frame));
+    }
+
+    /// What was read beside the first frame, whose data counts as read and is copied.
+    fn others(&mut self, limit: usize) -> &mut Others<B> {
+        let first = self.first.as_ref();
+        self.others.get_or_insert_with(|| {
+            let mut others = Box::new(Others {
+                frames: VecDeque::with_capacity(1),
+                read: 0,
+                seen: Vec::new(),
+            });
+            if let Some(first) = first {
+                others.copy(first, limit);
+            }
+            others
+        })
+    }
+
+    /// The beginning of the body that was read, up to the limit, and before it was yielded.
+    pub(crate) fn seen(&self) -> &[u8] {
+        match (&self.others, &self.first) {
+            (Some(others), _) => &others.seen,
+            (None, Some(first)) => first.chunk(),
+            (None, None) => &[],
+        }
+    }
+
+    /// Whether a beginning is worth classifying: it is short, or twice as long as the last time.
+    ///
+    /// So a body in thousands of frames costs at most two searches of the whole.
+    pub(crate) fn has_grown(&mut self) -> bool {
+        let seen = self.seen().len();
+        let has_grown = seen <= SHORT || seen >= self.classified.saturating_mul(2);
+        if has_grown {
+            self.classified = seen;
+        }
+        has_grown
+    }
+
+    /// Whether [`seen`](Self::seen) is the whole body.
+    pub(crate) fn is_whole(&self) -> bool {
+        let is_seen = |others: &Others<B>| !others.has_failed() && others.seen.len() == others.read;
+        self.rest.is_none() && self.others.as_deref().is_none_or(is_seen)
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<FrameOf<B>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        if let Some(frame) = self.others.as_mut().and_then(|it| it.frames.pop_front()) {
+            return Poll::Ready(Some(frame));
+        }
+        match &mut self.rest {
+            Some(rest) => rest.as_mut().poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none()
+            && self.others.as_ref().is_none_or(|it| it.frames.is_empty())
+            && self.rest.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let frames = self.others.iter().flat_map(|others| &others.frames);
+        let data = frames.filter_map(|frame| frame.as_ref().ok()?.data_ref());
+        let unread: u64 = self
+            .first
+            .iter()
+            .chain(data)
+            .map(|data| data.remaining() as u64)
+            .sum();
+        let rest = match &self.rest {
+            Some(rest) => rest.size_hint(),
+            None if !self.others.as_deref().is_some_and(Others::has_failed) => {
+                SizeHint::with_exact(0)
+            }
+            // The body failed: the size of the rest is unknown.
+            None => SizeHint::default(),
+        };
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(unread));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(unread));
+        }
+        hint
+    }
+}
+
+fn is_in_one_piece(data: &impl Buf) -> bool {
+    data.chunk().len() == data.remaining()
+}
+
+impl<B: Body> Others<B> {
     /// Copies `data` to `seen`, which holds at most `limit` bytes.
     fn copy(&mut self, data: &B::Data, limit: usize) {
         // After a gap, later data would not be contiguous with the copy.
@@ -132,57 +248,9 @@ impl<B: Body> Peeked<B> {
         self.read = self.read.saturating_add(data.remaining());
     }
 
-    /// The copied beginning of the body.
-    pub(crate) fn seen(&self) -> &[u8] {
-        &self.seen
-    }
-
-    /// Whether a beginning is worth classifying: it is short, or twice as long as the last time.
-    ///
-    /// So a body in thousands of frames costs at most two searches of the whole.
-    pub(crate) fn has_grown(&mut self) -> bool {
-        let has_grown =
-            self.seen.len() <= SHORT || self.seen.len() >= self.classified.saturating_mul(2);
-        if has_grown {
-            self.classified = self.seen.len();
-        }
-        has_grown
-    }
-
-    /// Whether [`seen`](Self::seen) is the whole body.
-    pub(crate) fn is_whole(&self) -> bool {
-        let is_read = self.rest.is_none() && self.frames.iter().all(Result::is_ok);
-        is_read && self.seen.len() == self.read
-    }
-
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<FrameOf<B>>> {
-        if let Some(frame) = self.frames.pop_front() {
-            return Poll::Ready(Some(frame));
-        }
-        match &mut self.rest {
-            Some(rest) => rest.as_mut().poll_frame(cx),
-            None => Poll::Ready(None),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let data = self.frames.iter().filter_map(|frame| frame.as_ref().ok());
-        let unread: u64 = data
-            .filter_map(Frame::data_ref)
-            .map(|data| data.remaining() as u64)
-            .sum();
-        let rest = match &self.rest {
-            Some(rest) => rest.size_hint(),
-            None if self.frames.iter().all(Result::is_ok) => SizeHint::with_exact(0),
-            // The body failed: the size of the rest is unknown.
-            None => SizeHint::default(),
-        };
-        let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower().saturating_add(unread));
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper.saturating_add(unread));
-        }
-        hint
+    /// Whether the body failed, and the error was not yielded yet.
+    fn has_failed(&self) -> bool {
+        self.frames.iter().any(Result::is_err)
     }
 }
 
@@ -200,9 +268,7 @@ impl<B: Body> Body for ResponseBody<B> {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Untouched { body } => body.is_end_stream(),
-            Content::Peeked { peeked } => {
-                peeked.frames.is_empty() && peeked.rest.as_ref().is_none_or(Body::is_end_stream)
-            }
+            Content::Peeked { peeked } => peeked.is_end_stream(),
         }
     }
 
@@ -267,7 +333,7 @@ mod tests {
     fn a_long_body_is_classified_when_it_has_doubled() {
         let mut peeked = peeked(body(Vec::new()), 0);
         let mut grown = |len| {
-            peeked.seen.resize(len, b'a');
+            peeked.others(0).seen.resize(len, b'a');
             peeked.has_grown()
         };
         assert!(grown(SHORT - 1) && grown(SHORT));

@@ -1,7 +1,7 @@
 //! The classifier of Salesforce's responses.
 
 use http::{
-    HeaderMap, HeaderName,
+    HeaderMap, HeaderName, StatusCode,
     header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
 };
 
@@ -73,6 +73,10 @@ const INCURABLE: [&str; 4] = [
     "BlackTab",
 ];
 
+/// The body of nearly every 401. It has none of the [`INCURABLE`] texts.
+const USUAL: &[u8] =
+    br#"[{"message":"Session expired or invalid","errorCode":"INVALID_SESSION_ID"}]"#;
+
 /// The body of a 403 that rejects the session. Any other 403 is about permissions.
 const BAD_TOKEN: &str = "Bad_OAuth_Token";
 
@@ -101,16 +105,15 @@ pub(super) fn classify_body(
     extent: Extent,
     texts: &[String],
 ) -> Option<Verdict> {
+    if head.status() == StatusCode::UNAUTHORIZED && texts.is_empty() && body == USUAL {
+        return at_the_end(extent, Verdict::Expired);
+    }
     if extent == Extent::Beginning && !is_decisive(head, body) {
         return None;
     }
     let inflated = inflate::inflate(body, header(head.headers(), CONTENT_ENCODING), ERROR_LIMIT);
     let body = &*charset::decode(&inflated, header(head.headers(), CONTENT_TYPE));
-    let is_incurable = || {
-        let added = texts.iter().map(String::as_str);
-        let mut texts = INCURABLE.into_iter().chain(added);
-        texts.any(|text| body.contains(text))
-    };
+    let is_incurable = || has_incurable_text(body) || texts.iter().any(|text| body.contains(text));
     let unless_incurable = |wrong: Option<Verdict>| match wrong {
         None | Some(Verdict::Expired) if is_incurable() => Some(Verdict::Incurable),
         wrong => wrong,
@@ -133,6 +136,19 @@ pub(super) fn classify_body(
         (403, Api::Identity) => bad_token(body, extent),
         _ => Some(Verdict::Pass),
     }
+}
+
+/// Whether the body has one of the [`INCURABLE`] texts. Looks for all of them in one pass, by their first letters.
+fn has_incurable_text(body: &str) -> bool {
+    let body = body.as_bytes();
+    body.iter().enumerate().any(|(at, byte)| {
+        matches!(byte, b'T' | b'C' | b'B')
+            && body.get(at..).is_some_and(|rest| {
+                INCURABLE
+                    .iter()
+                    .any(|text| rest.starts_with(text.as_bytes()))
+            })
+    })
 }
 
 /// How many bytes show the charset, with any byte order mark before them.
