@@ -5,6 +5,7 @@
 //! [`Afterwards`]: events, wakers, and the drop of the user's values.
 
 use std::{
+    cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -52,20 +53,30 @@ pub(crate) type SessionCore = Core<Arc<Settings>>;
 pub(crate) type SessionTurn = Turn<Arc<Settings>>;
 
 /// What all handles of a session share.
+///
+/// In this order, so that what every request reads has cache lines of its own: see [`FAR`].
+#[repr(C)]
 pub(crate) struct Shared {
+    locked: Mutex<Locked>,
+    states: States,
+    /// Notified whenever the driver of a refresh, or a save by the user, has ended.
+    pub(crate) ended: Notify,
     pub(crate) owner: Owner,
+    /// Starts the task of a refresh. `None` without a runtime.
+    spawn_driver: fn(&Arc<Self>, DriverStart) -> Option<AbortHandle>,
+    /// The session to send with. `None` while none is usable: callers then lock the core and join a refresh.
+    pub(crate) current: ArcSwapOption<Published>,
     /// `None` for a fixed session.
     pub(crate) refresh_fn: Option<SharedRefreshFn>,
     pub(crate) settings: Arc<Settings>,
-    /// The session to send with. `None` while none is usable: callers then lock the core and join a refresh.
-    pub(crate) current: ArcSwapOption<Published>,
-    locked: Mutex<Locked>,
-    states: States,
-    /// Starts the task of a refresh. `None` without a runtime.
-    spawn_driver: fn(&Arc<Self>, DriverStart) -> Option<AbortHandle>,
-    /// Notified whenever the driver of a refresh, or a save by the user, has ended.
-    pub(crate) ended: Notify,
 }
+
+/// How far apart in memory two values have to be, so that threads that write one do not slow down those that read the other.
+/// Some processors fetch two lines of 64 bytes at once.
+const FAR: usize = 128;
+
+// The reference count is in front of the struct, and each clone of a handle writes it. The lock is at its beginning.
+const _: () = assert!(std::mem::offset_of!(Shared, current) >= FAR);
 
 /// Everything about the session that changes.
 struct Locked {
@@ -517,8 +528,24 @@ fn finish(
 }
 
 /// A random number from 0 to 1. Without randomness, clients that failed together try again together.
+///
+/// Each transition takes one, so only the first of each thread asks the system: every rejected request would ask it twice.
 pub(crate) fn jitter() -> f64 {
-    getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
+    thread_local! {
+        // `None` without a source of randomness.
+        static SEED: Cell<Option<u64>> = Cell::new(getrandom::u64().ok());
+    }
+    // The thread-local is gone while its thread ends.
+    let Some(seed) = SEED.try_with(Cell::get).ok().flatten() else {
+        return 0.5;
+    };
+    // SplitMix64: a counter, and a function that mixes its bits.
+    let seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let _ = SEED.try_with(|kept| kept.set(Some(seed)));
+    let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let random = u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap_or(u32::MAX);
+    f64::from(random) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]
