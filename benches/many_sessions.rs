@@ -12,8 +12,8 @@
 //! the service alone, which keeps nothing of a request, is subtracted. So is what the caller itself holds: before a first
 //! login its request, which was not sent yet; after a 401 the rejection, which the caller gets if the refresh fails.
 //!
-//! `over hyper-util` wraps a service of the size of hyper-util's client, and each caller has a clone of it. After a 401 a
-//! caller holds that size twice: in the kept clone, and as the clone's former place in the future.
+//! `over hyper-util` wraps a service of the size of hyper-util's client. No caller that waits has a clone of it: the clone is
+//! made when there is a session.
 //!
 //! The second table is the only one with times. Compare within one run only.
 #![allow(missing_docs)]

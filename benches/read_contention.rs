@@ -4,10 +4,11 @@
 //! cargo bench -p benches --bench read_contention
 //! ```
 //!
-//! From one thread to as many as there are cores send, each through a clone of one service. The slowdown is the time of a call
-//! with all threads over that with one thread in the same round. The table shows the median of all rounds. `bare` is the
-//! floor: the slowdown that the machine causes by itself. `rw_lock`, `watch` and `mutex` keep a ready-made header in the usual
-//! places; `inject_only` has one too.
+//! One thread and up to sixteen send, each through a clone of one service. The slowdown is the time of a call with all threads
+//! over that with one thread in the same round. The table shows the median of all rounds, and the cores of the machine. With
+//! more threads than cores, threads take turns, and contend less than they would. `bare` is the floor: the slowdown that the
+//! machine causes by itself. `rw_lock`, `watch` and `mutex` keep a ready-made header in the usual places; `inject_only` has one
+//! too.
 #![allow(missing_docs)]
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
@@ -35,6 +36,9 @@ mod figures;
 
 const ROUNDS: usize = 40;
 
+/// The first is what the others are compared with.
+const THREADS: [usize; 5] = [1, 2, 4, 8, 16];
+
 /// Requests made ahead, and sent while the clock runs.
 const BATCH: u32 = 512;
 const BATCHES: usize = 8;
@@ -45,22 +49,24 @@ fn main() {
     if !figures::is_wanted() {
         return;
     }
-    let most = thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores();
     let mut table = Table::new(&[
         "contender",
         "threads",
+        "cores",
         "ns a call",
         "slowdown per thread",
         "quartiles",
     ]);
-    for (name, measured) in rounds(most) {
-        for threads in 1..=most {
-            let of = |round: &Vec<f64>| (round[threads - 1], round[threads - 1] / round[0]);
+    for (name, measured) in rounds() {
+        for (at, threads) in THREADS.into_iter().enumerate() {
+            let of = |round: &Round| (round[at], round[at] / round[0]);
             let (times, slowdowns): (Vec<_>, Vec<_>) = measured.iter().map(of).unzip();
             let [first, middle, third] = figures::quartiles(slowdowns);
             table.row([
                 name.to_string(),
                 threads.to_string(),
+                cores.to_string(),
                 format!("{:.0}", median(times)),
                 format!("{middle:.2}"),
                 format!("{first:.2}..{third:.2}"),
@@ -85,20 +91,27 @@ const CONTENDERS: [(&str, Measure); 7] = [
     ("mutex", |n| holding(n, Mutex::new)),
 ];
 
-/// The time of a call for each contender and round, with one thread and with more.
-fn rounds(most: usize) -> [(&'static str, Vec<Vec<f64>>); CONTENDERS.len()] {
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The times of a call in one round, by number of threads.
+type Round = [f64; THREADS.len()];
+
+/// The rounds of each contender.
+fn rounds() -> [(&'static str, Vec<Round>); CONTENDERS.len()] {
     let mut measured = CONTENDERS.map(|(name, _)| (name, Vec::new()));
     for round in 0..ROUNDS {
         for ((_, measured), (_, measure)) in measured.iter_mut().zip(CONTENDERS) {
             // The machine may change its pace, so the order alternates.
-            let mut times = vec![0.0; most];
-            for turn in 0..most {
+            let mut times = Round::default();
+            for turn in 0..THREADS.len() {
                 let at = if round.is_multiple_of(2) {
                     turn
                 } else {
-                    most - 1 - turn
+                    THREADS.len() - 1 - turn
                 };
-                times[at] = measure(at + 1);
+                times[at] = measure(THREADS[at]);
             }
             measured.push(times);
         }
@@ -113,6 +126,7 @@ impl Work<Body> for Threads {
     type Output = f64;
 
     fn with<S: Service<Request<Body>> + Clone + Send + 'static>(self, service: S) -> f64 {
+        let cores = cores();
         let arrived = Arc::new(AtomicUsize::new(0));
         let threads: Vec<_> = (0..self.0)
             .map(|_| {
@@ -125,6 +139,9 @@ impl Work<Body> for Threads {
                         // Spins, so that all threads begin at once: a thread that has to be woken would begin late.
                         arrived.fetch_add(1, Ordering::AcqRel);
                         while arrived.load(Ordering::Acquire) < batch * self.0 {
+                            if self.0 > cores {
+                                thread::yield_now();
+                            }
                             spin_loop();
                         }
                         let start = Instant::now();

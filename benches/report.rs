@@ -32,8 +32,9 @@ mod reporting;
 const CRITERION: &str = "../criterion/report/index.html";
 
 /// The benches, in the order of the run.
-const BENCHES: [&str; 7] = [
+const BENCHES: [&str; 8] = [
     "instructions",
+    "end_to_end_instructions",
     "call_overhead",
     "read_contention",
     "replay_body",

@@ -37,6 +37,17 @@ pub(crate) enum Protocol {
     Http2,
 }
 
+impl Protocol {
+    pub(crate) const ALL: [Self; 2] = [Self::Http1, Self::Http2];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+        }
+    }
+}
+
 pub(crate) struct Loopback {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,

@@ -5,11 +5,13 @@ use crate::figures::Table;
 /// All tables. A table is `None` if its bench has not run, or could not make it.
 pub(crate) struct Kept {
     pub(crate) instructions: Option<Table>,
+    pub(crate) replays: Option<Table>,
     pub(crate) call_overhead: Option<Table>,
     pub(crate) allocations: Option<Table>,
     pub(crate) read_contention: Option<Table>,
     pub(crate) replay_body: Option<Table>,
     pub(crate) refresh_storm: Option<Table>,
+    pub(crate) end_to_end_instructions: Option<Table>,
     pub(crate) end_to_end: Option<Table>,
     pub(crate) many_sessions: Option<Table>,
     pub(crate) many_sessions_throughput: Option<Table>,
@@ -20,11 +22,13 @@ impl Kept {
         let kept = |name| Table::kept(name).ok();
         Self {
             instructions: kept("instructions"),
+            replays: kept("replays"),
             call_overhead: kept("call_overhead"),
             allocations: kept("allocations"),
             read_contention: kept("read_contention"),
             replay_body: kept("replay_body"),
             refresh_storm: kept("refresh_storm"),
+            end_to_end_instructions: kept("end_to_end_instructions"),
             end_to_end: kept("end_to_end"),
             many_sessions: kept("many_sessions"),
             many_sessions_throughput: kept("many_sessions_throughput"),

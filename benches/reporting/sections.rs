@@ -5,7 +5,7 @@ use crate::{
     reporting::{
         criterion,
         document::{Plot, Section},
-        kept::{Kept, distinct, joined, pivot},
+        kept::{Kept, Row, distinct, joined, pivot, rows},
         plots,
     },
 };
@@ -15,9 +15,19 @@ pub(crate) fn sections(kept: &Kept) -> Vec<Section> {
         Section {
             title: "Instructions",
             reading: "Of one call, without making the request: the service alone, and what each contender adds to it. \
-                      The same at every run with the same compiler.",
+                      Then of a replay, from a rejection to the second answer, with a newer session at hand. The same at \
+                      every run with the same compiler.",
             bench: "instructions",
-            tables: copies(&[kept.instructions.as_ref()]),
+            tables: copies(&[kept.instructions.as_ref(), kept.replays.as_ref()]),
+            ..none()
+        },
+        Section {
+            title: "Instructions, end to end",
+            reading: "Of hyper-util's client for one request over loopback, with the making of the request: with the token in \
+                      it by hand, and what each contender adds to that. The server runs in another process. Repeats to a \
+                      thousandth.",
+            bench: "end_to_end_instructions",
+            tables: copies(&[kept.end_to_end_instructions.as_ref()]),
             ..none()
         },
         call_overhead(kept.call_overhead.as_ref(), kept.allocations.as_ref()),
@@ -98,29 +108,43 @@ fn call_overhead(times: Option<&Table>, allocations: Option<&Table>) -> Section 
 }
 
 fn read_contention(table: Option<&Table>) -> Section {
-    let most = table.and_then(|table| distinct(table, "threads").pop());
-    let at_most_threads = table.zip(most).map(|(table, most)| {
-        let at = table.columns.iter().position(|one| one == "threads");
-        let mut table = copy(table);
-        table
-            .rows
-            .retain(|row| at.is_some_and(|at| row[at] == most));
-        table
+    const KEYS: [&str; 2] = ["threads", "cores"];
+    let on_all_cores = table.map(|table| Table {
+        columns: table.columns.clone(),
+        rows: with_most_running(table),
     });
     Section {
         title: "Read contention",
-        reading: "How many times as long as alone a call takes a thread, when all cores send through one layer: the median \
-                  of the rounds, with their quartiles. `rw_lock`, `watch` and `mutex` hold the header in the usual places.",
+        reading: "How many times as long as alone a call takes a thread, when several send through one layer, on as many cores \
+                  as the table says. With more threads than cores, threads take turns, and contend less. The plot has the \
+                  quartiles of the rounds. `rw_lock`, `watch` and `mutex` hold the header in the usual places.",
         bench: "read_contention",
-        plot: at_most_threads.as_ref().map(|table| Plot {
+        plot: on_all_cores.as_ref().map(|table| Plot {
             file: "read_contention.svg",
             shows: "Slowdown per thread of each contender, with its quartiles",
             svg: plots::read_contention(table),
         }),
-        tables: at_most_threads.into_iter().collect(),
+        tables: table
+            .map(|table| pivot(table, &KEYS, "contender", "slowdown per thread"))
+            .into_iter()
+            .collect(),
         in_full: table.map(copy).into_iter().collect(),
         ..none()
     }
+}
+
+/// The rows with the most threads that run at once.
+fn with_most_running(table: &Table) -> Vec<Vec<String>> {
+    let running = |row: Row<'_>| {
+        let threads = row.number("threads")?;
+        (threads <= row.number("cores")?).then_some(threads)
+    };
+    let most = rows(table).filter_map(running).fold(0.0, f64::max);
+    rows(table)
+        .zip(&table.rows)
+        .filter(|(row, _)| running(*row) == Some(most))
+        .map(|(_, cells)| cells.clone())
+        .collect()
 }
 
 fn refresh_storm(table: Option<&Table>) -> Section {
@@ -157,11 +181,11 @@ fn refresh_storm(table: Option<&Table>) -> Section {
 
 fn end_to_end(table: Option<&Table>) -> Section {
     const KEYS: [&str; 2] = ["request", "protocol"];
-    let in_short = table.map(|table| pivot(table, &KEYS, "contender", "of bare"));
+    let in_short = table.map(|table| pivot(table, &KEYS, "contender", "of by hand"));
     Section {
         title: "End to end",
-        reading: "Requests per second over loopback, without TLS, as a part of those of the bare client, which sends no \
-                  token. `header_by_hand` sends one, and no layer adds it.",
+        reading: "Requests per second over loopback, without TLS, as a part of those of the client alone, which has the \
+                  token in each request already.",
         bench: "end_to_end",
         tables: in_short.into_iter().collect(),
         in_full: table.map(copy).into_iter().collect(),

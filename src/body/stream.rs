@@ -144,7 +144,10 @@ where
             return match frame.map(Frame::into_data) {
                 Ok(Ok(data)) => self.yield_data(data),
                 Ok(Err(trailers)) => Poll::Ready(Some(Ok(trailers))),
-                Err(error) => Poll::Ready(Some(Err(error))),
+                Err(error) => {
+                    self.rest = None;
+                    Poll::Ready(Some(Err(error)))
+                }
             };
         }
         let Some(rest) = &mut self.rest else {

@@ -287,6 +287,74 @@ async fn r09_trailers_are_replayed_and_their_body_is_not_copied() {
 }
 
 #[tokio::test]
+async fn a_body_of_which_nothing_is_kept_is_sent_unchanged() {
+    use Step::{Data, Fail, Pend, Trailers};
+
+    let inner = service_fn(|request: Request<ReplayBody<AnyBody>>| async {
+        // Each frame, or the error, and the size that is declared before it.
+        let mut body = request.into_body();
+        let mut seen = vec![format!("{:?}", body.size_hint().exact())];
+        while let Some(frame) = body.frame().await {
+            seen.push(match frame.map(Frame::into_data) {
+                Ok(Ok(data)) => format!("{data:?}, then {:?}", body.size_hint().exact()),
+                Ok(Err(frame)) => format!("{:?}", frame.trailers_ref()),
+                Err(error) => error.to_string(),
+            });
+        }
+        Ok::<_, std::convert::Infallible>(http::Response::new(Full::<Bytes>::from(seen.join("\n"))))
+    });
+    let refresher = Refresher::of(&Api::accepting("T0"));
+    let service = refresher.layer().max_refreshes(0).layer(inner);
+    let data = |text: &'static str| Data(Bytes::from_static(text.as_bytes()));
+    let ended = format!("{:?}", Some(trailers()));
+    for (script, expected) in [
+        (vec![], vec!["Some(0)"]),
+        (vec![data("one")], vec!["Some(3)", "b\"one\", then Some(0)"]),
+        (
+            vec![data("one"), data("two")],
+            vec![
+                "Some(6)",
+                "b\"one\", then Some(3)",
+                "b\"two\", then Some(0)",
+            ],
+        ),
+        (
+            vec![Pend, data("one"), Pend, Trailers],
+            vec!["Some(3)", "b\"one\", then Some(0)", &ended],
+        ),
+        (
+            vec![data("one"), Trailers],
+            vec!["Some(3)", "b\"one\", then Some(0)", &ended],
+        ),
+        (vec![Fail], vec!["Some(0)", "broke off"]),
+        (
+            vec![data("one"), Fail],
+            vec!["Some(3)", "b\"one\", then Some(0)", "broke off"],
+        ),
+    ] {
+        let sized = send(&service, request(Script::sized(script.clone()))).await;
+        assert_eq!(
+            text(sized.unwrap()).await,
+            expected.join("\n"),
+            "{script:?}"
+        );
+        let unsized_body = send(&service, request(Script::new(script.clone()))).await;
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|line| match line.split_once("Some(") {
+                Some((before, size)) if size.len() == 2 => format!("{before}None"),
+                _ => (*line).to_string(),
+            })
+            .collect();
+        assert_eq!(
+            text(unsized_body.unwrap()).await,
+            expected.join("\n"),
+            "{script:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn r09_the_head_is_replayed_header_for_header() {
     #[derive(Clone, Debug, PartialEq)]
     struct Tag(u32);
