@@ -110,18 +110,25 @@ fn count_all() {
 
 /// Sends this many requests, one after the other.
 fn run(contender: &str, protocol: Protocol, sent: &Sent, origin: &str, requests: usize) {
-    let client = || Loopback::client(protocol);
     match contender {
-        "header_by_hand" => send_all(client(), &sent.clone().authorized(), requests),
+        "header_by_hand" => send_all(
+            Loopback::client(protocol),
+            &sent.clone().authorized(),
+            requests,
+        ),
         "fixed_header" => {
             let bearer = AddAuthorizationLayer::bearer(&token());
-            send_all(bearer.layer(client()), sent, requests);
+            send_all(bearer.layer(Loopback::client(protocol)), sent, requests);
         }
         "inject_only" => {
             let layer = layer(origin).max_refreshes(0);
-            send_all(layer.layer(client()), sent, requests);
+            send_all(layer.layer(Loopback::client(protocol)), sent, requests);
         }
-        _ => send_all(layer(origin).layer(client()), sent, requests),
+        _ => send_all(
+            layer(origin).layer(Loopback::client(protocol)),
+            sent,
+            requests,
+        ),
     }
 }
 

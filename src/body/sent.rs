@@ -76,6 +76,7 @@ impl<B> ReplayBody<B> {
         }
     }
 
+    #[inline]
     fn of_memory(memory: InMemory) -> Self {
         match memory.into_plain() {
             Ok(data) => Self(Sent::Memory(data)),
@@ -88,6 +89,7 @@ impl<B> ReplayBody<B> {
     }
 
     /// Sends a body in memory from its beginning, and keeps it. Of a body of at most `copied` bytes, the caller keeps a copy.
+    #[inline]
     fn memory_keeping(memory: InMemory, copied: usize) -> (Self, Option<KeptBody<B>>) {
         let (sent, kept) = match memory.into_plain() {
             Ok(data) => {
@@ -149,6 +151,7 @@ where
     /// Sends `body` without keeping anything of it.
     ///
     /// A body that declares its size is polled: one in memory is sent without an allocation.
+    #[inline]
     pub(crate) fn once(body: B) -> Self {
         if !body.is_end_stream() && body.size_hint().exact().is_none() {
             return Self::other(Other::Once(Some(body)));
@@ -163,6 +166,7 @@ where
     /// in memory before.
     ///
     /// Nothing is kept of a stream that is known to be larger, or that failed already.
+    #[inline]
     pub(crate) fn keeping(
         body: B,
         limit: usize,

@@ -367,7 +367,7 @@ impl SessionHandle {
 
     /// Reports that a replay was accepted with this generation.
     pub(crate) fn confirm(&self, generation: Generation) {
-        self.shared.apply(|core, _| core.confirm(generation));
+        self.shared.confirm(generation);
     }
 
     fn caller(&self) -> Caller {

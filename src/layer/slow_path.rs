@@ -68,8 +68,8 @@ pin_project! {
         ///
         /// NOTE: this service is a clone, and not ready. The ready one was called, or gave up its readiness, in service.rs.
         Readying {
-            // Boxed: the room for it would be held by all who wait for a session.
-            inner: Box<S>,
+            // `None` before the first poll. Boxed: all who wait for a session would hold the room for it.
+            inner: Option<Box<S>>,
             // `None` if the request is a replay.
             first: Option<Box<FirstSend<S, ReqBody>>>,
         },
@@ -215,14 +215,12 @@ where
                     waiter,
                     handle_of(first.as_deref(), pending)
                 ))?;
-                Ok(Next::Wait(match first.take() {
-                    Some(first) => Wait::readying_first(first),
-                    None => Wait::readying_replay(taken_mut(pending)),
-                }))
+                Ok(Next::Wait(Wait::readying(first.take())))
             }
             WaitProj::Readying { inner, first } => {
-                ready!(inner.poll_ready(cx)).map_err(Into::into)?;
-                send(inner, first, rejection, pending)
+                let common = common_of(first.as_deref(), pending);
+                let mut ready_inner = ready!(poll_ready(cx, inner, common)).map_err(Into::into)?;
+                send(&mut ready_inner, first, rejection, pending)
             }
             WaitProj::Peeking { verdict, deadline } => {
                 let (response, sent) = (taken_mut(rejection), taken_mut(pending));
@@ -236,7 +234,7 @@ where
             WaitProj::Reclaiming { deadline } => {
                 let sent = taken_mut(pending);
                 Ok(if ready!(poll_reclaim(cx, sent, deadline)) {
-                    Next::Wait(Wait::readying_replay(sent))
+                    Next::Wait(Wait::readying(None))
                 } else {
                     Next::give_up(rejection, sent, ReplaySkipped::BodyNotReplayable)
                 })
@@ -246,25 +244,25 @@ where
     }
 }
 
-impl<S: Clone, ReqBody> Wait<S, ReqBody> {
-    /// Waits for the inner service, to send a request for the first time.
-    fn readying_first(first: Box<FirstSend<S, ReqBody>>) -> Self {
-        Self::Readying {
-            inner: Box::new(first.common.clone_inner()),
-            first: Some(first),
-        }
-    }
-
-    /// Waits for the inner service, to send a replay.
-    fn readying_replay(pending: &PendingRequest<S, ReqBody>) -> Self {
-        Self::Readying {
-            inner: Box::new(pending.common.clone_inner()),
-            first: None,
-        }
+impl<S, ReqBody> Wait<S, ReqBody> {
+    /// Waits for the inner service. `first` is `None` if the request is a replay.
+    fn readying(first: Option<Box<FirstSend<S, ReqBody>>>) -> Self {
+        Self::Readying { inner: None, first }
     }
 }
 
 // === Sending ===
+
+/// What the request shares with its service.
+fn common_of<'a, S, B>(
+    first: Option<&'a FirstSend<S, B>>,
+    pending: &'a mut Option<PendingRequest<S, B>>,
+) -> &'a Common<S> {
+    match first {
+        Some(first) => &first.common,
+        None => &taken_mut(pending).common,
+    }
+}
 
 /// The handle whose session the request is sent with.
 fn handle_of<'a, S, B>(
@@ -293,6 +291,27 @@ fn poll_acquire(
         ready!(waiter.poll(cx))?;
     }
     Poll::Ready(Ok(()))
+}
+
+/// Clones the spare service at the first poll, and waits until the clone is ready. `inner` holds it meanwhile.
+fn poll_ready<S, R>(
+    cx: &mut Context<'_>,
+    inner: &mut Option<Box<S>>,
+    common: &Common<S>,
+) -> Poll<Result<S, S::Error>>
+where
+    S: Service<R> + Clone,
+{
+    if let Some(waiting) = inner {
+        ready!(waiting.poll_ready(cx))?;
+        return Poll::Ready(Ok(*taken(inner)));
+    }
+    let mut clone = common.clone_inner();
+    if let Poll::Ready(result) = clone.poll_ready(cx) {
+        return Poll::Ready(result.map(|()| clone));
+    }
+    *inner = Some(Box::new(clone));
+    Poll::Pending
 }
 
 /// Sends a request by the inner service, which is ready. Returns the rejection instead, if a replay is skipped.
@@ -450,7 +469,7 @@ fn recover<F, S: Clone, ReqBody: Body, ResBody: Body>(
         Ok(body) => body.make_next(),
     };
     Ok(if is_made {
-        Next::Wait(Wait::readying_replay(pending))
+        Next::Wait(Wait::readying(None))
     } else {
         Next::give_up(rejection, pending, ReplaySkipped::BodyNotReplayable)
     })

@@ -1,7 +1,7 @@
 //! The shell of the core: one lock, and the effects of each transition.
 //!
-//! Requests read the session from an [`ArcSwapOption`] without the lock. Every change goes through [`Shared::apply`]: lock,
-//! one transition of the core, publish or withdraw, unlock. Everything that runs foreign code follows after that, as
+//! Requests read the session from an [`ArcSwapOption`] without the lock. Every change that has an effect goes through
+//! [`Shared::apply`]: lock, one transition of the core, publish or withdraw, unlock. Everything that runs foreign code follows after that, as
 //! [`Afterwards`]: events, wakers, and the drop of the user's values.
 
 use std::{
@@ -39,7 +39,7 @@ use crate::{
     },
     session::{
         lifetime::ProactiveRefresh,
-        live::{Live, LiveSession, Published},
+        live::{Generation, Live, LiveSession, Published},
         session::Session,
     },
 };
@@ -182,6 +182,11 @@ impl Shared {
 
     pub(crate) fn state(&self) -> SessionState {
         self.lock().shown.clone()
+    }
+
+    /// Records that a replay was accepted with this generation. The one transition without effects, for every replay.
+    pub(crate) fn confirm(&self, generation: Generation) {
+        self.lock().core.confirm(generation);
     }
 
     /// Makes one transition of the core.

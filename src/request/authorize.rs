@@ -102,11 +102,12 @@ pub(super) fn authorize(headers: &mut HeaderMap, api: Api, published: &Published
 
 /// Adds `growth` to `Content-Length`, if the caller set that header.
 pub(super) fn correct_length(headers: &mut HeaderMap, growth: i64) {
+    if growth == 0 {
+        return;
+    }
     let length = headers.get(CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if growth != 0
-        && let Some(length) = length.and_then(|length| length.checked_add_signed(growth))
-    {
+    if let Some(length) = length.and_then(|length| length.checked_add_signed(growth)) {
         headers.insert(CONTENT_LENGTH, length.into());
     }
 }

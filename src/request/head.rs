@@ -179,9 +179,10 @@ fn unpack(mut packed: Bytes, headers: &mut HeaderMap) -> Result<(), Error> {
     while let Some((frame, _)) = packed.split_first_chunk() {
         let frame = HeaderFrame(u64::from_ne_bytes(*frame));
         packed.advance(size_of_val(&frame));
-        let name = packed.split_to(frame.name_len());
-        let name = HeaderName::from_bytes(&name)
+        let name = packed.get(..frame.name_len()).unwrap_or_default();
+        let name = HeaderName::from_bytes(name)
             .map_err(|error| unsendable("a header name was not kept", error))?;
+        packed.advance(frame.name_len());
         let mut value = HeaderValue::from_maybe_shared(packed.split_to(frame.value_len()))
             .map_err(|error| unsendable("a header value was not kept", error))?;
         value.set_sensitive(frame.is_sensitive());
