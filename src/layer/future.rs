@@ -58,7 +58,7 @@ pin_project! {
         ///
         /// Boxed, since few requests do: a future is as large as its largest state, and is moved as a whole.
         Slow {
-            path: Pin<Box<SlowPath<S, ReqBody, ResBody>>>,
+            path: Box<SlowPath<S, ReqBody, ResBody>>,
         },
     }
 }
@@ -92,7 +92,7 @@ where
         Self::slow(SlowPath::failed(error))
     }
 
-    fn slow(path: Pin<Box<SlowPath<S, ReqBody, ResBody>>>) -> Self {
+    fn slow(path: Box<SlowPath<S, ReqBody, ResBody>>) -> Self {
         Self {
             state: State::Slow { path },
             pending: None,
@@ -131,7 +131,7 @@ where
                         },
                     }
                 }
-                StateProj::Slow { path } => match ready!(path.as_mut().poll(cx, this.pending))? {
+                StateProj::Slow { path } => match ready!(path.poll(cx, this.pending))? {
                     End::Sent(future) => State::Calling { future },
                     End::Response(response) => {
                         *this.pending = None;

@@ -115,7 +115,12 @@ where
         // The parts are changed in place: moving the whole request costs more than all the changes.
         let (mut head, body) = request.into_parts();
         // Removed, not only read: the inner service gets a session, but not the handle that refreshes it.
-        let mut chosen = head.extensions.remove::<SessionHandle>();
+        // Most requests have no extension, and need no search for one.
+        let mut chosen = if head.extensions.is_empty() {
+            None
+        } else {
+            head.extensions.remove::<SessionHandle>()
+        };
         let handle = chosen.as_ref().unwrap_or(&self.common.handle);
         if let Some(published) = &*handle.load() {
             if published.is_due() {

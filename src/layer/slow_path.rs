@@ -10,7 +10,6 @@ use std::{
 
 use http::{Request, Response};
 use http_body::Body;
-use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
@@ -39,64 +38,49 @@ const RECLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 
 // === SlowPath ===
 
-pin_project! {
-    /// What a request waits for, and the response that it may return after all.
-    pub(super) struct SlowPath<S, ReqBody, ResBody>
-    where
-        ResBody: Body,
-    {
-        #[pin]
-        wait: Wait<S, ReqBody>,
-        // A response that is, or may be, a rejection. `None` before the first response, and after a replay was sent.
-        rejection: Option<Response<Peeked<ResBody>>>,
-    }
+/// What a request waits for, and the response that it may return after all.
+pub(super) struct SlowPath<S, ReqBody, ResBody: Body> {
+    wait: Wait<S, ReqBody>,
+    /// A response that is, or may be, a rejection. `None` before the first response, and after a replay was sent.
+    rejection: Option<Response<Peeked<ResBody>>>,
 }
 
-pin_project! {
-    /// What the request waits for. Each `Option` is `Some` until the value is taken, unless its comment says otherwise.
-    #[project = WaitProj]
-    enum Wait<S, ReqBody> {
-        /// Waits for a session to send the request with.
-        Acquiring {
-            // `None` until a refresh is joined.
-            #[pin]
-            waiter: Option<Waiting>,
-            // `None` if the request is a replay.
-            first: Option<Box<FirstSend<S, ReqBody>>>,
-        },
-        /// Waits for the inner service to become ready.
-        ///
-        /// NOTE: this service is a clone, and not ready. The ready one was called, or gave up its readiness, in service.rs.
-        Readying {
-            // `None` before the first poll. Boxed: all who wait for a session would hold the room for it.
-            inner: Option<Box<S>>,
-            // `None` if the request is a replay.
-            first: Option<Box<FirstSend<S, ReqBody>>>,
-        },
-        /// Waits for the body of a possible rejection.
-        Peeking {
-            // `None` until the body decides.
-            verdict: Option<Verdict>,
-            // `None` until the body has to be waited for.
-            #[pin]
-            deadline: Option<Sleep>,
-        },
-        /// Waits for a session that replaces the rejected one.
-        Refreshing {
-            #[pin]
-            waiter: Waiting,
-        },
-        /// Waits for the transport to give back the stream that it was sending.
-        Reclaiming {
-            #[pin]
-            deadline: Sleep,
-        },
-        /// Waits for nothing.
-        Done {
-            // `None` if the future completed.
-            error: Option<Error>,
-        },
-    }
+/// What the request waits for. Each `Option` is `Some` until the value is taken, unless its comment says otherwise.
+///
+/// What is large is boxed, since few requests have to wait for it, and a wait is moved as a whole.
+enum Wait<S, ReqBody> {
+    /// Waits for a session to send the request with.
+    Acquiring {
+        /// `None` until a refresh is joined.
+        waiter: Option<Pin<Box<Waiting>>>,
+        /// `None` if the request is a replay.
+        first: Option<Box<FirstSend<S, ReqBody>>>,
+    },
+    /// Waits for the inner service to become ready.
+    ///
+    /// NOTE: this service is a clone, and not ready. The ready one was called, or gave up its readiness, in service.rs.
+    Readying {
+        /// `None` until the service had to be waited for.
+        inner: Option<Box<S>>,
+        /// `None` if the request is a replay.
+        first: Option<Box<FirstSend<S, ReqBody>>>,
+    },
+    /// Waits for the body of a possible rejection.
+    Peeking {
+        /// `None` until the body decides.
+        verdict: Option<Verdict>,
+        /// `None` until the body had to be waited for.
+        deadline: Option<Pin<Box<Sleep>>>,
+    },
+    /// Waits for a session that replaces the rejected one.
+    Refreshing { waiter: Pin<Box<Waiting>> },
+    /// Waits for the transport to give back the stream that it was sending.
+    Reclaiming { deadline: Pin<Box<Sleep>> },
+    /// Waits for nothing.
+    Done {
+        /// `None` if the future completed.
+        error: Option<Error>,
+    },
 }
 
 /// A request that was not sent yet.
@@ -134,8 +118,8 @@ impl<S, ReqBody, ResBody: Body> SlowPath<S, ReqBody, ResBody> {
         chosen: Option<SessionHandle>,
         request: Request<ReqBody>,
         meant_for: Option<Generation>,
-    ) -> Pin<Box<Self>> {
-        Box::pin(Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             wait: Wait::Acquiring {
                 waiter: None,
                 first: Some(Box::new(FirstSend {
@@ -151,8 +135,8 @@ impl<S, ReqBody, ResBody: Body> SlowPath<S, ReqBody, ResBody> {
 
     /// Reads the body of a possible rejection. `verdict` is `None` if the body decides.
     #[cold]
-    pub(super) fn peeking(response: Response<ResBody>, verdict: Option<Verdict>) -> Pin<Box<Self>> {
-        Box::pin(Self {
+    pub(super) fn peeking(response: Response<ResBody>, verdict: Option<Verdict>) -> Box<Self> {
+        Box::new(Self {
             wait: Wait::Peeking {
                 verdict,
                 deadline: None,
@@ -162,8 +146,8 @@ impl<S, ReqBody, ResBody: Body> SlowPath<S, ReqBody, ResBody> {
     }
 
     /// Fails with an error.
-    pub(super) fn failed(error: Error) -> Pin<Box<Self>> {
-        Box::pin(Self {
+    pub(super) fn failed(error: Error) -> Box<Self> {
+        Box::new(Self {
             wait: Wait::Done { error: Some(error) },
             rejection: None,
         })
@@ -180,66 +164,60 @@ where
 {
     /// Waits until the request is sent, or returns a response. `pending` is `None` until the first send.
     pub(super) fn poll(
-        mut self: Pin<&mut Self>,
+        &mut self,
         cx: &mut Context<'_>,
         pending: &mut Option<PendingRequest<S, ReqBody>>,
     ) -> Poll<Result<End<S::Future, ResBody>, BoxError>> {
         loop {
-            let next = ready!(self.as_mut().poll_next(cx, pending));
-            let mut wait = self.as_mut().project().wait;
-            match next {
-                Ok(Next::Wait(next)) => wait.set(next),
-                Ok(Next::End(end)) => {
-                    wait.set(Wait::Done { error: None });
-                    return Poll::Ready(Ok(end));
+            let next = ready!(self.poll_next(cx, pending));
+            let end = match next {
+                Ok(Next::Wait(wait)) => {
+                    self.wait = wait;
+                    continue;
                 }
-                Err(error) => {
-                    wait.set(Wait::Done { error: None });
-                    return Poll::Ready(Err(error));
-                }
-            }
+                Ok(Next::End(end)) => Ok(end),
+                Err(error) => Err(error),
+            };
+            self.wait = Wait::Done { error: None };
+            return Poll::Ready(end);
         }
     }
 
     fn poll_next(
-        self: Pin<&mut Self>,
+        &mut self,
         cx: &mut Context<'_>,
         pending: &mut Option<PendingRequest<S, ReqBody>>,
     ) -> Poll<Result<NextOf<S, ReqBody, ResBody>, BoxError>> {
-        let this = self.project();
-        let rejection = this.rejection;
-        Poll::Ready(match this.wait.project() {
-            WaitProj::Acquiring { waiter, first } => {
-                ready!(poll_acquire(
-                    cx,
-                    waiter,
-                    handle_of(first.as_deref(), pending)
-                ))?;
+        let rejection = &mut self.rejection;
+        Poll::Ready(match &mut self.wait {
+            Wait::Acquiring { waiter, first } => {
+                let handle = handle_of(first.as_deref(), pending);
+                ready!(poll_acquire(cx, waiter, handle))?;
                 Ok(Next::Wait(Wait::readying(first.take())))
             }
-            WaitProj::Readying { inner, first } => {
+            Wait::Readying { inner, first } => {
                 let common = common_of(first.as_deref(), pending);
                 let mut ready_inner = ready!(poll_ready(cx, inner, common)).map_err(Into::into)?;
                 send(&mut ready_inner, first, rejection, pending)
             }
-            WaitProj::Peeking { verdict, deadline } => {
+            Wait::Peeking { verdict, deadline } => {
                 let (response, sent) = (taken_mut(rejection), taken_mut(pending));
                 let verdict = ready!(poll_verdict(cx, response, sent, verdict, deadline));
                 react(rejection, sent, verdict).map_err(Into::into)
             }
-            WaitProj::Refreshing { waiter } => {
-                let result = ready!(waiter.poll(cx));
+            Wait::Refreshing { waiter } => {
+                let result = ready!(waiter.as_mut().poll(cx));
                 recover(rejection, taken_mut(pending), result).map_err(Into::into)
             }
-            WaitProj::Reclaiming { deadline } => {
+            Wait::Reclaiming { deadline } => {
                 let sent = taken_mut(pending);
-                Ok(if ready!(poll_reclaim(cx, sent, deadline)) {
+                Ok(if ready!(poll_reclaim(cx, sent, deadline.as_mut())) {
                     Next::Wait(Wait::readying(None))
                 } else {
                     Next::give_up(rejection, sent, ReplaySkipped::BodyNotReplayable)
                 })
             }
-            WaitProj::Done { error } => Err(taken(error).into()),
+            Wait::Done { error } => Err(taken(error).into()),
         })
     }
 }
@@ -278,17 +256,17 @@ fn handle_of<'a, S, B>(
 /// Waits for a session. Joins a refresh at the first poll, if there is no session.
 fn poll_acquire(
     cx: &mut Context<'_>,
-    mut waiter: Pin<&mut Option<Waiting>>,
+    waiter: &mut Option<Pin<Box<Waiting>>>,
     handle: &SessionHandle,
 ) -> Poll<Result<(), Error>> {
     if waiter.is_none()
         && let Acquired::Wait(joined) = handle.acquire()?
     {
-        waiter.set(Some(joined));
+        *waiter = Some(Box::pin(joined));
     }
-    if let Some(waiter) = waiter.as_pin_mut() {
+    if let Some(waiter) = waiter {
         // The session is looked up again once the inner service is ready.
-        ready!(waiter.poll(cx))?;
+        ready!(waiter.as_mut().poll(cx))?;
     }
     Poll::Ready(Ok(()))
 }
@@ -333,7 +311,7 @@ where
         // the ready service is dropped with this wait.
         Acquired::Wait(waiter) => {
             return Ok(Next::Wait(Wait::Acquiring {
-                waiter: Some(waiter),
+                waiter: Some(Box::pin(waiter)),
                 first: first.take(),
             }));
         }
@@ -384,7 +362,7 @@ fn poll_verdict<S, ReqBody, ResBody: Body>(
     response: &mut Response<Peeked<ResBody>>,
     pending: &PendingRequest<S, ReqBody>,
     verdict: &mut Option<Verdict>,
-    mut deadline: Pin<&mut Option<Sleep>>,
+    deadline: &mut Option<Pin<Box<Sleep>>>,
 ) -> Poll<Verdict> {
     let extent = match response.body_mut().poll_read(cx, PEEK_LIMIT) {
         Poll::Ready(()) if response.body().is_whole() => Extent::Whole,
@@ -398,10 +376,10 @@ fn poll_verdict<S, ReqBody, ResBody: Body>(
     if extent == Extent::Beginning && may_need_rest {
         // Outside of a runtime only what arrives at once is read.
         if deadline.is_none() && handle::runtime().is_ok() {
-            deadline.set(Some(sleep(PEEK_TIMEOUT)));
+            *deadline = Some(Box::pin(sleep(PEEK_TIMEOUT)));
         }
-        if let Some(deadline) = deadline.as_pin_mut() {
-            ready!(deadline.poll(cx));
+        if let Some(deadline) = deadline {
+            ready!(deadline.as_mut().poll(cx));
         }
         *verdict = verdict.or_else(|| pending.classify_body(response, Extent::CutOff));
     }
@@ -429,6 +407,7 @@ fn react<F, S: Clone, ReqBody: Body, ResBody: Body>(
             if let Ok(parts) = &mut pending.replay {
                 parts.head.shrink_to_fit();
             }
+            let waiter = Box::pin(waiter);
             return Ok(Next::Wait(Wait::Refreshing { waiter }));
         }
         Err(error) => Err(error),
@@ -463,7 +442,7 @@ fn recover<F, S: Clone, ReqBody: Body, ResBody: Body>(
             return Ok(Next::give_up(rejection, pending, reason));
         }
         Ok(KeptBody::Streaming(_)) => {
-            let deadline = sleep(RECLAIM_TIMEOUT);
+            let deadline = Box::pin(sleep(RECLAIM_TIMEOUT));
             return Ok(Next::Wait(Wait::Reclaiming { deadline }));
         }
         Ok(body) => body.make_next(),

@@ -145,7 +145,9 @@ where
     B: Body + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    if let Some(factory) = head.extensions.remove::<BodyFactory<B>>()
+    // Most requests have no extension, and need no search for one.
+    if !head.extensions.is_empty()
+        && let Some(factory) = head.extensions.remove::<BodyFactory<B>>()
         && api != Api::Soap
         // A redirect, for example, may have removed the body and left its factory.
         && !body.is_end_stream()
