@@ -10,8 +10,8 @@
 //! thousandth. Contenders are those of `end_to_end`; each adds its number less that of `header_by_hand`, which sends the token
 //! too.
 //!
-//! The bench reports missed goals, and fails where a request takes more instructions than before. Without valgrind it says so,
-//! and counts nothing.
+//! The bench reports missed goals, and fails where a request takes far more instructions. Without valgrind it says so, and
+//! counts nothing.
 #![allow(missing_docs)]
 
 use std::{
@@ -44,8 +44,14 @@ const CONTENDERS: [&str; 4] = ["header_by_hand", "fixed_header", "inject_only", 
 
 const METHODS: [Method; 2] = [Method::GET, Method::POST];
 
-/// Goals for GET and POST by protocol: what `inject_only` and `default` may add.
-const GOALS: [[(i64, i64); 2]; 2] = [[(800, 2_300), (800, 2_500)], [(650, 2_300), (650, 2_000)]];
+/// Goals for GET and POST by protocol: what `inject_only` and `default` may add. `None` if there is no goal.
+const GOALS: [[(Option<i64>, i64); 2]; 2] = [
+    [(Some(800), 2_300), (None, 2_500)],
+    [(Some(650), 2_300), (None, 2_000)],
+];
+
+/// What a contender may add beyond its goal, before the bench fails: other compilers and allocators.
+const MARGIN: i64 = 200;
 
 fn main() {
     let arguments: Vec<_> = env::args().skip(1).collect();
@@ -90,13 +96,15 @@ fn count_all() {
             ]);
             for (contender, adds, goal) in [
                 ("inject_only", inject_only, inject_goal),
-                ("default", default, default_goal),
+                ("default", default, Some(default_goal)),
             ] {
-                if adds > goal {
-                    missed.push(format!(
-                        "{request}, {name}: {contender} adds {adds}, and {goal} is the goal"
-                    ));
-                }
+                let Some(goal) = goal.filter(|goal| adds > *goal) else {
+                    continue;
+                };
+                let too_many =
+                    format!("{request}, {name}: {contender} adds {adds}, and {goal} is the goal");
+                assert!(adds <= goal + MARGIN, "{too_many}");
+                missed.push(too_many);
             }
         }
     }
