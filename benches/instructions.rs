@@ -53,7 +53,7 @@ const REPLAY_CEILING: i64 = 12_500;
 
 /// A request: its number of headers, and the bytes of its body. `None` for a stream of two frames.
 ///
-/// No more headers: with 16, glibc frees the values of the bare request in another way than those of the others, which moves
+/// At most eight headers: with 16, glibc frees the values of the bare request in another way than those of the others, which moves
 /// the difference by 200.
 type Sent = (Headers, Option<usize>);
 

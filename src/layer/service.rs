@@ -115,7 +115,7 @@ where
         // The parts are changed in place: moving the whole request costs more than all the changes.
         let (mut head, body) = request.into_parts();
         // Removed, not only read: the inner service gets a session, but not the handle that refreshes it.
-        // Most requests have no extension, and need no search for one.
+        // Most requests have no extensions: nothing is looked up then.
         let mut chosen = if head.extensions.is_empty() {
             None
         } else {

@@ -8,6 +8,7 @@ pub(crate) mod core;
 pub(crate) mod driver;
 pub(crate) mod driver_handle;
 pub(crate) mod hook;
+pub(crate) mod jitter;
 pub(crate) mod owner;
 pub(crate) mod settings;
 pub(crate) mod shared;

@@ -145,7 +145,7 @@ where
     B: Body + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    // Most requests have no extension, and need no search for one.
+    // Most requests have no extensions: nothing is looked up then.
     if !head.extensions.is_empty()
         && let Some(factory) = head.extensions.remove::<BodyFactory<B>>()
         && api != Api::Soap
