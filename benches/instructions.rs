@@ -48,8 +48,8 @@ const REPLAY_GOAL: i64 = 11_000;
 
 /// Upper bounds, with a twentieth to spare for other compilers and allocators.
 const INJECTION_CEILING: i64 = 900;
-const DEFAULT_CEILING: i64 = 2_600;
-const REPLAY_CEILING: i64 = 12_500;
+const DEFAULT_CEILING: i64 = 2_500;
+const REPLAY_CEILING: i64 = 13_000;
 
 /// A request: its number of headers, and the bytes of its body. `None` for a stream of two frames.
 ///

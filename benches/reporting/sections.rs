@@ -24,8 +24,8 @@ pub(crate) fn sections(kept: &Kept) -> Vec<Section> {
         Section {
             title: "Instructions, end to end",
             reading: "Of hyper-util's client for one request over loopback, with the making of the request: with the token in \
-                      it by hand, and what each contender adds to that. The server runs in another process. Repeats to a \
-                      thousandth.",
+                      it by hand, and what each contender adds to that. The server runs in another process. Repeats to \
+                      half a percent.",
             bench: "end_to_end_instructions",
             tables: copies(&[kept.end_to_end_instructions.as_ref()]),
             ..none()

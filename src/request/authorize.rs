@@ -40,6 +40,7 @@ pub(crate) fn is_passed_through(request: &Parts, api: Api) -> bool {
 ///
 /// Writes `Authorization` for the APIs that expect the session there: a single lookup detects the caller's own header and
 /// inserts the session's.
+#[inline]
 pub(super) fn claim(request: &mut Parts, api: Api, published: &Published) -> Result<bool, Error> {
     match api {
         Api::Bulk | Api::Grpc => Ok(!is_passed_through(request, api)),

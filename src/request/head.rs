@@ -70,6 +70,7 @@ impl Packed {
 impl Head {
     /// Packs the head of a claimed request, before [`authorize_claimed`](super::authorize::authorize_claimed) adds the
     /// session's other headers. Copies `small_body` behind it.
+    #[inline]
     pub(super) fn pack(
         request: &Parts,
         target: Target,
