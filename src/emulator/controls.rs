@@ -73,8 +73,10 @@ enum Control {
     LimitLogins { logins: Option<u64> },
     LockOutAfter { wrong_passwords: Option<u32> },
     MoveInstance { url: String },
+    NameIssuerInCallbacks { named: bool },
     Preauthorize { preauthorize: bool },
     RefuseSessions { message: Option<String> },
+    RequireAuthenticationToRevoke { required: bool },
     RequirePkce { required: bool },
     RequireSecret { required: bool },
     RequireSecurityToken { required: bool },
@@ -123,6 +125,10 @@ impl Control {
             Self::MoveInstance { url } => org.move_instance(url),
             Self::Preauthorize { preauthorize } => org.preauthorize(preauthorize),
             Self::RefuseSessions { message } => org.refuse_sessions(message.as_deref()),
+            Self::NameIssuerInCallbacks { named } => org.name_issuer_in_callbacks(named),
+            Self::RequireAuthenticationToRevoke { required } => {
+                org.require_authentication_to_revoke(required);
+            }
             Self::RequirePkce { required } => org.require_pkce(required),
             Self::RequireSecret { required } => org.require_secret(required),
             Self::RequireSecurityToken { required } => org.require_security_token(required),

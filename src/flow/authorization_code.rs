@@ -99,7 +99,8 @@ impl<C: HttpClient> AuthorizationCode<C> {
     ///
     /// # Errors
     ///
-    /// - [`RefreshErrorKind::InvalidCallback`] if the callback does not belong to the `pending` authorization.
+    /// - [`RefreshErrorKind::InvalidCallback`] if the callback does not belong to the `pending` authorization, or names
+    ///   another issuer than the app's login URL (RFC 9207). No code is sent then, and the right callback may still come.
     /// - [`RefreshErrorKind::Refused`] if the user or the server refused.
     /// - [`RefreshErrorKind::NoRefreshToken`] if the flow requested offline access and the response has no refresh
     ///   token.
@@ -111,7 +112,7 @@ impl<C: HttpClient> AuthorizationCode<C> {
     ) -> Result<Session, RefreshError> {
         let callback = Callback::parse(callback)?;
         let session = TokenRequest::new(&self.app, "authorization_code")
-            .secret("code", callback.code(pending)?)
+            .secret("code", callback.code(pending, self.app.login_url())?)
             .secret("code_verifier", pending.code_verifier())
             .parameter("redirect_uri", &self.redirect_uri)
             .obtain_session(self.client.clone())
@@ -144,6 +145,10 @@ impl<C: HttpClient> RefreshFn for AuthorizationCode<C> {
 
     fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
         Some(refresh_token::description(&self.app))
+    }
+
+    fn app(&self) -> Option<&App> {
+        Some(&self.app)
     }
 }
 

@@ -58,6 +58,10 @@ impl<C: HttpClient> RefreshFn for ClientCredentials<C> {
         let host = self.app.login_url().host().to_owned();
         Some(RefreshDescription::new("client_credentials", host))
     }
+
+    fn app(&self) -> Option<&App> {
+        Some(&self.app)
+    }
 }
 
 impl<C> fmt::Debug for ClientCredentials<C> {

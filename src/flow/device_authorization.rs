@@ -250,6 +250,10 @@ impl<C: HttpClient> RefreshFn for DeviceAuthorization<C> {
     fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
         Some(refresh_token::description(&self.app))
     }
+
+    fn app(&self) -> Option<&App> {
+        Some(&self.app)
+    }
 }
 
 impl<C> fmt::Debug for DeviceAuthorization<C> {

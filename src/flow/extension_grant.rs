@@ -115,6 +115,10 @@ impl<C: HttpClient> RefreshFn for ExtensionGrant<C> {
         let host = self.app.login_url().host().to_owned();
         Some(RefreshDescription::new(self.grant_type.clone(), host))
     }
+
+    fn app(&self) -> Option<&App> {
+        Some(&self.app)
+    }
 }
 
 impl<C> fmt::Debug for ExtensionGrant<C> {

@@ -178,6 +178,7 @@ impl AssertionSigner {
             issuer: app.client_id(),
             subject: &self.username,
             audience: &audience,
+            id: None,
         }
         .sign(&self.key, &self.clock, self.lifetime)
         .map_err(RefreshError::configuration)
@@ -201,6 +202,10 @@ impl<C: HttpClient> RefreshFn for JwtBearer<C> {
     fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
         let host = self.app.login_url().host().to_owned();
         Some(RefreshDescription::new(GRANT_TYPE, host))
+    }
+
+    fn app(&self) -> Option<&App> {
+        Some(&self.app)
     }
 }
 

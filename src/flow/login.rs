@@ -324,6 +324,19 @@ impl<C: HttpClient> RefreshFn for Login<C> {
             Way::SalesforceCli { cli, .. } => cli.describe(context),
         }
     }
+
+    fn app(&self) -> Option<&App> {
+        match &self.0 {
+            Way::RefreshToken(flow) => flow.app(),
+            #[cfg(feature = "jwt")]
+            Way::JwtBearer(flow) => flow.app(),
+            Way::ClientCredentials(flow) => flow.app(),
+            Way::AccessToken(_) => None,
+            // The app of the CLI, or of the CLI's login.
+            #[cfg(feature = "cli")]
+            Way::SalesforceCli { .. } => None,
+        }
+    }
 }
 
 /// The session of an access token that nothing refreshes.

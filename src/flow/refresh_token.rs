@@ -90,6 +90,10 @@ impl<C: HttpClient> RefreshFn for RefreshToken<C> {
     fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {
         Some(description(&self.app))
     }
+
+    fn app(&self) -> Option<&App> {
+        Some(&self.app)
+    }
 }
 
 /// Describes a refresh with a refresh token of this app.

@@ -85,6 +85,10 @@ impl<C: HttpClient> RefreshFn for SamlBearer<C> {
     fn describe(&self, context: &RefreshContext) -> Option<RefreshDescription> {
         self.0.describe(context)
     }
+
+    fn app(&self) -> Option<&App> {
+        Some(&self.0.app)
+    }
 }
 
 impl<C> fmt::Debug for SamlBearer<C> {

@@ -120,6 +120,10 @@ impl<C: HttpClient> RefreshFn for TokenExchange<C> {
             self.0.describe(context)
         }
     }
+
+    fn app(&self) -> Option<&App> {
+        Some(&self.0.app)
+    }
 }
 
 impl<C> fmt::Debug for TokenExchange<C> {

@@ -99,6 +99,10 @@ impl<C: HttpClient> RefreshFn for UsernamePassword<C> {
         let host = self.app.login_url().host().to_owned();
         Some(RefreshDescription::new("password", host))
     }
+
+    fn app(&self) -> Option<&App> {
+        Some(&self.app)
+    }
 }
 
 impl<C> fmt::Debug for UsernamePassword<C> {

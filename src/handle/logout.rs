@@ -8,7 +8,7 @@ use crate::{
     error::{Error, ErrorKind, RefreshError, RefreshErrorKind, not_ended},
     handle::handle::{SessionHandle, runtime},
     http::transport::HttpClient,
-    oauth,
+    oauth::{self, App},
     refresh::{core::run::RefreshId, driver::release, shared::Shared},
     report::event::StoreOperation,
     secret::Secret,
@@ -42,6 +42,10 @@ impl SessionHandle {
     /// The handle ends what it knows of: the session in use. It does not know of sessions that a refresh replaced, nor of a
     /// refresh token that a flow was made with and never presented. SOAP logins of the same user can share a session id, which
     /// ends for all of them.
+    ///
+    /// The revocation authenticates the app of the flow ([`RefreshFn::app`](crate::RefreshFn::app)), as RFC 7009 §2.1 says.
+    /// Only the server at the app's login URL gets its secret: a session that was obtained elsewhere is revoked there by
+    /// its token alone, which Salesforce accepts.
     ///
     /// ```no_run
     /// # use bytes::Bytes;
@@ -234,10 +238,14 @@ async fn end_at_server(
     let Some((sessions, refresh_tokens)) = pending else {
         return Ok(());
     };
+    let configured = shared
+        .refresh_fn
+        .as_ref()
+        .and_then(|refresh_fn| refresh_fn.app());
     if scope == LogoutScope::Grant {
-        let url = sessions.last().map(revocation_url);
+        let app = revoking_app(sessions.last(), configured);
         for refresh_token in &refresh_tokens {
-            let ended = revoke(client.clone(), url.as_ref(), refresh_token).await;
+            let ended = revoke(client.clone(), app.as_ref(), refresh_token).await;
             if ended.is_ok() {
                 shared.apply(|core, _| {
                     core.pending_logout(id)
@@ -252,8 +260,8 @@ async fn end_at_server(
         let ended = if session.is_soap() && !session.is_jwt() {
             soap::logout(client.clone(), &session).await
         } else {
-            let url = revocation_url(&session);
-            oauth::revoke(client.clone(), &url, session.access_token()).await
+            let app = revoking_app(Some(&session), configured);
+            revoke(client.clone(), app.as_ref(), session.access_token()).await
         };
         outcome = outcome.and(ended);
         if outcome.is_ok() {
@@ -269,13 +277,13 @@ async fn end_at_server(
 
 async fn revoke(
     client: impl HttpClient,
-    url: Option<&LoginUrl>,
-    refresh_token: &Secret,
+    app: Option<&App>,
+    token: &Secret,
 ) -> Result<(), RefreshError> {
-    match url {
-        Some(url) => oauth::revoke(client, url, refresh_token).await,
+    match app {
+        Some(app) => oauth::revoke(client, app, token).await,
         None => Err(RefreshError::configuration(
-            "there is a refresh token, and no session that tells where to revoke it",
+            "there is a refresh token, and neither a session nor a flow that tells where to revoke it",
         )),
     }
 }
@@ -288,10 +296,25 @@ fn unanswered() -> RefreshError {
     )
 }
 
-/// Where the session was obtained or, if that is unknown, its instance, which revokes as well.
-fn revocation_url(session: &Session) -> LoginUrl {
-    match session.login_url() {
-        Some(login_url) => login_url.clone(),
-        None => LoginUrl::from(session.instance_url()),
+/// The app that revokes the tokens of a session: the configured one, at the login URL of the session.
+///
+/// The app authenticates itself where it logs in only: another server gets the token, and no client secret. A session that
+/// does not tell where it was obtained is refreshed with the configured app, so that app revokes it. Without one its instance
+/// does, which revokes as well. `None` if nothing tells where.
+fn revoking_app(session: Option<&Session>, configured: Option<&App>) -> Option<App> {
+    let configured = configured.filter(|app| !app.client_id().is_empty());
+    let login_url = session.and_then(Session::login_url);
+    match (configured, login_url) {
+        (Some(app), None) => Some(app.clone()),
+        (Some(app), Some(url)) if app.login_url().is_same_place(url) => Some(app.clone()),
+        (_, Some(url)) => Some(without_client_id(url.clone())),
+        (None, None) => {
+            session.map(|session| without_client_id(LoginUrl::from(session.instance_url())))
+        }
     }
+}
+
+/// The token is sent alone.
+fn without_client_id(login_url: LoginUrl) -> App {
+    App::new(login_url, "")
 }

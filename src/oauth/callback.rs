@@ -8,27 +8,31 @@ use super::{authorize::PendingAuthorization, error_response};
 use crate::{
     error::{RefreshError, RefreshErrorKind},
     secret::Secret,
+    session::url::LoginUrl,
     text::pasted,
 };
 
 /// The response to an authorization request, read from the app's redirect URI: a code or an error.
 ///
 /// ```
-/// use tower_salesforce_auth::oauth::{Callback, PendingAuthorization};
+/// use tower_salesforce_auth::{LoginUrl, oauth::{Callback, PendingAuthorization}};
 ///
+/// let login_url = LoginUrl::production();
 /// # let pending = PendingAuthorization::new("xyzzy", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")?;
 /// let url = "https://app.example.com/callback?code=aPrx%3D%3D&state=xyzzy";
 /// let callback = Callback::parse(url)?;
-/// assert_eq!(callback.code(&pending)?.expose(), "aPrx==");
+/// assert_eq!(callback.code(&pending, &login_url)?.expose(), "aPrx==");
 ///
 /// let denied = Callback::parse("/callback?error=access_denied&state=xyzzy")?;
-/// assert_eq!(denied.code(&pending).unwrap_err().error_code(), Some("access_denied"));
+/// let error = denied.code(&pending, &login_url).unwrap_err();
+/// assert_eq!(error.error_code(), Some("access_denied"));
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
 pub struct Callback {
     code: Option<Secret>,
     state: Option<Secret>,
+    issuer: Option<String>,
     error: Option<String>,
     error_description: Option<String>,
 }
@@ -48,6 +52,7 @@ impl Callback {
         let mut callback = Self {
             code: None,
             state: None,
+            issuer: None,
             error: None,
             error_description: None,
         };
@@ -56,6 +61,7 @@ impl Callback {
             let is_repeated = match &*name {
                 "code" => callback.code.replace(value.into()).is_some(),
                 "state" => callback.state.replace(value.into()).is_some(),
+                "iss" => callback.issuer.replace(value).is_some(),
                 "error" => callback.error.replace(value).is_some(),
                 "error_description" => callback.error_description.replace(value).is_some(),
                 _ => false,
@@ -76,15 +82,41 @@ impl Callback {
         Ok(callback)
     }
 
-    /// Returns the code if the callback belongs to the pending authorization and the user consented.
+    /// Returns the code if the callback belongs to the pending authorization, comes from the server at `login_url`, and the
+    /// user consented.
     ///
-    /// This method checks the state first, in constant time.
+    /// This method checks the state first, in constant time. Then it checks the issuer, if the callback names one (`iss`,
+    /// RFC 9207): another server may not have a code of this one redeemed, or the other way round. Salesforce names none.
+    /// Its hosts count as one issuer, except the My Domain of another org.
+    ///
+    /// A callback that is refused so leaves the pending authorization as it is: the right callback may still come.
     ///
     /// # Errors
     ///
-    /// - [`RefreshErrorKind::InvalidCallback`] if the state is missing or is not the pending one.
+    /// - [`RefreshErrorKind::InvalidCallback`] if the state is missing or is not the pending one, or if another server issued
+    ///   the callback.
     /// - [`RefreshErrorKind::Refused`] with the server's error code: `access_denied` if the user did not consent.
-    pub fn code(&self, pending: &PendingAuthorization) -> Result<&Secret, RefreshError> {
+    pub fn code(
+        &self,
+        pending: &PendingAuthorization,
+        login_url: &LoginUrl,
+    ) -> Result<&Secret, RefreshError> {
+        self.check_state(pending)?;
+        self.check_issuer(login_url)?;
+        match (&self.error, &self.code) {
+            (None, Some(code)) => Ok(code),
+            (error, code) => {
+                let secrets = code.iter().chain(&self.state).map(Secret::expose);
+                Err(error_response::authorization_refusal(
+                    error.as_deref().unwrap_or_default(),
+                    self.error_description.as_deref().unwrap_or_default(),
+                    &secrets.collect::<Vec<_>>(),
+                ))
+            }
+        }
+    }
+
+    fn check_state(&self, pending: &PendingAuthorization) -> Result<(), RefreshError> {
         let has_pending_state = self.state.as_ref().is_some_and(|state| {
             let (state, expected) = (
                 state.expose().as_bytes(),
@@ -111,17 +143,24 @@ impl Callback {
                  belongs to another attempt in the same browser; begin again",
             ));
         }
-        match (&self.error, &self.code) {
-            (None, Some(code)) => Ok(code),
-            (error, code) => {
-                let secrets = code.iter().chain(&self.state).map(Secret::expose);
-                Err(error_response::authorization_refusal(
-                    error.as_deref().unwrap_or_default(),
-                    self.error_description.as_deref().unwrap_or_default(),
-                    &secrets.collect::<Vec<_>>(),
-                ))
-            }
-        }
+        Ok(())
+    }
+
+    fn check_issuer(&self, login_url: &LoginUrl) -> Result<(), RefreshError> {
+        let Some(issuer) = &self.issuer else {
+            return Ok(());
+        };
+        // The text of a forged callback is not shown, only the URL that was read from it.
+        let named = issuer.parse::<LoginUrl>();
+        let found = match &named {
+            Ok(issuer) if login_url.may_be_issuer(issuer) => return Ok(()),
+            Ok(issuer) => issuer.to_string(),
+            Err(_) => "a text that is no URL of a server".to_owned(),
+        };
+        Err(invalid(format!(
+            "the callback names another issuer (`iss`) than {login_url}: {found}. Its code was not sent. If the user logged \
+             in at the right server, use the issuer of its metadata as the login URL (`oauth::discover`); else begin again"
+        )))
     }
 }
 
@@ -158,6 +197,7 @@ impl fmt::Debug for Callback {
         f.debug_struct("Callback")
             .field("code", &self.code)
             .field("state", &self.state)
+            .field("issuer", &self.issuer)
             .field("error", &self.error)
             .finish_non_exhaustive()
     }

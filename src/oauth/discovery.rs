@@ -69,15 +69,18 @@ impl Discovery {
     /// [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl) if one of them is neither `https` nor on a loopback
     /// host.
     pub fn login_url(&self) -> Result<LoginUrl, Error> {
-        let login_url = self
+        let mut login_url = self
             .issuer
             .parse::<LoginUrl>()?
             .with_authorization_endpoint(&self.authorization_endpoint)?
             .with_token_endpoint(&self.token_endpoint)?;
-        match &self.revocation_endpoint {
-            Some(endpoint) => login_url.with_revocation_endpoint(endpoint),
-            None => Ok(login_url),
+        if let Some(endpoint) = &self.revocation_endpoint {
+            login_url = login_url.with_revocation_endpoint(endpoint)?;
         }
+        if let Some(endpoint) = &self.introspection_endpoint {
+            login_url = login_url.with_introspection_endpoint(endpoint)?;
+        }
+        Ok(login_url)
     }
 }
 

@@ -60,6 +60,8 @@ impl From<Fields> for Introspection {
 /// Asks the server about an access token or refresh token of this app (RFC 7662; Salesforce Help, "OpenID Connect Token
 /// Introspection").
 ///
+/// The app authenticates itself as at the token endpoint (RFC 7662 §2.1). Salesforce refuses an app without authentication.
+///
 /// ```no_run
 /// # use bytes::Bytes;
 /// # use http_body_util::Full;
@@ -85,7 +87,7 @@ pub async fn introspect(
 ) -> Result<Introspection, RefreshError> {
     let endpoint = app
         .login_url()
-        .join("/services/oauth2/introspect")
+        .introspection_endpoint()
         .map_err(RefreshError::configuration)?;
     let token = pasted::credential(token.expose());
     let parameters = [("token", token)];

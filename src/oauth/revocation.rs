@@ -1,6 +1,6 @@
 //! Token revocation (RFC 7009).
 
-use super::error_response;
+use super::{app::App, error_response, token::send_authenticated};
 use crate::{
     error::RefreshError,
     http::{
@@ -8,7 +8,6 @@ use crate::{
         transport::{HttpClient, HttpRequest},
     },
     secret::Secret,
-    session::url::LoginUrl,
     text::pasted,
 };
 
@@ -16,40 +15,51 @@ use crate::{
 /// POST.
 ///
 /// Revoking a refresh token also revokes every access token that was issued for it. Revoking an access token or session
-/// id ends only that session. A token that is already invalid counts as revoked. The call needs no client
-/// authentication.
+/// id ends only that session. A token that is already invalid counts as revoked.
+///
+/// The app authenticates itself as at the token endpoint (RFC 7009 §2.1), and a public client sends its id. Salesforce
+/// accepts the token alone too: for a token of an unknown app, give the app an empty client id.
 ///
 /// ```no_run
 /// # use bytes::Bytes;
 /// # use http_body_util::Full;
 /// # use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-/// use tower_salesforce_auth::{LoginUrl, Secret, oauth};
+/// use tower_salesforce_auth::{LoginUrl, Secret, oauth::{self, App}};
 ///
 /// # async fn example() -> Result<(), tower_salesforce_auth::RefreshError> {
 /// # let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
-/// oauth::revoke(client, &LoginUrl::production(), &Secret::from("5Aep861…")).await?;
+/// let app = App::new(LoginUrl::production(), "3MVG9…").client_secret("1955…");
+/// oauth::revoke(client, &app, &Secret::from("5Aep861…")).await?;
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// # Errors
 ///
-/// - [`RefreshErrorKind::Refused`](crate::RefreshErrorKind::Refused) if the server refuses.
+/// - [`RefreshErrorKind::Refused`](crate::RefreshErrorKind::Refused) if the server refuses the token, or the app:
+///   `invalid_client`.
 /// - [`RefreshErrorKind::Transport`](crate::RefreshErrorKind::Transport) if no response arrived: the token may still be
 ///   valid.
 pub async fn revoke(
     client: impl HttpClient,
-    login_url: &LoginUrl,
+    app: &App,
     token: &Secret,
 ) -> Result<(), RefreshError> {
-    let endpoint = login_url
+    let endpoint = app
+        .login_url()
         .revocation_endpoint()
         .map_err(RefreshError::configuration)?;
     let token = pasted::credential(token.expose());
-    let response = HttpRequest::post_form(endpoint, &[("token", token)])?
-        .send(client, &[token])
-        .await?;
-    let (request, secrets) = ("token revocation", [token]);
+    let parameters = [("token", token)];
+    let (response, credentials) = if app.client_id().is_empty() {
+        let post = HttpRequest::post_form(endpoint, &parameters)?;
+        (post.send(client, &[token]).await?, Vec::new())
+    } else {
+        send_authenticated(client, app, endpoint, &parameters, &[token]).await?
+    };
+    let mut secrets = vec![token];
+    secrets.extend(credentials.iter().map(Secret::expose));
+    let request = "token revocation";
     let status = response.status;
     if status.is_success() && response.is_html() {
         let expected = "an empty body: a gateway or a captive portal may be in the way";

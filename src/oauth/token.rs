@@ -190,9 +190,30 @@ pub(super) async fn post_authenticated(
     secrets: &[&str],
     request: &str,
 ) -> Result<HttpResponse, RefreshError> {
+    let (response, credentials) =
+        send_authenticated(client, app, endpoint, parameters, secrets).await?;
+    let mut secrets = secrets.to_vec();
+    secrets.extend(credentials.iter().map(Secret::expose));
+    error_response::check(request, response, &secrets)
+}
+
+/// Posts a form with the app's authentication. Returns any response, and the secrets that the request had of the app: beside
+/// `secrets`, they must not appear in an error.
+pub(super) async fn send_authenticated(
+    client: impl HttpClient,
+    app: &App,
+    endpoint: Uri,
+    parameters: &[(&str, &str)],
+    secrets: &[&str],
+) -> Result<(HttpResponse, Vec<Secret>), RefreshError> {
+    // RFC 7523 §3: the token endpoint identifies the server, at its other endpoints too.
+    let audience = app
+        .login_url()
+        .token_endpoint()
+        .map_err(RefreshError::configuration)?;
     let credentials = app
         .authentication()
-        .credentials(app.client_id(), &endpoint)?;
+        .credentials(app.client_id(), &audience)?;
     let added = credentials.parameters.iter();
     let added = added.map(|(name, value)| (*name, value.expose()));
     let form: Vec<_> = parameters.iter().copied().chain(added).collect();
@@ -203,7 +224,7 @@ pub(super) async fn post_authenticated(
     let mut secrets = secrets.to_vec();
     secrets.extend(credentials.secrets.iter().map(Secret::expose));
     let response = post.send(client, &secrets).await?;
-    error_response::check(request, response, &secrets)
+    Ok((response, credentials.secrets))
 }
 
 // === TokenResponse ===

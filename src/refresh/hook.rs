@@ -11,6 +11,7 @@ use tower_service::Service;
 
 use crate::{
     error::{BoxError, RefreshError},
+    oauth::App,
     report::reason::{RefreshDescription, RefreshReason},
     secret::Secret,
     session::{live::LiveSession, session::Session},
@@ -84,6 +85,14 @@ pub trait RefreshFn: Send + Sync + 'static {
         None
     }
 
+    /// The app whose tokens the sessions have. A [logout](crate::SessionHandle::logout) authenticates it at the server that the
+    /// app logs in at (RFC 7009 §2.1).
+    ///
+    /// Default: `None`, as for functions and closures: a logout then sends the token alone. Every flow with an app returns it.
+    fn app(&self) -> Option<&App> {
+        None
+    }
+
     /// Logs in once, without a layer.
     ///
     /// ```
@@ -123,6 +132,10 @@ impl<R: RefreshFn> RefreshFn for Arc<R> {
     fn describe(&self, context: &RefreshContext) -> Option<RefreshDescription> {
         R::describe(self, context)
     }
+
+    fn app(&self) -> Option<&App> {
+        R::app(self)
+    }
 }
 
 pub(crate) type SharedRefreshFn = Arc<dyn ErasedRefreshFn>;
@@ -135,6 +148,8 @@ pub(crate) trait ErasedRefreshFn: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Result<Session, RefreshError>> + Send + '_>>;
 
     fn describe(&self, context: &RefreshContext) -> Option<RefreshDescription>;
+
+    fn app(&self) -> Option<&App>;
 }
 
 impl<R: RefreshFn> ErasedRefreshFn for R {
@@ -147,6 +162,10 @@ impl<R: RefreshFn> ErasedRefreshFn for R {
 
     fn describe(&self, context: &RefreshContext) -> Option<RefreshDescription> {
         RefreshFn::describe(self, context)
+    }
+
+    fn app(&self) -> Option<&App> {
+        RefreshFn::app(self)
     }
 }
 

@@ -176,6 +176,11 @@ impl HostFamily {
     }
 }
 
+/// The name that the hosts of an org have in common: that of its My Domain, or else the whole host.
+pub(crate) fn org_name(host: &str) -> &str {
+    host.split_once(".my.").map_or(host, |(name, _)| name)
+}
+
 /// What kind of orgs a login host serves, as the audience of assertions names it.
 #[cfg(feature = "jwt")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 #[cfg(feature = "jwt")]
 use super::host::OrgKind;
-use super::host::{HostFamily, is_loopback_host, is_salesforce_host};
+use super::host::{HostFamily, is_loopback_host, is_salesforce_host, org_name};
 use crate::{
     error::{Error, ErrorKind},
     text::pasted,
@@ -346,6 +346,7 @@ struct Endpoints {
     authorization: Option<Uri>,
     token: Option<Uri>,
     revocation: Option<Uri>,
+    introspection: Option<Uri>,
 }
 
 impl LoginUrl {
@@ -405,12 +406,23 @@ impl LoginUrl {
         Ok(self.with(|endpoints| endpoints.revocation = Some(endpoint)))
     }
 
+    /// Sets the introspection endpoint (RFC 7662 §2). Default: below the login URL. A stored session does not keep it: set it
+    /// on the login URL of the [`App`](crate::oauth::App).
+    ///
+    /// # Errors
+    ///
+    /// As for [`with_authorization_endpoint`](Self::with_authorization_endpoint).
+    pub fn with_introspection_endpoint(self, url: &str) -> Result<Self, Error> {
+        let endpoint = parse_endpoint("the introspection endpoint", url)?;
+        Ok(self.with(|endpoints| endpoints.introspection = Some(endpoint)))
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Endpoints)) -> Self {
         change(Arc::make_mut(self.endpoints.get_or_insert_default()));
         self
     }
 
-    /// The authorization, token and revocation endpoints that were set. `None` for each default.
+    /// The authorization, token and revocation endpoints that were set, which a stored session keeps. `None` for each default.
     pub(crate) fn given_endpoints(&self) -> [Option<&Uri>; 3] {
         match &self.endpoints {
             Some(given) => {
@@ -436,6 +448,14 @@ impl LoginUrl {
     /// The revocation endpoint (RFC 7009 §2).
     pub(crate) fn revocation_endpoint(&self) -> Result<Uri, Error> {
         self.endpoint(|given| given.revocation.as_ref(), "/services/oauth2/revoke")
+    }
+
+    /// The introspection endpoint (RFC 7662 §2).
+    pub(crate) fn introspection_endpoint(&self) -> Result<Uri, Error> {
+        self.endpoint(
+            |given| given.introspection.as_ref(),
+            "/services/oauth2/introspect",
+        )
     }
 
     fn endpoint(
@@ -475,6 +495,21 @@ impl LoginUrl {
     /// Whether both URLs have the same origin and path. Their endpoints may differ.
     pub(crate) fn is_same_place(&self, other: &Self) -> bool {
         self.origin == other.origin && self.path == other.path
+    }
+
+    /// Whether the server here may name itself so (`iss`, RFC 9207 §2).
+    ///
+    /// Salesforce is one server at many hosts: a login at a shared host may be answered by the org's My Domain, and the other
+    /// way round. The hosts of an org have one name, that of its My Domain.
+    pub(crate) fn may_be_issuer(&self, issuer: &Self) -> bool {
+        let [here, there] = [self, issuer].map(|url| HostFamily::of(url.host()));
+        match (here, there) {
+            (Some(here), Some(there)) if here.has_logins() && there.has_logins() => {
+                let is_shared = here == HostFamily::Login || there == HostFamily::Login;
+                is_shared || org_name(self.host()) == org_name(issuer.host())
+            }
+            _ => self.is_same_place(issuer),
+        }
     }
 
     /// The audience of assertions (`aud`, RFC 7523 §3).

@@ -117,6 +117,32 @@ async fn the_revocation_endpoint_has_its_own_faults() {
     assert_eq!(status, StatusCode::UNAUTHORIZED);
 }
 
+#[tokio::test]
+async fn a_strict_revocation_wants_the_app_authenticated() {
+    let org = Org::new();
+    org.require_authentication_to_revoke(true);
+    let token = org.authorize().refresh_token().to_owned();
+    let revoke = async |pairs: &[(&str, &str)]| {
+        let form = encode(&[&[("token", &*token)], pairs].concat());
+        send(&org, post_form(REVOKE, form)).await
+    };
+    let id = ("client_id", org.client_id());
+    for (pairs, error, description) in [
+        (&[][..], "invalid_client_id", "client identifier invalid"),
+        (&[id], "invalid_client", "invalid client credentials"),
+        (
+            &[id, ("client_secret", "x")],
+            "invalid_client",
+            "invalid client credentials",
+        ),
+    ] {
+        assert_refused(revoke(pairs).await, error, description).await;
+    }
+    org.require_secret(false);
+    assert_eq!(revoke(&[id]).await.status(), StatusCode::OK);
+    assert_eq!(org.counters().tokens_revoked, 1);
+}
+
 // === introspect ===
 
 #[tokio::test]

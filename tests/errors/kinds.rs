@@ -306,7 +306,10 @@ async fn every_kind_of_refresh_error_says_its_cause_on_one_line() {
     both(&mut table, error, &["neither a `code` nor an `error`"]).await;
     let pending_login = PendingAuthorization::new("xyzzy", VERIFIER).unwrap();
     let refused = Callback::parse("/callback?error=access_denied&error_description=no%0Away");
-    let error = refused.unwrap().code(&pending_login).unwrap_err();
+    let error = refused
+        .unwrap()
+        .code(&pending_login, &LoginUrl::production())
+        .unwrap_err();
     let parts = [
         "without a `state`",
         "access_denied",
@@ -426,7 +429,7 @@ async fn answers() -> Vec<Case> {
     let password = password.log_in().await;
     let revoked = oauth::revoke(
         answering(500, &[], ""),
-        &LoginUrl::production(),
+        &App::new(LoginUrl::production(), "3MVG9"),
         &"T".into(),
     )
     .await;

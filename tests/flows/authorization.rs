@@ -179,6 +179,7 @@ fn an_unsafe_parameter_state_or_verifier_is_refused() {
 #[test]
 fn a_callback_without_the_pending_state_is_refused() {
     let pending = PendingAuthorization::new("xyzzy", VERIFIER).unwrap();
+    let login_url = LoginUrl::production();
     for url in [
         "https://app.example.com/callback?code=aPrx%3D%3D&state=xyzzy",
         "/callback?state=xyzzy&code=aPrx%3D%3D#_=_",
@@ -188,7 +189,7 @@ fn a_callback_without_the_pending_state_is_refused() {
         assert_eq!(
             Callback::parse(url)
                 .unwrap()
-                .code(&pending)
+                .code(&pending, &login_url)
                 .unwrap()
                 .expose(),
             "aPrx=="
@@ -203,7 +204,10 @@ fn a_callback_without_the_pending_state_is_refused() {
         "?error=access_denied",
         "?error=access_denied&state=other",
     ] {
-        let error = Callback::parse(forged).unwrap().code(&pending).unwrap_err();
+        let error = Callback::parse(forged)
+            .unwrap()
+            .code(&pending, &login_url)
+            .unwrap_err();
         assert_eq!(error.kind(), RefreshErrorKind::InvalidCallback, "{forged}");
         assert!(error.to_string().contains("`state`"));
     }
@@ -234,7 +238,10 @@ fn a_callback_without_the_pending_state_is_refused() {
             "access_denied",
         ),
     ] {
-        let error = Callback::parse(denied).unwrap().code(&pending).unwrap_err();
+        let error = Callback::parse(denied)
+            .unwrap()
+            .code(&pending, &login_url)
+            .unwrap_err();
         assert_eq!(error.kind(), RefreshErrorKind::Refused);
         assert_eq!(error.error_code(), Some(code));
         assert!(error.is_terminal());

@@ -129,11 +129,16 @@ async fn a_signature_is_verified_if_the_secret_is_known() {
 async fn r30_logout_revocation_posts_the_token_in_its_body() {
     let org = Org::new();
     let session = session_of(&org);
+    let by_token = |at: LoginUrl| App::new(at, "");
     let login_url: LoginUrl = org.login_url().parse().unwrap();
     let (client, requests) = recorded(org.clone());
-    oauth::revoke(client.clone(), &login_url, session.access_token())
-        .await
-        .unwrap();
+    oauth::revoke(
+        client.clone(),
+        &by_token(login_url.clone()),
+        session.access_token(),
+    )
+    .await
+    .unwrap();
     let [request] = requests.take().try_into().unwrap();
     assert_eq!(request.method(), Method::POST);
     assert_eq!(request.uri().query(), None);
@@ -144,12 +149,20 @@ async fn r30_logout_revocation_posts_the_token_in_its_body() {
     assert_eq!(form, [("token".to_owned(), token)]);
 
     // Revoking an ended or unknown token is no error.
-    oauth::revoke(client.clone(), &login_url, session.access_token())
-        .await
-        .unwrap();
-    oauth::revoke(client.clone(), &login_url, &Secret::from("5Aep861"))
-        .await
-        .unwrap();
+    oauth::revoke(
+        client.clone(),
+        &by_token(login_url.clone()),
+        session.access_token(),
+    )
+    .await
+    .unwrap();
+    oauth::revoke(
+        client.clone(),
+        &by_token(login_url.clone()),
+        &Secret::from("5Aep861"),
+    )
+    .await
+    .unwrap();
     // The refresh token still works.
     let refresh_token = session.refresh_token().unwrap();
     oauth::refresh_token(client.clone(), &app(&org), refresh_token)
@@ -159,7 +172,7 @@ async fn r30_logout_revocation_posts_the_token_in_its_body() {
         .with_revocation_endpoint("https://gateway.example.com/revoke")
         .unwrap();
     requests.take();
-    let _ = oauth::revoke(client, &elsewhere, refresh_token).await;
+    let _ = oauth::revoke(client, &by_token(elsewhere), refresh_token).await;
     assert_eq!(
         requests.take()[0].uri(),
         "https://gateway.example.com/revoke"
@@ -171,7 +184,7 @@ async fn a_failed_revocation_is_an_error_with_its_code() {
     let revoke = async |status, body: &'static str| {
         oauth::revoke(
             answering(status, &[], body),
-            &production(),
+            &App::new(production(), "3MVG9"),
             &Secret::from("T-hush"),
         )
         .await
@@ -414,7 +427,7 @@ async fn r30_logout_revocation_fails_on_a_server_error() {
         let token = Secret::from("T");
         oauth::revoke(
             answering(status, &[], body),
-            &LoginUrl::production(),
+            &App::new(production(), "3MVG9"),
             &token,
         )
         .await

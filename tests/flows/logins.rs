@@ -10,22 +10,18 @@ use tower_salesforce_auth::{
         AuthorizationCode, ClientCredentials, DeviceAuthorization, ExtensionGrant, JwtBearer,
         RefreshToken, SamlBearer, SoapLogin, SubjectTokenType, TokenExchange, UsernamePassword,
     },
-    oauth::{ClientAuthentication, PrivateKey},
+    oauth::ClientAuthentication,
     observer::RefreshReason,
     refresh::from_service,
     request::ReplaySkipped,
 };
 
-use crate::support::{app, first_login, get_limits, login_calls, public_app, starting_with};
+use crate::support::{app, first_login, get_limits, key, login_calls, public_app, starting_with};
 
 const SAML: &str = r#"<saml:Assertion xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion"><saml:Subject><saml:NameID>USERNAME</saml:NameID></saml:Subject></saml:Assertion>"#;
 
 pub(crate) fn saml(org: &Org) -> String {
     SAML.replace("USERNAME", org.username())
-}
-
-fn key(org: &Org) -> PrivateKey {
-    PrivateKey::from_pem(org.jwt_private_key()).unwrap()
 }
 
 fn password(org: &Org) -> UsernamePassword<Org> {

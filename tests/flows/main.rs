@@ -1,11 +1,13 @@
 //! The flows and the calls that they are made of, against an org in the same process.
 
+mod app_authentication;
 mod assertions;
 mod authorization;
 mod calls;
 mod device;
 #[cfg(unix)]
 mod fake_cli;
+mod issuers;
 mod keys;
 mod login;
 mod logins;

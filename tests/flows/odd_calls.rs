@@ -249,12 +249,7 @@ async fn r39_metadata_with_a_field_of_another_type_is_read() {
 async fn r39_a_refusal_of_a_revocation_is_read_in_any_dress() {
     let revoke = async |status, body: Vec<u8>| {
         let client = answering(status, &[], body);
-        oauth::revoke(
-            client,
-            &LoginUrl::production(),
-            &Secret::from("5Aep861-hush"),
-        )
-        .await
+        oauth::revoke(client, &app(), &Secret::from("5Aep861-hush")).await
     };
     for body in dressed(r#"{"error":"invalid_token","error_description":"5Aep861-hush"}"#) {
         assert!(revoke(400, body.clone()).await.is_ok());

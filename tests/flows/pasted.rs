@@ -380,9 +380,7 @@ async fn r40_calls_with_a_token_send_it_clean_or_not_at_all() {
     for (before, after) in SURROUNDINGS {
         let token = secret(&format!("{before}5Aep861{after}"));
         let (client, requests) = recorded(answering(200, &[], TOKENS));
-        oauth::revoke(client.clone(), &login_url(), &token)
-            .await
-            .unwrap();
+        oauth::revoke(client.clone(), &app(), &token).await.unwrap();
         assert_eq!(
             field(&form_of(&requests.take()), "token").as_deref(),
             Some("5Aep861")
@@ -402,11 +400,7 @@ async fn r40_calls_with_a_token_send_it_clean_or_not_at_all() {
     }
     for token in ["", "\n", "\"5Aep861\"", "5Aep\n861", "5Aep\u{200b}861"].map(secret) {
         let (client, requests) = recorded(answering(200, &[], TOKENS));
-        assert!(
-            oauth::revoke(client.clone(), &login_url(), &token)
-                .await
-                .is_err()
-        );
+        assert!(oauth::revoke(client.clone(), &app(), &token).await.is_err());
         assert!(
             oauth::refresh_token(client.clone(), &app(), &token)
                 .await
@@ -561,7 +555,7 @@ fn r40_a_pasted_callback_is_understood() {
     ] {
         let read = Callback::parse(callback);
         let read = read.unwrap_or_else(|error| panic!("{callback:?}: {}", chain(&error)));
-        let code = read.code(&pending());
+        let code = read.code(&pending(), &login_url());
         let code = code.unwrap_or_else(|error| panic!("{callback:?}: {}", chain(&error)));
         assert_eq!(code.expose(), "aPrx==", "{callback:?}");
     }
@@ -587,7 +581,7 @@ proptest! {
         let (open, close) = quotes;
         let pasted = format!("{before}{open}{url}{close}{after}");
         let callback = Callback::parse(&pasted).unwrap();
-        prop_assert_eq!(callback.code(&pending()).unwrap().expose(), code);
+        prop_assert_eq!(callback.code(&pending(), &login_url()).unwrap().expose(), code);
     }
 }
 
@@ -617,7 +611,10 @@ fn r40_a_refusal_without_a_state_is_shown() {
         ),
     ] {
         let url = format!("https://app.example.com/cb?{query}");
-        let error = Callback::parse(&url).unwrap().code(&pending()).unwrap_err();
+        let error = Callback::parse(&url)
+            .unwrap()
+            .code(&pending(), &login_url())
+            .unwrap_err();
         assert_eq!(error.kind(), RefreshErrorKind::InvalidCallback);
         let told = chain(&error);
         assert!(told.contains(word) && told.contains("state"), "{told}");
@@ -626,7 +623,7 @@ fn r40_a_refusal_without_a_state_is_shown() {
     let forged = "https://app.example.com/cb?error=access_denied&state=other";
     let error = Callback::parse(forged)
         .unwrap()
-        .code(&pending())
+        .code(&pending(), &login_url())
         .unwrap_err();
     assert!(!chain(&error).contains("access_denied"), "{error}");
 }
@@ -663,7 +660,10 @@ fn a_callback_of_a_blocked_app_has_advice() {
         let url = format!(
             "https://app.example.com/cb?error={code}&error_description={description}&state={state}"
         );
-        let error = Callback::parse(&url).unwrap().code(&pending()).unwrap_err();
+        let error = Callback::parse(&url)
+            .unwrap()
+            .code(&pending(), &login_url())
+            .unwrap_err();
         assert!(chain(&error).contains(word), "{code}: {}", chain(&error));
     }
 }

@@ -110,7 +110,7 @@ async fn try_everything(shown: &mut Vec<String>, client: impl HttpClient, org: &
     if let Err(error) = oauth::introspect(c(), &app, &token).await {
         show(shown, &error);
     }
-    if let Err(error) = oauth::revoke(c(), &login_url(), &token).await {
+    if let Err(error) = oauth::revoke(c(), &app, &token).await {
         show(shown, &error);
     }
     let session = Session::new("ACCESS-hush", "https://example.my.salesforce.com")
@@ -235,6 +235,6 @@ async fn r17_a_secret_in_another_form_redacts_the_description() {
     let callback = "/?error=access_denied&error_description=STATE-hush+CODE-hush&state=STATE-hush&code=CODE-hush";
     let pending = PendingAuthorization::new("STATE-hush", VERIFIER).unwrap();
     let denied = Callback::parse(callback).unwrap();
-    let denied = denied.code(&pending).unwrap_err();
+    let denied = denied.code(&pending, &LoginUrl::production()).unwrap_err();
     assert!(!denied.to_string().contains("hush"), "{denied}");
 }

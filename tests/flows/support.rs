@@ -2,7 +2,12 @@
 
 use bytes::Bytes;
 use http::Request;
-use tower_salesforce_auth::{RefreshContext, emulator::Org, oauth::App, observer::RefreshReason};
+use tower_salesforce_auth::{
+    RefreshContext,
+    emulator::Org,
+    oauth::{App, PrivateKey},
+    observer::RefreshReason,
+};
 
 #[path = "../support/answering.rs"]
 mod answering;
@@ -44,6 +49,11 @@ pub(crate) use self::{
 /// The org's app without its secret.
 pub(crate) fn public_app(org: &Org) -> App {
     App::new(org.login_url().parse().unwrap(), org.client_id())
+}
+
+/// The key whose certificate the org's app has.
+pub(crate) fn key(org: &Org) -> PrivateKey {
+    PrivateKey::from_pem(org.jwt_private_key()).unwrap()
 }
 
 pub(crate) fn first_login() -> RefreshContext {

@@ -14,10 +14,10 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
-    Error, ErrorKind, SalesforceAuthLayer, Session, SessionHandle,
+    Error, ErrorKind, RefreshErrorKind, SalesforceAuthLayer, Session, SessionHandle,
     flow::{AuthorizationCode, ClientCredentials, RefreshToken},
     https::{self, HttpsClient, SalesforceClient},
-    oauth::{self, App, Prompt},
+    oauth::{self, App, ClientAuthentication, PrivateKey, Prompt},
 };
 
 const LIMITS: &str = "/services/data/v66.0/limits";
@@ -65,6 +65,11 @@ impl Servers {
     /// What the user of a browser does: log in, and allow access.
     async fn authorize(&self, server: &str) -> (App, Session) {
         let app = self.app(server).await;
+        let session = self.authorize_app(&app).await;
+        (app, session)
+    }
+
+    async fn authorize_app(&self, app: &App) -> Session {
         let callback = self.told("redirect_uri");
         let flow = AuthorizationCode::new(http_client(), app.clone(), callback);
         let flow = flow.scope("openid offline_access");
@@ -76,8 +81,24 @@ impl Servers {
             .unwrap();
         let answer = self.control("approve", request.url()).await;
         let redirect = answer["redirect"].as_str().unwrap();
-        let session = flow.exchange(request.pending(), redirect).await.unwrap();
-        (app, session)
+        flow.exchange(request.pending(), redirect).await.unwrap()
+    }
+
+    /// The apps that authenticate in another way: the server takes each in that way only.
+    async fn apps(&self) -> [App; 4] {
+        let app = self.app("oidc").await;
+        let (id, secret) = (self.told("client_id"), self.told("client_secret"));
+        let key = PrivateKey::from_pem(self.told("private_key")).unwrap();
+        let named = |kind, authentication| {
+            App::new(app.login_url().clone(), format!("{id}-{kind}"))
+                .client_authentication(authentication)
+        };
+        [
+            app.clone(),
+            named("basic", ClientAuthentication::secret_basic(secret)),
+            named("key", ClientAuthentication::private_key_jwt(key)),
+            named("public", ClientAuthentication::none()),
+        ]
     }
 }
 
@@ -170,6 +191,77 @@ async fn a_denied_secret_is_told_as_oidc_provider_told_it() {
     let error = error.downcast_ref::<Error>().unwrap();
     let refusal = error.refresh_error().unwrap();
     assert_eq!(refusal.error_code(), Some("invalid_client"));
+}
+
+// === calls by hand ===
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "tests/interop/run starts the servers"]
+async fn oidc_provider_revokes_for_an_app_that_authenticates() {
+    let servers = Servers::new();
+    for app in servers.apps().await {
+        let session = servers.authorize_app(&app).await;
+        let token = session.refresh_token().unwrap();
+        let known = oauth::introspect(http_client(), &app, token).await.unwrap();
+        assert!(known.active, "{app:?}");
+        oauth::revoke(http_client(), &app, token).await.unwrap();
+        let known = oauth::introspect(http_client(), &app, token).await.unwrap();
+        assert!(!known.active, "{app:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "tests/interop/run starts the servers"]
+async fn oidc_provider_ends_the_grant_of_a_logout() {
+    let servers = Servers::new();
+    for app in servers.apps().await {
+        let session = servers.authorize_app(&app).await;
+        let refresh_token = session.refresh_token().unwrap().clone();
+        let flow = RefreshToken::new(http_client(), app.clone(), refresh_token.clone());
+        let handle = SessionHandle::builder(flow)
+            .initial_session(session)
+            .build();
+        handle.logout_and_revoke(http_client()).await.unwrap();
+        let error = oauth::refresh_token(http_client(), &app, &refresh_token).await;
+        assert_eq!(error.unwrap_err().error_code(), Some("invalid_grant"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "tests/interop/run starts the servers"]
+async fn oidc_provider_refuses_the_token_alone() {
+    let servers = Servers::new();
+    let (app, session) = servers.authorize("oidc").await;
+    let alone = App::new(app.login_url().clone(), "");
+    let error = oauth::revoke(http_client(), &alone, session.access_token()).await;
+    assert_eq!(error.unwrap_err().error_code(), Some("invalid_request"));
+    let wrong = app.client_secret("wrong");
+    let error = oauth::introspect(http_client(), &wrong, session.access_token()).await;
+    assert_eq!(error.unwrap_err().error_code(), Some("invalid_client"));
+}
+
+/// oidc-provider names itself in each callback (RFC 9207).
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "tests/interop/run starts the servers"]
+async fn oidc_provider_is_the_issuer_of_its_callbacks() {
+    let servers = Servers::new();
+    let app = servers.app("oidc").await;
+    let flow = AuthorizationCode::new(http_client(), app.clone(), servers.told("redirect_uri"));
+    let flow = flow.scope("openid");
+    let request = flow.authorization_url().build().unwrap();
+    let answer = servers.control("approve", request.url()).await;
+    let redirect = answer["redirect"].as_str().unwrap();
+    assert!(redirect.contains("iss="), "{redirect}");
+    // The same server at another login URL.
+    let elsewhere = app
+        .login_url()
+        .to_string()
+        .replace("127.0.0.1", "localhost");
+    let other = App::new(elsewhere.parse().unwrap(), app.client_id());
+    let mixed_up = AuthorizationCode::new(http_client(), other, servers.told("redirect_uri"));
+    let error = mixed_up.exchange(request.pending(), redirect).await;
+    assert_eq!(error.unwrap_err().kind(), RefreshErrorKind::InvalidCallback);
+    flow.exchange(request.pending(), redirect).await.unwrap();
 }
 
 // === rotation ===

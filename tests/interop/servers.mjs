@@ -3,6 +3,7 @@
 // Prints one line of JSON, and serves until it is stopped. Both servers name the resource server as the `instance_url` of
 // their tokens, as Salesforce does. Both rotate refresh tokens.
 
+import { generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';
 import { OAuth2Server } from 'oauth2-mock-server';
 import { Provider } from 'oidc-provider';
@@ -12,6 +13,8 @@ const app = {
   client_secret: 'a secret with & and = and %',
   redirect_uri: 'http://127.0.0.1:9/callback',
 };
+/** The key of the app that signs assertions. */
+const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
 /** The access tokens that the resource server accepts. */
 let valid = new Set();
 const counted = { refreshes: 0, reuses: 0, refused: 0, accepted: 0, rejected: 0 };
@@ -63,10 +66,36 @@ const oidc = new Provider(`http://127.0.0.1:${oidcServer.address().port}`, {
         'client_credentials',
       ],
       token_endpoint_auth_method: 'client_secret_post',
-      revocation_endpoint_auth_method: 'client_secret_post',
+    },
+    {
+      client_id: `${app.client_id}-basic`,
+      client_secret: app.client_secret,
+      redirect_uris: [app.redirect_uri],
+      response_types: ['code'],
+      grant_types: ['authorization_code', 'refresh_token'],
+      token_endpoint_auth_method: 'client_secret_basic',
+    },
+    {
+      client_id: `${app.client_id}-key`,
+      redirect_uris: [app.redirect_uri],
+      response_types: ['code'],
+      grant_types: ['authorization_code', 'refresh_token'],
+      token_endpoint_auth_method: 'private_key_jwt',
+      jwks: { keys: [{ ...publicKey.export({ format: 'jwk' }), alg: 'RS256', use: 'sig' }] },
+    },
+    {
+      client_id: `${app.client_id}-public`,
+      redirect_uris: [app.redirect_uri],
+      response_types: ['code'],
+      grant_types: ['authorization_code', 'refresh_token'],
+      token_endpoint_auth_method: 'none',
     },
   ],
-  features: { clientCredentials: { enabled: true }, revocation: { enabled: true } },
+  features: {
+    clientCredentials: { enabled: true },
+    introspection: { enabled: true },
+    revocation: { enabled: true },
+  },
   issueRefreshToken: () => true,
   rotateRefreshToken: () => true,
   ttl: { AccessToken: 3600, ClientCredentials: 3600, Grant: 3600, Interaction: 600, RefreshToken: 3600, Session: 600 },
@@ -117,7 +146,13 @@ const resource = createServer(async (request, response) => {
 });
 await listen(resource);
 const instance = `http://127.0.0.1:${resource.address().port}`;
-console.log(JSON.stringify({ instance, mock: mock.issuer.url, oidc: oidc.issuer, ...app }));
+console.log(JSON.stringify({
+  instance,
+  mock: mock.issuer.url,
+  oidc: oidc.issuer,
+  private_key: privateKey.export({ type: 'pkcs8', format: 'pem' }),
+  ...app,
+}));
 
 // === support ===
 

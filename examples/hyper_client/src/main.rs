@@ -47,7 +47,6 @@ const CALLERS: usize = 100;
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let Target {
-        login_url,
         app,
         https,
         _served,
@@ -55,7 +54,7 @@ async fn main() -> Result<(), BoxError> {
 
     // Each `build` makes a client with its own connections. The flow has its own client: its token calls must not wait for
     // the requests that wait for them.
-    let login = ClientCredentials::new(https.build()?, app);
+    let login = ClientCredentials::new(https.build()?, app.clone());
     let logins = Arc::new(AtomicU64::new(0));
     let handle = SessionHandle::builder(login)
         .observer(Logins(Arc::clone(&logins)))
@@ -95,7 +94,7 @@ async fn main() -> Result<(), BoxError> {
 
         // The session ends at the server, as by time or by an administrator. The layer does not know yet.
         let session = handle.session().await?;
-        oauth::revoke(https.build()?, &login_url, session.access_token()).await?;
+        oauth::revoke(https.build()?, &app, session.access_token()).await?;
     }
     Ok(())
 }
@@ -111,7 +110,6 @@ impl Observer for Logins {
 
 /// The org, the app to log in with, and the client for them.
 struct Target {
-    login_url: LoginUrl,
     app: App,
     https: HttpsClientBuilder,
     /// The emulated org, which serves until this is dropped. `None` for a real org.
@@ -126,8 +124,7 @@ impl Target {
             let client_secret =
                 env::var("SF_CLIENT_SECRET").map_err(|_| "SF_CLIENT_SECRET is not set")?;
             return Ok(Self {
-                app: App::new(login_url.clone(), client_id).client_secret(client_secret),
-                login_url,
+                app: App::new(login_url, client_id).client_secret(client_secret),
                 // The platform's root certificates, and the environment's proxy.
                 https: HttpsClient::builder(),
                 _served: None,
@@ -138,8 +135,7 @@ impl Target {
         println!("An emulated org is at {}.", served.url);
         let login_url: LoginUrl = served.url.parse()?;
         Ok(Self {
-            app: App::new(login_url.clone(), org.client_id()).client_secret(org.client_secret()),
-            login_url,
+            app: App::new(login_url, org.client_id()).client_secret(org.client_secret()),
             // A self-signed certificate has to be trusted explicitly. A proxy could not reach an org on this machine.
             https: HttpsClient::builder()
                 .root_certificates(&served.root_pem)?

@@ -77,8 +77,7 @@ async fn main() -> Result<(), BoxError> {
 
         // The session ends at the server, as by time. The layer does not know yet.
         let session = handle.session().await?;
-        let login_url = target.app.login_url();
-        oauth::revoke(for_tokens.clone(), login_url, session.access_token()).await?;
+        oauth::revoke(for_tokens.clone(), &target.app, session.access_token()).await?;
     }
     Ok(())
 }

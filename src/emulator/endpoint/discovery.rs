@@ -14,9 +14,11 @@ pub(crate) fn document(org: &Backend, method: &Method) -> HttpAnswer {
     if method != Method::GET {
         return answer::method_not_allowed(method, "GET");
     }
-    let issuer = org.state().login_url.clone();
+    let state = org.state();
+    let (issuer, names_issuer) = (state.login_url.clone(), state.app.names_issuer);
+    drop(state);
     let oauth = |name: &str| format!("{issuer}/services/oauth2/{name}");
-    let body = json!({
+    let mut body = json!({
         "issuer": issuer,
         "authorization_endpoint": oauth("authorize"),
         "token_endpoint": oauth("token"),
@@ -41,6 +43,10 @@ pub(crate) fn document(org: &Backend, method: &Method) -> HttpAnswer {
             "user_id", "user_type", "zoneinfo",
         ],
     });
+    if names_issuer {
+        // RFC 9207 §3.
+        body["authorization_response_iss_parameter_supported"] = true.into();
+    }
     answer::json(StatusCode::OK, &body)
 }
 

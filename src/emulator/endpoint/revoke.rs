@@ -6,6 +6,7 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use http_body::Body;
 
+use super::token::{SecretRule, authenticate};
 use crate::emulator::state::backend::Backend;
 use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::form::Form;
@@ -35,8 +36,12 @@ fn revoke(org: &Backend, parts: &Parts, body: &[u8]) -> HttpAnswer {
     if parts.method != Method::GET && parts.method != Method::POST {
         return answer::method_not_allowed(&parts.method, "GET,POST");
     }
-    let form = Form::read(parts, body);
-    let token = form.as_ref().ok().and_then(|form| form.get("token"));
+    let form = Form::read(parts, body).unwrap_or_default();
+    let is_strict = org.state().app.authenticates_revocations;
+    if is_strict && let Err(refusal) = authenticate(org, parts, &form, SecretRule::AsSetUp) {
+        return refusal.answer();
+    }
+    let token = form.get("token");
     let mut state = org.state();
     if token.is_some_and(|token| state.sessions.revoke(token)) {
         state.counters.tokens_revoked += 1;

@@ -36,6 +36,21 @@ impl Org {
         self.state().app.requires_pkce = required;
     }
 
+    /// Whether the app must authenticate to revoke a token too, as RFC 7009 §2.1 says. Default:
+    /// `false`, as in Salesforce, which takes the token alone.
+    ///
+    /// With `true`, a client id is enough for an app [without a secret](Self::require_secret). Token
+    /// introspection always takes a secret or an assertion.
+    pub fn require_authentication_to_revoke(&self, required: bool) {
+        self.state().app.authenticates_revocations = required;
+    }
+
+    /// Whether callbacks name the org's login URL as their issuer (`iss`, RFC 9207). Default:
+    /// `false`, as in Salesforce.
+    pub fn name_issuer_in_callbacks(&self, named: bool) {
+        self.state().app.names_issuer = named;
+    }
+
     /// Whether an administrator has approved the app for the user. Default: `true`.
     ///
     /// With `false`, the flows without a user (JWT bearer, SAML bearer, token exchange) need a

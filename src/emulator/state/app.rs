@@ -16,6 +16,9 @@ pub(crate) struct ConnectedApp {
     pub(crate) redirect_uris: Vec<String>,
     pub(crate) requires_secret: bool,
     pub(crate) requires_pkce: bool,
+    pub(crate) authenticates_revocations: bool,
+    /// Whether callbacks carry `iss`.
+    pub(crate) names_issuer: bool,
     pub(crate) preauthorized: bool,
     pub(crate) password_flow_blocked: bool,
     pub(crate) issues_jwts: bool,
@@ -31,6 +34,8 @@ impl ConnectedApp {
             redirect_uris: vec![REDIRECT_URI.to_owned()],
             requires_secret: true,
             requires_pkce: false,
+            authenticates_revocations: false,
+            names_issuer: false,
             preauthorized: true,
             password_flow_blocked: false,
             issues_jwts: false,

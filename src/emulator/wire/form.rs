@@ -4,6 +4,7 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 
 /// The parameters of a request: those of the query, then those of the form.
+#[derive(Default)]
 pub(crate) struct Form(Vec<(String, String)>);
 
 /// The name of a repeated parameter, which RFC 6749 §3.1 and §3.2 forbid.

@@ -20,6 +20,8 @@ pub(crate) struct ConsentRequest {
     nonce: Option<String>,
     immediate: bool,
     code_challenge: Option<String>,
+    /// The issuer that the callback names. `None` if it names none.
+    issuer: Option<String>,
     /// Whether the request asked for tokens. The parameters of the redirect are then in the
     /// fragment.
     in_fragment: bool,
@@ -84,6 +86,7 @@ impl ConsentRequest {
             nonce: owned("nonce"),
             immediate: form.get("immediate") == Some("true"),
             code_challenge,
+            issuer: state.app.names_issuer.then(|| state.login_url.clone()),
             in_fragment: form
                 .get("response_type")
                 .is_some_and(|kind| kind.starts_with("token")),
@@ -184,12 +187,13 @@ impl ConsentRequest {
         ])
     }
 
-    /// The callback with `parameters` and the `state` of the request.
+    /// The callback with `parameters`, the `state` of the request, and perhaps the issuer.
     fn send_back<'a>(&self, parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
         let state = self.state.iter().map(|state| ("state", state.as_str()));
         let encoded = Serializer::new(String::new())
             .extend_pairs(parameters)
             .extend_pairs(state)
+            .extend_pairs(self.issuer.iter().map(|issuer| ("iss", issuer)))
             .finish();
         let joint = match (self.in_fragment, self.redirect_uri.contains('?')) {
             (true, _) => '#',

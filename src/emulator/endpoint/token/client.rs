@@ -6,6 +6,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use serde_json::Value;
 
+use super::approved::PATH;
 use super::refusal::TokenRefusal;
 use crate::emulator::state::app::{CLIENT_ID, CLIENT_SECRET};
 use crate::emulator::state::backend::Backend;
@@ -80,7 +81,8 @@ fn basic_credentials(headers: &HeaderMap) -> Result<Option<(String, String)>, To
     }
 }
 
-/// Checks `private_key_jwt` (RFC 7523 §2.2). Its audience is the URL of the called endpoint.
+/// Checks `private_key_jwt` (RFC 7523 §2.2). Its audience is the URL of the token endpoint, or of the
+/// called one.
 fn check_assertion(
     org: &Backend,
     parts: &Parts,
@@ -99,12 +101,16 @@ fn check_assertion(
     };
     let now = org.now();
     let state = org.state();
-    let path = parts.uri.path();
-    let here = [&state.login_url, &state.instance_url].map(|base| format!("{base}{path}"));
+    let mut bases = [&state.login_url, &state.instance_url].into_iter();
     let claim = |name: &str| claims.get(name).and_then(Value::as_str);
     let fresh = claims.get("exp").and_then(Value::as_u64) > Some(now);
     Ok(fresh
         && claim("iss") == Some(CLIENT_ID)
         && claim("sub") == Some(CLIENT_ID)
-        && claim("aud").is_some_and(|aud| here.iter().any(|url| url == aud)))
+        && claim("aud").is_some_and(|audience| {
+            bases.any(|base| {
+                let path = audience.strip_prefix(base.as_str());
+                path == Some(parts.uri.path()) || path == Some(PATH)
+            })
+        }))
 }

@@ -16,6 +16,7 @@ use {
     super::{
         assertion::{AssertionClaims, LIFETIME},
         clock::WallClock,
+        pkce,
         private_key::PrivateKey,
     },
     http::Uri,
@@ -78,7 +79,7 @@ impl ClientAuthentication {
     /// The app signs a new assertion for each request (`private_key_jwt`, RFC 7523 §2.2). The app in Salesforce has the
     /// key's certificate.
     ///
-    /// The assertion is valid for two minutes. Only the token endpoint accepts it.
+    /// The assertion is valid for two minutes. Its audience is the token endpoint.
     #[cfg(feature = "jwt")]
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     pub fn private_key_jwt(key: PrivateKey) -> Self {
@@ -110,12 +111,12 @@ impl ClientAuthentication {
         }
     }
 
-    /// The credentials of a request to `endpoint`.
+    /// The credentials of one request. `token_endpoint` is the audience of an assertion.
     #[cfg_attr(not(feature = "jwt"), expect(unused_variables))]
     pub(super) fn credentials(
         &self,
         client_id: &str,
-        endpoint: &http::Uri,
+        token_endpoint: &http::Uri,
     ) -> Result<RequestCredentials, RefreshError> {
         let client_id_parameter = || ("client_id", Secret::from(client_id));
         Ok(match &self.0 {
@@ -143,7 +144,7 @@ impl ClientAuthentication {
             }
             #[cfg(feature = "jwt")]
             AuthenticationMethod::PrivateKeyJwt { key, clock } => {
-                let assertion = sign_assertion(key, clock, client_id, endpoint)?;
+                let assertion = sign_assertion(key, clock, client_id, token_endpoint)?;
                 RequestCredentials {
                     parameters: vec![
                         client_id_parameter(),
@@ -166,13 +167,16 @@ fn sign_assertion(
     key: &PrivateKey,
     clock: &WallClock,
     client_id: &str,
-    endpoint: &Uri,
+    token_endpoint: &Uri,
 ) -> Result<Secret, RefreshError> {
     pasted::check("client id", client_id, Rule::Token).map_err(RefreshError::unusable_setting)?;
+    // OpenID Connect Core 1.0 §9 requires an id.
+    let id = pkce::random().map_err(authentication_error)?;
     AssertionClaims {
         issuer: client_id,
         subject: client_id,
-        audience: &endpoint.to_string(),
+        audience: &token_endpoint.to_string(),
+        id: Some(&id),
     }
     .sign(key, clock, LIFETIME)
     .map_err(authentication_error)

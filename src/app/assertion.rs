@@ -19,6 +19,8 @@ pub(crate) struct AssertionClaims<'a> {
     pub(crate) subject: &'a str,
     /// The server that the assertion is for (`aud`).
     pub(crate) audience: &'a str,
+    /// The id of this one assertion (`jti`). `None` for a grant, which needs none.
+    pub(crate) id: Option<&'a Secret>,
 }
 
 impl AssertionClaims<'_> {
@@ -34,12 +36,15 @@ impl AssertionClaims<'_> {
             .checked_add(lifetime)
             .and_then(|expires| expires.duration_since(UNIX_EPOCH).ok())
             .ok_or("the clock is out of range")?;
-        let claims = serde_json::json!({
+        let mut claims = serde_json::json!({
             "iss": self.issuer,
             "sub": self.subject,
             "aud": self.audience,
             "exp": expires.as_secs(),
         });
+        if let Some(id) = self.id {
+            claims["jti"] = id.expose().into();
+        }
         key.sign(&claims).map_err(|error: Error| error.into())
     }
 }
