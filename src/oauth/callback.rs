@@ -188,7 +188,7 @@ fn unwrapped(pasted: &str) -> Cow<'_, str> {
     Cow::Owned(url.replace("\\u0026", "&"))
 }
 
-fn invalid(message: impl Into<Cow<'static, str>>) -> RefreshError {
+pub(super) fn invalid(message: impl Into<Cow<'static, str>>) -> RefreshError {
     RefreshError::new(RefreshErrorKind::InvalidCallback, true, message)
 }
 

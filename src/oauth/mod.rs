@@ -29,6 +29,8 @@ mod discovery;
 mod error_response;
 mod identity;
 mod introspection;
+#[cfg(feature = "encryption")]
+mod login_cookie;
 mod pkce;
 #[cfg(feature = "jwt")]
 pub(crate) mod private_key;
@@ -37,6 +39,9 @@ mod sfdx_auth_url;
 mod signature;
 mod token;
 
+#[cfg(feature = "encryption")]
+#[cfg_attr(docsrs, doc(cfg(feature = "encryption")))]
+pub use self::login_cookie::LoginCookie;
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub use self::private_key::PrivateKey;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::record::{self, Record};
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::{BoxError, StoreError, StoreErrorKind};
 
 /// The value of `format` that identifies an encrypted session record.
 const FORMAT: &str = "tower-salesforce-auth session, encrypted with XChaCha20-Poly1305";
@@ -81,28 +81,17 @@ impl EncryptionKey {
     ///
     /// [`Unavailable`](StoreErrorKind::Unavailable) if the operating system provides no random numbers.
     pub fn seal(&self, store_key: &str, record: &Record) -> Result<String, StoreError> {
-        let mut nonce = [0; 24];
-        getrandom::fill(&mut nonce).map_err(|error| {
-            StoreError::new(
-                StoreErrorKind::Unavailable,
-                "the session record cannot be encrypted: the operating system provides no random numbers",
-            )
-            .with_source(error)
-        })?;
         let plaintext = record.encode();
-        let payload = Payload {
-            msg: plaintext.expose().as_bytes(),
-            aad: store_key.as_bytes(),
-        };
-        let ciphertext = self
-            .cipher()
-            .encrypt(&XNonce::from(nonce), payload)
-            .map_err(|_| {
-                StoreError::new(
-                    StoreErrorKind::Unavailable,
-                    "the session record is too long to be encrypted",
-                )
-            })?;
+        let plaintext = plaintext.expose().as_bytes();
+        let (nonce, ciphertext) =
+            self.encrypt(store_key.as_bytes(), plaintext)
+                .map_err(|error| {
+                    StoreError::new(
+                        StoreErrorKind::Unavailable,
+                        "the session record cannot be encrypted: the operating system provides no random numbers",
+                    )
+                    .with_source(error)
+                })?;
         let sealed = Sealed {
             format: FORMAT.to_owned(),
             version: VERSION,
@@ -143,15 +132,9 @@ impl EncryptionKey {
                 "the encrypted session record has a nonce or ciphertext that is not valid Base64",
             ));
         };
-        let payload = Payload {
-            msg: &ciphertext,
-            aad: store_key.as_bytes(),
-        };
         let record = self
-            .cipher()
-            .decrypt(&XNonce::from(nonce), payload)
-            .map(Zeroizing::new)
-            .map_err(|_| {
+            .decrypt(store_key.as_bytes(), &nonce, &ciphertext)
+            .ok_or_else(|| {
                 undecryptable(
                     "the session record cannot be decrypted: it was encrypted with another key, or for another session, \
                      or was changed afterwards",
@@ -160,6 +143,42 @@ impl EncryptionKey {
         let record = str::from_utf8(&record)
             .map_err(|_| record::corrupt("the session record is not text"))?;
         Record::decode(record)
+    }
+
+    /// Encrypts a text that only [`decrypt`](Self::decrypt) with the same `purpose` reads. Returns the nonce and the
+    /// ciphertext. Fails without random numbers.
+    pub(crate) fn encrypt(
+        &self,
+        purpose: &[u8],
+        plaintext: &[u8],
+    ) -> Result<([u8; 24], Vec<u8>), BoxError> {
+        let mut nonce = [0; 24];
+        getrandom::fill(&mut nonce)?;
+        let payload = Payload {
+            msg: plaintext,
+            aad: purpose,
+        };
+        match self.cipher().encrypt(&XNonce::from(nonce), payload) {
+            Ok(ciphertext) => Ok((nonce, ciphertext)),
+            // The limit of the cipher is 256 GiB.
+            Err(_) => Err("the text is too long".into()),
+        }
+    }
+
+    /// Compares the tag in constant time. `None` if the text was encrypted with another key or for another purpose, or was
+    /// changed.
+    pub(crate) fn decrypt(
+        &self,
+        purpose: &[u8],
+        nonce: &[u8; 24],
+        ciphertext: &[u8],
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        let payload = Payload {
+            msg: ciphertext,
+            aad: purpose,
+        };
+        let plaintext = self.cipher().decrypt(&XNonce::from(*nonce), payload);
+        plaintext.ok().map(Zeroizing::new)
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {

@@ -10,6 +10,7 @@ mod fake_cli;
 mod issuers;
 mod keys;
 mod login;
+mod login_cookie;
 mod logins;
 mod misleading_answers;
 mod mutated_answers;
