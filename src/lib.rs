@@ -90,7 +90,7 @@
 //! | `cli` | `flow::SalesforceCli`: the session of the Salesforce CLI |
 //! | `conformance` | [`store::conformance`](mod@store): checks of a store that you write |
 //! | `emulator` | [`emulator`]: a Salesforce org in the process, to test against |
-//! | `encryption` | `store::EncryptionKey`: records that are unreadable without a key |
+//! | `encryption` | `store::EncryptionKey`: records that are unreadable without a key; `oauth::LoginCookie` |
 //! | `file-store` | `store::FileStore`: sessions in a directory |
 //! | `follow-redirect` | answers of foreign hosts are recognised if `tower_http`'s `FollowRedirect` is inside the layer |
 //! | `https-client` | `https`: a client with TLS, HTTP/2 and the environment's proxy |

@@ -272,8 +272,8 @@ impl fmt::Debug for AuthorizationRequest {
 /// The `state` shows that a callback belongs to this authorization (RFC 6749 §10.12). The code verifier lets its code
 /// be exchanged (RFC 7636).
 ///
-/// Store both where only this user's browser session can read them, for example in a server-side session or in a signed
-/// and encrypted cookie. Use them once.
+/// Store both where only this user's browser session can read them, for example in a server-side session, or in an encrypted
+/// cookie: `LoginCookie`, with the feature `encryption`. Use them once.
 ///
 /// ```
 /// use tower_salesforce_auth::oauth::PendingAuthorization;

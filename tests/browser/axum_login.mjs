@@ -62,13 +62,14 @@ test('log in, and see the list', async () => {
   const pending = user.waitForResponse(`${app}/login`);
   await click('Log in with Salesforce');
   const [begun] = (await (await pending).headersArray()).filter(({ name }) => name.toLowerCase() === 'set-cookie');
-  assert.match(begun.value, /^login=[^;]+; HttpOnly; SameSite=Lax; Path=\/; Max-Age=600$/);
+  assert.match(begun.value, /^salesforce-login=[^;]+; Path=\/; Max-Age=600; HttpOnly; SameSite=Lax$/);
   assert.equal(new URL(user.url()).origin, org.base_url);
   const authorization = new URL(user.url()).searchParams;
   assert.equal(authorization.get('code_challenge_method'), 'S256');
   const challenge = authorization.get('code_challenge');
   const [cookie] = await cookies();
-  assert.ok(decodeURIComponent(cookie.value).endsWith(`login.${authorization.get('state')}`), 'the state is in the cookie');
+  assert.equal(cookie.name, 'salesforce-login');
+  assert.ok(!cookie.value.includes(authorization.get('state')), 'the cookie is encrypted');
   assert.ok(!JSON.stringify(await cookies()).includes(challenge));
 
   await enter();

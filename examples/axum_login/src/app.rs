@@ -1,19 +1,22 @@
 //! The application: its routes, and the tower stack between them and the browsers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Router,
     extract::{FromRef, Request, State},
-    response::{IntoResponse, Redirect, Response},
+    response::{AppendHeaders, IntoResponse, Redirect, Response},
     routing::get,
 };
 use axum_extra::extract::{SignedCookieJar, cookie::Key};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{
-    HeaderName, HeaderValue, StatusCode, Uri,
+    HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
     header::{
-        CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+        CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, SET_COOKIE,
         STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
     },
 };
@@ -26,16 +29,14 @@ use tower_http::{
     timeout::TimeoutLayer,
     trace::{DefaultOnResponse, TraceLayer},
 };
-use tower_salesforce_auth::{BoxError, oauth, store::SessionStore};
+use tower_salesforce_auth::{
+    BoxError,
+    oauth::{self, LoginCookie, PendingAuthorization},
+    store::{EncryptionKey, SessionStore},
+};
 use tracing::{Level, Span};
 
-use super::{
-    cookies::Cookies,
-    failure::Failure,
-    logins::{self, Logins},
-    pages,
-    salesforce::Salesforce,
-};
+use super::{cookies::Cookies, failure::Failure, logins::Logins, pages, salesforce::Salesforce};
 
 /// The wait of a browser for any answer, at most.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,7 +51,7 @@ pub(crate) struct Settings {
     pub(crate) app: oauth::App,
     /// The URL of the callback: the origin of this application, and `/callback`.
     pub(crate) redirect_uri: String,
-    /// Signs the cookies.
+    /// Signs the cookies of sessions with its first half, and encrypts those of logins with the second one.
     pub(crate) cookie_key: Key,
     /// The store of the sessions.
     pub(crate) store: Arc<dyn SessionStore>,
@@ -60,6 +61,7 @@ pub(crate) struct Settings {
 struct Shared {
     salesforce: Arc<Salesforce>,
     logins: Arc<Logins>,
+    login_cookie: LoginCookie,
     cookies: Cookies,
     cookie_key: Key,
 }
@@ -85,6 +87,12 @@ pub(crate) fn router(settings: Settings) -> Result<Router, BoxError> {
     let origin = redirect_uri.strip_suffix("/callback").ok_or_else(|| {
         format!("the redirect URI {redirect_uri} does not end in /callback, the path that this application answers")
     })?;
+
+    let (_, half) = cookie_key
+        .master()
+        .split_last_chunk()
+        .ok_or("the cookie key is too short")?;
+    let login_cookie = LoginCookie::new(EncryptionKey::new(*half), &*redirect_uri);
 
     let stack = ServiceBuilder::new()
         // Outermost: it logs every answer, those of the layers below too. Of the request it logs only the path, since the
@@ -128,6 +136,7 @@ pub(crate) fn router(settings: Settings) -> Result<Router, BoxError> {
         .fallback(async || Failure::NotFound)
         .layer(stack)
         .with_state(Shared {
+            login_cookie,
             cookies: Cookies::of(&redirect_uri),
             salesforce: Arc::new(Salesforce::new(app, &redirect_uri, store)?),
             logins: Arc::default(),
@@ -147,47 +156,60 @@ async fn home(State(shared): State<Shared>, jar: SignedCookieJar) -> Response {
     }
 }
 
-/// Redirects the browser to Salesforce, with the `state` of a new authorization in its cookie.
-async fn login(State(shared): State<Shared>, jar: SignedCookieJar) -> Answer<Redirect> {
-    let request = match shared.salesforce.authorization() {
-        Ok(request) => request,
-        Err(error) => {
-            tracing::error!("no login can begin: {error}");
-            return Err((jar, Failure::Internal));
-        }
-    };
-    let pending = request.pending();
-    shared.logins.begin(pending, Instant::now());
-    let state = pending.state().expose();
-    let jar = shared.cookies.begin_login(jar, state, logins::LIFETIME);
-    Ok((jar, Redirect::to(request.url())))
+/// Redirects the browser to Salesforce, and keeps the pending authorization in its cookie.
+async fn login(State(shared): State<Shared>) -> Result<(SetCookie, Redirect), Failure> {
+    let begun = shared.salesforce.authorization().and_then(|request| {
+        let cookie = shared.login_cookie.set(request.pending(), now())?;
+        Ok((set_cookie(cookie), Redirect::to(request.url())))
+    });
+    begun.map_err(|error| {
+        tracing::error!("no login can begin: {error}");
+        Failure::Internal
+    })
 }
 
-/// Handles the callback: the browser is back from Salesforce, or the request is forged.
+/// Handles the callback: the browser is back from Salesforce, or the request is forged. A forged one uses up no login, and
+/// removes no cookie, so that the right callback still works.
 async fn callback(
     State(shared): State<Shared>,
     uri: Uri,
+    headers: HeaderMap,
     jar: SignedCookieJar,
-) -> Answer<Redirect> {
+) -> Result<(SetCookie, Answer<Redirect>), Failure> {
     let query = uri.query().unwrap_or_default().as_bytes();
-    let in_callback = form_urlencoded::parse(query)
-        .find_map(|(name, value)| (name == "state").then(|| value.into_owned()));
-    let in_cookie = shared.cookies.state(&jar);
-    let taken = shared
+    let state = form_urlencoded::parse(query).find(|(name, _)| name == "state");
+    if state.is_some_and(|(_, state)| shared.logins.is_used(&state)) {
+        return Err(Failure::Reused);
+    }
+    let callback = uri.to_string();
+    let pending = shared.login_cookie.read(&headers, now());
+    let pending = pending.map_err(|error| {
+        tracing::warn!("a callback was refused: {error}");
+        Failure::Forged
+    })?;
+    shared.salesforce.check(&pending, &callback)?;
+    if !shared
         .logins
-        .take(in_cookie.as_deref(), in_callback.as_deref(), Instant::now());
-    let pending = match taken {
-        Ok(pending) => pending,
-        Err(refused) => return Err((jar, refused.into())),
-    };
-    let jar = shared.cookies.end_login(jar);
+        .use_up(pending.state().expose(), Instant::now())
+    {
+        return Err(Failure::Reused);
+    }
+    let entered = enter(&shared, jar, &pending, &callback).await;
+    Ok((set_cookie(shared.login_cookie.removal()), entered))
+}
 
+/// Begins a session with the code of the callback.
+async fn enter(
+    shared: &Shared,
+    jar: SignedCookieJar,
+    pending: &PendingAuthorization,
+    callback: &str,
+) -> Answer<Redirect> {
     // A new id, so that no attacker can have planted it in this browser (session fixation).
     let Some(id) = random_id() else {
         return Err((jar, Failure::Internal));
     };
-    let callback = uri.to_string();
-    if let Err(failure) = shared.salesforce.log_in(&id, &pending, &callback).await {
+    if let Err(failure) = shared.salesforce.log_in(&id, pending, callback).await {
         return Err((jar, failure));
     }
     if let Some(former) = shared.cookies.session_id(&jar) {
@@ -263,6 +285,21 @@ impl IntoResponse for Failure {
 }
 
 // === Helpers ===
+
+/// A header beside those of the cookie jar.
+type SetCookie = AppendHeaders<[(HeaderName, HeaderValue); 1]>;
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the clock of the program: the crate takes it as an argument"
+)]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn set_cookie(cookie: HeaderValue) -> SetCookie {
+    AppendHeaders([(SET_COOKIE, cookie)])
+}
 
 fn header(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
     SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))

@@ -1,14 +1,11 @@
-//! The cookies of a browser: the login that it began, and its session. Both values are random ids; the data behind them stays
-//! on the server.
-
-use std::time::Duration;
+//! The cookie of a browser's session. Its value is a random id; the data behind it stays on the server. The cookie of a login
+//! that has begun is a `LoginCookie` of the crate.
 
 use axum_extra::extract::{
     SignedCookieJar,
     cookie::{Cookie, SameSite},
 };
 
-const LOGIN: &str = "login";
 const SESSION: &str = "session";
 
 /// The cookies of an application at http or at https.
@@ -22,26 +19,6 @@ impl Cookies {
         Self {
             is_https: redirect_uri.starts_with("https://"),
         }
-    }
-
-    /// Binds a login to this browser, for as long as a login may take.
-    pub(crate) fn begin_login(
-        self,
-        jar: SignedCookieJar,
-        state: &str,
-        lifetime: Duration,
-    ) -> SignedCookieJar {
-        let cookie = Cookie::build(self.cookie(LOGIN, state));
-        jar.add(cookie.max_age(lifetime.try_into().unwrap_or_default()))
-    }
-
-    /// The `state` of the login that this browser began last.
-    pub(crate) fn state(self, jar: &SignedCookieJar) -> Option<String> {
-        self.read(jar, LOGIN)
-    }
-
-    pub(crate) fn end_login(self, jar: SignedCookieJar) -> SignedCookieJar {
-        jar.remove(self.cookie(LOGIN, ""))
     }
 
     /// Gives the browser a session until it is closed. The refresh token policy of the app limits the session itself.
@@ -73,8 +50,8 @@ impl Cookies {
     }
 
     fn cookie(self, purpose: &str, id: &str) -> Cookie<'static> {
-        // The signature covers the value alone. Without the purpose in it, the cookie of a login, which any visitor gets,
-        // would pass as that of a session.
+        // The signature covers the value alone. Without the purpose in it, another signed cookie of this application would
+        // pass as that of a session.
         Cookie::build((self.name(purpose), format!("{purpose}.{id}")))
             .path("/")
             .secure(self.is_https)

@@ -3,18 +3,14 @@
 use http::StatusCode;
 use tower_salesforce_auth::{BoxError, Error, ErrorKind, RefreshError, RefreshErrorKind};
 
-use super::logins::Refused;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// The user has not allowed the access.
     Denied,
-    /// This browser has not begun the login of the callback.
+    /// This browser has not begun the login of the callback, or too long ago.
     Forged,
     /// The code was used before, or is too old for Salesforce.
     Reused,
-    /// The login began too long ago.
-    TooLate,
     /// Salesforce refuses the login, for a reason that the user cannot change.
     LoginRefused,
     /// The session can no longer be refreshed.
@@ -41,7 +37,7 @@ impl Failure {
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::Denied | Self::CrossSite => StatusCode::FORBIDDEN,
-            Self::Forged | Self::Reused | Self::TooLate => StatusCode::BAD_REQUEST,
+            Self::Forged | Self::Reused => StatusCode::BAD_REQUEST,
             Self::SessionOver => StatusCode::UNAUTHORIZED,
             Self::LoginRefused
             | Self::NotRefreshed
@@ -92,16 +88,6 @@ impl Failure {
             (RefreshErrorKind::Refused, Some("invalid_grant"))
             | (RefreshErrorKind::NoRefreshToken, _) => Self::SessionOver,
             _ => Self::NotRefreshed,
-        }
-    }
-}
-
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Forged => Self::Forged,
-            Refused::Used => Self::Reused,
-            Refused::TooLate => Self::TooLate,
         }
     }
 }

@@ -8,8 +8,9 @@
 //! user to try. For a real org, set `SF_LOGIN_URL`, `SF_CLIENT_ID`, `SF_CLIENT_SECRET` if the app requires it, and
 //! `SF_REDIRECT_URI`, the app's callback URL, if it is not `http://localhost:PORT/callback`.
 //!
-//! [`logins`] binds a callback to the browser that began the login. [`cookies`] has the cookies. [`salesforce`] has the
-//! sessions and the tower stack towards Salesforce, [`app`] the stack towards the browsers, and [`pages`] the HTML.
+//! A `LoginCookie` binds a callback to the browser that began the login, and [`logins`] lets each callback through once.
+//! [`cookies`] has the cookie of the session. [`salesforce`] has the sessions and the tower stack towards Salesforce, [`app`]
+//! the stack towards the browsers, and [`pages`] the HTML.
 
 mod app;
 mod cookies;
@@ -50,7 +51,7 @@ Environment:
   SF_CLIENT_ID      the consumer key of the app
   SF_CLIENT_SECRET  its consumer secret, if the app requires it
   SF_REDIRECT_URI   its callback URL, which ends in /callback; by default http://localhost:PORT/callback
-  COOKIE_KEY        64 random bytes in Base64, which sign the cookies: openssl rand -base64 64
+  COOKIE_KEY        64 random bytes in Base64, which sign and encrypt the cookies: openssl rand -base64 64
   SESSION_DIR       a directory that keeps the sessions; with COOKIE_KEY, users stay logged in over a restart";
 
 #[tokio::main]
@@ -138,7 +139,7 @@ async fn registration(redirect_uri: &str) -> Result<(oauth::App, Option<Served>)
     Ok((app, Some(served)))
 }
 
-/// The key that signs the cookies. Without `COOKIE_KEY` each start makes another key, and all users are logged out.
+/// The key of the cookies. Without `COOKIE_KEY` each start makes another key, and all users are logged out.
 fn cookie_key() -> Result<Key, BoxError> {
     let Ok(encoded) = env::var("COOKIE_KEY") else {
         println!("COOKIE_KEY is not set: the cookies are valid until this program ends.");
@@ -151,7 +152,7 @@ fn cookie_key() -> Result<Key, BoxError> {
     Ok(Key::try_from(&*bytes).map_err(|_| expected)?)
 }
 
-/// The store of the sessions. Several processes need a store that all of them reach, and a shared place for [`logins`].
+/// The store of the sessions. Several processes need a store that all of them reach, and the same `COOKIE_KEY`.
 ///
 /// A closed browser loses its cookie, and its session is never logged out. Delete records that are older than the app's
 /// refresh token policy allows. The files have refresh tokens in plain text, and only their owner can read them:

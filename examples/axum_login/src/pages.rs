@@ -89,19 +89,14 @@ pub(crate) fn failure(failure: Failure) -> Markup {
         ),
         Failure::Forged => (
             "This login did not begin here",
-            "This browser came back from a login that it has not begun, or not as its latest. A link may have tried to log \
-             you in as another user. It was not followed.",
+            "This browser came back from a login that it has not begun, not as its latest, or more than ten minutes ago. A \
+             link may have tried to log you in as another user. It was not followed.",
             "If you were logging in, begin again, and finish in the same browser.",
         ),
         Failure::Reused => (
             "This login was used already",
             "Each login works once, and for a few minutes. You may have gone back to it, or loaded it again.",
             "Go to your contacts if you are logged in, or else log in once more.",
-        ),
-        Failure::TooLate => (
-            "This login took too long",
-            "More than ten minutes have passed since it began, or this application was restarted meanwhile.",
-            "Log in once more.",
         ),
         Failure::LoginRefused => (
             "Salesforce did not let you in",
@@ -178,7 +173,7 @@ pub(crate) fn failure(failure: Failure) -> Markup {
 
 fn way_on(failure: Failure) -> Markup {
     match failure {
-        Failure::Denied | Failure::Forged | Failure::TooLate | Failure::SessionOver => {
+        Failure::Denied | Failure::Forged | Failure::SessionOver => {
             log_in("Log in with Salesforce")
         }
         Failure::Reused => html! {

@@ -10,11 +10,12 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::timeout;
 use tower::{ServiceBuilder, ServiceExt, timeout::TimeoutLayer, util::BoxCloneSyncService};
 use tower_salesforce_auth::{
-    BoxError, Error, RefreshError, RefreshErrorKind, SalesforceAuthLayer, SessionHandle, Sessions,
+    BoxError, Error, LoginUrl, RefreshError, RefreshErrorKind, SalesforceAuthLayer, SessionHandle,
+    Sessions,
     flow::AuthorizationCode,
     https::HttpsClient,
     layer::ResponseBody,
-    oauth::{App, AuthorizationRequest, PendingAuthorization, UserInfo},
+    oauth::{App, AuthorizationRequest, Callback, PendingAuthorization, UserInfo},
     request::{AuthOutcome, ReplaySkipped},
     store::SessionStore,
 };
@@ -40,6 +41,7 @@ const CONTACTS: &str = "/services/data/v66.0/query?q=\
                         SELECT+FirstName,+LastName,+Email+FROM+Contact+LIMIT+50";
 
 pub(crate) struct Salesforce {
+    login_url: LoginUrl,
     flow: AuthorizationCode<LoginClient>,
     login_client: LoginClient,
     stored: Stored,
@@ -63,6 +65,7 @@ impl Salesforce {
         store: Arc<dyn SessionStore>,
     ) -> Result<Self, Error> {
         let login_client = HttpsClient::new()?;
+        let login_url = app.login_url().clone();
         // The scope `refresh_token` allows a refresh without the user.
         let flow = AuthorizationCode::new(login_client.clone(), app, redirect_uri)
             .scope("api openid refresh_token");
@@ -86,6 +89,7 @@ impl Salesforce {
             Sessions::new(AT_HAND, move |id: &String| stored.session(id))
         };
         Ok(Self {
+            login_url,
             flow,
             login_client,
             stored,
@@ -94,9 +98,26 @@ impl Salesforce {
         })
     }
 
-    /// The URL to send a user to, and the state to keep until the user returns.
+    /// The URL to send a user to, and what to keep until the user returns.
     pub(crate) fn authorization(&self) -> Result<AuthorizationRequest, Error> {
         self.flow.authorization_url().build()
+    }
+
+    /// Checks that the callback belongs to the pending login, before the login is used up. A user's refusal belongs to it too.
+    pub(crate) fn check(
+        &self,
+        pending: &PendingAuthorization,
+        callback: &str,
+    ) -> Result<(), Failure> {
+        let code = Callback::parse(callback)
+            .and_then(|callback| callback.code(pending, &self.login_url).map(drop));
+        match code {
+            Err(error) if error.kind() == RefreshErrorKind::InvalidCallback => {
+                report("a callback was refused", &error);
+                Err(Failure::Forged)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Exchanges the code of the callback, and stores the session under this new id.
