@@ -19,9 +19,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{
     HeaderValue, Request, Response, StatusCode,
-    header::{AUTHORIZATION, CONTENT_ENCODING, COOKIE, LOCATION, SET_COOKIE},
+    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE},
 };
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper_util::{
@@ -29,17 +30,20 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use tokio::{
-    task::JoinSet,
+    task::{JoinSet, unconstrained},
     time::{Sleep, sleep},
 };
 use tower::{
-    ServiceBuilder, ServiceExt, load_shed::error::Overloaded, retry::Policy, service_fn,
+    Service, ServiceBuilder, ServiceExt, load_shed::error::Overloaded, retry::Policy, service_fn,
     timeout::error::Elapsed,
 };
 use tower_http::{
     compression::CompressionLayer,
     decompression::DecompressionLayer,
-    follow_redirect::FollowRedirectLayer,
+    follow_redirect::{
+        FollowRedirectLayer,
+        policy::{Policy as RedirectPolicy, PolicyExt, Standard, clone_body_fn},
+    },
     sensitive_headers::{SetSensitiveRequestHeadersLayer, SetSensitiveResponseHeadersLayer},
     trace::TraceLayer,
 };
@@ -52,6 +56,7 @@ use tower_salesforce_auth::{
 use tracing::Span;
 
 const LIMITS: &str = "/services/data/v66.0/limits";
+const ACCOUNT: &str = r#"{"Name":"Example"}"#;
 const CALLERS: usize = 300;
 const LET_IN: usize = 200;
 
@@ -90,17 +95,19 @@ async fn main() -> Result<ExitCode, BoxError> {
         .retry(WhenBusy { tries_left: 2 })
         .map_request(count(&seen.tries))
         // Outside: it sheds the requests that the limit below would keep waiting. Inside, it would shed replays, for which
-        // the session was refreshed already.
+        // the session was refreshed already. With the buffer below, it also sheds requests of a task that has used up tokio's
+        // budget for one poll. So each request here has its own task; see below.
         .load_shed()
         // Outside: it bounds the requests that wait during a refresh. Inside, it would bound the connections only, since a
         // request that waits for a session returns its permit.
         .concurrency_limit(LET_IN)
         .map_request(count(&seen.let_in))
         // Outside: each hop is a separate request, which gets the session if its host is the org's. URIs have to be
-        // absolute for that. Inside, Bulk API's X-SFDC-Session would follow a redirect to any host.
-        .layer(FollowRedirectLayer::new())
+        // absolute for that. Inside, Bulk API's X-SFDC-Session would follow a redirect to any host. With the standard policy, a
+        // 307 for a request with a body comes back to the caller; see below.
+        .layer(FollowRedirectLayer::with_policy(keeping_bodies()))
         .map_request(count(&seen.hops))
-        .layer(salesforce)
+        .layer(salesforce.clone())
         // Inside: the layer reads the decompressed body. Outside, the layer would miss sessions that end with a 400, 403 or
         // 500.
         .layer(DecompressionLayer::new())
@@ -125,6 +132,13 @@ async fn main() -> Result<ExitCode, BoxError> {
         // Not a part of the stack: the network between here and the org.
         .layer(CompressionLayer::new())
         .service(service_fn({
+            let (client, busy) = (client.clone(), busy.clone());
+            move |request| front(client.clone(), busy.clone(), request)
+        }));
+    let standard = ServiceBuilder::new()
+        .layer(FollowRedirectLayer::new())
+        .layer(salesforce)
+        .service(service_fn({
             let busy = busy.clone();
             move |request| front(client.clone(), busy.clone(), request)
         }));
@@ -136,40 +150,140 @@ async fn main() -> Result<ExitCode, BoxError> {
     println!("The session expires; {CALLERS} requests at once, every other one to be redirected:");
     let mut callers = JoinSet::new();
     for n in 0..CALLERS {
-        let path = if n % 2 == 0 { LIMITS } else { "/moved" };
-        let request = Request::get(format!("{}{path}", org.instance_url()))
-            .header(COOKIE, "sid=of-the-caller")
-            .body(Full::<Bytes>::default())?;
+        let request = request(n, &org.instance_url())?;
         callers.spawn(stack.clone().oneshot(request));
     }
-    let (mut succeeded, mut shed, mut late) = (0, 0, 0);
+    let mut outcomes = Outcomes::default();
     for answer in callers.join_all().await {
         match answer {
-            Ok(response) if response.status() == StatusCode::OK => {
+            Ok(response) if response.status().is_success() => {
                 let body = response.into_body().collect().await?.to_bytes();
                 serde_json::from_slice::<serde_json::Value>(&body)?;
-                succeeded += 1;
+                outcomes.succeeded += 1;
             }
             Ok(response) => println!("  failed: {}", response.status()),
-            Err(error) if error.is::<Overloaded>() => shed += 1,
-            Err(error) if error.is::<Elapsed>() => late += 1,
-            Err(error) => println!("  failed: {error}"),
+            Err(error) => outcomes.count(&error),
         }
     }
     let refreshes = org.counters().token_requests;
 
-    println!("  timeout            {late:>4}  ran out of time");
-    println!("  load_shed          {shed:>4}  shed: the limit was reached");
-    println!("  Salesforce         {refreshes:>4}  refresh, for all of them");
-    seen.print();
-    println!("  succeeded          {succeeded:>4}");
+    outcomes.print(refreshes, &seen);
+    let is_returned = is_returned_by_the_standard_policy(standard, &org.instance_url()).await?;
+    let is_cut = is_cut_by_the_budget(stack, &org.instance_url()).await?;
 
     served.shutdown().await;
-    if succeeded + shed == CALLERS && refreshes == 1 {
+    let Outcomes {
+        succeeded, shed, ..
+    } = outcomes;
+    if succeeded + shed == CALLERS && refreshes == 1 && is_returned && is_cut {
         return Ok(ExitCode::SUCCESS);
     }
     println!("That is not what was promised.");
     Ok(ExitCode::FAILURE)
+}
+
+/// Every other request is to be redirected, and every other one of those has a body.
+fn request(n: usize, instance: &str) -> http::Result<Request<Full<Bytes>>> {
+    let (request, body) = match n % 4 {
+        0 | 2 => (Request::get(format!("{instance}{LIMITS}")), ""),
+        1 => (Request::get(format!("{instance}/moved")), ""),
+        _ => (Request::post(format!("{instance}/moved-accounts")), ACCOUNT),
+    };
+    request
+        .header(COOKIE, "sid=of-the-caller")
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::from(body))
+}
+
+#[derive(Default)]
+struct Outcomes {
+    succeeded: usize,
+    shed: usize,
+    late: usize,
+}
+
+impl Outcomes {
+    fn count(&mut self, error: &BoxError) {
+        if error.is::<Overloaded>() {
+            self.shed += 1;
+        } else if error.is::<Elapsed>() {
+            self.late += 1;
+        } else {
+            println!("  failed: {error}");
+        }
+    }
+
+    fn print(&self, refreshes: u64, seen: &Seen) {
+        let Self {
+            succeeded,
+            shed,
+            late,
+        } = self;
+        println!("  timeout            {late:>4}  ran out of time");
+        println!("  load_shed          {shed:>4}  shed: the limit was reached");
+        println!("  Salesforce         {refreshes:>4}  refresh, for all of them");
+        seen.print();
+        println!("  succeeded          {succeeded:>4}");
+    }
+}
+
+// === Redirects ===
+
+async fn is_returned_by_the_standard_policy<S, B>(
+    stack: S,
+    instance: &str,
+) -> Result<bool, BoxError>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = BoxError>,
+{
+    println!("\nA POST that is redirected, with the standard policy of follow_redirect:");
+    let moved = Request::post(format!("{instance}/moved-accounts"));
+    let response = stack.oneshot(moved.body(Full::from(ACCOUNT))?).await?;
+    println!(
+        "  {} comes back. Above, the policy kept the body, and the redirect was followed.",
+        response.status()
+    );
+    Ok(response.status() == StatusCode::TEMPORARY_REDIRECT)
+}
+
+/// The standard policy, which also keeps bodies: a body in memory is cloned without a copy.
+///
+/// The body goes to the host that the redirect names, without the session. `.and(SameOrigin::new())` keeps it at the first one.
+fn keeping_bodies() -> impl RedirectPolicy<Full<Bytes>, BoxError> + Clone {
+    let bodies = clone_body_fn(|body: &Full<Bytes>| Some(body.clone()));
+    Standard::default().and::<_, Full<Bytes>, BoxError>(bodies)
+}
+
+// === One task ===
+
+async fn is_cut_by_the_budget<S>(stack: S, instance: &str) -> Result<bool, BoxError>
+where
+    S: Service<Request<Full<Bytes>>, Error = BoxError> + Clone,
+{
+    println!(
+        "\n{LET_IN} requests that one task begins without a pause, and that the limit lets in:"
+    );
+    let uri = format!("{instance}{LIMITS}");
+    let cut = shed_of_one_task(stack.clone(), &uri).await?;
+    println!("  load_shed          {cut:>4}  shed: tokio's budget of the task was used up");
+    let uncut = unconstrained(shed_of_one_task(stack, &uri)).await?;
+    println!("  load_shed          {uncut:>4}  shed in `tokio::task::unconstrained`");
+    Ok(cut > 0 && uncut == 0)
+}
+
+/// Begins requests one after the other, without a pause in between. Returns how many are shed.
+async fn shed_of_one_task<S>(mut stack: S, uri: &str) -> Result<usize, BoxError>
+where
+    S: Service<Request<Full<Bytes>>, Error = BoxError>,
+{
+    let mut begun = Vec::new();
+    for _ in 0..LET_IN {
+        let request = Request::get(uri).body(Full::default())?;
+        begun.push(stack.ready().await?.call(request));
+    }
+    let answers = join_all(begun).await;
+    let errors = answers.iter().filter_map(|answer| answer.as_ref().err());
+    Ok(errors.filter(|error| error.is::<Overloaded>()).count())
 }
 
 // === Retry ===
@@ -284,7 +398,15 @@ fn count<R>(counter: &Arc<AtomicUsize>) -> impl Fn(R) -> R + Clone + use<R> {
 
 type Wrapped = ReplayBody<Full<Bytes>>;
 
-/// A front before the org: it redirects one resource, and is busy for some requests.
+fn moved_to(path: &str) -> Option<&'static str> {
+    match path {
+        "/moved" => Some(LIMITS),
+        "/moved-accounts" => Some("/services/data/v66.0/sobjects/Account"),
+        _ => None,
+    }
+}
+
+/// A front before the org: it redirects two resources, and is busy for some requests.
 async fn front(
     client: Client<HttpConnector, Wrapped>,
     busy: Arc<AtomicUsize>,
@@ -296,10 +418,10 @@ async fn front(
     let answer = Response::builder();
     let answer = if is_busy.is_ok() {
         answer.status(StatusCode::SERVICE_UNAVAILABLE)
-    } else if request.uri().path() == "/moved" {
+    } else if let Some(place) = moved_to(request.uri().path()) {
         answer
             .status(StatusCode::TEMPORARY_REDIRECT)
-            .header(LOCATION, LIMITS)
+            .header(LOCATION, place)
     } else {
         let response = client.request(request).await?;
         return Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()));

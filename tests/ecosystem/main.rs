@@ -3,9 +3,11 @@
 mod http2;
 mod https_client;
 mod proxies;
+mod redirected_bodies;
 mod runtimes;
 mod stack_order;
 mod support;
+mod task_budget;
 mod tls;
 #[path = "../support/traced.rs"]
 mod traced;
