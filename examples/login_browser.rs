@@ -8,22 +8,25 @@
 //! `SF_CLIENT_ID`, `SF_CLIENT_SECRET` if the app requires it, and `SF_REDIRECT_URI` if the app's callback URL is not
 //! `http://localhost:1717/OauthRedirect`.
 
-use std::{convert::Infallible, env};
+use std::{convert::Infallible, env, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri, header::CONTENT_TYPE};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
-    BoxError, SalesforceAuthLayer, SessionHandle,
+    BoxError, RefreshErrorKind, SalesforceAuthLayer, SessionHandle,
     emulator::{Org, Served},
     flow::AuthorizationCode,
     https::HttpsClient,
     oauth::{self, App},
 };
+
+/// The time that the user has to log in and consent. Salesforce's codes are valid for 15 minutes.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 const REDIRECT_URI: &str = "http://localhost:1717/OauthRedirect";
 
@@ -39,9 +42,28 @@ async fn main() -> Result<(), BoxError> {
         .scope("api refresh_token");
     let (url, pending) = flow.authorization_url().build()?.into_parts();
     println!("Open this in a browser:\n\n{url}\n");
+    println!(
+        "Waiting until the browser comes back to {}, for {} minutes at most.",
+        login.redirect_uri,
+        PATIENCE.as_secs() / 60
+    );
 
-    let callback = receive_callback(listener, redirect_uri.path()).await?;
-    let session = flow.exchange(&pending, &callback).await?;
+    let mut callbacks = callbacks(listener, redirect_uri.path());
+    let logged_in = timeout(PATIENCE, async {
+        while let Some(callback) = callbacks.recv().await {
+            match flow.exchange(&pending, &callback).await {
+                // Any page can send a browser here. The right callback may still come.
+                Err(error) if error.kind() == RefreshErrorKind::InvalidCallback => {
+                    println!("A callback was refused: {error}");
+                }
+                exchanged => return exchanged.map_err(BoxError::from),
+            }
+        }
+        Err("no connection can be accepted any more".into())
+    });
+    let session = logged_in
+        .await
+        .map_err(|_| "the browser did not come back in time: run the example again")??;
     let user = oauth::userinfo(https.clone(), &session).await?;
     println!(
         "{} of org {} is logged in at {}.",
@@ -105,13 +127,13 @@ impl Login {
     }
 }
 
-/// Waits until the browser requests `path`, and returns the URI of that request.
+/// Receives the URI of each request of the browser to `path`.
 ///
 /// Browsers open connections without a request, and request other paths as well.
-async fn receive_callback(listener: TcpListener, path: &str) -> Result<String, BoxError> {
-    let (sender, mut receiver) = mpsc::channel(1);
+fn callbacks(listener: TcpListener, path: &str) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel(1);
     let path = path.to_owned();
-    let accepting = tokio::spawn(async move {
+    tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let (sender, path) = (sender.clone(), path.clone());
             let answer = service_fn(move |request: Request<Incoming>| {
@@ -135,7 +157,5 @@ async fn receive_callback(listener: TcpListener, path: &str) -> Result<String, B
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
         }
     });
-    let callback = receiver.recv().await;
-    accepting.abort();
-    callback.ok_or_else(|| "the browser sent no callback".into())
+    receiver
 }

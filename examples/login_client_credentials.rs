@@ -23,21 +23,31 @@ async fn main() -> Result<(), BoxError> {
     // A real org has its own login URL, app and secret.
     let org = Org::new();
     let served = org.serve().await?;
+    println!("An emulated org is at {}.", served.url());
 
     // Sends the secret in a header, as Salesforce prefers. `.client_secret(…)` sends it in the form.
     let app = App::new(org.login_url().parse()?, org.client_id())
         .client_authentication(ClientAuthentication::secret_basic(org.client_secret()));
     // One HTTP client for the logins, and another for the requests.
     let client = https::client(|http| ClientCredentials::new(http, app))?;
-    for _ in 0..2 {
+    for n in 1..=2 {
         let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
         let response = client.clone().oneshot(request).await?;
-        println!("{}", response.status());
-        // The second request is rejected first, and then replayed; the caller does not see it.
-        org.expire_sessions();
+        let counters = org.counters();
+        println!(
+            "Request {n}: {}. So far: logins {}, requests that the org rejected {}.",
+            response.status(),
+            counters.token_requests,
+            counters.data_rejected
+        );
+        if n == 1 {
+            println!("The session ends at the org. The program does not know yet.");
+            org.expire_sessions();
+        }
     }
-
-    println!("{} token requests", org.counters().token_requests);
+    println!(
+        "The org rejected the first try of request 2. The layer logged in again, and sent it once more."
+    );
     served.shutdown().await;
     Ok(())
 }

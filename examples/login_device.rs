@@ -40,7 +40,14 @@ async fn main() -> Result<(), BoxError> {
         code.interval().as_secs()
     );
     let session = flow.wait(&code).await?;
-    println!("The user entered the code: {}", user.await?);
+    println!(
+        "The user {} the code, and the device has a session.",
+        if user.await? {
+            "entered"
+        } else {
+            "could not enter"
+        }
+    );
 
     // From here on the flow refreshes the session with the refresh token of the login.
     let handle = SessionHandle::builder(flow)
@@ -51,7 +58,10 @@ async fn main() -> Result<(), BoxError> {
     org.expire_sessions();
     let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
     let response = client.oneshot(request).await?;
-    println!("{}, after one refresh", response.status());
+    println!(
+        "The session ended at once, and was refreshed for the first request: {}",
+        response.status()
+    );
 
     served.shutdown().await;
     Ok(())

@@ -25,6 +25,7 @@ async fn main() -> Result<(), BoxError> {
     // A real org has its own login URL, app and key.
     let org = Org::new();
     let served = org.serve().await?;
+    println!("An emulated org is at {}.", served.url());
     let pem = org.jwt_private_key();
 
     let key = PrivateKey::from_pem(pem)?;
@@ -33,16 +34,26 @@ async fn main() -> Result<(), BoxError> {
 
     let layer = SalesforceAuthLayer::new(login);
     let client = layer.layer(HttpsClient::new()?);
-    for _ in 0..2 {
+    for n in 1..=2 {
         let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
         let response = client.clone().oneshot(request).await?;
         let live = layer.handle().session().await?;
-        println!("{}, as user {:?}", response.status(), live.user_id());
-        // The second request is rejected first, and then replayed; the caller does not see it.
-        org.expire_sessions();
+        let counters = org.counters();
+        println!(
+            "Request {n}: {}, as the user {}. So far: logins {}, requests that the org rejected {}.",
+            response.status(),
+            live.user_id().unwrap_or("without an id"),
+            counters.logins,
+            counters.data_rejected
+        );
+        if n == 1 {
+            println!("The session ends at the org. The program does not know yet.");
+            org.expire_sessions();
+        }
     }
-
-    println!("{} logins", org.counters().logins);
+    println!(
+        "The org rejected the first try of request 2. The layer signed another assertion, and sent it once more."
+    );
     served.shutdown().await;
     Ok(())
 }

@@ -59,9 +59,9 @@ async fn use_session(
     let live = handle.session().await?;
     let user = oauth::userinfo(http.clone(), &live).await?;
     println!(
-        "{name}: {}, as {:?}",
+        "{name}: {}, as {}",
         response.status(),
-        user.preferred_username
+        user.preferred_username.as_deref().unwrap_or("a user")
     );
     if let Some(timeout) = live.lifetime() {
         println!(

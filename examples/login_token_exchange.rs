@@ -65,6 +65,10 @@ async fn use_session(name: &str, login: impl RefreshFn) -> Result<(), BoxError> 
     let request = Request::get("/services/data/v66.0/limits").body(Full::<Bytes>::default())?;
     let response = client.oneshot(request).await?;
     let live = layer.handle().session().await?;
-    println!("{name}: {}, scope {:?}", response.status(), live.scope());
+    println!(
+        "{name}: a request is answered with {}. The session has the scopes {}.",
+        response.status(),
+        live.scope().unwrap_or("of the app")
+    );
     Ok(())
 }

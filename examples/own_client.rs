@@ -28,7 +28,10 @@ async fn main() -> Result<(), BoxError> {
         App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
     let handle = SessionHandle::new(ClientCredentials::new(HttpsClient::new()?, app));
 
-    for round in ["first login", "after an expiry"] {
+    for round in [
+        "There is no session yet",
+        "The session has ended at the org",
+    ] {
         let mut callers = JoinSet::new();
         for _ in 0..20 {
             callers.spawn(ask(handle.clone()));
@@ -37,7 +40,7 @@ async fn main() -> Result<(), BoxError> {
             assert_eq!(status?, StatusCode::OK);
         }
         println!(
-            "{round}: 20 answers, {} logins",
+            "{round}: 20 connections ask at once, and each has a good answer. Logins so far: {}.",
             org.counters().token_requests
         );
         org.expire_sessions();

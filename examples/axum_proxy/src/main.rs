@@ -27,7 +27,7 @@ use tokio::net::TcpListener;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_http::trace::TraceLayer;
 use tower_salesforce_auth::{
-    BoxError, SalesforceAuthLayer,
+    BoxError, LoginUrl, SalesforceAuthLayer,
     emulator::{Org, Served},
     flow::ClientCredentials,
     https::HttpsClient,
@@ -40,7 +40,10 @@ const LIMITS: &str = "/services/data/v66.0/limits";
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    tracing_subscriber::fmt().init();
+    // To stderr: what is printed below is for people.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
     let mut is_demo = false;
     for argument in env::args().skip(1) {
         if argument != "--demo" {
@@ -68,20 +71,38 @@ async fn main() -> Result<(), BoxError> {
     // limit the time of a request head, which has no limit here.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     let url = format!("http://{}", listener.local_addr()?);
-    println!("curl -H \"X-Api-Key: {shown}\" {url}{LIMITS}");
+    let kind = match upstream.emulated {
+        Some(_) => "an emulated org",
+        None => "the org",
+    };
+    println!(
+        "The proxy at {url} forwards to {kind} at {}, and adds the session to each request:",
+        upstream.login_url
+    );
+    println!("\n  curl -H \"X-Api-Key: {shown}\" {url}{LIMITS}\n");
 
     if is_demo {
         let serving = tokio::spawn(axum::serve(listener, proxy).into_future());
-        // The first request logs in.
+        println!("The first request makes the proxy log in:");
         ask(&format!("{url}{LIMITS}"), &key).await?;
         if let Some((org, _)) = &upstream.emulated {
-            println!("The session expires:");
+            println!(
+                "The session ends at the org. The next request is rejected, and the caller does not see it:"
+            );
             org.expire_sessions();
         }
         ask(&format!("{url}{LIMITS}"), &key).await?;
+        if let Some((org, _)) = &upstream.emulated {
+            let counters = org.counters();
+            println!(
+                "The proxy logged in {} times, and sent {} rejected request(s) again.",
+                counters.token_requests, counters.data_rejected
+            );
+        }
         serving.abort();
         return Ok(());
     }
+    println!("It serves until Ctrl-C.");
     axum::serve(listener, proxy)
         .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
         .await?;
@@ -108,6 +129,7 @@ fn stack(app: App, rules: Rules) -> Result<Router, BoxError> {
 /// The org behind the proxy.
 struct Upstream {
     app: App,
+    login_url: LoginUrl,
     emulated: Option<(Org, Served)>,
 }
 
@@ -118,6 +140,7 @@ impl Upstream {
             let app = App::new(login_url.parse()?, variable("SF_CLIENT_ID")?)
                 .client_secret(variable("SF_CLIENT_SECRET")?);
             return Ok(Self {
+                login_url: app.login_url().clone(),
                 app,
                 emulated: None,
             });
@@ -127,6 +150,7 @@ impl Upstream {
         let app =
             App::new(org.login_url().parse()?, org.client_id()).client_secret(org.client_secret());
         Ok(Self {
+            login_url: app.login_url().clone(),
             app,
             emulated: Some((org, served)),
         })
@@ -141,7 +165,7 @@ async fn ask(url: &str, key: &str) -> Result<(), BoxError> {
     let response = HttpsClient::new()?.oneshot(request).await?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
-    println!("{status}: {}", String::from_utf8_lossy(&body));
+    println!("  {status}: {}", String::from_utf8_lossy(&body));
     if status == StatusCode::OK {
         Ok(())
     } else {

@@ -69,7 +69,11 @@ async fn main() -> Result<(), BoxError> {
         // Innermost: connections. The client follows no redirect, so that no answer decides where the token goes.
         .service(https.build()?);
 
-    for round in ["logged in", "the session ended"] {
+    for round in [
+        "There is no session yet",
+        "The session has ended at the org",
+    ] {
+        println!("{round}, and {CALLERS} requests begin at once.");
         let mut callers = JoinSet::new();
         for _ in 0..CALLERS {
             let client = client.clone();
@@ -87,7 +91,7 @@ async fn main() -> Result<(), BoxError> {
             version = Some(answer.version());
         }
         println!(
-            "{round}: {good} of {CALLERS} good answers over {:?}, {} login(s) so far",
+            "  {good} of them had a good answer, over {:?}. So far the program has logged in {} time(s).",
             version.unwrap_or_default(),
             logins.load(Ordering::Relaxed),
         );

@@ -54,7 +54,11 @@ async fn main() -> Result<(), BoxError> {
         // Innermost: reqwest. Its own timeout bounds each attempt.
         .service(for_data);
 
-    for round in ["logged in", "the session ended"] {
+    for round in [
+        "There is no session yet",
+        "The session has ended at the org",
+    ] {
+        println!("{round}, and {CALLERS} requests begin at once.");
         let mut callers = JoinSet::new();
         for n in 0..CALLERS {
             let client = client.clone();
@@ -63,15 +67,15 @@ async fn main() -> Result<(), BoxError> {
         }
         let answers = callers.join_all().await;
         let good = answers.iter().filter(|answer| answer.is_ok()).count();
-        println!("{round}: {good} of {CALLERS} good answers");
+        println!("  {good} of them had a good answer.");
         if let Some(Err(error)) = answers.into_iter().find(Result::is_err) {
             return Err(error);
         }
         if let Some((org, _)) = &target.emulated {
             let counters = org.counters();
             println!(
-                "  {} rejected so far, {} login(s), {} token request(s)",
-                counters.data_rejected, counters.tokens_issued, counters.token_requests
+                "  So far the org has issued {} session(s), and rejected {} request(s), which the layer sent again.",
+                counters.tokens_issued, counters.data_rejected
             );
         }
 
