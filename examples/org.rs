@@ -106,6 +106,10 @@ The emulated org is at {url}, until Ctrl-C.
   password        {password}
   security token  {token} (the password grant and SOAP want it right after the password)
 
+For the first program of the README, and for the examples that take a real org:
+
+  export SF_LOGIN_URL={url} SF_CLIENT_ID={id} SF_CLIENT_SECRET={secret}
+
 In a browser, which then goes to {callback_url}:
 
   {url}/services/oauth2/authorize?response_type=code&client_id={id}&redirect_uri={callback}
