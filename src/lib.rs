@@ -105,6 +105,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
+mod app;
 mod body;
 #[cfg(any(doc, doctest))]
 pub mod docs;

@@ -1,7 +1,7 @@
 //! An app that acts for its users: an OAuth client (RFC 6749 §2).
 
 use crate::{
-    oauth::client_authentication::ClientAuthentication, secret::Secret, session::url::LoginUrl,
+    app::client_authentication::ClientAuthentication, secret::Secret, session::url::LoginUrl,
     text::pasted,
 };
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::{
+    app::{clock::WallClock, private_key::PrivateKey},
     error::{BoxError, Error},
-    oauth::{clock::WallClock, private_key::PrivateKey},
     secret::Secret,
 };
 

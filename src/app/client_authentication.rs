@@ -16,8 +16,8 @@ use {
     super::{
         assertion::{AssertionClaims, LIFETIME},
         clock::WallClock,
-        pkce,
         private_key::PrivateKey,
+        random,
     },
     http::Uri,
     std::time::SystemTime,
@@ -49,11 +49,11 @@ enum AuthenticationMethod {
 
 /// The parameters and the header that authenticate an app in one request.
 #[derive(Default)]
-pub(super) struct RequestCredentials {
-    pub(super) parameters: Vec<(&'static str, Secret)>,
-    pub(super) authorization: Option<HeaderValue>,
+pub(crate) struct RequestCredentials {
+    pub(crate) parameters: Vec<(&'static str, Secret)>,
+    pub(crate) authorization: Option<HeaderValue>,
     /// The values that must not appear in an error.
-    pub(super) secrets: Vec<Secret>,
+    pub(crate) secrets: Vec<Secret>,
 }
 
 impl ClientAuthentication {
@@ -101,7 +101,7 @@ impl ClientAuthentication {
     }
 
     /// The client secret, which is also the key of identity signatures. `None` for an app without one.
-    pub(super) fn client_secret(&self) -> Option<&Secret> {
+    pub(crate) fn client_secret(&self) -> Option<&Secret> {
         match &self.0 {
             AuthenticationMethod::SecretPost(secret)
             | AuthenticationMethod::SecretBasic(secret) => Some(secret),
@@ -113,7 +113,7 @@ impl ClientAuthentication {
 
     /// The credentials of one request. `token_endpoint` is the audience of an assertion.
     #[cfg_attr(not(feature = "jwt"), expect(unused_variables))]
-    pub(super) fn credentials(
+    pub(crate) fn credentials(
         &self,
         client_id: &str,
         token_endpoint: &http::Uri,
@@ -171,7 +171,7 @@ fn sign_assertion(
 ) -> Result<Secret, RefreshError> {
     pasted::check("client id", client_id, Rule::Token).map_err(RefreshError::unusable_setting)?;
     // OpenID Connect Core 1.0 §9 requires an id.
-    let id = pkce::random().map_err(authentication_error)?;
+    let id = random::random().map_err(authentication_error)?;
     AssertionClaims {
         issuer: client_id,
         subject: client_id,

@@ -15,7 +15,8 @@ use crate::{
 #[cfg(feature = "jwt")]
 use {
     crate::{
-        oauth::{PrivateKey, assertion, clock::WallClock},
+        app::{assertion, clock::WallClock},
+        oauth::PrivateKey,
         text::pasted::Rule,
     },
     std::time::{Duration, SystemTime},

@@ -2,11 +2,9 @@
 
 use std::fmt;
 
-use super::{
-    app::App,
-    pkce::{self, Pkce},
-};
+use super::pkce::Pkce;
 use crate::{
+    app::{App, random::random},
     error::{Error, ErrorKind},
     secret::Secret,
     text::pasted::{self, Rule},
@@ -199,7 +197,7 @@ impl<'a> AuthorizationUrl<'a> {
         }
         let state = match self.state {
             Some(state) => state,
-            None => pkce::random()?,
+            None => random()?,
         };
         let pkce = match self.pkce {
             Some(pkce) => pkce,

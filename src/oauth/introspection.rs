@@ -4,8 +4,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 
-use super::{app::App, token::post_authenticated};
+use super::token::post_authenticated;
 use crate::{
+    app::App,
     error::RefreshError,
     http::{server_error::unrecognized, transport::HttpClient},
     secret::Secret,

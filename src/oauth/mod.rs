@@ -17,14 +17,8 @@
 //! Every error is a [`RefreshError`](crate::RefreshError). It says whether another attempt can help, and contains no
 //! secret.
 
-mod app;
-#[cfg(feature = "jwt")]
-pub(crate) mod assertion;
 mod authorize;
 mod callback;
-mod client_authentication;
-#[cfg(feature = "jwt")]
-pub(crate) mod clock;
 mod discovery;
 mod error_response;
 mod identity;
@@ -32,8 +26,6 @@ mod introspection;
 #[cfg(feature = "encryption")]
 mod login_cookie;
 mod pkce;
-#[cfg(feature = "jwt")]
-pub(crate) mod private_key;
 mod revocation;
 mod sfdx_auth_url;
 mod signature;
@@ -42,16 +34,11 @@ mod token;
 #[cfg(feature = "encryption")]
 #[cfg_attr(docsrs, doc(cfg(feature = "encryption")))]
 pub use self::login_cookie::LoginCookie;
-#[cfg(feature = "jwt")]
-#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
-pub use self::private_key::PrivateKey;
 pub use self::{
-    app::App,
     authorize::{
         AuthorizationRequest, AuthorizationUrl, PageDisplay, PendingAuthorization, Prompt,
     },
     callback::Callback,
-    client_authentication::ClientAuthentication,
     discovery::{Discovery, discover},
     identity::{Identity, UserInfo, identity, userinfo},
     introspection::{Introspection, introspect},
@@ -61,5 +48,9 @@ pub use self::{
     signature::verify_signature,
     token::{TokenResponse, refresh_token},
 };
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub use crate::app::PrivateKey;
 
 pub(crate) use self::token::TokenRequest;
+pub use crate::app::{App, ClientAuthentication};

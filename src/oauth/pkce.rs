@@ -2,9 +2,9 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 use crate::{
+    app::random::random,
     error::{Error, ErrorKind},
     secret::Secret,
 };
@@ -68,17 +68,4 @@ impl Pkce {
     pub fn challenge(&self) -> String {
         URL_SAFE_NO_PAD.encode(Sha256::digest(self.verifier.expose()))
     }
-}
-
-/// 256 random bits as 43 characters that no URL, form or cookie has to encode.
-pub(super) fn random() -> Result<Secret, Error> {
-    let mut bits = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *bits).map_err(|error| {
-        Error::new(
-            ErrorKind::NoRandomness,
-            "the operating system has no random numbers",
-        )
-        .with_source(error)
-    })?;
-    Ok(Secret::from(URL_SAFE_NO_PAD.encode(*bits)))
 }

@@ -1,7 +1,8 @@
 //! Token revocation (RFC 7009).
 
-use super::{app::App, error_response, token::send_authenticated};
+use super::{error_response, token::send_authenticated};
 use crate::{
+    app::App,
     error::RefreshError,
     http::{
         server_error::{is_overloaded, unrecognized},

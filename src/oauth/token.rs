@@ -8,8 +8,9 @@ use std::{
 use http::{Uri, header::AUTHORIZATION};
 use serde::{Deserialize, Deserializer};
 
-use super::{app::App, error_response, signature};
+use super::{error_response, signature};
 use crate::{
+    app::App,
     error::{Error, RefreshError, RefreshErrorKind},
     http::{
         response::HttpResponse,

@@ -10,8 +10,8 @@ use std::{
 use tower_service::Service;
 
 use crate::{
+    app::App,
     error::{BoxError, RefreshError},
-    oauth::App,
     report::reason::{RefreshDescription, RefreshReason},
     secret::Secret,
     session::{live::LiveSession, session::Session},

@@ -1,0 +1,22 @@
+//! Random values that cannot be guessed.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
+use crate::{
+    error::{Error, ErrorKind},
+    secret::Secret,
+};
+
+/// 256 random bits as 43 characters that no URL, form or cookie has to encode.
+pub(crate) fn random() -> Result<Secret, Error> {
+    let mut bits = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *bits).map_err(|error| {
+        Error::new(
+            ErrorKind::NoRandomness,
+            "the operating system has no random numbers",
+        )
+        .with_source(error)
+    })?;
+    Ok(Secret::from(URL_SAFE_NO_PAD.encode(*bits)))
+}
