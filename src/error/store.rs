@@ -35,6 +35,12 @@ pub struct StoreError {
 pub enum StoreErrorKind {
     /// Another holder kept the lock for as long as the store waits. Transient.
     LockBusy,
+    /// The lock of the session may belong to another holder: its lease is over, or it was taken away. Transient. The layer
+    /// loads the record again before it goes on.
+    LockLost,
+    /// The store has another version of the record than the save replaces: another process saved or deleted it. Transient.
+    /// The layer loads the record, and goes on with that.
+    Superseded,
     /// The store or its lock service is unreachable, cannot be read or written to, or did not answer in time. Transient.
     Unavailable,
     /// The store has an older record than before: it comes from a replica that lags behind, or from a backup. Transient.
@@ -77,10 +83,22 @@ impl StoreError {
         self.kind
     }
 
+    /// Whether another holder had the lock while it was held here, as far as the store could tell.
+    pub(crate) fn is_of_lost_lock(&self) -> bool {
+        matches!(
+            self.kind,
+            StoreErrorKind::LockLost | StoreErrorKind::Superseded
+        )
+    }
+
     /// Whether another attempt cannot succeed until the record is repaired or deleted.
     pub fn is_terminal(&self) -> bool {
         match self.kind {
-            StoreErrorKind::LockBusy | StoreErrorKind::Unavailable | StoreErrorKind::Stale => false,
+            StoreErrorKind::LockBusy
+            | StoreErrorKind::LockLost
+            | StoreErrorKind::Superseded
+            | StoreErrorKind::Unavailable
+            | StoreErrorKind::Stale => false,
             StoreErrorKind::Corrupt
             | StoreErrorKind::UnsupportedVersion
             | StoreErrorKind::Undecryptable

@@ -120,6 +120,15 @@ impl SessionHandleBuilder {
         self
     }
 
+    /// How long a stored record is of use after it was saved: a hint to the store, which may delete it then. Default: without
+    /// end.
+    ///
+    /// Set it to the time after which the server ends a refresh token that is not used. Partner apps have 30 days.
+    pub fn record_lifetime(mut self, record_lifetime: Duration) -> Self {
+        self.settings.record_lifetime = Some(record_lifetime);
+        self
+    }
+
     /// How long one refresh may take, all its attempts included. Default: 30 s.
     ///
     /// Callers who wait for the refresh get an error when the time is over. A shorter

@@ -189,6 +189,14 @@ async fn drained(shared: &Arc<Shared>, id: RefreshId) -> Result<(), RefreshError
 
 /// Deletes the record of all logouts so far, and notes what others had stored meanwhile: that ends as well.
 async fn delete_record(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), StoreError> {
+    match try_delete_record(shared, store).await {
+        // Another process had the lock meanwhile, and may have stored something else.
+        Err(error) if error.is_of_lost_lock() => try_delete_record(shared, store).await,
+        deleted => deleted,
+    }
+}
+
+async fn try_delete_record(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), StoreError> {
     if shared.read(|core| core.undeleted_logout().is_none()) {
         return Ok(());
     }

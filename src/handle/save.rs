@@ -13,7 +13,7 @@ use crate::{
         shared::{SessionCore, Shared},
     },
     report::event::StoreOperation,
-    store::{StoreError, StoreErrorKind, StoreKey},
+    store::{Record, StoreError, StoreErrorKind, StoreKey},
 };
 
 impl SessionHandle {
@@ -102,17 +102,26 @@ fn check_session(shared: &Shared) -> Result<(), Error> {
 }
 
 async fn save(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), Error> {
+    match try_save(shared, store).await {
+        // Another process had the lock meanwhile. What it stored is compared as if it had been there before.
+        Err(NotSaved::Store(error)) if error.is_of_lost_lock() => {
+            try_save(shared, store).await.map_err(Error::from)
+        }
+        saved => saved.map_err(Error::from),
+    }
+}
+
+async fn try_save(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), NotSaved> {
     let until = Instant::now().checked_add(shared.settings.refresh_timeout);
     let locking = store.store.lock(&store.key);
     let mut lock = shared
         .ask_store(store, StoreOperation::Lock, until, locking)
-        .await
-        .map_err(not_saved)?;
+        .await?;
     let stored = shared
         .ask_store(store, StoreOperation::Load, until, lock.load())
-        .await
-        .map_err(not_saved)?;
+        .await?;
     check_session(shared)?;
+    let replaces = stored.as_ref().map(Record::version);
     let (record, save) = match shared.apply(|core, _| core.decide_save(stored)) {
         SaveDecision::Save(record, save) => (record, save),
         SaveDecision::Nothing => {
@@ -121,10 +130,12 @@ async fn save(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), Error> {
         }
         SaveDecision::Gone => {
             release(lock, until).await;
-            return Err(gone());
+            return Err(gone().into());
         }
     };
-    let mut saved = shared.save_record(store, &mut *lock, &record).await;
+    let mut saved = shared
+        .save_record(store, &mut *lock, &record, replaces)
+        .await;
     if saved.is_ok() && shared.apply(|core, _| core.saved_by_user(&record, save)) {
         let deleting = lock.delete();
         saved = shared
@@ -134,11 +145,41 @@ async fn save(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), Error> {
             shared.apply(|core, _| core.record_deleted(Some(&record)));
         }
     }
-    if saved.is_err() {
+    if let Err(error) = &saved
+        && !error.is_of_lost_lock()
+    {
         shared.apply(|core, _| core.save_failed(&record));
     }
     release(lock, until).await;
-    saved.map_err(not_saved)
+    Ok(saved?)
+}
+
+/// Why a session was not saved.
+enum NotSaved {
+    Store(StoreError),
+    /// There was nothing to save.
+    Session(Error),
+}
+
+impl From<StoreError> for NotSaved {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Error> for NotSaved {
+    fn from(error: Error) -> Self {
+        Self::Session(error)
+    }
+}
+
+impl From<NotSaved> for Error {
+    fn from(not_saved: NotSaved) -> Self {
+        match not_saved {
+            NotSaved::Store(error) => self::not_saved(error),
+            NotSaved::Session(error) => error,
+        }
+    }
 }
 
 fn gone() -> Error {

@@ -1,20 +1,24 @@
 //! Drives one refresh: awaits one step of the core at a time, and hands back how it ended.
 //!
 //! ```text
-//! lock ─▶ load ─▶ newer than what was seen? ─ yes ─▶ adopt
-//!                     │ no
-//!                     ▼
-//!                 RefreshFn ─▶ save ─▶ unlock ─▶ publish
-//!                     │ invalid_grant
-//!                     ▼
-//!                 load once more ─▶ another refresh token? ─ yes ─▶ adopt
+//! load ─▶ newer than what was seen? ─ yes ─▶ adopt
+//!             │ no
+//!             ▼
+//! lock ─▶ load ─▶ newer? ─ yes ─▶ adopt
+//!             │ no
+//!             ▼
+//!         RefreshFn ─▶ save ─▶ unlock ─▶ publish
+//!             │ invalid_grant
+//!             ▼
+//!         load once more ─▶ another refresh token? ─ yes ─▶ adopt
 //! ```
 //!
 //! The driver decides nothing. It runs as a task of its own, so that callers who give up change nothing. When the time of
 //! the callers is over it says so, and goes on with a step that cannot be undone.
 
 use std::{
-    future::Future,
+    convert::Infallible,
+    future::{Future, pending, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
@@ -26,7 +30,7 @@ use tokio::{
     runtime,
     sync::Notify,
     task::AbortHandle,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 
 use crate::{
@@ -48,12 +52,15 @@ use crate::{
         trace::{self, RefreshSpan},
     },
     session::session::Session,
-    store::{Record, StoreError, StoreErrorKind, StoreKey, StoreLock},
+    store::{Record, Save, StoreError, StoreErrorKind, StoreKey, StoreLock, Version},
 };
 
 /// How often a save is tried, and how long after the first try it is tried again. Each further pause is twice as long.
 const SAVES: u32 = 3;
 const SAVE_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long after a failure the lease is renewed again. Each further pause is twice as long.
+const RENEW_PAUSE: Duration = Duration::from_millis(200);
 
 type DriverInput = Input<Arc<Settings>>;
 type DriverStep = Step<Arc<Settings>>;
@@ -137,14 +144,16 @@ impl Driver {
                     .with_newest_refresh_token(refresh_token)
                     .with_spent_refresh_token(has_spent_refresh_token)
                     .with_attempt(attempt);
-                Input::Called(self.call(context).await)
+                self.call_under_lease(store, context).await
             }
             (Step::Load { is_locked, until }, Some(store)) => {
                 Input::Loaded(self.load(store, is_locked, until).await)
             }
             (Step::Lock(until), Some(store)) => Input::Locked(self.lock(store, until).await),
             (Step::Delete, Some(store)) => Input::Deleted(self.delete(store).await),
-            (Step::Save(record), Some(store)) => Input::Saved(self.save(store, &record).await),
+            (Step::Save { record, replaces }, Some(store)) => {
+                Input::Saved(self.save(store, &record, replaces).await)
+            }
             (Step::Unlock, _) => Input::Unlocked(self.unlock().await),
             // Without a store the core asks for none of these.
             _ => Input::Woken,
@@ -196,6 +205,72 @@ impl Driver {
         called.unwrap_or_else(|Panicked| Err(panicked()))
     }
 
+    // === The lease ===
+
+    /// Calls the `RefreshFn`, and renews the lease of the store lock meanwhile.
+    async fn call_under_lease(
+        &self,
+        store: Option<&StoreKey>,
+        context: RefreshContext,
+    ) -> DriverInput {
+        let Some(store) = store else {
+            return Input::Called(self.call(context).await);
+        };
+        // The record was compared while the lock was held. It has to be held still.
+        if self.renewed_at().is_some_and(|at| at <= Instant::now())
+            && let Err(failure) = self.renew(store).await
+        {
+            return Input::NotCalled(failure);
+        }
+        let mut calling = pin!(self.call(context));
+        let mut renewing = pin!(self.keep_lease(store));
+        Input::Called(
+            poll_fn(|cx| {
+                let called = calling.as_mut().poll(cx);
+                if called.is_pending() {
+                    let _: Poll<Infallible> = renewing.as_mut().poll(cx);
+                }
+                called
+            })
+            .await,
+        )
+    }
+
+    /// Renews the lease whenever that is due. If it cannot be renewed, the save finds out what others did.
+    async fn keep_lease(&self, store: &StoreKey) -> Infallible {
+        let mut pause = RENEW_PAUSE;
+        while let Some(at) = self.renewed_at() {
+            sleep_until(at).await;
+            match self.renew(store).await {
+                Ok(()) => pause = RENEW_PAUSE,
+                Err(failure) if failure.is_lock_lost() || self.is_lease_over() => break,
+                Err(_) => {
+                    sleep(pause).await;
+                    pause *= 2;
+                }
+            }
+        }
+        pending().await
+    }
+
+    /// When the lease is to be renewed. `None`: the lock has none, or is gone.
+    fn renewed_at(&self) -> Option<Instant> {
+        held(&self.lock).as_ref()?.lease()?.renewed_at()
+    }
+
+    fn is_lease_over(&self) -> bool {
+        let lease = held(&self.lock).as_ref().and_then(|lock| lock.lease());
+        lease.is_none_or(|lease| lease.is_over())
+    }
+
+    async fn renew(&self, store: &StoreKey) -> Result<(), RefreshError> {
+        let mut lock = self.borrow_lock()?;
+        let lock = lock.get()?;
+        let until = lock.lease().and_then(|lease| lease.until());
+        self.ask(store, StoreOperation::Renew, until, lock.renew())
+            .await
+    }
+
     // === The store ===
 
     /// Asks the store for something, until then, and emits an event if it fails.
@@ -244,10 +319,17 @@ impl Driver {
             .await
     }
 
-    async fn save(&self, store: &StoreKey, record: &Record) -> Result<(), RefreshError> {
+    async fn save(
+        &self,
+        store: &StoreKey,
+        record: &Record,
+        replaces: Option<Version>,
+    ) -> Result<(), RefreshError> {
         let mut lock = self.borrow_lock()?;
-        let saved = self.shared.save_record(store, lock.get()?, record).await;
-        saved.map_err(RefreshError::from)
+        let saving = self
+            .shared
+            .save_record(store, lock.get()?, record, replaces);
+        saving.await.map_err(RefreshError::from)
     }
 
     /// Borrows the store lock for an operation. It is gone if the refresh was overdue, and another one may run.
@@ -321,24 +403,32 @@ impl Shared {
         answer
     }
 
-    /// Saves a record, in a few tries, within the refresh timeout.
+    /// Saves a record in place of the one of that version, in a few tries, within the refresh timeout.
     pub(crate) async fn save_record(
         &self,
         store: &StoreKey,
         lock: &mut dyn StoreLock,
         record: &Record,
+        replaces: Option<Version>,
     ) -> Result<(), StoreError> {
+        let save = Save::new(record)
+            .replacing(replaces)
+            .with_lifetime(self.settings.record_lifetime);
         let since = Instant::now();
         let until = since.checked_add(self.settings.refresh_timeout);
         let mut tries = 0;
         let saving = within(until, async {
             loop {
                 tries += 1;
-                let saved = lock.save(record).await;
-                if saved.is_ok() || tries == SAVES {
-                    return saved;
+                match lock.save(save).await {
+                    Err(error) if error.kind() == StoreErrorKind::Unavailable && tries < SAVES => {}
+                    saved => return saved,
                 }
                 sleep(SAVE_PAUSE * 2_u32.pow(tries - 1)).await;
+                if lock.lease().is_some_and(|lease| lease.is_due()) {
+                    // Saves are compared by version, so a lock that is lost shows in the next try.
+                    drop(lock.renew().await);
+                }
             }
         });
         let saved = catch_panic(saving).await.unwrap_or_else(|Panicked| {
@@ -402,7 +492,7 @@ struct Panicked;
 /// Turns a panic of a future into an error. The future is dropped with it.
 async fn catch_panic<F: Future>(future: F) -> Result<F::Output, Panicked> {
     let mut future = pin!(future);
-    std::future::poll_fn(move |cx| {
+    poll_fn(move |cx| {
         let future: Pin<&mut F> = future.as_mut();
         match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
             Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),

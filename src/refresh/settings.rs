@@ -12,7 +12,7 @@ use crate::{
         session::Session,
         url::{LoginUrl, Origin},
     },
-    store::{OnSaveFailure, Record, Revision, StoreKey},
+    store::{OnSaveFailure, Record, StoreError, StoreErrorKind, StoreKey, Version},
     text::redact::redact,
 };
 
@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     /// Where the session is stored. `None` without a store.
     pub(crate) store: Option<StoreKey>,
     pub(crate) on_save_failure: OnSaveFailure,
+    /// How long a record is of use after its save. `None`: without end.
+    pub(crate) record_lifetime: Option<Duration>,
 }
 
 impl Settings {
@@ -44,6 +46,7 @@ impl Settings {
             observer: None,
             store: None,
             on_save_failure: OnSaveFailure::Continue,
+            record_lifetime: None,
         }
     }
 }
@@ -142,6 +145,11 @@ impl Snapshot for Session {
     }
 }
 
+/// What was wrong with the store. `None` if another failure.
+fn store_error_kind(error: &RefreshError) -> Option<StoreErrorKind> {
+    error.store_error().map(StoreError::kind)
+}
+
 impl Failure for RefreshError {
     type Token = Secret;
 
@@ -174,9 +182,16 @@ impl Failure for RefreshError {
                 "the stored record of the session was deleted, as by a logout: set a new session, or reset the handle to go \
                  on with the session in memory; SessionHandle::save stores that one again",
             ),
+            Cause::SavedElsewhere => {
+                return StoreError::new(
+                    StoreErrorKind::Superseded,
+                    "another process saved a session during the token call, and this process goes on with that one",
+                )
+                .into();
+            }
             Cause::Stale => {
-                return crate::store::StoreError::new(
-                    crate::store::StoreErrorKind::Stale,
+                return StoreError::new(
+                    StoreErrorKind::Stale,
                     "the store has an older session than before: if it was restored from a backup, reset the handle; if \
                      it is a replica, load from where sessions are saved",
                 )
@@ -209,6 +224,18 @@ impl Failure for RefreshError {
         self.kind() == RefreshErrorKind::Store
     }
 
+    fn is_lock_busy(&self) -> bool {
+        store_error_kind(self) == Some(StoreErrorKind::LockBusy)
+    }
+
+    fn is_lock_lost(&self) -> bool {
+        store_error_kind(self) == Some(StoreErrorKind::LockLost)
+    }
+
+    fn is_superseded(&self) -> bool {
+        store_error_kind(self) == Some(StoreErrorKind::Superseded)
+    }
+
     fn is_gone(&self) -> bool {
         self.kind() == RefreshErrorKind::LoggedOut
     }
@@ -237,8 +264,8 @@ impl Stored for Record {
         self.session()
     }
 
-    fn revision(&self) -> Revision {
-        self.revision()
+    fn version(&self) -> Version {
+        self.version()
     }
 
     fn has_rotated(&self) -> bool {

@@ -182,6 +182,8 @@ pub enum StoreOperation {
     Load,
     /// Taking the lock.
     Lock,
+    /// Renewing the lease of the lock.
+    Renew,
     /// Saving a session.
     Save,
     /// Deleting the record, for a logout.

@@ -32,10 +32,11 @@ use tokio::{
 
 use super::{
     record::Record,
+    save::Save,
     session_store::{SessionStore, StoreLock},
 };
 use crate::{
-    error::StoreErrorKind,
+    error::{StoreError, StoreErrorKind},
     session::{session::Session, url::LoginUrl},
 };
 
@@ -100,7 +101,7 @@ async fn a_saved_record_is_loaded<S: SessionStore>(open: &impl Fn() -> S) {
     );
 
     let bare = full.followed_by(bare("access-2"));
-    lock.save(&bare)
+    lock.save(Save::new(&bare).replacing(full.version()))
         .await
         .unwrap_or_else(|error| panic!("{SAVE}: {error:?}"));
     let loaded = lock
@@ -172,7 +173,7 @@ async fn keys_are_independent<S: SessionStore>(open: &impl Fn() -> S) {
         // The lock of one key does not block the lock of another.
         let mut lock = lock(&store, key).await;
         let record = Record::new(bare(&format!("access-{number}")));
-        lock.save(&record)
+        lock.save(Save::new(&record))
             .await
             .unwrap_or_else(|error| panic!("{SAVE} under {key:?}: {error:?}"));
         locks.push(lock);
@@ -219,11 +220,12 @@ async fn a_lock_has_one_holder<S: SessionStore>(open: &impl Fn() -> S) {
                 tokio::task::yield_now().await;
                 let turn = stored.as_ref().map_or(0, turns) + 1;
                 let session = bare("access").with_scope(turn.to_string());
-                let record = stored.map_or_else(
-                    || Record::new(session.clone()),
-                    |stored| stored.followed_by(session.clone()),
-                );
-                lock.save(&record)
+                let record = match &stored {
+                    Some(stored) => stored.followed_by(session),
+                    None => Record::new(session),
+                };
+                let replaces = stored.as_ref().map(Record::version);
+                lock.save(Save::new(&record).replacing(replaces))
                     .await
                     .unwrap_or_else(|error| panic!("{SAVE}: {error:?}"));
                 is_held.store(false, Ordering::SeqCst);
@@ -276,13 +278,13 @@ async fn a_held_lock_is_busy<S: SessionStore>(open: &impl Fn() -> S) {
     );
     // Saves and deletions do not release the lock.
     let record = Record::new(bare("access"));
-    let saved = held.save(&record).await;
+    let saved = held.save(Save::new(&record)).await;
     saved.unwrap_or_else(|error| panic!("{SAVE}: {error:?}"));
     assert_busy(&open()).await;
     let deleted = held.delete().await;
     deleted.unwrap_or_else(|error| panic!("{DELETE}: {error:?}"));
     assert_busy(&open()).await;
-    let saved = held.save(&record).await;
+    let saved = held.save(Save::new(&record)).await;
     saved.unwrap_or_else(|error| panic!("{SAVE}: {error:?}"));
     // A lock may be dropped instead of unlocked. A remote store may release it a little later.
     drop(held);
@@ -333,21 +335,23 @@ async fn a_dropped_wait_holds_no_lock<S: SessionStore>(open: &impl Fn() -> S) {
 }
 
 async fn a_dropped_save_does_not_replace_a_later_one<S: SessionStore>(open: &impl Fn() -> S) {
-    let abandoned = Record::new(bare(&"abandoned".repeat(1_000)));
-    let last = Record::new(bare("last"));
+    let first = Record::new(bare("first"));
+    let abandoned = first.followed_by(bare(&"abandoned".repeat(1_000)));
     for is_same_lock in [true, false] {
+        delete(&open(), KEY).await;
+        save(&open(), KEY, &first).await;
         let store = open();
         let mut lock = patient_lock(&store).await;
         {
-            let mut saving = pin!(lock.save(&abandoned));
+            let mut saving = pin!(lock.save(Save::new(&abandoned).replacing(first.version())));
             let _ = poll_fn(|cx| Poll::Ready(saving.as_mut().poll(cx).is_ready())).await;
         }
         if !is_same_lock {
             lock.unlock().await;
             lock = patient_lock(&store).await;
         }
-        let saved = lock.save(&last).await;
-        saved.unwrap_or_else(|error| panic!("{SAVE}: {error:?}"));
+        // The dropped save is done or not, but not later.
+        let last = replace(&mut *lock, bare("last")).await;
         lock.unlock().await;
         sleep(LATE_SAVE_DELAY).await;
         assert_eq!(
@@ -361,22 +365,23 @@ async fn a_dropped_save_does_not_replace_a_later_one<S: SessionStore>(open: &imp
 
 async fn readers_see_whole_records<S: SessionStore>(open: &impl Fn() -> S) {
     const SAVES: usize = 40;
-    let records = Arc::new([
-        Record::new(bare(&"a".repeat(5_000))),
-        Record::new(session("b").with_refresh_token("refresh-b")),
+    let sessions = Arc::new([
+        bare(&"a".repeat(5_000)),
+        session("b").with_refresh_token("refresh-b"),
     ]);
-    save(&open(), KEY, &records[0]).await;
+    save(&open(), KEY, &Record::new(sessions[0].clone())).await;
     let is_over = Arc::new(AtomicBool::new(false));
     let reads = Arc::new(AtomicUsize::new(0));
     let mut readers = JoinSet::new();
     for _ in 0..2 {
-        let (store, records) = (open(), Arc::clone(&records));
+        let (store, sessions) = (open(), Arc::clone(&sessions));
         let (is_over, reads) = (Arc::clone(&is_over), Arc::clone(&reads));
         readers.spawn(async move {
             while !is_over.load(Ordering::SeqCst) {
-                let loaded = load(&store, KEY).await;
+                let loaded = record(&store, KEY).await;
+                let loaded = loaded.as_ref().map(Record::session);
                 assert!(
-                    records.iter().any(|record| loaded == Some(text(record))),
+                    sessions.iter().any(|session| is_same(session, loaded)),
                     "a load during a save returned neither the old nor the new record"
                 );
                 reads.fetch_add(1, Ordering::SeqCst);
@@ -389,15 +394,16 @@ async fn readers_see_whole_records<S: SessionStore>(open: &impl Fn() -> S) {
     while saves < SAVES || reads.load(Ordering::SeqCst) < SAVES {
         assert!(readers.len() == 2 || saves < SAVES, "a reader failed");
         let mut lock = patient_lock(&store).await;
-        let record = &records[saves % 2];
+        let session = sessions[saves % 2].clone();
         // A save that is dropped half-way leaves the old or the new record.
         if saves % 3 == 0 {
-            let mut saving = pin!(lock.save(record));
+            let stored = loaded(&mut *lock).await;
+            let record = follow(stored.as_ref(), session);
+            let replaces = stored.as_ref().map(Record::version);
+            let mut saving = pin!(lock.save(Save::new(&record).replacing(replaces)));
             let _ = poll_fn(|cx| Poll::Ready(saving.as_mut().poll(cx).is_ready())).await;
         } else {
-            lock.save(record)
-                .await
-                .unwrap_or_else(|error| panic!("{SAVE}: {error:?}"));
+            replace(&mut *lock, session).await;
         }
         lock.unlock().await;
         saves += 1;
@@ -451,12 +457,53 @@ fn turns(record: &Record) -> usize {
         .unwrap_or_default()
 }
 
-async fn load(store: &impl SessionStore, key: &str) -> Option<String> {
+/// Whether a loaded session has the tokens of this one.
+fn is_same(session: &Session, loaded: Option<&Session>) -> bool {
+    loaded.is_some_and(|loaded| {
+        loaded.access_token() == session.access_token()
+            && loaded.refresh_token() == session.refresh_token()
+            && loaded.scope() == session.scope()
+    })
+}
+
+async fn record(store: &impl SessionStore, key: &str) -> Option<Record> {
     let loaded = store.load(key).await;
-    loaded
-        .unwrap_or_else(|error| panic!("{LOAD} {key:?}: {error:?}"))
+    loaded.unwrap_or_else(|error| panic!("{LOAD} {key:?}: {error:?}"))
+}
+
+async fn load(store: &impl SessionStore, key: &str) -> Option<String> {
+    record(store, key).await.as_ref().map(text)
+}
+
+async fn loaded(lock: &mut dyn StoreLock) -> Option<Record> {
+    let loaded = lock.load().await;
+    loaded.unwrap_or_else(|error| panic!("{LOAD}: {error:?}"))
+}
+
+fn follow(stored: Option<&Record>, session: Session) -> Record {
+    match stored {
+        Some(stored) => stored.followed_by(session),
+        None => Record::new(session),
+    }
+}
+
+/// Saves a session in place of what is stored. A save that was dropped before may still be done, but only once.
+async fn replace(lock: &mut dyn StoreLock, session: Session) -> Record {
+    let mut saved = try_replace(lock, session.clone()).await;
+    if saved
         .as_ref()
-        .map(text)
+        .is_err_and(|error| error.kind() == StoreErrorKind::Superseded)
+    {
+        saved = try_replace(lock, session).await;
+    }
+    saved.unwrap_or_else(|error| panic!("{SAVE}: {error:?}"))
+}
+
+async fn try_replace(lock: &mut dyn StoreLock, session: Session) -> Result<Record, StoreError> {
+    let stored = loaded(lock).await;
+    let record = follow(stored.as_ref(), session);
+    let save = Save::new(&record).replacing(stored.as_ref().map(Record::version));
+    lock.save(save).await.map(|()| record)
 }
 
 async fn lock(store: &impl SessionStore, key: &str) -> Box<dyn StoreLock> {
@@ -466,7 +513,8 @@ async fn lock(store: &impl SessionStore, key: &str) -> Box<dyn StoreLock> {
 
 async fn save(store: &impl SessionStore, key: &str, record: &Record) {
     let mut lock = lock(store, key).await;
-    let saved = lock.save(record).await;
+    let replaces = loaded(&mut *lock).await.as_ref().map(Record::version);
+    let saved = lock.save(Save::new(record).replacing(replaces)).await;
     saved.unwrap_or_else(|error| panic!("{SAVE} under {key:?}: {error:?}"));
     lock.unlock().await;
 }

@@ -8,6 +8,7 @@ use chacha20poly1305::{
     aead::{Aead, Payload},
 };
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::record::{self, Record};
@@ -16,7 +17,8 @@ use crate::error::{BoxError, StoreError, StoreErrorKind};
 /// The value of `format` that identifies an encrypted session record.
 const FORMAT: &str = "tower-salesforce-auth session, encrypted with XChaCha20-Poly1305";
 
-const VERSION: u32 = 1;
+/// Version 1 did not name the key.
+const VERSION: u32 = 2;
 
 /// A key that encrypts session records with XChaCha20-Poly1305, an AEAD whose nonce is long enough to be random.
 ///
@@ -65,6 +67,9 @@ pub struct EncryptionKey(Zeroizing<[u8; 32]>);
 struct Sealed {
     format: String,
     version: u32,
+    /// Names the key with which the record was encrypted. `None` in version 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<String>,
     nonce: String,
     ciphertext: String,
 }
@@ -95,6 +100,7 @@ impl EncryptionKey {
         let sealed = Sealed {
             format: FORMAT.to_owned(),
             version: VERSION,
+            key_id: Some(self.id()),
             nonce: STANDARD.encode(nonce),
             ciphertext: STANDARD.encode(ciphertext),
         };
@@ -125,6 +131,10 @@ impl EncryptionKey {
             ));
         }
         record::check_version(sealed.version, VERSION)?;
+        let key_id = sealed.key_id.as_deref();
+        if sealed.version > 1 && key_id != Some(&self.id()) {
+            return Err(self.not_decrypted(key_id));
+        }
         let decode = |what: &str| STANDARD.decode(what).ok();
         let nonce: Option<[u8; 24]> = decode(&sealed.nonce).and_then(|nonce| nonce.try_into().ok());
         let (Some(nonce), Some(ciphertext)) = (nonce, decode(&sealed.ciphertext)) else {
@@ -134,12 +144,7 @@ impl EncryptionKey {
         };
         let record = self
             .decrypt(store_key.as_bytes(), &nonce, &ciphertext)
-            .ok_or_else(|| {
-                undecryptable(
-                    "the session record cannot be decrypted: it was encrypted with another key, or for another session, \
-                     or was changed afterwards",
-                )
-            })?;
+            .ok_or_else(|| self.not_decrypted(key_id))?;
         let record = str::from_utf8(&record)
             .map_err(|_| record::corrupt("the session record is not text"))?;
         Record::decode(record)
@@ -181,9 +186,44 @@ impl EncryptionKey {
         plaintext.ok().map(Zeroizing::new)
     }
 
+    /// The error of a record that cannot be decrypted. `key_id` names the key of the record.
+    fn not_decrypted(&self, key_id: Option<&str>) -> StoreError {
+        let id = self.id();
+        let reason = match key_id {
+            Some(key_id) if key_id == id => {
+                "it was encrypted for another session, or was changed afterwards".to_owned()
+            }
+            Some(key_id) if is_key_id(key_id) => format!(
+                "it was encrypted with the key {key_id}, and the key of this store is {id}"
+            ),
+            _ => "it was encrypted with another key, or for another session, or was changed afterwards"
+                .to_owned(),
+        };
+        StoreError::new(
+            StoreErrorKind::Undecryptable,
+            format!("the session record cannot be decrypted: {reason}"),
+        )
+    }
+
+    /// Names the key in records and errors: 16 hexadecimal digits that tell nothing about it.
+    pub fn id(&self) -> String {
+        let mut digest = Sha256::new();
+        digest.update("tower-salesforce-auth key id");
+        digest.update(*self.0);
+        let id = digest.finalize();
+        let id = id.iter().take(8);
+        let id = id.fold(0, |id, byte| (id << 8) | u64::from(*byte));
+        format!("{id:016x}")
+    }
+
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new((&*self.0).into())
     }
+}
+
+/// Whether a text of a record may be shown as the id of a key.
+fn is_key_id(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn undecryptable(message: &'static str) -> StoreError {

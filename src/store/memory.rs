@@ -3,15 +3,21 @@
 use std::{
     collections::HashMap,
     fmt,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::{sync::OwnedMutexGuard, time::timeout};
+use tokio::{
+    sync::{Notify, OwnedMutexGuard},
+    time::timeout,
+};
 
 use super::{
     record::Record,
+    save::Save,
     session_store::{BoxFuture, SessionStore, StoreLock},
+    version::Version,
 };
 use crate::error::{StoreError, StoreErrorKind};
 
@@ -22,13 +28,14 @@ const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The sessions end with the process. Waiting for a lock needs a tokio runtime with a time driver.
 ///
 /// ```
-/// use tower_salesforce_auth::{Session, store::{MemoryStore, Record, SessionStore}};
+/// use tower_salesforce_auth::{Session, store::{MemoryStore, Record, Save, SessionStore}};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let store = MemoryStore::new();
 /// let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
-/// store.lock("nightly-export").await?.save(&Record::new(session)).await?;
+/// let record = Record::new(session);
+/// store.lock("nightly-export").await?.save(Save::new(&record)).await?;
 /// assert!(store.clone().load("nightly-export").await?.is_some());
 /// # Ok(())
 /// # }
@@ -36,6 +43,8 @@ const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct MemoryStore {
     entries: Arc<Mutex<EntryMap>>,
+    /// Wakes those who wait for a change, of any key.
+    changes: Arc<Notify>,
     lock_timeout: Duration,
 }
 
@@ -55,6 +64,7 @@ impl MemoryStore {
     pub fn new() -> Self {
         Self {
             entries: Arc::default(),
+            changes: Arc::default(),
             lock_timeout: DEFAULT_LOCK_TIMEOUT,
         }
     }
@@ -68,6 +78,12 @@ impl MemoryStore {
 
     fn entries(&self) -> MutexGuard<'_, EntryMap> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn version(&self, key: &str) -> Option<Version> {
+        let entries = self.entries();
+        let record = entries.get(key)?.record();
+        record.as_ref().map(Record::version)
     }
 
     fn entry(&self, key: &str) -> EntryRef {
@@ -119,6 +135,19 @@ impl SessionStore for MemoryStore {
             Ok(locked)
         })
     }
+
+    fn changed<'a>(&'a self, key: &'a str, since: Option<Version>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            loop {
+                let mut changed = pin!(self.changes.notified());
+                changed.as_mut().enable();
+                if self.version(key) != since {
+                    return;
+                }
+                changed.await;
+            }
+        })
+    }
 }
 
 /// A reference to the entry of a key, for the holder of its lock and each task that waits for it.
@@ -149,9 +178,13 @@ impl StoreLock for MemoryStoreLock {
         Box::pin(async { Ok(self.entry.shared.record().clone()) })
     }
 
-    fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async {
-            *self.entry.shared.record() = Some(record.clone());
+    fn save<'a>(&'a mut self, save: Save<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut stored = self.entry.shared.record();
+            if save.is_permitted(stored.as_ref().map(Record::version))? {
+                *stored = Some(save.record().clone());
+                self.entry.store.changes.notify_waiters();
+            }
             Ok(())
         })
     }
@@ -159,6 +192,7 @@ impl StoreLock for MemoryStoreLock {
     fn delete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async {
             *self.entry.shared.record() = None;
+            self.entry.store.changes.notify_waiters();
             Ok(())
         })
     }

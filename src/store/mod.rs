@@ -25,10 +25,17 @@
 //! # How the layer uses a store
 //!
 //! - **Start-up.** A layer without a session loads the record, without the lock, before it logs in.
-//! - **Rejection.** After a rejection, the layer [locks](SessionStore::lock) the session's key and loads the record. If
-//!   another process has saved a newer session, the layer adopts it. Otherwise it calls the
-//!   [`RefreshFn`](crate::RefreshFn). It saves the new session before any waiter continues, and before it releases the
-//!   lock. So all processes together present each refresh token once. The lock is not held while requests are sent.
+//! - **Rejection.** After a rejection, the layer loads the record, without the lock. If another process has saved a newer
+//!   session, the layer adopts it. Otherwise it [locks](SessionStore::lock) the session's key, and loads and compares once
+//!   more. If there is still nothing to adopt, it calls the [`RefreshFn`](crate::RefreshFn). It saves the new session before
+//!   any waiter continues, and before it releases the lock. So all processes together present each refresh token once. The
+//!   lock is not held while requests are sent.
+//! - **Another process holds the lock.** The layer loads the record again and again, and adopts what that process saves, for as
+//!   long as callers wait. It makes a token call of its own only in the first half of the refresh timeout.
+//! - **Leases.** The layer renews the [lease](StoreLock::lease) of a lock during the token call. If the lease is over before
+//!   the call begins, there is no call. If it is over during the call, the save finds out whether another process has saved.
+//! - **A save that comes too late.** A save replaces the version that was loaded before the token call. If another process has
+//!   saved meanwhile, the layer adopts that session. If another process has deleted the record, the session was logged out.
 //! - **`invalid_grant`.** Another program may have refreshed the session without the lock. The layer loads the record once
 //!   more, and adopts it if it has another refresh token. Otherwise the failure is
 //!   [terminal](crate::RefreshError::is_terminal).
@@ -53,6 +60,7 @@
 //! | the store | what happens |
 //! |---|---|
 //! | is slow, or hangs | No caller waits longer than the refresh timeout. If the lock and the record take more than half of it, no token call starts, because the timeout could interrupt it. |
+//! | has lost the lock, at a save | The layer takes the lock again and compares. It saves if no other process has saved, and adopts the record otherwise. |
 //! | cannot be locked or loaded | The layer presents nothing to the server. It retries until half of the refresh timeout has passed; then the refresh fails with a transient [`RefreshErrorKind::Store`]. |
 //! | cannot be written to | [`lock`](SessionStore::lock) detects this as far as it can: then as above, and no token is used. |
 //! | cannot be written to after the token call | The layer tries to save three times, then calls [`Observer::store_failed`] once. It uses the session anyway, unless [`OnSaveFailure::Fail`] is set. The next refresh, or [`SessionHandle::save`], saves it. |
@@ -85,7 +93,9 @@ mod encryption;
 mod file;
 mod memory;
 mod record;
+mod save;
 mod session_store;
+mod version;
 
 pub use crate::error::{StoreError, StoreErrorKind};
 #[cfg(feature = "encryption")]
@@ -96,6 +106,7 @@ pub use encryption::EncryptionKey;
 pub use file::FileStore;
 pub use memory::MemoryStore;
 pub use record::Record;
-pub(crate) use record::Revision;
+pub use save::{Lease, Save};
 pub(crate) use session_store::StoreKey;
 pub use session_store::{BoxFuture, OnSaveFailure, SessionStore, StoreLock};
+pub use version::Version;

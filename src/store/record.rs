@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::version::Version;
 use crate::{
     error::{Error, StoreError, StoreErrorKind},
     secret::Secret,
@@ -18,7 +19,8 @@ use crate::{
 /// The value of `format` that identifies a session record.
 const FORMAT: &str = "tower-salesforce-auth session";
 
-const VERSION: u32 = 1;
+/// Version 1 called `login` `line`, and had no place for a `dpop_key`.
+const VERSION: u32 = 2;
 
 // === Record ===
 
@@ -41,68 +43,49 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug)]
 pub struct Record {
     session: Session,
-    revision: Revision,
+    version: Version,
     /// Whether the server has rotated the refresh token since the login. The token that a flow was configured with may be
     /// used up then.
     has_rotated: bool,
-}
-
-/// Identifies a record among all that were saved under its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Revision {
-    /// The login that the record descends from. Records that follow one another, with no deletion in between, share it.
-    login: u128,
-    /// The position of the record since that login, from 1. Each save increments it.
-    number: u64,
-}
-
-impl Revision {
-    #[cfg(test)]
-    pub(crate) const fn new(login: u128, number: u64) -> Self {
-        Self { login, number }
-    }
-
-    /// Whether the record was saved after `last_seen`, or descends from another login.
-    pub(crate) fn is_newer_than(self, last_seen: Option<Self>) -> bool {
-        last_seen.is_none_or(|seen| self.login != seen.login || self.number > seen.number)
-    }
-
-    /// Whether the record descends from the same login as `other`.
-    pub(crate) fn is_of_login(self, other: Option<Self>) -> bool {
-        other.is_some_and(|other| self.login == other.login)
-    }
+    /// The private key that the refresh token is bound to (RFC 9449), as another version of this crate has stored it. `None` if
+    /// there is none.
+    dpop_key: Option<Secret>,
 }
 
 impl Record {
     /// Creates the first record of a login.
     pub fn new(session: Session) -> Self {
         // Every login returns another access token. A session that is set and saved again may have another refresh token.
-        let access_token = session.access_token().expose();
-        let login = match session.refresh_token() {
-            Some(refresh_token) => {
-                let both = Zeroizing::new(format!("{access_token} {}", refresh_token.expose()));
-                fingerprint(&both)
-            }
-            None => fingerprint(access_token),
-        };
-        Self {
-            has_rotated: session.is_rotated(),
-            session: session.without_provenance(),
-            revision: Revision { login, number: 1 },
-        }
+        let login = token_fingerprint(&session);
+        let has_rotated = session.is_rotated();
+        Self::at(login, 1, session, has_rotated, None)
     }
 
     /// Creates the record that replaces this one.
     #[must_use]
     pub fn followed_by(&self, session: Session) -> Self {
-        let Revision { login, number } = self.revision;
+        let has_rotated = self.has_rotated || session.is_rotated();
+        let number = self.version.number.saturating_add(1);
+        let dpop_key = self.dpop_key.clone();
+        Self::at(self.version.login, number, session, has_rotated, dpop_key)
+    }
+
+    fn at(
+        login: u128,
+        number: u64,
+        session: Session,
+        has_rotated: bool,
+        dpop_key: Option<Secret>,
+    ) -> Self {
         Self {
-            has_rotated: self.has_rotated || session.is_rotated(),
-            session: session.without_provenance(),
-            revision: Revision {
+            version: Version {
                 login,
-                number: number.saturating_add(1),
+                number,
+                tokens: first_half(token_fingerprint(&session)),
             },
+            session: session.without_provenance(),
+            has_rotated,
+            dpop_key,
         }
     }
 
@@ -111,8 +94,9 @@ impl Record {
         &self.session
     }
 
-    pub(crate) fn revision(&self) -> Revision {
-        self.revision
+    /// The version of the record, by which a save is a compare-and-swap.
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     pub(crate) fn has_rotated(&self) -> bool {
@@ -122,14 +106,14 @@ impl Record {
     /// Encodes the record as JSON on one line. The text contains all tokens.
     pub fn encode(&self) -> Secret {
         let session = &self.session;
-        let mut line = String::with_capacity(32);
+        let mut login = String::with_capacity(32);
         // Writing to a `String` never fails.
-        let _ = write!(line, "{:032x}", self.revision.login);
+        let _ = write!(login, "{:032x}", self.version.login);
         let encoded = EncodedRecord {
             format: FORMAT,
             version: VERSION,
-            line: &line,
-            number: self.revision.number,
+            login: &login,
+            number: self.version.number,
             access_token: session.access_token().expose(),
             refresh_token: session.refresh_token().map(Secret::expose),
             instance_url: session.instance_url().to_string(),
@@ -142,9 +126,12 @@ impl Record {
             user_id: session.user_id(),
             is_soap: session.is_soap(),
             has_rotated: self.has_rotated,
+            dpop_key: self.dpop_key.as_ref().map(Secret::expose),
         };
         // Enough capacity for the tokens: a buffer that grows would leave an unwiped copy of them behind.
-        let tokens = encoded.access_token.len() + encoded.refresh_token.map_or(0, str::len);
+        let tokens = encoded.access_token.len()
+            + encoded.refresh_token.map_or(0, str::len)
+            + encoded.dpop_key.map_or(0, str::len);
         let mut text = Zeroizing::new(Vec::with_capacity(2 * tokens + 4096));
         // Serializing strings and numbers to a `Vec` never fails.
         let _ = serde_json::to_writer(&mut *text, &encoded);
@@ -176,21 +163,14 @@ impl Record {
         }
         let decoded: DecodedRecord =
             serde_json::from_str(text).map_err(|error| unreadable(&error))?;
-        let login = u128::from_str_radix(&decoded.line, 16)
-            .map_err(|_| corrupt("the session record has no valid `line`"))?;
-        let revision = Revision {
-            login,
-            number: decoded.number,
-        };
-        let has_rotated = decoded.has_rotated;
+        let login = u128::from_str_radix(&decoded.login, 16)
+            .map_err(|_| corrupt("the session record has no valid `login`"))?;
+        let (number, has_rotated) = (decoded.number, decoded.has_rotated);
+        let dpop_key = decoded.dpop_key.clone();
         let session = decoded.session().map_err(|error| {
             corrupt("the session record contains a session that cannot be used").with_source(error)
         })?;
-        Ok(Self {
-            session,
-            revision,
-            has_rotated,
-        })
+        Ok(Self::at(login, number, session, has_rotated, dpop_key))
     }
 }
 
@@ -214,13 +194,13 @@ pub(super) fn check_version(version: u32, supported: u32) -> Result<(), StoreErr
     Ok(())
 }
 
-/// A record of version 1, as it is written.
+/// A record of version 2, as it is written.
 #[derive(Serialize)]
 struct EncodedRecord<'a> {
     format: &'a str,
     version: u32,
-    /// [`Revision::login`] in hexadecimal.
-    line: &'a str,
+    /// [`Version::login`] in hexadecimal.
+    login: &'a str,
     number: u64,
     access_token: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -244,12 +224,15 @@ struct EncodedRecord<'a> {
     user_id: Option<&'a str>,
     is_soap: bool,
     has_rotated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dpop_key: Option<&'a str>,
 }
 
-/// A record of version 1, as it is read.
+/// A record of version 1 or 2, as it is read.
 #[derive(Deserialize)]
 struct DecodedRecord {
-    line: String,
+    #[serde(alias = "line")]
+    login: String,
     number: u64,
     access_token: Secret,
     refresh_token: Option<Secret>,
@@ -263,6 +246,7 @@ struct DecodedRecord {
     user_id: Option<String>,
     is_soap: bool,
     has_rotated: bool,
+    dpop_key: Option<Secret>,
 }
 
 impl DecodedRecord {
@@ -334,6 +318,22 @@ impl EncodedLoginUrl {
         }
         Ok(login_url)
     }
+}
+
+/// Identifies the tokens of a session.
+fn token_fingerprint(session: &Session) -> u128 {
+    let access_token = session.access_token().expose();
+    match session.refresh_token() {
+        Some(refresh_token) => {
+            let both = Zeroizing::new(format!("{access_token} {}", refresh_token.expose()));
+            fingerprint(&both)
+        }
+        None => fingerprint(access_token),
+    }
+}
+
+fn first_half(number: u128) -> u64 {
+    u64::try_from(number >> 64).unwrap_or_default()
 }
 
 /// The first 128 bits of the SHA-256 of `text`.

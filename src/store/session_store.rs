@@ -1,8 +1,17 @@
 //! The contract of a session store.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{
+    fmt,
+    future::{Future, pending, ready},
+    pin::Pin,
+    sync::Arc,
+};
 
-use super::record::Record;
+use super::{
+    record::Record,
+    save::{Lease, Save},
+    version::Version,
+};
 use crate::error::StoreError;
 
 /// A boxed future that is [`Send`]. It is the same type as
@@ -22,16 +31,25 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///   seen, and refuses it. It cannot notice other stale records.
 /// - **A save is atomic and durable.** A save may fail or be dropped, or the machine may stop. Afterwards the store has the
 ///   previous record or the new one, whole.
+/// - **A save is a compare-and-swap.** A [save](StoreLock::save) names the [version](Version) that it
+///   [replaces](Save::replaces). It succeeds only if the store still has that version, and fails with [`Superseded`]
+///   otherwise. If the store already has the record itself, the save succeeds: an earlier answer may have been lost. Comparison
+///   and save are one atomic step.
 /// - **A lock has one holder.** A lock is held until it is [unlocked](StoreLock::unlock) or dropped, or until its process
-///   ends in any way. The layer holds it during the whole token call: a lock with a lease must outlast twice the refresh
-///   timeout, or be extended. A store never takes a lock away from its holder.
+///   ends in any way. The layer holds it during the whole token call. A lock whose store cannot see the end of a process has
+///   a [lease](StoreLock::lease), which the layer [renews](StoreLock::renew) each third of its length. A store takes no lock
+///   away from its holder before the lease is over, and a holder that is late releases no lock but its own.
+/// - **A lost lock is told.** A holder whose lock may belong to another one gets [`LockLost`]. Where saves compare versions
+///   atomically without the lock, a save may still succeed: if no other holder has saved, its refresh token is the newest one.
 /// - **Busy is not unavailable.** If the lock is held elsewhere, [`lock`](Self::lock) waits for a time that the store
 ///   chooses, and then fails with [`LockBusy`]. That time is shorter than the refresh timeout (default: 30 s). If the store
 ///   cannot tell, because its backend is unreachable, `lock` fails with [`Unavailable`]. In both cases nothing is refreshed.
 /// - **A lock permits a save**, as far as the store can tell in advance. A store that is full or read-only fails in `lock`,
 ///   before a refresh token is used.
-/// - **Unreadable records stay.** A record that is broken, has a later version, or is encrypted in another way is an
-///   error of that [kind](super::StoreErrorKind). The store does not delete it; a save replaces it.
+/// - **Nothing else is held.** Between two calls, a lock holds no connection and no transaction: a token call takes up to the
+///   refresh timeout, and waiters of many processes would use up the connections of a pool.
+/// - **Unreadable records stay.** A record that is broken, has a later format, or is encrypted in another way is an
+///   error of that [kind](super::StoreErrorKind), also for a save. The store does not delete or replace it.
 /// - **Futures can be dropped** at any time. A dropped wait for the lock does not hold the lock afterwards.
 ///
 /// The feature `conformance` adds `store::conformance`, which checks this contract on an implementation.
@@ -44,7 +62,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///     time::Duration,
 /// };
 /// use tower_salesforce_auth::store::{
-///     BoxFuture, Record, SessionStore, StoreError, StoreErrorKind, StoreLock,
+///     BoxFuture, Record, Save, SessionStore, StoreError, StoreErrorKind, StoreLock,
 /// };
 ///
 /// /// A table of keys and texts, each row with a lock.
@@ -93,9 +111,14 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///         Box::pin(ready(record))
 ///     }
 ///
-///     fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
-///         *self.0 = Some(record.encode().expose().to_owned());
-///         Box::pin(ready(Ok(())))
+///     fn save<'a>(&'a mut self, save: Save<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
+///         Box::pin(async move {
+///             let stored = self.load().await?;
+///             if save.is_permitted(stored.as_ref().map(Record::version))? {
+///                 *self.0 = Some(save.record().encode().expose().to_owned());
+///             }
+///             Ok(())
+///         })
 ///     }
 ///
 ///     fn delete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -106,6 +129,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// ```
 ///
 /// [`LockBusy`]: super::StoreErrorKind::LockBusy
+/// [`LockLost`]: super::StoreErrorKind::LockLost
+/// [`Superseded`]: super::StoreErrorKind::Superseded
 /// [`Unavailable`]: super::StoreErrorKind::Unavailable
 pub trait SessionStore: Send + Sync + 'static {
     /// Loads the record of this key without the lock. The record is whole, and was current at some moment during the call.
@@ -121,6 +146,15 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// [`LockBusy`](super::StoreErrorKind::LockBusy) or [`Unavailable`](super::StoreErrorKind::Unavailable).
     fn lock<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn StoreLock>, StoreError>>;
+
+    /// Waits until the record of this key may have another version than `since`. `None`: there was no record.
+    ///
+    /// It is a notice, and may be lost or come without a change. Default: it never comes, and other processes notice a change
+    /// when the server rejects their session.
+    fn changed<'a>(&'a self, key: &'a str, since: Option<Version>) -> BoxFuture<'a, ()> {
+        let (_, _) = (key, since);
+        Box::pin(pending())
+    }
 }
 
 /// The lock of one key. While it is held, only its holder saves, deletes, or loads the record under the lock.
@@ -134,26 +168,45 @@ pub trait StoreLock: Send + 'static {
     /// Any [`StoreErrorKind`](super::StoreErrorKind) but `LockBusy`.
     fn load(&mut self) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
 
-    /// Saves a record. It replaces any stored record, including one that cannot be read.
+    /// Saves a record, if the store has the version that the save [replaces](Save::replaces).
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](super::StoreErrorKind::Unavailable). The caller may try again.
-    fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// - [`Superseded`](super::StoreErrorKind::Superseded) if the store has another version. It keeps that one.
+    /// - [`LockLost`](super::StoreErrorKind::LockLost) if the lock may belong to another holder. Nothing was saved.
+    /// - [`Unavailable`](super::StoreErrorKind::Unavailable). The caller may try again.
+    /// - Any terminal [`StoreErrorKind`](super::StoreErrorKind) if the stored record cannot be read.
+    fn save<'a>(&'a mut self, save: Save<'a>) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Deletes the record, if there is one.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](super::StoreErrorKind::Unavailable). The caller may try again.
+    /// - [`LockLost`](super::StoreErrorKind::LockLost) if the lock may belong to another holder. Nothing was deleted.
+    /// - [`Unavailable`](super::StoreErrorKind::Unavailable). The caller may try again.
     fn delete(&mut self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// How long the lock is held unless it is renewed. Default: `None`, it is held until it is released.
+    fn lease(&self) -> Option<Lease> {
+        None
+    }
+
+    /// Renews the lease. The layer does so when [a third of it](Lease::length) has passed. Default: does nothing.
+    ///
+    /// # Errors
+    ///
+    /// - [`LockLost`](super::StoreErrorKind::LockLost) if the lock may belong to another holder.
+    /// - [`Unavailable`](super::StoreErrorKind::Unavailable). The layer tries again until the lease is over.
+    fn renew(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(ready(Ok(())))
+    }
 
     /// Releases the lock, and completes when it is released.
     ///
     /// Default: drops the lock. That is enough if a drop releases it without waiting.
     fn unlock(self: Box<Self>) -> BoxFuture<'static, ()> {
         drop(self);
-        Box::pin(std::future::ready(()))
+        Box::pin(ready(()))
     }
 }
 
@@ -164,6 +217,10 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
 
     fn lock<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn StoreLock>, StoreError>> {
         S::lock(self, key)
+    }
+
+    fn changed<'a>(&'a self, key: &'a str, since: Option<Version>) -> BoxFuture<'a, ()> {
+        S::changed(self, key, since)
     }
 }
 

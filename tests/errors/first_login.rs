@@ -24,7 +24,7 @@ use tower_salesforce_auth::{
     https::{HttpsClient, HttpsClientBuilder, Proxy},
     oauth::App,
     observer::{Observer, RefreshFailed},
-    store::{MemoryStore, Record, SessionStore},
+    store::{MemoryStore, Record, Save, SessionStore},
 };
 
 use crate::{report::check, tls};
@@ -360,7 +360,8 @@ async fn r11_after_a_session_the_server_is_waited_for() {
             let session =
                 Session::new(org.authorize().access_token(), &org.instance_url()).unwrap();
             let mut lock = store.lock("user").await.unwrap();
-            lock.save(&Record::new(session)).await.unwrap();
+            let record = Record::new(session);
+            lock.save(Save::new(&record)).await.unwrap();
             lock.unlock().await;
             handle = handle.store(store, "user");
         }

@@ -23,7 +23,8 @@ use tower_salesforce_auth::{
     https::{HttpsClient, Proxy},
     oauth::{self, App, Callback, PendingAuthorization, PrivateKey},
     store::{
-        EncryptionKey, FileStore, MemoryStore, Record, SessionStore, StoreError, StoreErrorKind,
+        EncryptionKey, FileStore, MemoryStore, Record, Save, SessionStore, StoreError,
+        StoreErrorKind,
     },
 };
 
@@ -551,7 +552,7 @@ async fn every_kind_of_store_error_says_its_cause_on_one_line() {
             .lock("user")
             .await
             .unwrap()
-            .save(&record)
+            .save(Save::new(&record))
             .await
             .unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
@@ -561,6 +562,36 @@ async fn every_kind_of_store_error_says_its_cause_on_one_line() {
     let error = FileStore::open(path.join("below")).err().unwrap();
     table.store(error, &[&format!("{file}/below")]);
 
+    // A lock that was lost, and a record that another process has saved or deleted.
+    let store = MemoryStore::new();
+    let mut lock = store.lock("user").await.unwrap();
+    let next = record.followed_by(session("T1"));
+    let error = lock
+        .save(Save::new(&next).replacing(record.version()))
+        .await;
+    table.store(
+        error.unwrap_err(),
+        &["has deleted the session", "load it again"],
+    );
+    lock.save(Save::new(&record)).await.unwrap();
+    let error = lock.save(Save::new(&next)).await.unwrap_err();
+    table.store(error, &["has saved a session", "load it again"]);
+    #[cfg(unix)]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FileStore::open(directory.path()).unwrap();
+        let mut lock = store.lock("user").await.unwrap();
+        std::fs::remove_file(store.path("user").with_extension("lock")).unwrap();
+        let error = lock.delete().await.unwrap_err();
+        table.store(
+            error,
+            &[
+                "the lock of the session was lost",
+                "another program removed",
+            ],
+        );
+    }
+
     // Those of other stores.
     for kind in [StoreErrorKind::Unavailable, StoreErrorKind::Stale] {
         let io = io::Error::other("no route\nto host");
@@ -569,6 +600,8 @@ async fn every_kind_of_store_error_says_its_cause_on_one_line() {
     }
     table.has(&[
         StoreErrorKind::LockBusy,
+        StoreErrorKind::LockLost,
+        StoreErrorKind::Superseded,
         StoreErrorKind::Unavailable,
         StoreErrorKind::Stale,
         StoreErrorKind::Corrupt,

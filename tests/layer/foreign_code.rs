@@ -19,8 +19,8 @@ use tower_salesforce_auth::{
     handle::SessionState,
     observer::{Observer, RefreshFailed, RefreshStarted},
     store::{
-        BoxFuture, MemoryStore, OnSaveFailure, Record, SessionStore, StoreError, StoreErrorKind,
-        StoreLock,
+        BoxFuture, MemoryStore, OnSaveFailure, Record, Save, SessionStore, StoreError,
+        StoreErrorKind, StoreLock,
     },
 };
 
@@ -144,7 +144,7 @@ impl StoreLock for CuriousLock {
         self.lock.load()
     }
 
-    fn save<'a>(&'a mut self, _: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn save<'a>(&'a mut self, _: Save<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
         self.fail()
     }
 

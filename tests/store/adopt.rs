@@ -31,7 +31,8 @@ use crate::{
         store_error, token_calls,
     },
     support::{
-        KEY, LIMITS, app, assert_no_reuse, builder, layer, limits, save, session, stored, storing,
+        KEY, LIMITS, app, assert_no_reuse, builder, layer, limits, put, save, session, stored,
+        storing,
     },
 };
 
@@ -263,8 +264,8 @@ async fn r24_a_session_replaced_elsewhere_is_adopted() {
         other.refresh_token()
     );
     assert!(!layer.handle().has_unsaved_refresh_token());
-    // The record is loaded at the start, under the lock, and after the refusal.
-    assert_eq!(store.count(StoreOperation::Load), 3);
+    // The record is loaded at the start, before the lock, under it, and after the refusal.
+    assert_eq!(store.count(StoreOperation::Load), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -296,7 +297,7 @@ async fn r24_an_equal_stored_token_is_a_terminal_failure() {
         ["adopted FirstLogin", "started", "failed Refused"]
     );
     assert_eq!((token_calls(&org), store.held()), (1, 0));
-    assert_eq!(store.count(StoreOperation::Load), 3);
+    assert_eq!(store.count(StoreOperation::Load), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -379,7 +380,7 @@ async fn a_record_older_than_the_last_seen_is_refused() {
     assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
     assert_eq!(token_calls(&org), 1);
 
-    store.lock(KEY).await.unwrap().save(&backup).await.unwrap();
+    put(&store, &backup).await;
     org.expire_sessions();
     let error = limits(&layer, &org).await.unwrap_err();
     assert_eq!(store_error(&error).kind(), StoreErrorKind::Stale);
@@ -403,7 +404,7 @@ async fn an_older_record_is_refused_after_a_deletion_too() {
     store.lock(KEY).await.unwrap().delete().await.unwrap();
     org.expire_sessions();
     limits(&ahead, &org).await.unwrap_err();
-    store.lock(KEY).await.unwrap().save(&backup).await.unwrap();
+    put(&store, &backup).await;
     advance(Duration::from_secs(60)).await;
     limits(&ahead, &org).await.unwrap_err();
     assert_no_reuse(&org);
@@ -417,7 +418,7 @@ async fn a_new_login_is_never_stale() {
         org.expire_sessions();
         limits(&here, &org).await.unwrap();
     }
-    store.lock(KEY).await.unwrap().save(&backup).await.unwrap();
+    put(&store, &backup).await;
     let login = session(&org.authorize());
     let elsewhere = builder(&org, store.clone()).initial_session(login.clone());
     elsewhere.build().save().await.unwrap();

@@ -9,7 +9,7 @@ use std::{
 use tower_salesforce_auth::{
     Session,
     store::{
-        BoxFuture, EncryptionKey, FileStore, MemoryStore, Record, SessionStore, StoreError,
+        BoxFuture, EncryptionKey, FileStore, MemoryStore, Record, Save, SessionStore, StoreError,
         StoreErrorKind, StoreLock, conformance,
     },
 };
@@ -40,7 +40,8 @@ async fn a_deleted_or_absent_key_leaves_nothing_in_memory() {
         is_empty(&store);
 
         let mut lock = store.lock(key).await.unwrap();
-        lock.save(&Record::new(session.clone())).await.unwrap();
+        let record = Record::new(session.clone());
+        lock.save(Save::new(&record)).await.unwrap();
         lock.unlock().await;
         assert!(store.load(key).await.unwrap().is_some());
 
@@ -218,7 +219,8 @@ impl StoreLock for FaultyLock {
         Box::pin(std::future::ready(Ok(record)))
     }
 
-    fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn save<'a>(&'a mut self, save: Save<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
+        let record = save.record();
         Box::pin(async move {
             let bare = |session: &Session| {
                 let url = session.instance_url().to_string();
@@ -261,9 +263,11 @@ impl StoreLock for FaultyLock {
                 }
                 _ => {}
             }
-            self.store
-                .records()
-                .insert(self.key.clone(), record.clone());
+            let mut records = self.store.records();
+            let stored = records.get(&self.key).map(Record::version);
+            if save.is_permitted(stored)? {
+                records.insert(self.key.clone(), record.clone());
+            }
             Ok(())
         })
     }

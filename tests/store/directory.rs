@@ -4,7 +4,7 @@ use std::{error::Error as StdError, fs, path::Path, time::Duration};
 
 use tower_salesforce_auth::{
     RefreshContext, Session, SessionHandle,
-    store::{FileStore, Record, SessionStore, StoreError, StoreErrorKind},
+    store::{FileStore, Record, Save, SessionStore, StoreError, StoreErrorKind},
 };
 
 use crate::support::{KEY, save, stored, write_record};
@@ -79,11 +79,12 @@ async fn a_directory_removed_under_a_lock_loses_no_session() {
     let store = open(&directory);
     let mut lock = store.lock(KEY).await.unwrap();
     fs::remove_dir_all(&directory).unwrap();
-    let error = lock.save(&Record::new(session("T0"))).await.unwrap_err();
+    let record = Record::new(session("T0"));
+    let error = lock.save(Save::new(&record)).await.unwrap_err();
     assert!(error.to_string().contains("lock of the session was lost"));
     lock.unlock().await;
 
-    // A handle keeps what it could not save, and saves it afterwards.
+    // A handle takes the lock again, and saves what the call returned.
     let removed = directory.clone();
     let refresh = move |_: RefreshContext| {
         let _ = fs::remove_dir_all(&removed);
@@ -93,8 +94,7 @@ async fn a_directory_removed_under_a_lock_loses_no_session() {
         .store(store.clone(), KEY)
         .build();
     handle.session().await.unwrap();
-    assert!(handle.has_unsaved_refresh_token());
-    handle.save().await.unwrap();
+    assert!(!handle.has_unsaved_refresh_token());
     assert_eq!(stored(&store).await.unwrap().access_token().expose(), "T1");
 }
 
@@ -241,9 +241,13 @@ mod access {
             let mut lock = store.lock(KEY).await.unwrap();
             let error = lock.load().await.unwrap_err();
             assert_eq!(error.kind(), StoreErrorKind::Untrusted, "{kind}: {error}");
-            // A save replaces what is there, and follows no link.
+            // A save does not replace what is there. A deletion does not follow a link.
+            let record = Record::new(session("T1"));
+            let error = lock.save(Save::new(&record)).await.unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Untrusted, "{kind}: {error}");
             if kind != "directory" {
-                lock.save(&Record::new(session("T1"))).await.unwrap();
+                lock.delete().await.unwrap();
+                lock.save(Save::new(&record)).await.unwrap();
                 assert_eq!(stored(&store).await.unwrap().access_token().expose(), "T1");
             }
             let kept = stored(&open(&elsewhere)).await.unwrap();
@@ -292,8 +296,12 @@ mod access {
                 let path = entry.unwrap().path();
                 assert!(path == elsewhere || mode(&path) == 0o600, "{path:?}");
             }
-            lock.save(&Record::new(session("T0"))).await.unwrap();
-            lock.save(&Record::new(session("T1"))).await.unwrap();
+            let first = Record::new(session("T0"));
+            let second = first.followed_by(session("T1"));
+            lock.save(Save::new(&first)).await.unwrap();
+            lock.save(Save::new(&second).replacing(first.version()))
+                .await
+                .unwrap();
             lock.unlock().await;
             assert_eq!(mode(&store.path(KEY)), 0o600);
             for entry in fs::read_dir(&elsewhere).unwrap() {

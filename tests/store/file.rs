@@ -8,7 +8,7 @@ use std::{
 
 use tower_salesforce_auth::{
     LoginUrl, RefreshContext, SalesforceAuthLayer, Session, SessionHandle,
-    store::{EncryptionKey, FileStore, Record, SessionStore, StoreError, StoreErrorKind},
+    store::{EncryptionKey, FileStore, Record, Save, SessionStore, StoreError, StoreErrorKind},
 };
 
 use crate::support::{KEY, Program, part, save, say, stored, storing};
@@ -63,7 +63,7 @@ async fn a_stored_session_is_loaded_unchanged() {
     assert_eq!(Record::new(after).encode(), Record::new(before).encode());
     let text = fs::read_to_string(open(&directory).path(KEY)).unwrap();
     assert!(
-        text.contains(r#""is_soap":true"#) && text.contains(r#""version":1"#),
+        text.contains(r#""is_soap":true"#) && text.contains(r#""version":2"#),
         "{text}"
     );
 }
@@ -94,6 +94,45 @@ async fn a_record_of_version_1_can_be_read() {
     assert_eq!(session.lifetime(), Some(Duration::from_secs(7_200)));
 }
 
+/// The key that a refresh token is bound to is stored with it by any process.
+#[test]
+fn a_stored_dpop_key_is_kept_and_not_shown() {
+    let text = Record::new(whole_session()).encode().expose().to_owned();
+    let bound = text.replacen('{', r#"{"dpop_key":"SECRET-key","#, 1);
+    let record = Record::decode(&bound).unwrap();
+    assert!(!format!("{record:?}").contains("SECRET-key"));
+    let next = record.followed_by(whole_session());
+    assert!(
+        next.encode()
+            .expose()
+            .contains(r#""dpop_key":"SECRET-key""#)
+    );
+}
+
+#[test]
+fn a_record_of_another_key_names_both_keys() {
+    let (old, new) = (EncryptionKey::new([1; 32]), EncryptionKey::new([2; 32]));
+    let text = old.seal(KEY, &Record::new(whole_session())).unwrap();
+    let error = new.open(KEY, &text).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Undecryptable);
+    let told = error.to_string();
+    assert!(
+        told.contains(&old.id()) && told.contains(&new.id()),
+        "{told}"
+    );
+    // What an attacker writes there is not repeated.
+    let forged = text.replacen(&old.id(), "<SECRET-script>", 1);
+    let told = new.open(KEY, &forged).unwrap_err().to_string();
+    assert!(!told.contains("SECRET"), "{told}");
+    // A record of version 1 does not name its key.
+    let named = format!(r#""key_id":"{}","#, old.id());
+    let first = text
+        .replacen(&named, "", 1)
+        .replacen(r#""version":2"#, r#""version":1"#, 1);
+    assert_ne!(first, text);
+    assert!(old.open(KEY, &first).is_ok());
+}
+
 #[tokio::test]
 async fn a_broken_record_is_an_error_and_is_left_in_place() {
     let directory = tempfile::tempdir().unwrap();
@@ -119,7 +158,7 @@ async fn a_broken_record_is_an_error_and_is_left_in_place() {
         record(r#""is_soap":true"#, r#""is_soap":"SECRET-soap""#).into_bytes(),
         record("SECRET-access", "SECRET access").into_bytes(),
         record("https://example.my", "http://SECRET.example.my").into_bytes(),
-        record(r#""line":""#, r#""line":"SECRET"#).into_bytes(),
+        record(r#""login":""#, r#""login":"SECRET"#).into_bytes(),
         vec![b' '; 2 * 1024 * 1024],
     ];
     for text in broken {
@@ -134,13 +173,18 @@ async fn a_broken_record_is_an_error_and_is_left_in_place() {
         assert!(!output.contains("SECRET"), "{output}");
         assert_eq!(fs::read(store.path(KEY)).unwrap(), text);
     }
-    let later = record(r#""version":1"#, r#""version":2"#);
+    let later = record(r#""version":2"#, r#""version":3"#);
     fs::write(store.path(KEY), &later).unwrap();
     assert_eq!(kind(&store).await, StoreErrorKind::UnsupportedVersion);
     assert_eq!(fs::read_to_string(store.path(KEY)).unwrap(), later);
-    // A save replaces the unreadable record.
+    // Nor does a save replace it.
     let mut lock = store.lock(KEY).await.unwrap();
-    lock.save(&Record::new(whole_session())).await.unwrap();
+    let record = Record::new(whole_session());
+    let error = lock.save(Save::new(&record)).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::UnsupportedVersion);
+    assert_eq!(fs::read_to_string(store.path(KEY)).unwrap(), later);
+    lock.delete().await.unwrap();
+    lock.save(Save::new(&record)).await.unwrap();
     assert!(lock.load().await.unwrap().is_some());
 }
 
@@ -188,7 +232,8 @@ async fn no_key_leads_out_of_the_directory() {
             "{key:?}"
         );
         let mut lock = store.lock(key).await.unwrap();
-        lock.save(&Record::new(whole_session())).await.unwrap();
+        let record = Record::new(whole_session());
+        lock.save(Save::new(&record)).await.unwrap();
         assert!(store.path(key).is_file());
     }
     assert_eq!(fs::read_dir(&parent).unwrap().count(), 1);
@@ -216,7 +261,8 @@ async fn only_the_owner_can_read_a_stored_session() {
     for entry in fs::read_dir(&directory).unwrap() {
         assert_eq!(mode(&entry.unwrap().path()), 0o600);
     }
-    lock.save(&Record::new(whole_session())).await.unwrap();
+    let record = Record::new(whole_session());
+    lock.save(Save::new(&record)).await.unwrap();
     assert_eq!(mode(&store.path(KEY)), 0o600);
 
     // A directory that others can write to is refused: they could store a session of their own.
@@ -237,7 +283,11 @@ async fn files_of_a_killed_process_do_not_block_the_store() {
         fs::write(store.path(KEY).with_extension(left), "half of a rec").unwrap();
     }
     let mut lock = store.lock(KEY).await.unwrap();
-    lock.save(&Record::new(whole_session())).await.unwrap();
+    let before = lock.load().await.unwrap().unwrap();
+    let next = before.followed_by(whole_session());
+    lock.save(Save::new(&next).replacing(before.version()))
+        .await
+        .unwrap();
     lock.unlock().await;
     assert!(stored(&store).await.is_some());
     let left = fs::read_dir(&directory).unwrap().count();
@@ -277,18 +327,18 @@ async fn a_lock_whose_file_was_removed_saves_nothing() {
     let mut lost = store.lock(KEY).await.unwrap();
     fs::remove_file(&file).unwrap();
     for error in [
-        lost.save(&record).await.unwrap_err(),
+        lost.save(Save::new(&record)).await.unwrap_err(),
         lost.delete().await.unwrap_err(),
     ] {
-        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        assert_eq!(error.kind(), StoreErrorKind::LockLost);
         assert!(error.to_string().contains("lost"), "{error}");
     }
     // What another process has locked since is left to it.
     let mut held = store.lock(KEY).await.unwrap();
-    lost.save(&record).await.unwrap_err();
+    lost.save(Save::new(&record)).await.unwrap_err();
     lost.unlock().await;
     assert!(file.exists());
-    held.save(&record).await.unwrap();
+    held.save(Save::new(&record)).await.unwrap();
 }
 
 /// What cannot be read is not taken for a session that was logged out, and what cannot be deleted not for deleted.
@@ -325,9 +375,12 @@ async fn the_longest_record_is_one_mebibyte() {
     };
     let around = of(1).encode().expose().len() - 1;
     let mut lock = store.lock(KEY).await.unwrap();
-    lock.save(&of(LONGEST - around)).await.unwrap();
+    let longest = of(LONGEST - around);
+    lock.save(Save::new(&longest)).await.unwrap();
     assert!(lock.load().await.unwrap().is_some());
-    let error = lock.save(&of(LONGEST - around + 1)).await.unwrap_err();
+    let longer = of(LONGEST - around + 1);
+    let save = Save::new(&longer).replacing(longest.version());
+    let error = lock.save(save).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
 
     // Nor is a longer one read in part.

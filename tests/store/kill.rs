@@ -14,7 +14,7 @@ use tower_salesforce_auth::{
     RefreshContext, RefreshError, RefreshFn, Session,
     emulator::Org,
     flow::RefreshToken,
-    store::{BoxFuture, FileStore, Record, SessionStore, StoreError, StoreLock},
+    store::{BoxFuture, FileStore, Record, Save, SessionStore, StoreError, StoreLock},
 };
 
 use crate::support::{
@@ -224,12 +224,12 @@ impl StoreLock for Halting<Box<dyn StoreLock>> {
         self.inner.load()
     }
 
-    fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn save<'a>(&'a mut self, save: Save<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             self.halt.at(Step::BeforeSave).await;
             self.halt.at(Step::DuringSave).await;
             let since = Instant::now();
-            self.inner.save(record).await?;
+            self.inner.save(save).await?;
             if self.halt.0 == Step::BeforeUnlock {
                 say(since.elapsed().as_micros());
             }

@@ -12,7 +12,9 @@ use std::{
 use tokio::time::sleep;
 use tower_salesforce_auth::{
     observer::StoreOperation,
-    store::{BoxFuture, MemoryStore, Record, SessionStore, StoreError, StoreErrorKind, StoreLock},
+    store::{
+        BoxFuture, MemoryStore, Record, Save, SessionStore, StoreError, StoreErrorKind, StoreLock,
+    },
 };
 
 /// How an operation ends.
@@ -40,6 +42,8 @@ pub(crate) struct Scripted {
     panics_at_unlock: Arc<AtomicBool>,
     /// A hook before each save. `None` without one.
     at_save: Arc<Mutex<Option<Hook>>>,
+    /// What is done before the next lock. `None` if nothing.
+    at_next_lock: Arc<Mutex<Option<BoxFuture<'static, ()>>>>,
 }
 
 type Hook = Box<dyn Fn() -> BoxFuture<'static, ()> + Send>;
@@ -94,6 +98,10 @@ impl Scripted {
 
     pub(crate) fn at_save(&self, hook: impl Fn() -> BoxFuture<'static, ()> + Send + 'static) {
         *self.at_save.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    pub(crate) fn at_next_lock(&self, hook: BoxFuture<'static, ()>) {
+        *self.at_next_lock.lock().unwrap() = Some(hook);
     }
 
     /// Stores a record without the lock.
@@ -162,6 +170,10 @@ impl SessionStore for Scripted {
 
     fn lock<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn StoreLock>, StoreError>> {
         Box::pin(async move {
+            let hook = self.at_next_lock.lock().unwrap().take();
+            if let Some(hook) = hook {
+                hook.await;
+            }
             self.meet(StoreOperation::Lock).await?;
             let lock = self.store.lock(key).await?;
             self.counts.held.fetch_add(1, Ordering::SeqCst);
@@ -190,7 +202,7 @@ impl StoreLock for ScriptedLock {
         })
     }
 
-    fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn save<'a>(&'a mut self, save: Save<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let hook = self
                 .script
@@ -203,8 +215,14 @@ impl StoreLock for ScriptedLock {
                 hook.await;
             }
             self.script.meet(StoreOperation::Save).await?;
-            *self.script.overwritten.lock().unwrap() = None;
-            self.lock.save(record).await
+            let overwritten = self.script.overwritten.lock().unwrap().take();
+            let Some(overwritten) = overwritten else {
+                return self.lock.save(save).await;
+            };
+            save.is_permitted(Some(overwritten.version()))?;
+            let hidden = self.lock.load().await?;
+            let hidden = hidden.as_ref().map(Record::version);
+            self.lock.save(save.replacing(hidden)).await
         })
     }
 

@@ -150,7 +150,8 @@ async fn a_session_without_a_refresh_token_leaves_the_stored_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_set_session_does_not_wait_for_a_hung_store() {
-    let (org, store, layer, _) = one_behind().await;
+    let (org, store, _, layer) = one_behind().await;
+    org.expire_sessions();
     store.on(StoreOperation::Lock, Fate::Hangs);
     let waiting = tokio::spawn({
         let (layer, org) = (layer.clone(), org.clone());

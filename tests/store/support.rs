@@ -19,7 +19,7 @@ use tower_salesforce_auth::{
     flow::RefreshToken,
     handle::SessionHandleBuilder,
     oauth::App,
-    store::{Record, SessionStore},
+    store::{Record, Save, SessionStore},
 };
 
 #[path = "../support/app.rs"]
@@ -46,12 +46,19 @@ pub(crate) fn session(grant: &Grant) -> Session {
 }
 
 pub(crate) async fn save(store: &impl SessionStore, session: Session) {
-    let mut lock = store.lock(KEY).await.unwrap();
-    let record = match lock.load().await.unwrap() {
+    let record = match store.load(KEY).await.unwrap() {
         Some(stored) => stored.followed_by(session),
         None => Record::new(session),
     };
-    lock.save(&record).await.unwrap();
+    put(store, &record).await;
+}
+
+/// Saves a record in place of what is stored.
+pub(crate) async fn put(store: &impl SessionStore, record: &Record) {
+    let mut lock = store.lock(KEY).await.unwrap();
+    let stored = lock.load().await.unwrap();
+    let save = Save::new(record).replacing(stored.as_ref().map(Record::version));
+    lock.save(save).await.unwrap();
     lock.unlock().await;
 }
 

@@ -11,7 +11,9 @@ use std::{
 use tokio::time::sleep;
 use tower_salesforce_auth::{
     observer::StoreOperation,
-    store::{BoxFuture, MemoryStore, Record, SessionStore, StoreError, StoreErrorKind, StoreLock},
+    store::{
+        BoxFuture, MemoryStore, Record, Save, SessionStore, StoreError, StoreErrorKind, StoreLock,
+    },
 };
 
 use super::rotating::Client;
@@ -240,11 +242,12 @@ impl StoreLock for FaultyLock {
         }))
     }
 
-    fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn save<'a>(&'a mut self, save: Save<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
+        let record = save.record();
         let this = &*self;
         let (client, token) = (&this.store.client, record.session().refresh_token());
         let saving = async move {
-            this.take().await.lock().save(record).await?;
+            this.take().await.lock().save(save).await?;
             client.server.log(|| {
                 let text = record.encode();
                 let line: Vec<_> = text.expose().split(',').take(6).collect();

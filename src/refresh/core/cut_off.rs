@@ -5,7 +5,7 @@
 use crate::refresh::core::{
     effect::{Effect, Turn},
     rules::{Cause, Failure, Rules},
-    run::{Fate, Phase, Refresh, RefreshId, Then},
+    run::{Fate, Phase, Refresh, RefreshId, Saving, Then},
     state::Core,
     token::Lineage,
 };
@@ -18,12 +18,19 @@ impl<R: Rules> Core<R> {
         };
         let phase = std::mem::replace(&mut run.phase, Phase::Start);
         let (phase, session) = match phase {
-            Phase::Save {
-                record,
+            Phase::Save(Saving {
                 then: Then::Publish(session),
-            } if !self.rules.requires_save() => {
-                let then = Then::End;
-                (Phase::Save { record, then }, Some(session))
+                record,
+                replaces,
+                is_second,
+            }) if !self.rules.requires_save() => {
+                let saving = Saving {
+                    then: Then::End,
+                    record,
+                    replaces,
+                    is_second,
+                };
+                (Phase::Save(saving), Some(session))
             }
             Phase::Unlock(Then::Publish(session)) => (Phase::Unlock(Then::End), Some(session)),
             phase => (phase, None),

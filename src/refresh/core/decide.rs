@@ -47,10 +47,10 @@ impl<R: Rules> Core<R> {
             }
             return Ok(Decision::Call);
         };
-        let revision = record.revision();
-        if !revision.is_newer_than(last_seen) {
+        let version = record.version();
+        if !version.is_newer_than(last_seen) {
             return match last_seen {
-                Some(seen) if seen != revision => Err(R::Failure::of(Cause::Stale)),
+                Some(seen) if seen != version => Err(R::Failure::of(Cause::Stale)),
                 _ => Ok(Decision::Call),
             };
         }
@@ -68,7 +68,7 @@ impl<R: Rules> Core<R> {
                 if takes_token && latest.session.may_replace(record.session()) {
                     self.adopt_token(record);
                 }
-                self.record.last_seen = Some(revision);
+                self.record.last_seen = Some(version);
                 return Ok(Decision::Call);
             }
         }
@@ -132,7 +132,7 @@ impl<R: Rules> Core<R> {
     /// Whether a record that is newer than the one that was seen last follows the newest refresh token. If only this process
     /// has the token, a record of the same login does: the save that failed was done, and others went on from there.
     fn follows(&self, record: &R::Record) -> bool {
-        let is_of_login = record.revision().is_of_login(self.record.last_seen);
+        let is_of_login = record.version().is_of_login(self.record.last_seen);
         self.token.is_of_store()
             || (self.token.is_ahead_of_store() && is_of_login)
             || self.was_attempted(record)
@@ -140,7 +140,7 @@ impl<R: Rules> Core<R> {
 
     /// Whether a record descends from one whose save failed here, and was done all the same.
     fn was_attempted(&self, record: &R::Record) -> bool {
-        record.revision().is_of_login(self.record.attempted)
+        record.version().is_of_login(self.record.attempted)
     }
 
     /// Whether a record is newer than the one that was seen last, and not of another user than the session that was set.
@@ -150,13 +150,13 @@ impl<R: Rules> Core<R> {
                 .slot
                 .latest()
                 .is_some_and(|latest| !latest.session.may_replace(record.session()));
-        record.revision().is_newer_than(self.record.last_seen) && !is_foreign
+        record.version().is_newer_than(self.record.last_seen) && !is_foreign
     }
 
     /// Goes on with a record: with its session or, if that is the one to replace, with its refresh token.
     ///
     /// The refresh token counts from here on, whether or not the session is published: the record is not news again.
-    fn adopt(&mut self, record: &R::Record) -> Decision<R::Session> {
+    pub(super) fn adopt(&mut self, record: &R::Record) -> Decision<R::Session> {
         let session = record.session();
         self.adopt_token(record);
         self.record.attempted = None;
@@ -169,10 +169,10 @@ impl<R: Rules> Core<R> {
 
     /// Goes on with the refresh token of a record that is newer than the one that was seen last, and is seen with it.
     fn adopt_token(&mut self, record: &R::Record) {
-        let is_of_login = record.revision().is_of_login(self.record.last_seen);
+        let is_of_login = record.version().is_of_login(self.record.last_seen);
         let token = record.session().refresh_token();
         self.token.adopt(token, record.has_rotated(), is_of_login);
-        self.record.last_seen = Some(record.revision());
+        self.record.last_seen = Some(record.version());
     }
 
     /// Decides what [`SessionHandle::save`](crate::SessionHandle::save) stores in place of `stored`.
@@ -207,7 +207,7 @@ impl<R: Rules> Core<R> {
         let Some(stored) = stored else {
             return Some(R::Record::first(session));
         };
-        let is_seen = self.record.last_seen == Some(stored.revision());
+        let is_seen = self.record.last_seen == Some(stored.version());
         match self.record.relation {
             Relation::SetByUser { has_own_token } => {
                 // A session that came without a refresh token leaves the newest one in place: that of the store only if the
@@ -244,7 +244,7 @@ impl<R: Rules> Core<R> {
 
     /// A save failed. The store may have the record all the same.
     pub(crate) fn save_failed(&mut self, record: &R::Record) {
-        self.record.attempted = Some(record.revision());
+        self.record.attempted = Some(record.version());
     }
 
     /// The latest session, with the newest refresh token.
@@ -263,7 +263,7 @@ impl<R: Rules> Core<R> {
 
     /// Records that a record was saved in place of the last one. `is_latest` if it holds the latest session.
     pub(super) fn record_saved(&mut self, record: &R::Record, is_latest: bool) {
-        self.record.last_seen = Some(record.revision());
+        self.record.last_seen = Some(record.version());
         self.record.attempted = None;
         if is_latest {
             self.record.relation = Relation::InStore;

@@ -83,7 +83,7 @@ fn r10_a_store_failure_hides_no_other_that_is_latched() {
     let mut fail = |core: &mut Core<Rules>, failure| {
         let refresh = id(&core.refresh(CALLER, &mut turn));
         core.step(refresh, Input::Begin, &mut turn);
-        let step = core.step(refresh, Input::Locked(Err(failure)), &mut turn);
+        let step = core.step(refresh, Input::Loaded(Err(failure)), &mut turn);
         assert!(matches!(step, Step::Stop));
         core.policy.latched().is_some_and(Failure::is_of_store)
     };

@@ -63,7 +63,7 @@ impl<R: Rules> Core<R> {
     /// Whether a record is that of a session that was logged out: unless it was saved here after the logout, as another
     /// login.
     pub(crate) fn is_logged_out_record(&self, stored: Option<&R::Record>) -> bool {
-        stored.is_none_or(|record| self.record.last_seen != Some(record.revision()))
+        stored.is_none_or(|record| self.record.last_seen != Some(record.version()))
     }
 
     /// Hands what is stored to the logouts that have not deleted it, so that its tokens are ended.

@@ -34,6 +34,7 @@ pub(crate) mod policy;
 pub(crate) mod record;
 pub(crate) mod rules;
 pub(crate) mod run;
+pub(crate) mod saving;
 #[cfg(test)]
 mod search_tests;
 pub(crate) mod slot;

@@ -51,7 +51,7 @@ impl<R: Rules> PendingLogout<R> {
         if let Some(token) = session.refresh_token()
             && !self.refresh_tokens.contains(token)
         {
-            let is_news = record.revision().is_newer_than(state.last_seen);
+            let is_news = record.version().is_newer_than(state.last_seen);
             match state.relation {
                 // The stored token is spent.
                 Relation::InStore | Relation::NotSaved if !is_news => {}

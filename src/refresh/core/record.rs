@@ -1,16 +1,16 @@
 //! How the session in memory relates to the record in the store.
 
-use crate::{refresh::core::run::RefreshId, store::Revision};
+use crate::{refresh::core::run::RefreshId, store::Version};
 
 /// How the session in memory relates to the record in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RecordState {
     pub(crate) relation: Relation,
-    /// The revision that was seen last. `None` if the store was never read, or after [`Core::reset`].
-    pub(crate) last_seen: Option<Revision>,
+    /// The version that was seen last. `None` if the store was never read, or after [`Core::reset`].
+    pub(crate) last_seen: Option<Version>,
     /// The record of the last save that was not reported as done. The store may have it all the same. `None` if the last
     /// save was reported as done.
-    pub(crate) attempted: Option<Revision>,
+    pub(crate) attempted: Option<Version>,
     /// The last logout. A save that began before it must leave nothing behind.
     pub(crate) logged_out: RefreshId,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 #[cfg(test)]
 use crate::refresh::core::model::values::Value;
-use crate::store::Revision;
+use crate::store::Version;
 
 /// What a core holds. The model also prints and hashes it.
 #[cfg(not(test))]
@@ -93,6 +93,15 @@ pub(crate) trait Failure: Value {
     /// Whether the session store failed.
     fn is_of_store(&self) -> bool;
 
+    /// Whether another holder kept the store lock.
+    fn is_lock_busy(&self) -> bool;
+
+    /// Whether the store lock may belong to another holder.
+    fn is_lock_lost(&self) -> bool;
+
+    /// Whether the store has another version than a save was to replace.
+    fn is_superseded(&self) -> bool;
+
     /// Whether the record of the session was found to be gone.
     fn is_gone(&self) -> bool;
 
@@ -117,6 +126,8 @@ pub(crate) enum Cause {
     Gone,
     /// The store has an older record than before.
     Stale,
+    /// Another process has saved a session during the token call.
+    SavedElsewhere,
 }
 
 /// A record of the session store.
@@ -131,7 +142,7 @@ pub(crate) trait Stored: Value {
 
     fn session(&self) -> &Self::Session;
 
-    fn revision(&self) -> Revision;
+    fn version(&self) -> Version;
 
     /// Whether a refresh token of its login was rotated out.
     fn has_rotated(&self) -> bool;

@@ -1,17 +1,17 @@
 //! One refresh, step by step.
 //!
 //! ```text
-//! AwaitPredecessor ─▶ Search ─▶ Backoff ─▶ FirstLoad ─▶ Lock ─▶ Load ─▶ Delete
-//!                       │         ▲            │          │       │       │
-//!                       ▼         │ transient  ▼ adopt    ▼       ▼ adopt ▼
-//!                      end ◀──────┴───────────────────────────── Call ◀──┘
+//! AwaitPredecessor ─▶ Search ─▶ Backoff ─▶ Look ─▶ Lock ─▶ Load ─▶ Delete
+//!                       │         ▲          │        │       │       │
+//!                       ▼         │ transient▼ adopt  ▼       ▼ adopt ▼
+//!                      end ◀──────┴────────────────────────── Call ◀──┘
 //!                       ▲                                  refused │  │ Ok, or a rotated token
 //!                       │                                  Reload ◀┘  ▼
 //!                       └──────────────── Unlock ◀───────────────── Save
 //! ```
 //!
 //! Without a store only `AwaitPredecessor`, `Backoff` and `Call` occur. With one, a token call is made while the store lock is
-//! held, and its session is published after it was saved (R6). `Call`, `Save` and `Delete` cannot be undone: a refresh in one
+//! held, and its session is published after it was saved (R6). [`saving`](super::saving) has the rest of `Save`. `Call`, `Save` and `Delete` cannot be undone: a refresh in one
 //! of them is never cut off. If its callers give up, or a session is set, it drains: it goes on without callers.
 
 use std::time::Duration;
@@ -20,11 +20,12 @@ use tokio::time::Instant;
 
 use crate::{
     refresh::core::{
-        rules::{Rules, TokenOf},
+        rules::{Rules, Stored, TokenOf},
         token::Lineage,
     },
     report::reason::RefreshReason,
     session::live::Generation,
+    store::Version,
 };
 
 /// How long a first login tries to reach its server. A wrong host is told soon, and a network that is just coming up gets a
@@ -89,7 +90,7 @@ impl Demand {
 #[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Times {
     /// Until when the store lock may be taken and a token call may begin. With a store, half of the refresh timeout, so that
-    /// processes that wait for the lock get their turn.
+    /// processes that wait for the lock get their turn. What others save is adopted for as long as callers wait.
     pub(super) last_start: Option<Instant>,
     /// Until when its callers wait.
     pub(super) callers: Option<Instant>,
@@ -123,8 +124,11 @@ pub(crate) enum Phase<R: Rules> {
     /// Whether the store has another session, while a failure is latched or the breaker is open.
     Search,
     Backoff(R::Failure),
-    FirstLoad,
+    /// The record is loaded without the lock: what can be adopted needs none.
+    Look,
     Lock,
+    /// The record is loaded without the lock: another process holds it, and may have saved.
+    LookWhileBusy(R::Failure),
     Load,
     Delete {
         stored: Option<R::Record>,
@@ -133,10 +137,11 @@ pub(crate) enum Phase<R: Rules> {
     Call(Call<R>),
     /// The record is loaded once more: the server refused the refresh token (R24).
     Reload(R::Failure),
-    Save {
-        record: R::Record,
-        then: Then<R>,
-    },
+    Save(Saving<R>),
+    /// The lock was lost during the save. It is released, taken again, and the record compared.
+    Release(Saving<R>),
+    Relock(Saving<R>),
+    Compare(Saving<R>),
     Unlock(Then<R>),
 }
 
@@ -146,6 +151,17 @@ pub(crate) struct Call<R: Rules> {
     pub(super) presented: Option<TokenOf<R>>,
     /// The record that it replaces.
     pub(super) stored: Option<R::Record>,
+    pub(super) is_second: bool,
+}
+
+/// A save.
+#[cfg_attr(test, derive(Clone, Debug, Hash))]
+pub(crate) struct Saving<R: Rules> {
+    pub(super) record: R::Record,
+    /// The version that it replaces. `None`: there was no record.
+    pub(super) replaces: Option<Version>,
+    pub(super) then: Then<R>,
+    /// Whether the store was compared already.
     pub(super) is_second: bool,
 }
 
@@ -168,6 +184,8 @@ pub(crate) enum Input<R: Rules> {
     Loaded(Result<Option<R::Record>, R::Failure>),
     Locked(Result<(), R::Failure>),
     Called(Result<R::Session, R::Failure>),
+    /// The call was not made: the lease of the store lock was over.
+    NotCalled(R::Failure),
     Saved(Result<(), R::Failure>),
     Deleted(Result<(), R::Failure>),
     Unlocked(Result<(), R::Failure>),
@@ -181,6 +199,7 @@ impl<R: Rules> Input<R> {
                 done.err()
             }
             Self::Called(called) => called.err(),
+            Self::NotCalled(failure) => Some(failure),
             Self::Begin | Self::PredecessorEnded | Self::Woken => None,
         }
     }
@@ -195,13 +214,37 @@ impl<R: Rules> Then<R> {
     }
 }
 
+impl<R: Rules> Saving<R> {
+    /// The same save once more.
+    pub(super) fn again(self) -> Self {
+        Self {
+            is_second: true,
+            ..self
+        }
+    }
+
+    /// The same session once more, in place of this record.
+    pub(super) fn in_place_of(self, stored: &R::Record) -> Self {
+        Self {
+            record: stored.followed_by(self.record.session().clone()),
+            replaces: Some(stored.version()),
+            ..self.again()
+        }
+    }
+}
+
 impl<R: Rules> Phase<R> {
     pub(super) fn failure(self) -> Option<R::Failure> {
         match self {
-            Self::Backoff(failure) | Self::Reload(failure) => Some(failure),
-            Self::Delete { then, .. } | Self::Save { then, .. } | Self::Unlock(then) => {
-                then.failure()
+            Self::Backoff(failure) | Self::Reload(failure) | Self::LookWhileBusy(failure) => {
+                Some(failure)
             }
+            Self::Delete { then, .. }
+            | Self::Save(Saving { then, .. })
+            | Self::Release(Saving { then, .. })
+            | Self::Relock(Saving { then, .. })
+            | Self::Compare(Saving { then, .. })
+            | Self::Unlock(then) => then.failure(),
             _ => None,
         }
     }
@@ -209,11 +252,14 @@ impl<R: Rules> Phase<R> {
     /// The session that a call returned, and that is not published.
     pub(super) fn returned(&self) -> Option<&R::Session> {
         match self {
-            Self::Save {
-                then: Then::Publish(session),
-                ..
-            }
-            | Self::Unlock(Then::Publish(session)) => Some(session),
+            Self::Save(saving)
+            | Self::Release(saving)
+            | Self::Relock(saving)
+            | Self::Compare(saving) => match &saving.then {
+                Then::Publish(session) => Some(session),
+                _ => None,
+            },
+            Self::Unlock(Then::Publish(session)) => Some(session),
             _ => None,
         }
     }
@@ -222,7 +268,13 @@ impl<R: Rules> Phase<R> {
     pub(super) fn is_irrevocable(&self) -> bool {
         matches!(
             self,
-            Self::Call(_) | Self::Save { .. } | Self::Delete { .. } | Self::Unlock(_)
+            Self::Call(_)
+                | Self::Save(_)
+                | Self::Release(_)
+                | Self::Relock(_)
+                | Self::Compare(_)
+                | Self::Delete { .. }
+                | Self::Unlock(_)
         )
     }
 }
@@ -230,6 +282,11 @@ impl<R: Rules> Phase<R> {
 impl<R: Rules> Refresh<R> {
     pub(super) fn is_awaited(&self) -> bool {
         self.fate == Fate::Awaited
+    }
+
+    /// Whether a token call may still begin.
+    pub(super) fn may_start(&self, now: Instant) -> bool {
+        self.times.last_start.is_none_or(|last| now < last)
     }
 
     /// Whether a session that it returns is published.
@@ -265,6 +322,43 @@ impl<R: Rules> Refresh<R> {
 
     pub(super) fn lock(&mut self) -> Option<Step<R>> {
         self.go(Phase::Lock, Step::Lock(self.times.last_start))
+    }
+
+    /// Loads the record without the lock: nothing is used up by adopting, so it waits for no other process.
+    pub(super) fn look(&mut self, now: Instant) -> Option<Step<R>> {
+        let until = if self.may_start(now) {
+            self.times.last_start
+        } else {
+            self.times.callers
+        };
+        let is_locked = false;
+        self.go(Phase::Look, Step::Load { is_locked, until })
+    }
+
+    pub(super) fn look_while_busy(&mut self, busy: R::Failure) -> Option<Step<R>> {
+        let (is_locked, until) = (false, self.times.callers);
+        let step = Step::Load { is_locked, until };
+        self.go(Phase::LookWhileBusy(busy), step)
+    }
+
+    /// Takes the lock that was lost once more.
+    pub(super) fn relock(&mut self, saving: Saving<R>) -> Option<Step<R>> {
+        let until = self.times.drained;
+        self.go(Phase::Relock(saving), Step::Lock(until))
+    }
+
+    pub(super) fn compare(&mut self, saving: Saving<R>) -> Option<Step<R>> {
+        let (is_locked, until) = (true, self.times.drained);
+        self.go(Phase::Compare(saving), Step::Load { is_locked, until })
+    }
+
+    /// No call was made: others may have saved since the record was loaded.
+    pub(super) fn not_called(&mut self, failure: R::Failure) -> Option<Step<R>> {
+        self.unlock(if self.is_awaited() {
+            Then::Fail(failure)
+        } else {
+            Then::End
+        })
     }
 
     pub(super) fn search(&mut self, now: Instant) -> Option<Step<R>> {
@@ -304,8 +398,11 @@ pub(crate) enum Step<R: Rules> {
         refresh_token: Option<TokenOf<R>>,
         has_spent_refresh_token: bool,
     },
-    /// Save a record, in several tries.
-    Save(R::Record),
+    /// Save a record in place of the one of that version, in several tries.
+    Save {
+        record: R::Record,
+        replaces: Option<Version>,
+    },
     /// Release the store lock, if it is held.
     Unlock,
     /// The refresh has ended.

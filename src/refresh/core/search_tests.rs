@@ -18,10 +18,13 @@ fn searching(turn: &mut Turn<Rules>) -> (Core<Rules>, RefreshId) {
     let refresh = id(&core.refresh(CALLER, turn));
     assert!(matches!(
         core.step(refresh, Input::Begin, turn),
-        Step::Lock(_)
+        Step::Load {
+            is_locked: false,
+            ..
+        }
     ));
     let corrupt = StoreError::new(StoreErrorKind::Corrupt, "the record is no record").into();
-    let step = core.step(refresh, Input::Locked(Err(corrupt)), turn);
+    let step = core.step(refresh, Input::Loaded(Err(corrupt)), turn);
     assert!(matches!(step, Step::Stop));
     assert!(core.policy.latched().is_some());
 
@@ -58,12 +61,24 @@ fn a_manual_refresh_that_joins_a_search_makes_a_call() {
     let (mut core, search) = searching(&mut turn);
     assert_eq!(id(&core.refresh(CALLER, &mut turn)), search);
     let step = core.step(search, Input::Loaded(Ok(None)), &mut turn);
-    assert!(matches!(step, Step::Lock(_)));
+    assert!(matches!(
+        step,
+        Step::Load {
+            is_locked: false,
+            ..
+        }
+    ));
 
     // Likewise if the store fails once more.
     let (mut core, search) = searching(&mut again);
     core.refresh(CALLER, &mut again);
     let failure = StoreError::new(StoreErrorKind::Unavailable, "down").into();
     let step = core.step(search, Input::Loaded(Err(failure)), &mut again);
-    assert!(matches!(step, Step::Lock(_)));
+    assert!(matches!(
+        step,
+        Step::Load {
+            is_locked: false,
+            ..
+        }
+    ));
 }

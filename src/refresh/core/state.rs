@@ -74,11 +74,13 @@ impl<R: Rules> Core<R> {
         match refresh.map(|refresh| (&refresh.phase, refresh.demand.is_manual)) {
             Some((Phase::Backoff(failure), _)) => Shown::BackingOff(failure),
             // A search that finds nothing leaves no trace.
-            Some((Phase::Search, false)) | None => match (self.policy.latched(), failure) {
-                (Some(latched), _) => Shown::ReauthenticationRequired(latched),
-                (None, Some(failure)) => Shown::BackingOff(failure),
-                (None, None) => Shown::Empty,
-            },
+            Some((Phase::Search | Phase::AwaitPredecessor { is_search: true }, false)) | None => {
+                match (self.policy.latched(), failure) {
+                    (Some(latched), _) => Shown::ReauthenticationRequired(latched),
+                    (None, Some(failure)) => Shown::BackingOff(failure),
+                    (None, None) => Shown::Empty,
+                }
+            }
             Some(_) => Shown::Refreshing,
         }
     }

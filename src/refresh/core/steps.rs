@@ -9,7 +9,7 @@ use crate::{
         decide::Decision,
         effect::{Effect, Turn},
         policy::Permit,
-        rules::{Failure, Rules},
+        rules::{Cause, Failure, Rules},
         run::{
             Demand, FIRST_LOGIN_LIMIT, Fate, Input, Phase, Refresh, RefreshId, Step, Then, Times,
         },
@@ -72,8 +72,12 @@ impl<R: Rules> Core<R> {
         self.rules.refresh_timeout() / share
     }
 
-    /// Until when a token call may begin after this failure. `None`: later than the clock can tell.
-    pub(super) fn last_start(&self, run: &Refresh<R>, failure: &R::Failure) -> Option<Instant> {
+    /// Until when another attempt may begin after this failure. `None`: later than the clock can tell.
+    pub(super) fn last_attempt(&self, run: &Refresh<R>, failure: &R::Failure) -> Option<Instant> {
+        if failure.is_lock_busy() {
+            // What another process is about to save can be adopted until the end.
+            return run.times.callers;
+        }
         let last = run.times.last_start?;
         if self.last_generation.is_some() || !failure.is_unreachable() {
             return Some(last);
@@ -159,22 +163,34 @@ impl<R: Rules> Core<R> {
                 run.before = Some(failure);
                 self.attempt(run, turn)
             }
-            (Phase::FirstLoad, Input::Loaded(loaded)) => self.first_loaded(run, loaded, turn),
+            (Phase::Look, Input::Loaded(loaded)) => self.looked(run, loaded, turn),
             (Phase::Lock, Input::Locked(Ok(()))) => {
                 let (is_locked, until) = (true, run.times.last_start);
                 run.go(Phase::Load, Step::Load { is_locked, until })
             }
-            (Phase::Lock, Input::Locked(Err(failure))) => self.fail_attempt(run, failure, turn),
+            (Phase::Lock, Input::Locked(Err(failure))) => self.not_locked(run, failure, turn),
+            (Phase::LookWhileBusy(failure), Input::Loaded(loaded)) => {
+                self.looked_while_busy(run, failure, loaded, turn)
+            }
             (Phase::Load, Input::Loaded(loaded)) => self.loaded(run, loaded, turn),
             (Phase::Delete { stored, then }, Input::Deleted(deleted)) => {
                 self.deleted(run, deleted, stored.as_ref(), then, turn)
             }
             (Phase::Call(call), Input::Called(called)) => self.called(run, &call, called, turn),
+            (Phase::Call(_), Input::NotCalled(failure)) => run.not_called(failure),
             (Phase::Reload(refusal), Input::Loaded(loaded)) => {
                 self.reloaded(run, refusal, loaded, turn)
             }
-            (Phase::Save { record, then }, Input::Saved(saved)) => {
-                self.saved(run, &record, then, saved, turn)
+            (Phase::Save(saving), Input::Saved(saved)) => self.saved(run, saving, saved, turn),
+            (Phase::Release(saving), Input::Unlocked(released)) => {
+                turn.retired.extend(released.err());
+                run.relock(saving)
+            }
+            (Phase::Relock(saving), Input::Locked(locked)) => {
+                self.relocked(run, saving, locked, turn)
+            }
+            (Phase::Compare(saving), Input::Loaded(loaded)) => {
+                self.compared(run, saving, loaded, turn)
             }
             (Phase::Unlock(then), Input::Unlocked(unlocked)) => {
                 self.unlocked(run, then, unlocked, turn)
@@ -188,17 +204,61 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// The record was loaded before the lock is taken: if it can be adopted, no other process has to wait.
-    fn first_loaded(
+    fn looked(
         &mut self,
         run: &mut Refresh<R>,
         loaded: Result<Option<R::Record>, R::Failure>,
         turn: &mut Turn<R>,
     ) -> Option<Step<R>> {
-        match loaded.and_then(|stored| self.decide(stored.as_ref())) {
+        let stored = match loaded {
+            Ok(stored) => stored,
+            Err(failure) => return self.fail_attempt(run, failure, turn),
+        };
+        match self.decide(stored.as_ref()) {
             Ok(Decision::Adopt(session)) => self.resolve(run, Then::Adopt(session), turn),
-            Ok(Decision::Call) => run.lock(),
-            Err(failure) => self.fail_attempt(run, failure, turn),
+            // What was found without the lock is looked at again under it.
+            decision if run.may_start(turn.now) => {
+                turn.retired.extend(decision.err());
+                run.lock()
+            }
+            decision => {
+                turn.retired.extend(decision.err());
+                let busy = run.before.take();
+                let failure = busy.unwrap_or_else(|| R::Failure::of(Cause::TimedOut));
+                self.fail_attempt(run, failure, turn)
+            }
+        }
+    }
+
+    fn not_locked(
+        &mut self,
+        run: &mut Refresh<R>,
+        failure: R::Failure,
+        turn: &mut Turn<R>,
+    ) -> Option<Step<R>> {
+        let is_waiting = failure.is_lock_busy() || !run.may_start(turn.now);
+        if failure.is_terminal() || !is_waiting || self.undeleted_logout().is_some() {
+            return self.fail_attempt(run, failure, turn);
+        }
+        run.look_while_busy(failure)
+    }
+
+    fn looked_while_busy(
+        &mut self,
+        run: &mut Refresh<R>,
+        busy: R::Failure,
+        loaded: Result<Option<R::Record>, R::Failure>,
+        turn: &mut Turn<R>,
+    ) -> Option<Step<R>> {
+        match loaded.and_then(|stored| self.decide(stored.as_ref())) {
+            Ok(Decision::Adopt(session)) => {
+                turn.retired.push(busy);
+                self.resolve(run, Then::Adopt(session), turn)
+            }
+            looked => {
+                turn.retired.extend(looked.err());
+                self.fail_attempt(run, busy, turn)
+            }
         }
     }
 
@@ -270,7 +330,7 @@ impl<R: Rules> Core<R> {
             Permit::Now => self.attempt(run, turn),
             Permit::NotBefore(until, failure)
                 if self
-                    .last_start(run, failure)
+                    .last_attempt(run, failure)
                     .is_none_or(|last| until < last) =>
             {
                 run.go(Phase::Backoff(failure.clone()), Step::Sleep(until))
@@ -287,12 +347,10 @@ impl<R: Rules> Core<R> {
         if !self.rules.has_store() {
             return self.call(run, None, false, turn);
         }
-        if run.demand.reason == RefreshReason::FirstLogin && self.undeleted_logout().is_none() {
-            // Nothing is used up by adopting, so a process that only starts does not wait for the lock.
-            let (is_locked, until) = (false, run.times.last_start);
-            return run.go(Phase::FirstLoad, Step::Load { is_locked, until });
+        if self.undeleted_logout().is_some() {
+            return run.lock();
         }
-        run.lock()
+        run.look(turn.now)
     }
 
     pub(super) fn searched(

@@ -53,7 +53,7 @@ impl<R: Rules> Core<R> {
         {
             // The call has replaced this record, even if the handle was reset since. After a refusal the record may be another
             // login, to go on with (R24).
-            self.record.last_seen = Some(stored.revision());
+            self.record.last_seen = Some(stored.version());
         }
         let checked = called.and_then(|session| {
             if session.is_rotated() {
@@ -207,61 +207,6 @@ impl<R: Rules> Core<R> {
 
     // === After the call ===
 
-    /// Saves the session in place of the record that the call replaced, if there is a store.
-    pub(super) fn save(
-        &mut self,
-        run: &mut Refresh<R>,
-        call: &Call<R>,
-        session: R::Session,
-        then: Then<R>,
-        turn: &mut Turn<R>,
-    ) -> Option<Step<R>> {
-        if !self.rules.has_store() {
-            return self.resolve(run, then, turn);
-        }
-        let record = match &call.stored {
-            Some(stored) => stored.followed_by(session),
-            None => R::Record::first(session),
-        };
-        self.record.attempted = Some(record.revision());
-        run.times.drained = turn.now.checked_add(self.rules.refresh_timeout());
-        let step = Step::Save(record.clone());
-        run.go(Phase::Save { record, then }, step)
-    }
-
-    pub(super) fn saved(
-        &mut self,
-        run: &mut Refresh<R>,
-        record: &R::Record,
-        then: Then<R>,
-        saved: Result<(), R::Failure>,
-        turn: &mut Turn<R>,
-    ) -> Option<Step<R>> {
-        if run.fate == Fate::LoggedOut {
-            turn.retired.extend(saved.err());
-            turn.retired.extend(then.failure());
-            return run.delete(None, Then::End);
-        }
-        let then = match (saved, then) {
-            (Ok(()), then) => {
-                let is_set = matches!(self.record.relation, Relation::SetByUser { .. });
-                self.record_saved(record, !is_set);
-                then
-            }
-            (Err(failure), then) => {
-                self.record.not_saved();
-                match then {
-                    Then::Publish(_) if self.rules.requires_save() => Then::Fail(failure),
-                    then => {
-                        turn.retired.push(failure);
-                        then
-                    }
-                }
-            }
-        };
-        run.unlock(then)
-    }
-
     /// Does what was to follow the last step with the store.
     pub(super) fn resolve(
         &mut self,
@@ -344,10 +289,10 @@ impl<R: Rules> Core<R> {
         // While a session is in use there is no hurry. The call may have reached the server, and a second one would end the
         // grant of the session that is in use.
         let is_last = failure.ends_refresh() || self.slot.serving().is_some() || !run.is_awaited();
-        let last_start = self.last_start(run, &failure);
+        let last_attempt = self.last_attempt(run, &failure);
         match self.policy.permit(turn.now) {
             Permit::NotBefore(until, _)
-                if !is_last && last_start.is_none_or(|last| until < last) =>
+                if !is_last && last_attempt.is_none_or(|last| until < last) =>
             {
                 turn.failed(run.id, failure.clone(), true);
                 run.demand.is_manual = false;
@@ -399,7 +344,7 @@ fn more_informative<R: Rules>(
     failure: R::Failure,
     turn: &mut Turn<R>,
 ) -> R::Failure {
-    let is_too_late = run.times.last_start.is_some_and(|last| last <= turn.now);
+    let is_too_late = !run.may_start(turn.now);
     let Some(before) = run.before.take() else {
         return failure;
     };

@@ -125,8 +125,11 @@ impl History {
     }
 
     fn store_error(&mut self) -> RefreshError {
-        let kind = match self.draw(3) {
+        let kind = match self.draw(6) {
             0 => StoreErrorKind::Corrupt,
+            1 => StoreErrorKind::LockBusy,
+            2 => StoreErrorKind::LockLost,
+            3 => StoreErrorKind::Superseded,
             _ => StoreErrorKind::Unavailable,
         };
         StoreError::new(kind, "the store fails").into()
@@ -267,13 +270,14 @@ impl History {
                     Err(self.store_error())
                 })
             }
+            Some(Step::Call { .. }) if self.draw(8) == 0 => Input::NotCalled(self.store_error()),
             Some(Step::Call { .. }) if self.draw(2) > 0 => Input::Called(Ok(self.session())),
             Some(Step::Call { .. }) => Input::Called(Err(self.error())),
-            Some(Step::Save(record)) if is_ok => {
+            Some(Step::Save { record, .. }) if is_ok => {
                 self.stored = Some(record);
                 Input::Saved(Ok(()))
             }
-            Some(Step::Save(_)) => Input::Saved(Err(self.store_error())),
+            Some(Step::Save { .. }) => Input::Saved(Err(self.store_error())),
             Some(Step::Unlock) => Input::Unlocked(Ok(())),
             Some(Step::Stop) => return,
         };

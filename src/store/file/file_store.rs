@@ -22,6 +22,7 @@ use crate::{
     store::{
         encryption::EncryptionKey,
         record::{self, Record},
+        save::Save,
         session_store::{BoxFuture, SessionStore, StoreLock},
     },
 };
@@ -37,7 +38,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// ```
 /// use tower_salesforce_auth::{
 ///     Session,
-///     store::{FileStore, Record, SessionStore},
+///     store::{FileStore, Record, Save, SessionStore},
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -46,7 +47,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// # let home = home.path();
 /// let store = FileStore::open(home.join("salesforce-sessions"))?;
 /// let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
-/// store.lock("nightly-export").await?.save(&Record::new(session)).await?;
+/// let record = Record::new(session);
+/// store.lock("nightly-export").await?.save(Save::new(&record)).await?;
 ///
 /// let again = FileStore::open(home.join("salesforce-sessions"))?;
 /// assert!(again.load("nightly-export").await?.is_some());
@@ -176,12 +178,16 @@ impl FileStore {
     }
 
     async fn read(&self, key: &str, files: RecordFiles) -> Result<Option<Record>, StoreError> {
-        let record = files.record.clone();
-        let Some(found) = blocking(move || files.read()).await? else {
+        let (store, key) = (self.clone(), key.to_owned());
+        blocking(move || store.read_now(&key, &files)).await
+    }
+
+    fn read_now(&self, key: &str, files: &RecordFiles) -> Result<Option<Record>, StoreError> {
+        let Some(found) = files.read()? else {
             return Ok(None);
         };
         let decoded = self.decode(key, &found.text).map_err(|error| {
-            let message = format!("{error} (the file is {})", record.display());
+            let message = format!("{error} (the file is {})", files.record.display());
             StoreError::new(error.kind(), message).with_source(error)
         })?;
         found.reach.map(|()| Some(decoded))
@@ -237,9 +243,9 @@ impl StoreLock for FileStoreLock {
         Box::pin(self.store.read(&self.key, self.held.files.clone()))
     }
 
-    fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn save<'a>(&'a mut self, save: Save<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            let text = self.store.encode(&self.key, record)?;
+            let text = self.store.encode(&self.key, save.record())?;
             if text.len() as u64 > LONGEST_RECORD {
                 let message =
                     "the session is too long to be stored: its record has more than 1 MiB";
@@ -247,7 +253,16 @@ impl StoreLock for FileStoreLock {
             }
             let turn = self.held.turn();
             let held = Arc::clone(&self.held);
-            blocking(move || held.save(turn, text.as_bytes())).await
+            let (store, key) = (self.store.clone(), self.key.clone());
+            let (record, replaces) = (save.record().clone(), save.replaces());
+            blocking(move || {
+                held.save(turn, text.as_bytes(), |files| {
+                    let stored = store.read_now(&key, files)?;
+                    let save = Save::new(&record).replacing(replaces);
+                    save.is_permitted(stored.as_ref().map(Record::version))
+                })
+            })
+            .await
         })
     }
 

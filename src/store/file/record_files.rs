@@ -232,7 +232,7 @@ impl LockFile {
         state.done = turn;
         if !self.is_held().unwrap_or(false) {
             return Err(StoreError::new(
-                StoreErrorKind::Unavailable,
+                StoreErrorKind::LockLost,
                 format!(
                     "the lock of the session was lost while it was held: another program removed {}",
                     self.files.lock.display()
@@ -247,9 +247,17 @@ impl LockFile {
         is_at(&self.file, &self.files.lock)
     }
 
-    /// Saves a record in place of the stored one.
-    pub(super) fn save(&self, turn: u64, text: &[u8]) -> Result<(), StoreError> {
+    /// Saves a record in place of the stored one, if `is_permitted` by what is stored.
+    pub(super) fn save(
+        &self,
+        turn: u64,
+        text: &[u8],
+        is_permitted: impl FnOnce(&RecordFiles) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
         self.run(turn, |held, state| {
+            if !is_permitted(&held.files)? {
+                return Ok(());
+            }
             let reserved = match state.reserved.take() {
                 Some(reserved) if is_at(&reserved.file, &reserved.path).unwrap_or(false) => reserved,
                 _ => Temporary::create(&held.files)?,
@@ -307,10 +315,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let files = RecordFiles::new(directory.path().into(), "key".to_owned());
         let held = LockFile::try_lock(files).unwrap().unwrap();
-        held.save(held.turn(), b"first").unwrap();
+        held.save(held.turn(), b"first", |_| Ok(true)).unwrap();
         let (late, last) = (held.turn(), held.turn());
-        held.save(last, b"last").unwrap();
-        held.save(late, b"late").unwrap();
+        held.save(last, b"last", |_| Ok(true)).unwrap();
+        held.save(late, b"late", |_| Ok(true)).unwrap();
         assert_eq!(fs::read(&held.files.record).unwrap(), b"last");
     }
 
@@ -331,7 +339,7 @@ mod tests {
             if is_removed {
                 fs::remove_file(path).unwrap();
             }
-            held.save(held.turn(), b"saved").unwrap();
+            held.save(held.turn(), b"saved", |_| Ok(true)).unwrap();
             assert_eq!(fs::read(&held.files.record).unwrap(), b"saved");
             let saved = fs::metadata(&held.files.record).unwrap();
             let is_reserved = saved.ino() == file.metadata().unwrap().ino();

@@ -22,6 +22,9 @@ impl World {
             self.add_ends(index, process, &mut actions);
         }
         let left = &self.left;
+        if left.lost_locks > 0 && self.store.holder.is_some() {
+            actions.push(Action::EndLease);
+        }
         if left.expiries > 0 && self.server.has_valid_session() {
             actions.push(Action::Expire);
         }
@@ -66,21 +69,29 @@ impl World {
     fn ends(&self, process: &Process, driver: &Driver, is_over: bool) -> Vec<How> {
         let can_fail = self.left.store_faults > 0;
         let (is_possible, failures): (bool, &[How]) = match &driver.asked {
-            Asked::Begin => (true, &[]),
+            Asked::Begin | Asked::NotCalled => (true, &[]),
             Asked::AwaitPredecessor(id) => (is_over || !process.core.is_draining(*id), &[]),
             Asked::Sleep => (is_over || driver.is_nudged, &[]),
-            Asked::Lock => (self.store.holder.is_none(), &[How::Fails]),
+            Asked::Lock if self.store.holder.is_none() => (true, &[How::Fails]),
+            Asked::Lock => (false, &[How::Fails, How::Busy]),
             Asked::Load => (true, &[How::Fails, How::Unreadable]),
-            Asked::Delete | Asked::Save(_) => (true, &[How::Fails, How::FailsButIsDone]),
+            Asked::Delete | Asked::Save { .. } => (true, &[How::Fails, How::FailsButIsDone]),
             Asked::Unlock => (true, &[How::Fails]),
             Asked::Call { answer, .. } => (answer.is_some(), &[]),
         };
         let can_time_out = !matches!(
             driver.asked,
-            Asked::Begin | Asked::AwaitPredecessor(_) | Asked::Sleep | Asked::Unlock
+            Asked::Begin
+                | Asked::NotCalled
+                | Asked::AwaitPredecessor(_)
+                | Asked::Sleep
+                | Asked::Unlock
         );
         // A step that is over does not fail otherwise, unless it writes.
-        let writes = matches!(driver.asked, Asked::Delete | Asked::Save(_) | Asked::Unlock);
+        let writes = matches!(
+            driver.asked,
+            Asked::Delete | Asked::Save { .. } | Asked::Unlock
+        );
         let mut ends = Vec::new();
         ends.extend(is_possible.then_some(How::Well));
         ends.extend((is_over && can_time_out).then_some(How::TimesOut));

@@ -149,7 +149,7 @@ fn r03_what_follows_a_failed_save_that_was_done_is_adopted() {
     let attempted = first.followed_by(session(2, Some(1)));
     for record in [attempted, attempted.followed_by(session(3, Some(2)))] {
         let mut core = unsaved(&first);
-        core.record.attempted = Some(attempted.revision());
+        core.record.attempted = Some(attempted.version());
         assert_eq!(
             adopted(&mut core, Some(&record)),
             Some(record.session().access)
@@ -205,6 +205,7 @@ fn r03_a_set_token_that_a_call_exchanged_is_the_users_no_longer() {
     };
     for input in [
         Input::Begin,
+        Input::Loaded(Ok(Some(first))),
         Input::Locked(Ok(())),
         Input::Loaded(Ok(Some(first))),
         Input::Called(Err(Error::Untrusted(token(8)))),

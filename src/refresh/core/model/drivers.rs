@@ -4,7 +4,7 @@ use crate::refresh::core::{
     model::{
         mutation::Mutation,
         process::{Asked, Driver, OVERDUE_AFTER, Process},
-        properties::Event,
+        properties::{Event, Property::R32ANewerRecordStays},
         server::Answer,
         store::{By, Holder},
         time::now,
@@ -50,6 +50,7 @@ impl World {
             Step::Call { refresh_token, .. } => Some(*refresh_token),
             _ => None,
         };
+        let has_lost_lock = self.store.has_lost(Holder::new(p, By::Refresh(id)));
         let process = self.process_mut(p);
         let lineage = process.core.token.lineage();
         let Some(driver) = process.driver_mut(id) else {
@@ -58,6 +59,11 @@ impl World {
         driver.is_nudged &= asked != Asked::Sleep;
         if driver.ask(&step, callers_until).is_none() {
             return self.drop_driver(p, id);
+        }
+        if call.is_some() && has_lost_lock {
+            // The driver renews the lease before it calls.
+            driver.asked = Asked::NotCalled;
+            return;
         }
         if let Some(presented) = call {
             driver.lineage = Some(lineage);
@@ -72,19 +78,22 @@ impl World {
         let holder = Holder::new(p, By::Refresh(id));
         let result = match how {
             How::Well => Ok(()),
+            How::Busy => Err(Error::LockBusy),
             _ => Err(Error::Store),
         };
         match asked {
             Asked::Begin => Input::Begin,
+            Asked::NotCalled => Input::NotCalled(Error::LockLost),
             Asked::AwaitPredecessor(_) => Input::PredecessorEnded,
             Asked::Sleep => Input::Woken,
             Asked::Lock => {
                 if how == How::Well && self.mutation != Some(Mutation::TakesNoLock) {
-                    self.store.holder = Some(holder);
+                    self.store.take(holder);
                 }
                 Input::Locked(result)
             }
             Asked::Load => Input::Loaded(self.loaded(p, id, how)),
+            Asked::Delete if self.store.has_lost(holder) => Input::Deleted(Err(Error::LockLost)),
             Asked::Delete => {
                 if how.is_done() {
                     self.store.record = None;
@@ -93,8 +102,19 @@ impl World {
                 }
                 Input::Deleted(result)
             }
-            Asked::Save(_) if self.mutation == Some(Mutation::SavesNothing) => Input::Saved(Ok(())),
-            Asked::Save(record) => {
+            Asked::Save { .. } if self.mutation == Some(Mutation::SavesNothing) => {
+                Input::Saved(Ok(()))
+            }
+            Asked::Save { record, replaces } => {
+                let permitted = self.store.permits(record, *replaces);
+                if let Err(superseded) = permitted
+                    && self.mutation != Some(Mutation::SavesWithoutComparing)
+                {
+                    self.lose_unsaved(p);
+                    return Input::Saved(Err(superseded));
+                }
+                let is_newer = permitted.is_ok() || !how.is_done();
+                self.require(R32ANewerRecordStays, is_newer, || format!("{record:?}"));
                 self.saved(p, *record, how);
                 Input::Saved(result)
             }
@@ -244,7 +264,7 @@ impl World {
         if let Asked::Call { presented, answer } = driver.asked {
             self.lose(presented, answer);
         }
-        if let Asked::Save(_) | Asked::Delete = driver.asked {
+        if let Asked::Save { .. } | Asked::Delete = driver.asked {
             self.lose_unsaved(p);
         }
         let holder = Holder::new(p, By::Refresh(id));

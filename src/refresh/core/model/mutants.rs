@@ -69,6 +69,7 @@ const MUTANTS: [(Property, Mutation, &str); Property::ALL.len()] = [
         ForgetsLogouts,
         "store_users",
     ),
+    (R32ANewerRecordStays, SavesWithoutComparing, "shared_leases"),
     (R42ServingExactlyIfReady, WithdrawsNothing, "expiries"),
     (R43JoinedRejectionsCount, CountsOnlyWhoStarts, "breaker"),
     (R44EverythingEndsAndTheLockIsFree, NeverEnds, "runtimes"),

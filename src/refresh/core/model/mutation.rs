@@ -37,6 +37,7 @@ pub(super) enum Mutation {
     ReportsFailuresTwice,
     ReportsNoFailure,
     SavesNothing,
+    SavesWithoutComparing,
     StartsNoDriver,
     TakesNoLock,
     TrustsEachRefresh,
@@ -142,7 +143,7 @@ impl Mutation {
     ) -> Input<Settings> {
         match (self, input) {
             (Self::ComparesNoRecord, Input::Loaded(Ok(Some(record)))) => {
-                core.record.last_seen = Some(record.revision());
+                core.record.last_seen = Some(record.version());
                 Input::Loaded(Ok(Some(record)))
             }
             (Self::ForgetsRotatedTokens, Input::Called(Ok(mut session))) => {

@@ -16,7 +16,7 @@ use crate::{
         token::Lineage,
     },
     session::live::{Generation, Live},
-    store::Revision,
+    store::Version,
 };
 
 /// The refresh token of a token call. `None` if the call presents none.
@@ -103,8 +103,8 @@ pub(super) struct Driver {
     pub(super) searches: Option<Presented>,
     /// The lineage of the token that it presented.
     pub(super) lineage: Option<Lineage>,
-    /// The revision that was seen last when it was started.
-    pub(super) last_seen: Option<Revision>,
+    /// The version that was seen last when it was started.
+    pub(super) last_seen: Option<Version>,
     /// The token that the server refused.
     pub(super) refused: Option<Presented>,
     /// Whether the last call did not reach the server.
@@ -120,12 +120,17 @@ pub(super) enum Asked {
     Load,
     Lock,
     Delete,
+    /// Nothing: the driver finds that its lock was lost, and makes no call.
+    NotCalled,
     Call {
         presented: Option<Token>,
         /// `None` until the server has answered.
         answer: Option<Result<Session, Error>>,
     },
-    Save(Record),
+    Save {
+        record: Record,
+        replaces: Option<Version>,
+    },
     Unlock,
 }
 
@@ -163,7 +168,7 @@ pub(super) enum Purpose {
 pub(super) enum SaveTask {
     Lock,
     Load,
-    Save(Record, UserSave),
+    Save(Record, Option<Version>, UserSave),
     Delete(Record),
 }
 
@@ -269,7 +274,7 @@ impl Process {
 pub(super) const OVERDUE_AFTER: Duration = Duration::from_secs(2);
 
 impl Driver {
-    pub(super) fn new(id: RefreshId, last_seen: Option<Revision>) -> Self {
+    pub(super) fn new(id: RefreshId, last_seen: Option<Version>) -> Self {
         Self {
             id,
             asked: Asked::Begin,
@@ -305,7 +310,9 @@ impl Driver {
                 },
                 Some(now() + TIMEOUT),
             ),
-            Step::Save(record) => (Asked::Save(record), Some(now() + TIMEOUT)),
+            Step::Save { record, replaces } => {
+                (Asked::Save { record, replaces }, Some(now() + TIMEOUT))
+            }
             Step::Unlock => (Asked::Unlock, Some(now() + TIMEOUT)),
             Step::Stop => return None,
         };

@@ -56,6 +56,7 @@ properties! {
     R28EveryAttemptEndsOnce,
     R30NothingIsPublishedAfterALogout,
     R30ALoggedOutSessionNeverComesBack,
+    R32ANewerRecordStays,
     R42ServingExactlyIfReady,
     R43JoinedRejectionsCount,
     R44EverythingEndsAndTheLockIsFree,
@@ -103,6 +104,7 @@ impl World {
                 (*q, driver.id) != (p, id) && driver.presents().is_some() && !driver.is_aborted
             })
             .filter(|(q, _)| *q == p || self.process(p).settings.has_store)
+            .filter(|(q, driver)| !self.store.has_lost(Holder::new(*q, By::Refresh(driver.id))))
             .map(|(q, driver)| (q, driver.id))
             .collect();
         self.require(R02OneTokenCallAtATime, others.is_empty(), || {
@@ -191,7 +193,7 @@ impl World {
             has_time
                 && matches!(
                     driver.asked,
-                    Asked::Call { .. } | Asked::Save(_) | Asked::Delete
+                    Asked::Call { .. } | Asked::Save { .. } | Asked::Delete
                 )
         });
         let holds = !is_irrevocable || event == Event::Overdue;
@@ -247,7 +249,7 @@ impl World {
         let news = self
             .store
             .record
-            .filter(|record| record.revision().is_newer_than(since));
+            .filter(|record| record.version().is_newer_than(since));
         let stored = news.and_then(|record| record.session().refresh_token);
         let holds =
             stored.is_none_or(|stored| Some(stored) == refused || self.server.is_dead(stored));

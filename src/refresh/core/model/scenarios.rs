@@ -36,6 +36,7 @@ const NOTHING: Left = Left {
     saves: 0,
     bad_answers: 0,
     store_faults: 0,
+    lost_locks: 0,
     rotations: 0,
     revocations: 0,
     kills: 0,
@@ -84,7 +85,7 @@ fn unsaved(processes: usize, settings: Settings) -> World {
         let drivers = &world.process(0).drivers;
         let saving = drivers
             .iter()
-            .find(|driver| matches!(driver.asked, Asked::Save(_)));
+            .find(|driver| matches!(driver.asked, Asked::Save { .. }));
         world.act(saving.map_or(action, |driver| Action::Drive(0, driver.id, How::Fails)));
     }
     world
@@ -145,6 +146,10 @@ scenarios! {
     shared_copies: with_session, 2, STORED { requests: 2, expiries: 2, copies: 1, saves: 1, store_faults: 1 };
     shared_proactive: with_session, 2, STORED { requests: 2, expiries: 1, proactive: 2, bad_answers: 1, kills: 1 };
     shared_required: with_session, 2, SAVED_OR_FAILED { requests: 2, expiries: 2, refreshes: 1, store_faults: 2 };
+    shared_leases: with_session, 2, STORED { refreshes: 2, logins: 1, saves: 1, lost_locks: 1 };
+    shared_lost_locks: with_session, 2, STORED { requests: 2, expiries: 2, refreshes: 1, lost_locks: 2 };
+    shared_lost_saves: with_session, 2, SAVED_OR_FAILED { requests: 2, expiries: 1, refreshes: 1, lost_locks: 1, store_faults: 1, logouts: 1 };
+    shared_lost_logins: with_session, 2, STORED { requests: 1, refreshes: 2, logins: 1, saves: 1, lost_locks: 2 };
     shared_first_login: World::new, 2, STORED { requests: 3, expiries: 1, kills: 1, logouts: 1, store_faults: 1 };
 
     three_kills: with_session, 3, STORED { requests: 4, expiries: 2, kills: 1 };

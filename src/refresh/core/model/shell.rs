@@ -115,7 +115,7 @@ impl World {
         // The lock is with the step that needs it.
         let is_lent = matches!(
             driver.asked,
-            Asked::Load | Asked::Save(_) | Asked::Delete | Asked::Unlock
+            Asked::Load | Asked::Save { .. } | Asked::Delete | Asked::Unlock
         );
         if !is_lent {
             let holder = Holder::new(p, By::Refresh(id));

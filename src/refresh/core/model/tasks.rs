@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::refresh::core::{
     decide::SaveDecision,
     model::{
-        process::{LogoutStep, LogoutTask, Process, Request, SaveTask},
+        process::{Driver, LogoutStep, LogoutTask, Process, Request, SaveTask},
         properties::Event,
         server::Answer,
         store::{By, Holder},
@@ -54,6 +54,7 @@ impl World {
             Action::Drop(p, id) => self.drop_driver(p, id),
             Action::SaveStep(p, how) => self.step_save(p, how),
             Action::LogoutStep(p, how) => self.step_logout(p, how),
+            Action::EndLease => self.end_lease(),
             Action::Expire => self.server.expire(),
             Action::RotateElsewhere => self.rotate_elsewhere(),
             Action::Revoke(grant) => self.server.revoke(grant),
@@ -88,12 +89,13 @@ impl World {
             Action::LogOut { .. } => &mut left.logouts,
             Action::Save(_) => &mut left.saves,
             Action::Serve(_, _, answer) if answer != Answer::Good => &mut left.bad_answers,
-            Action::Drive(_, _, How::Fails | How::FailsButIsDone | How::Unreadable)
+            Action::Drive(_, _, How::Fails | How::Busy | How::FailsButIsDone | How::Unreadable)
             | Action::SaveStep(_, How::Fails | How::FailsButIsDone)
             | Action::LogoutStep(_, How::Fails | How::FailsButIsDone) => &mut left.store_faults,
             Action::Kill(_) => &mut left.kills,
             Action::Stall(_) => &mut left.stalls,
             Action::ShutDown(_) => &mut left.shutdowns,
+            Action::EndLease => &mut left.lost_locks,
             Action::Expire => &mut left.expiries,
             Action::RotateElsewhere => &mut left.rotations,
             Action::Revoke(_) => &mut left.revocations,
@@ -113,6 +115,23 @@ impl World {
             if let Some(token) = presented {
                 self.server.lose(token);
             }
+        }
+    }
+
+    /// The lease of the lock ends. A second call beside that of its holder is one that no client can prevent.
+    fn end_lease(&mut self) {
+        let Some(holder) = self.store.holder else {
+            return;
+        };
+        self.store.end_lease();
+        self.lose_unsaved(holder.process);
+        if let By::Refresh(id) = holder.by
+            && let Some(Some(Some(presented))) = self
+                .process(holder.process)
+                .driver(id)
+                .map(Driver::presents)
+        {
+            self.server.lose(presented);
         }
     }
 
@@ -194,13 +213,20 @@ impl World {
         let is_done = how != How::Fails;
         let next = match save {
             SaveTask::Lock if is_done => {
-                self.store.holder = Some(holder);
+                self.store.take(holder);
                 Some(SaveTask::Load)
             }
             SaveTask::Load if is_done && !self.process(p).core.is_logged_out() => {
                 self.decide_save(p)
             }
-            SaveTask::Save(record, save) => {
+            SaveTask::Save(record, replaces, _)
+                if self.store.permits(&record, replaces).is_err() =>
+            {
+                // It begins again, as if the user had asked for it later.
+                self.store.release(holder);
+                Some(SaveTask::Lock)
+            }
+            SaveTask::Save(record, _, save) => {
                 if is_done {
                     self.save(p, record);
                 }
@@ -214,6 +240,12 @@ impl World {
                 must_delete.then_some(SaveTask::Delete(record))
             }
             SaveTask::Delete(record) => {
+                let how = if self.store.has_lost(holder) {
+                    How::Fails
+                } else {
+                    how
+                };
+                let is_done = how != How::Fails;
                 if is_done {
                     self.store.record = None;
                 }
@@ -251,7 +283,10 @@ impl World {
             self.server.save_again(token);
         }
         match decision {
-            SaveDecision::Save(record, save) => Some(SaveTask::Save(record, save)),
+            SaveDecision::Save(record, save) => {
+                let replaces = stored.as_ref().map(Stored::version);
+                Some(SaveTask::Save(record, replaces, save))
+            }
             SaveDecision::Nothing | SaveDecision::Gone => None,
         }
     }
@@ -268,10 +303,14 @@ impl World {
                 LogoutStep::Lock
             }
             LogoutStep::Lock if is_done => {
-                self.store.holder = Some(holder);
+                self.store.take(holder);
                 LogoutStep::Load
             }
             LogoutStep::Load if is_done => self.load_for_logout(p),
+            LogoutStep::Delete(_) if self.store.has_lost(holder) => {
+                self.store.release(holder);
+                LogoutStep::Lock
+            }
             LogoutStep::Delete(stored) => {
                 if is_done {
                     self.store.record = None;

@@ -11,7 +11,7 @@ use crate::{
     refresh::core::rules::{Cause, Failure, Rules, Snapshot, Stored},
     secret::Secret,
     session::session::Session as RealSession,
-    store::{Record as RealRecord, Revision},
+    store::{Record as RealRecord, Version},
 };
 
 /// What a core holds, so that the model can compare and print states.
@@ -151,6 +151,12 @@ pub(crate) enum Error {
     /// The instance is not trusted. Holds the rotated token until it is taken out.
     Untrusted(Option<Token>),
     Store,
+    /// Another holder keeps the lock.
+    LockBusy,
+    /// The lock may belong to another holder.
+    LockLost,
+    /// The store has another version than a save was to replace.
+    Superseded,
     /// The record cannot be read.
     Unreadable,
 }
@@ -172,7 +178,13 @@ impl Failure for Error {
             | Self::InvalidGrant
             | Self::Untrusted(_)
             | Self::Unreadable => true,
-            Self::Of(_) | Self::Busy { .. } | Self::Unreachable | Self::Store => false,
+            Self::Of(_)
+            | Self::Busy { .. }
+            | Self::Unreachable
+            | Self::Store
+            | Self::LockBusy
+            | Self::LockLost
+            | Self::Superseded => false,
         }
     }
 
@@ -188,6 +200,18 @@ impl Failure for Error {
         *self == Self::Unreachable
     }
 
+    fn is_lock_busy(&self) -> bool {
+        *self == Self::LockBusy
+    }
+
+    fn is_lock_lost(&self) -> bool {
+        *self == Self::LockLost
+    }
+
+    fn is_superseded(&self) -> bool {
+        *self == Self::Superseded
+    }
+
     fn is_gone(&self) -> bool {
         matches!(self, Self::Of(Cause::Gone))
     }
@@ -195,7 +219,12 @@ impl Failure for Error {
     fn is_of_store(&self) -> bool {
         matches!(
             self,
-            Self::Of(Cause::Stale) | Self::Store | Self::Unreadable
+            Self::Of(Cause::Stale | Cause::SavedElsewhere)
+                | Self::Store
+                | Self::LockBusy
+                | Self::LockLost
+                | Self::Superseded
+                | Self::Unreadable
         )
     }
 
@@ -252,12 +281,18 @@ impl Stored for Record {
         &self.session
     }
 
-    fn revision(&self) -> Revision {
+    fn version(&self) -> Version {
         let (access, token) = self.login;
         let token = token.map(|token| [token.grant, token.number].map(|part| part + 1));
         let [grant, number] = token.unwrap_or_default();
         let login = u32::from_be_bytes([0, access, grant, number]);
-        Revision::new(login.into(), self.number.into())
+        let tokens = self
+            .session
+            .refresh_token
+            .map(|token| [token.grant, token.number].map(|part| part + 1));
+        let [grant, number] = tokens.unwrap_or_default();
+        let tokens = u32::from_be_bytes([0, self.session.access, grant, number]);
+        Version::new(login.into(), self.number.into(), tokens.into())
     }
 
     fn has_rotated(&self) -> bool {

@@ -9,7 +9,7 @@ use crate::refresh::core::{
         process::Process,
         properties::Violation,
         server::{Answer, Server},
-        store::Store,
+        store::{By, Store},
         values::Settings,
     },
     run::RefreshId,
@@ -50,6 +50,8 @@ pub(super) struct Left {
     /// Bad answers to token calls.
     pub(super) bad_answers: u8,
     pub(super) store_faults: u8,
+    /// Leases that end before their lock is released.
+    pub(super) lost_locks: u8,
     /// Refreshes by a process that has lost the store lock, and does not know.
     pub(super) rotations: u8,
     /// Grants that an administrator ends.
@@ -95,6 +97,7 @@ pub(super) enum Action {
     Drop(usize, RefreshId),
     SaveStep(usize, How),
     LogoutStep(usize, How),
+    EndLease,
     Expire,
     RotateElsewhere,
     Revoke(u8),
@@ -111,6 +114,8 @@ pub(super) enum Action {
 pub(super) enum How {
     Well,
     Fails,
+    /// Another holder has the lock.
+    Busy,
     /// It is done, and reported as failed.
     FailsButIsDone,
     TimesOut,
@@ -158,9 +163,12 @@ impl World {
         for (index, process) in self.processes.iter().enumerate() {
             let digest = *self.digests[index].get_or_insert_with(|| digest(&**process));
             let holder = self.store.holder.filter(|holder| holder.process == index);
-            digests.push((digest, holder.map(|holder| holder.by)));
+            let lost = self.store.lost.iter().filter(|lost| lost.process == index);
+            let mut lost: Vec<By> = lost.map(|lost| lost.by).collect();
+            lost.sort_unstable();
+            digests.push((digest, holder.map(|holder| holder.by), lost));
         }
-        digests.sort_unstable_by_key(|(digest, _)| *digest);
+        digests.sort_unstable_by_key(|(digest, ..)| *digest);
         let store = (&self.store.record, &self.store.saved);
         digest(&(&self.server, store, digests, self.left))
     }
