@@ -19,8 +19,9 @@
 //! }
 //! ```
 //!
-//! `FileStore` (feature `file-store`) keeps sessions in a directory, for the processes of one machine. For a database or
-//! a vault, implement [`SessionStore`].
+//! `FileStore` (feature `file-store`) keeps sessions in a directory, for the processes of one machine. For a database, whose
+//! processes may be on many machines, write a [`LeaseBackend`] for [`LeaseStore`]. For anything else implement
+//! [`SessionStore`].
 //!
 //! # How the layer uses a store
 //!
@@ -86,11 +87,12 @@
 pub mod conformance;
 #[cfg(feature = "encryption")]
 mod encryption;
-#[cfg(all(feature = "file-store", not(feature = "encryption")))]
+#[cfg(not(feature = "encryption"))]
 #[path = "no_encryption.rs"]
 mod encryption;
 #[cfg(feature = "file-store")]
 mod file;
+mod lease;
 mod memory;
 mod record;
 mod save;
@@ -104,6 +106,10 @@ pub use encryption::EncryptionKey;
 #[cfg(feature = "file-store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file-store")))]
 pub use file::FileStore;
+pub use lease::{
+    backend::{Acquired, LeaseBackend, Put, Stored},
+    lease_store::LeaseStore,
+};
 pub use memory::MemoryStore;
 pub use record::Record;
 pub use save::{Lease, Save};

@@ -86,18 +86,21 @@ impl<'a> Save<'a> {
         if stored == self.replaces {
             return Ok(true);
         }
-        Err(StoreError::new(
-            StoreErrorKind::Superseded,
-            match stored {
-                Some(_) => {
-                    "another process has saved a session since this one was loaded: load it again"
-                }
-                None => {
-                    "another process has deleted the session since it was loaded: load it again"
-                }
-            },
-        ))
+        Err(superseded(stored))
     }
+}
+
+/// The error of a save that finds this version.
+pub(super) fn superseded(stored: Option<Version>) -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Superseded,
+        match stored {
+            Some(_) => {
+                "another process has saved a session since this one was loaded: load it again"
+            }
+            None => "another process has deleted the session since it was loaded: load it again",
+        },
+    )
 }
 
 /// How long a lock is held unless it is [renewed](super::StoreLock::renew), by the clock of this process.

@@ -325,7 +325,7 @@ mod access {
             let directory = tempfile::tempdir().unwrap();
             set_mode(directory.path(), directory_mode);
             let store = open(&directory);
-            save(&store, session("T0")).await;
+            save(&store, session("SECRET-token")).await;
             set_mode(&store.path(KEY), record_mode);
             let case = format!("{record_mode:o} in {directory_mode:o}");
             let error = store.load(KEY).await.unwrap_err();
@@ -336,7 +336,10 @@ mod access {
             );
             let error = handle(store.clone()).session().await.unwrap_err();
             let told = chain(&error);
-            assert!(told.contains("chmod 600") && !told.contains("T0"), "{told}");
+            assert!(
+                told.contains("chmod 600") && !told.contains("SECRET"),
+                "{told}"
+            );
             // The remedy helps.
             set_mode(&store.path(KEY), 0o600);
             assert!(stored(&store).await.is_some());

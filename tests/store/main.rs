@@ -10,6 +10,9 @@ mod events;
 mod faulty;
 mod file;
 mod kill;
+#[path = "../support/lease_table.rs"]
+mod lease_table;
+mod leases;
 mod lineage;
 mod logout;
 mod outage;

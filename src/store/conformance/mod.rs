@@ -11,8 +11,8 @@
 //! # }
 //! ```
 //!
-//! It cannot check what happens when a process is killed or a machine loses power. Where locks have leases, it cannot check
-//! how long a lock is held for a slow holder.
+//! [`check_leases`] checks a store whose locks have leases, and [`check_notices`] one that tells of changes. None of them can
+//! check what happens when a process is killed or a machine loses power.
 
 use std::{
     future::{Future, poll_fn},
@@ -30,6 +30,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+mod leases;
+
+pub use self::leases::{check_leases, check_notices};
 use super::{
     record::Record,
     save::Save,

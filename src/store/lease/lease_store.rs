@@ -1,0 +1,308 @@
+//! A session store on a database: one algorithm for all of them.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::{
+    runtime,
+    time::{Instant, sleep},
+};
+
+use super::backend::{Acquired, LeaseBackend, Put, Stored};
+use crate::{
+    error::{StoreError, StoreErrorKind},
+    secret::Secret,
+    store::{
+        encryption::EncryptionKey,
+        record::Record,
+        save::{Lease, Save, superseded},
+        session_store::{BoxFuture, SessionStore, StoreLock},
+        version::Version,
+    },
+};
+
+const DEFAULT_LEASE: Duration = Duration::from_secs(15);
+
+const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause before the second attempt to take a held lock. It doubles with each attempt, up to `LONGEST_PAUSE`. Of each pause, a
+/// random half is left out, so that waiting processes come one by one.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Keeps sessions in a database, for the processes of many machines.
+///
+/// It does with a [`LeaseBackend`] what a [`SessionStore`] promises. A lock is a lease, which the layer renews. Between two
+/// calls nothing is held in the database but the row of the lease: no connection, no transaction. A save compares versions, so
+/// a process that lost its lease overwrites nothing that came later.
+///
+/// If a process is killed while it holds the lock, others wait until the lease is over.
+pub struct LeaseStore<B> {
+    backend: Arc<B>,
+    lease: Duration,
+    lock_timeout: Duration,
+    encryption: Option<EncryptionKey>,
+}
+
+impl<B: LeaseBackend> LeaseStore<B> {
+    /// Creates a store on this database.
+    pub fn new(backend: B) -> Self {
+        Self {
+            backend: Arc::new(backend),
+            lease: DEFAULT_LEASE,
+            lock_timeout: DEFAULT_LOCK_TIMEOUT,
+            encryption: None,
+        }
+    }
+
+    /// Sets how long a lock lasts unless it is renewed: how long others wait for a process that was killed. Default: 15 s.
+    ///
+    /// The layer renews it each third of that time. It should be long enough for the database to fail over.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Sets how long to wait for a lock that is held elsewhere. Default: 10 s.
+    ///
+    /// It should be shorter than the refresh timeout.
+    #[must_use]
+    pub fn lock_timeout(mut self, lock_timeout: Duration) -> Self {
+        self.lock_timeout = lock_timeout;
+        self
+    }
+
+    /// Encrypts saved records. The store refuses records that are not encrypted with this key.
+    #[cfg(feature = "encryption")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "encryption")))]
+    #[must_use]
+    pub fn encryption(mut self, key: EncryptionKey) -> Self {
+        self.encryption = Some(key);
+        self
+    }
+
+    /// The database.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    fn encode(&self, key: &str, record: &Record) -> Result<Secret, StoreError> {
+        match &self.encryption {
+            Some(encryption) => encryption.seal(key, record).map(Secret::from),
+            None => Ok(record.encode()),
+        }
+    }
+
+    fn decode(&self, key: &str, stored: &Stored) -> Result<Record, StoreError> {
+        let text = stored.text.expose();
+        let record = match &self.encryption {
+            Some(encryption) => encryption.open(key, text)?,
+            None => Record::decode(text)?,
+        };
+        if record.version() == stored.version {
+            return Ok(record);
+        }
+        Err(StoreError::new(
+            StoreErrorKind::Corrupt,
+            "the session record has another version than the column beside it: restore both, or delete the row to log in again",
+        ))
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Record>, StoreError> {
+        let stored = self.backend.get(key).await?;
+        stored.map(|stored| self.decode(key, &stored)).transpose()
+    }
+
+    async fn take(&self, key: &str) -> Result<LeaseLock<B>, StoreError> {
+        let since = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let begun = Lease::begin(self.lease);
+            // Dropping it releases the lease, also if the answer never comes.
+            let lock = LeaseLock {
+                store: self.clone(),
+                key: key.to_owned(),
+                owner: owner()?,
+                lease: begun,
+                is_released: false,
+            };
+            let acquired = self.backend.acquire(key, &lock.owner, self.lease).await?;
+            let Acquired::HeldFor(left) = acquired else {
+                return Ok(lock);
+            };
+            lock.forget();
+            let pause_now = with_jitter(pause)?.min(left.max(FIRST_PAUSE));
+            if since.elapsed() + pause_now > self.lock_timeout {
+                return Err(StoreError::new(
+                    StoreErrorKind::LockBusy,
+                    format!(
+                        "another process holds the lock of the session, and did not release it within {:?}",
+                        self.lock_timeout
+                    ),
+                ));
+            }
+            sleep(pause_now).await;
+            pause = (2 * pause).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+impl<B> Clone for LeaseStore<B> {
+    fn clone(&self) -> Self {
+        Self {
+            backend: Arc::clone(&self.backend),
+            lease: self.lease,
+            lock_timeout: self.lock_timeout,
+            encryption: self.encryption.clone(),
+        }
+    }
+}
+
+impl<B: LeaseBackend> SessionStore for LeaseStore<B> {
+    fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
+        Box::pin(self.get(key))
+    }
+
+    fn lock<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn StoreLock>, StoreError>> {
+        Box::pin(async move {
+            let lock: Box<dyn StoreLock> = Box::new(self.take(key).await?);
+            Ok(lock)
+        })
+    }
+
+    fn changed<'a>(&'a self, key: &'a str, since: Option<Version>) -> BoxFuture<'a, ()> {
+        self.backend.changed(key, since)
+    }
+}
+
+/// The store lock of one key.
+struct LeaseLock<B: LeaseBackend> {
+    store: LeaseStore<B>,
+    key: String,
+    /// Random, and of this lock alone: a lock that is late releases no other.
+    owner: String,
+    lease: Lease,
+    is_released: bool,
+}
+
+impl<B: LeaseBackend> LeaseLock<B> {
+    /// There is nothing to release.
+    fn forget(mut self) {
+        self.is_released = true;
+    }
+
+    fn backend(&self) -> &B {
+        &self.store.backend
+    }
+}
+
+impl<B: LeaseBackend> StoreLock for LeaseLock<B> {
+    fn load(&mut self) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        Box::pin(self.store.get(&self.key))
+    }
+
+    fn save<'a>(&'a mut self, save: Save<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let text = self.store.encode(&self.key, save.record())?;
+            let put = Put {
+                text: &text,
+                version: save.record().version(),
+                replaces: save.replaces(),
+                lifetime: save.lifetime(),
+            };
+            let stored = self.backend().put(&self.key, put).await?;
+            if stored == Some(put.version) {
+                return Ok(());
+            }
+            Err(superseded(stored))
+        })
+    }
+
+    fn delete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            if self.backend().delete(&self.key, &self.owner).await? {
+                Ok(())
+            } else {
+                Err(lost())
+            }
+        })
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        Some(self.lease)
+    }
+
+    fn renew(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let lease = Lease::begin(self.store.lease);
+            let backend = &self.store.backend;
+            if !backend
+                .renew(&self.key, &self.owner, lease.length())
+                .await?
+            {
+                return Err(lost());
+            }
+            self.lease = lease;
+            Ok(())
+        })
+    }
+
+    fn unlock(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            // A lease that cannot be released ends by itself.
+            drop(self.backend().release(&self.key, &self.owner).await);
+            self.is_released = true;
+        })
+    }
+}
+
+/// Releases the lease in the background. Without a runtime it ends by itself.
+impl<B: LeaseBackend> Drop for LeaseLock<B> {
+    fn drop(&mut self) {
+        if self.is_released {
+            return;
+        }
+        if let Ok(runtime) = runtime::Handle::try_current() {
+            let backend = Arc::clone(&self.store.backend);
+            let (key, owner) = (self.key.clone(), self.owner.clone());
+            runtime.spawn(async move { drop(backend.release(&key, &owner).await) });
+        }
+    }
+}
+
+fn lost() -> StoreError {
+    StoreError::new(
+        StoreErrorKind::LockLost,
+        "the lease of the session's lock was over, and another process may have the lock",
+    )
+}
+
+fn random() -> Result<u64, StoreError> {
+    getrandom::u64().map_err(|error| {
+        StoreError::new(
+            StoreErrorKind::Unavailable,
+            "the system has no randomness for the owner of a lock",
+        )
+        .with_source(error)
+    })
+}
+
+fn owner() -> Result<String, StoreError> {
+    Ok(format!("{:016x}{:016x}", random()?, random()?))
+}
+
+/// From half of the pause to all of it.
+fn with_jitter(pause: Duration) -> Result<Duration, StoreError> {
+    let half = pause / 2;
+    let share = u32::try_from(random()? >> 48).unwrap_or_default();
+    Ok(half + half * share / (1 << 16))
+}
+
+impl<B> fmt::Debug for LeaseStore<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeaseStore")
+            .field("lease", &self.lease)
+            .field("lock_timeout", &self.lock_timeout)
+            .finish_non_exhaustive()
+    }
+}
