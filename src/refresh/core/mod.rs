@@ -36,6 +36,8 @@ pub(crate) mod rules;
 pub(crate) mod run;
 pub(crate) mod saving;
 #[cfg(test)]
+mod saving_tests;
+#[cfg(test)]
 mod search_tests;
 pub(crate) mod slot;
 pub(crate) mod state;

@@ -64,8 +64,16 @@ impl<R: Rules> Core<R> {
         turn: &mut Turn<R>,
     ) -> Option<Step<R>> {
         if run.fate == Fate::LoggedOut {
-            turn.retired.extend(saved.err());
+            let failure = saved.err();
+            let is_elsewhere = failure
+                .as_ref()
+                .is_some_and(|failure| failure.is_superseded() || failure.is_lock_lost());
+            turn.retired.extend(failure);
             turn.retired.extend(saving.then.failure());
+            if is_elsewhere {
+                // The logout deletes what another process has saved, and ends its tokens.
+                return run.unlock(Then::End);
+            }
             return run.delete(None, Then::End);
         }
         match saved {
@@ -152,18 +160,30 @@ impl<R: Rules> Core<R> {
             return self.write(run, saving.again(), turn);
         }
         match stored {
-            Some(stored) if self.is_of_latest(&stored) => {
+            Some(stored) if self.is_replaced_by_call(run, &stored) => {
                 self.write(run, saving.in_place_of(&stored), turn)
+            }
+            Some(stored) if !stored.version().is_newer_than(saving.replaces) => {
+                // The store was restored from a backup, say. Its refresh token is spent.
+                let failure = R::Failure::of(Cause::Stale);
+                self.give_up_save(run, saving.then, failure, turn)
             }
             Some(stored) => self.give_way(run, saving.then, &stored, turn),
             None => self.found_gone(run, saving.then, turn),
         }
     }
 
-    /// Whether a record has the session that the call replaced.
-    fn is_of_latest(&self, stored: &R::Record) -> bool {
+    /// Whether a record has the session or the refresh token that the call replaced.
+    fn is_replaced_by_call(&self, run: &Refresh<R>, stored: &R::Record) -> bool {
+        let session = stored.session();
+        let token = session.refresh_token();
+        if token.is_some_and(|token| self.token.is_replaced_by_newest(token)) {
+            return true;
+        }
         let latest = self.slot.latest();
-        latest.is_some_and(|latest| latest.session.has_token_of(stored.session()))
+        let is_of_latest = latest.is_some_and(|latest| latest.session.has_token_of(session));
+        // A session that was set since is another one.
+        is_of_latest && run.is_wanted()
     }
 
     /// Goes on with what another process has saved: it had the lock.
@@ -198,8 +218,10 @@ impl<R: Rules> Core<R> {
         then: Then<R>,
         turn: &mut Turn<R>,
     ) -> Option<Step<R>> {
-        // From here on, the session is one whose record is gone.
-        self.record.relation = Relation::InStore;
+        if !self.record.is_set_by_user() {
+            // From here on, the session is one whose record is gone.
+            self.record.relation = Relation::InStore;
+        }
         self.record.attempted = None;
         turn.retired.extend(then.failure());
         let then = if run.is_wanted() {

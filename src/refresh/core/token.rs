@@ -75,6 +75,11 @@ impl<T: Clone + PartialEq> TokenLineage<T> {
         self.newest.is_some() && matches!(self.origin, Origin::Call | Origin::Marked)
     }
 
+    /// Whether a token call returned the newest token for this one, which is spent.
+    pub(crate) fn is_replaced_by_newest(&self, token: &T) -> bool {
+        self.is_ahead_of_store() && self.replaced.back() == Some(token)
+    }
+
     /// Whether the newest token is that of the record that was seen last.
     pub(crate) fn is_of_store(&self) -> bool {
         self.newest.is_none() || self.origin == Origin::Record
