@@ -389,3 +389,19 @@ async fn a_save_by_hand_does_not_disturb_a_refresh() {
     waiting.await.unwrap().unwrap();
     assert_stored(&store, &layer).await;
 }
+
+#[tokio::test]
+async fn r06_a_session_set_again_with_the_same_tokens_is_saved() {
+    let store = MemoryStore::new();
+    let login = Session::new("T0", "https://MyDomainName.my.salesforce.com").unwrap();
+    let login = login.with_refresh_token("R0");
+    let handle = SessionHandleBuilder::fixed(login.clone())
+        .store(store.clone(), "example")
+        .build();
+    handle.set(login.clone());
+    handle.save().await.unwrap();
+    let lifetime = Duration::from_secs(3_600);
+    handle.set(login.with_lifetime(lifetime));
+    handle.save().await.unwrap();
+    assert_eq!(stored(&store).await.unwrap().lifetime(), Some(lifetime));
+}

@@ -219,7 +219,15 @@ impl<R: Rules> Core<R> {
                 {
                     self.adopt_token(stored);
                 }
-                self.session_to_save().map(R::Record::first)
+                let session = self.session_to_save()?;
+                let first = R::Record::first(session.clone());
+                // A record of the same version would not be written, and it may differ in more than the tokens.
+                let is_same = first.version() == stored.version();
+                Some(if is_same {
+                    stored.followed_by(session)
+                } else {
+                    first
+                })
             }
             // A refresh saves by itself. What others stored since is newer.
             Relation::NotSaved if is_seen => Some(stored.followed_by(session)),
