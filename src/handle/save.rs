@@ -136,7 +136,8 @@ async fn try_save(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), NotSaved
     let mut saved = shared
         .save_record(store, &mut *lock, &record, replaces)
         .await;
-    if saved.is_ok() && shared.apply(|core, _| core.saved_by_user(&record, save)) {
+    let is_logged_out = saved.is_ok() && shared.apply(|core, _| core.saved_by_user(&record, save));
+    if is_logged_out {
         let deleting = lock.delete();
         saved = shared
             .ask_store(store, StoreOperation::Delete, until, deleting)
@@ -145,13 +146,41 @@ async fn try_save(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), NotSaved
             shared.apply(|core, _| core.record_deleted(Some(&record)));
         }
     }
-    if let Err(error) = &saved
-        && !error.is_of_lost_lock()
-    {
+    if saved.is_err() {
+        // An earlier try may have been done, although its answer was lost.
         shared.apply(|core, _| core.save_failed(&record));
     }
     release(lock, until).await;
-    Ok(saved?)
+    match saved {
+        Err(error) if is_logged_out && error.is_of_lost_lock() => {
+            Ok(take_back(shared, store, &record).await?)
+        }
+        saved => Ok(saved?),
+    }
+}
+
+/// Deletes a record that was saved after the logout of its session, which may have found none.
+async fn take_back(
+    shared: &Arc<Shared>,
+    store: &StoreKey,
+    record: &Record,
+) -> Result<(), StoreError> {
+    let until = Instant::now().checked_add(shared.settings.refresh_timeout);
+    let locking = store.store.lock(&store.key);
+    let mut lock = shared
+        .ask_store(store, StoreOperation::Lock, until, locking)
+        .await?;
+    let stored = shared
+        .ask_store(store, StoreOperation::Load, until, lock.load())
+        .await?;
+    if stored.is_some_and(|stored| stored.version() == record.version()) {
+        shared
+            .ask_store(store, StoreOperation::Delete, until, lock.delete())
+            .await?;
+        shared.apply(|core, _| core.record_deleted(Some(record)));
+    }
+    release(lock, until).await;
+    Ok(())
 }
 
 /// Why a session was not saved.

@@ -30,7 +30,7 @@ use tokio::{
     runtime,
     sync::Notify,
     task::AbortHandle,
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 
 use crate::{
@@ -52,7 +52,7 @@ use crate::{
         trace::{self, RefreshSpan},
     },
     session::session::Session,
-    store::{Record, Save, StoreError, StoreErrorKind, StoreKey, StoreLock, Version},
+    store::{Lease, Record, Save, StoreError, StoreErrorKind, StoreKey, StoreLock, Version},
 };
 
 /// How often a save is tried, and how long after the first try it is tried again. Each further pause is twice as long.
@@ -61,6 +61,9 @@ const SAVE_PAUSE: Duration = Duration::from_millis(200);
 
 /// How long after a failure the lease is renewed again. Each further pause is twice as long.
 const RENEW_PAUSE: Duration = Duration::from_millis(200);
+
+/// How soon a lease is renewed again at the earliest, even one that is over at once.
+const SOONEST_RENEW: Duration = Duration::from_millis(10);
 
 type DriverInput = Input<Arc<Settings>>;
 type DriverStep = Step<Arc<Settings>>;
@@ -217,10 +220,15 @@ impl Driver {
             return Input::Called(self.call(context).await);
         };
         // The record was compared while the lock was held. It has to be held still.
-        if self.renewed_at().is_some_and(|at| at <= Instant::now())
-            && let Err(failure) = self.renew(store).await
-        {
-            return Input::NotCalled(failure);
+        if self.lease().is_some_and(|lease| lease.is_due()) {
+            if let Err(failure) = self.renew(store).await {
+                return Input::NotCalled(failure);
+            }
+            // Meanwhile the callers may have given up, or the session was logged out.
+            let id = self.id;
+            if !self.shared.apply(|core, turn| core.begin_call(id, turn)) {
+                return Input::NotCalled(RefreshError::of(Cause::TimedOut));
+            }
         }
         let mut calling = pin!(self.call(context));
         let mut renewing = pin!(self.keep_lease(store));
@@ -239,11 +247,13 @@ impl Driver {
     /// Renews the lease whenever that is due. If it cannot be renewed, the save finds out what others did.
     async fn keep_lease(&self, store: &StoreKey) -> Infallible {
         let mut pause = RENEW_PAUSE;
-        while let Some(at) = self.renewed_at() {
-            sleep_until(at).await;
+        while let Some(at) = self.lease().and_then(|lease| lease.renewed_at()) {
+            let soonest = Instant::now() + SOONEST_RENEW;
+            sleep_until(at.max(soonest)).await;
             match self.renew(store).await {
                 Ok(()) => pause = RENEW_PAUSE,
-                Err(failure) if failure.is_lock_lost() || self.is_lease_over() => break,
+                Err(failure) if failure.is_lock_lost() => break,
+                Err(_) if self.lease().is_none_or(|lease| lease.is_over()) => break,
                 Err(_) => {
                     sleep(pause).await;
                     pause *= 2;
@@ -253,27 +263,26 @@ impl Driver {
         pending().await
     }
 
-    /// When the lease is to be renewed. `None`: the lock has none, or is gone.
-    fn renewed_at(&self) -> Option<Instant> {
-        held(&self.lock).as_ref()?.lease()?.renewed_at()
-    }
-
-    fn is_lease_over(&self) -> bool {
-        let lease = held(&self.lock).as_ref().and_then(|lock| lock.lease());
-        lease.is_none_or(|lease| lease.is_over())
+    /// The lease of the store lock. `None`: the lock has none, or is gone.
+    fn lease(&self) -> Option<Lease> {
+        let lease = || held(&self.lock).as_ref()?.lease();
+        // A panic of the user's code must not end a token call.
+        catch_unwind(AssertUnwindSafe(lease)).ok().flatten()
     }
 
     async fn renew(&self, store: &StoreKey) -> Result<(), RefreshError> {
+        let until = self.lease().and_then(|lease| lease.until());
         let mut lock = self.borrow_lock()?;
         let lock = lock.get()?;
-        let until = lock.lease().and_then(|lease| lease.until());
-        self.ask(store, StoreOperation::Renew, until, lock.renew())
+        let renewing = async { lock.renew().await };
+        self.ask(store, StoreOperation::Renew, until, renewing)
             .await
     }
 
     // === The store ===
 
-    /// Asks the store for something, until then, and emits an event if it fails.
+    /// Asks the store for something, until then, and emits an event if it fails. `answer` must call the store when it is
+    /// polled, and not before, so that a panic is caught.
     async fn ask<T>(
         &self,
         store: &StoreKey,
@@ -295,16 +304,17 @@ impl Driver {
     ) -> Result<Option<Record>, RefreshError> {
         if is_locked {
             let mut lock = self.borrow_lock()?;
-            self.ask(store, StoreOperation::Load, until, lock.get()?.load())
-                .await
+            let lock = lock.get()?;
+            let loading = async { lock.load().await };
+            self.ask(store, StoreOperation::Load, until, loading).await
         } else {
-            let loading = store.store.load(&store.key);
+            let loading = async { store.store.load(&store.key).await };
             self.ask(store, StoreOperation::Load, until, loading).await
         }
     }
 
     async fn lock(&self, store: &StoreKey, until: Option<Instant>) -> Result<(), RefreshError> {
-        let locking = store.store.lock(&store.key);
+        let locking = async { store.store.lock(&store.key).await };
         let lock = self
             .ask(store, StoreOperation::Lock, until, locking)
             .await?;
@@ -315,7 +325,9 @@ impl Driver {
     async fn delete(&self, store: &StoreKey) -> Result<(), RefreshError> {
         let mut lock = self.borrow_lock()?;
         let until = Instant::now().checked_add(self.shared.settings.refresh_timeout);
-        self.ask(store, StoreOperation::Delete, until, lock.get()?.delete())
+        let lock = lock.get()?;
+        let deleting = async { lock.delete().await };
+        self.ask(store, StoreOperation::Delete, until, deleting)
             .await
     }
 
@@ -427,7 +439,8 @@ impl Shared {
                 sleep(SAVE_PAUSE * 2_u32.pow(tries - 1)).await;
                 if lock.lease().is_some_and(|lease| lease.is_due()) {
                     // Saves are compared by version, so a lock that is lost shows in the next try.
-                    drop(lock.renew().await);
+                    // A call that hangs must not take the time of the next tries.
+                    drop(timeout(SAVE_PAUSE, lock.renew()).await);
                 }
             }
         });

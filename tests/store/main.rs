@@ -1,6 +1,8 @@
 //! Session stores: sessions that survive a restart, and that processes share.
 
 mod adopt;
+#[path = "../support/answering.rs"]
+mod answering;
 mod breaker;
 mod conformance;
 mod directory;
@@ -15,6 +17,7 @@ mod lease_table;
 mod leases;
 mod lineage;
 mod logout;
+mod lost_leases;
 mod outage;
 mod processes;
 #[path = "../support/rotating.rs"]

@@ -7,7 +7,7 @@ use crate::{
         policy::Permit,
         record::Relation,
         rules::{Failure, Rules, Snapshot, Stored, TokenOf},
-        run::{Call, Fate, Phase, Refresh, Step, Then},
+        run::{Call, Fate, Phase, Refresh, RefreshId, Step, Then},
         slot,
         state::Core,
     },
@@ -37,6 +37,20 @@ impl<R: Rules> Core<R> {
             is_second,
         };
         run.go(Phase::Call(call), step)
+    }
+
+    /// Whether the token call of a refresh may begin, although time has passed since its step. It gets its whole time then.
+    pub(crate) fn begin_call(&mut self, id: RefreshId, turn: &Turn<R>) -> bool {
+        let timeout = self.rules.refresh_timeout();
+        let Some(run) = self.refresh.as_mut().filter(|run| run.id == id) else {
+            return false;
+        };
+        let is_second = matches!(&run.phase, Phase::Call(call) if call.is_second);
+        let may_begin = is_second || run.may_start(turn.now);
+        if may_begin {
+            run.times.drained = turn.now.checked_add(timeout);
+        }
+        may_begin
     }
 
     pub(super) fn called(

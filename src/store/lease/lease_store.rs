@@ -22,6 +22,9 @@ use crate::{
 
 const DEFAULT_LEASE: Duration = Duration::from_secs(15);
 
+/// A shorter lease could be over before the answer that grants it has arrived.
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+
 const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pause before the second attempt to take a held lock. It doubles with each attempt, up to `LONGEST_PAUSE`. Of each pause, a
@@ -56,10 +59,11 @@ impl<B: LeaseBackend> LeaseStore<B> {
 
     /// Sets how long a lock lasts unless it is renewed: how long others wait for a process that was killed. Default: 15 s.
     ///
-    /// The layer renews it each third of that time. It should be long enough for the database to fail over.
+    /// The layer renews it each third of that time. It should be long enough for the database to fail over. A shorter one than
+    /// 1 s counts as 1 s.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
+        self.lease = lease.max(SHORTEST_LEASE);
         self
     }
 
