@@ -23,12 +23,14 @@ impl<R: Rules> Core<R> {
                 record,
                 replaces,
                 is_second,
+                is_of_set,
             }) if !self.rules.requires_save() => {
                 let saving = Saving {
                     then: Then::End,
                     record,
                     replaces,
                     is_second,
+                    is_of_set,
                 };
                 (Phase::Save(saving), Some(session))
             }

@@ -152,6 +152,8 @@ pub(crate) struct Call<R: Rules> {
     /// The record that it replaces.
     pub(super) stored: Option<R::Record>,
     pub(super) is_second: bool,
+    /// Whether it replaces a session that the user has set.
+    pub(super) is_of_set: bool,
 }
 
 /// A save.
@@ -163,6 +165,8 @@ pub(crate) struct Saving<R: Rules> {
     pub(super) then: Then<R>,
     /// Whether the store was compared already.
     pub(super) is_second: bool,
+    /// Whether the call replaced a session that the user had set.
+    pub(super) is_of_set: bool,
 }
 
 /// What follows a step with the store.

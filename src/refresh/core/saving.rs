@@ -18,6 +18,12 @@ use crate::refresh::core::{
     state::Core,
 };
 
+/// Whether a record is of another user than the session that was set: it is never adopted.
+fn is_foreign<R: Rules>(saving: &Saving<R>, stored: &R::Record) -> bool {
+    let session = saving.record.session();
+    saving.is_of_set && !session.may_replace(stored.session())
+}
+
 impl<R: Rules> Core<R> {
     /// Saves the session in place of the record that the call replaced, if there is a store.
     pub(super) fn save(
@@ -40,6 +46,7 @@ impl<R: Rules> Core<R> {
             replaces: stored.map(Stored::version),
             then,
             is_second: false,
+            is_of_set: call.is_of_set,
         };
         self.write(run, saving, turn)
     }
@@ -160,7 +167,9 @@ impl<R: Rules> Core<R> {
             return self.write(run, saving.again(), turn);
         }
         match stored {
-            Some(stored) if self.is_replaced_by_call(run, &stored) => {
+            Some(stored)
+                if self.is_replaced_by_call(run, &stored) || is_foreign(&saving, &stored) =>
+            {
                 self.write(run, saving.in_place_of(&stored), turn)
             }
             Some(stored) if !stored.version().is_newer_than(saving.replaces) => {

@@ -128,6 +128,25 @@ fn r03_a_record_with_the_spent_token_is_replaced() {
 }
 
 #[test]
+fn r27_a_record_of_another_user_does_not_replace_a_set_session() {
+    let of = |name, user| session(name).with_ids("00Dxx0000001gER", user);
+    let (me, other) = ("005xx000001SwiU", "005xx000001SwiV");
+    let (mut core, mut turn) = (core_with_store(), turn());
+    let live = core.set(of("mine", me), &mut turn);
+    let id = id(&core.reject(rejection(live), CALLER, &mut turn));
+    let mut saving = Saving { core, id, turn };
+    let theirs = Record::new(of("theirs", other));
+    saving.step(Input::Begin);
+    saving.load(Some(&theirs));
+    saving.step(Input::Locked(Ok(())));
+    saving.load(Some(&theirs));
+    saving.step(Input::Called(Ok(of("new", me))));
+    saving.step(Input::Saved(Err(failed(StoreErrorKind::Superseded))));
+    let later = theirs.followed_by(of("later", other));
+    assert!(matches!(saving.load(Some(&later)), Step::Save { .. }));
+}
+
+#[test]
 fn r30_a_record_saved_elsewhere_is_left_to_the_logout() {
     for kind in [StoreErrorKind::Superseded, StoreErrorKind::LockLost] {
         let mut saving = Saving::in_place_of(&Record::new(session("old")));

@@ -35,6 +35,7 @@ impl<R: Rules> Core<R> {
             presented,
             stored,
             is_second,
+            is_of_set: self.record.is_set_by_user(),
         };
         run.go(Phase::Call(call), step)
     }
