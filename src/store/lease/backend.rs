@@ -10,7 +10,7 @@ use crate::{
 
 /// A database that keeps records and leases, as single atomic statements.
 ///
-/// [`LeaseStore`](super::LeaseStore) makes a [`SessionStore`](super::SessionStore) of it. Each key has at most one record, which
+/// [`LeaseStore`](crate::store::LeaseStore) makes a [`SessionStore`](crate::store::SessionStore) of it. Each key has at most one record, which
 /// is a text with a [`Version`], and at most one lease, which has an owner and an end. Both are independent: a lease can exist
 /// without a record.
 ///
@@ -21,7 +21,7 @@ use crate::{
 /// - **Time is the database's.** A lease ends by its clock, not by that of any client.
 /// - **A read returns the last write.** Replicas that lag behind do not serve it.
 ///
-/// Each call fails with [`Unavailable`](super::StoreErrorKind::Unavailable) if the database cannot be reached or cannot tell.
+/// Each call fails with [`Unavailable`](crate::store::StoreErrorKind::Unavailable) if the database cannot be reached or cannot tell.
 /// Errors may show keys, and no texts.
 ///
 /// ```
@@ -124,14 +124,14 @@ pub trait LeaseBackend: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Corrupt`](super::StoreErrorKind::Corrupt) if what is stored has no version.
+    /// [`Corrupt`](crate::store::StoreErrorKind::Corrupt) if what is stored has no version.
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Stored>, StoreError>>;
 
     /// Takes the lease of this key for `owner`, if no lease lasts.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](super::StoreErrorKind::Unavailable), also if the database could not save a record.
+    /// [`Unavailable`](crate::store::StoreErrorKind::Unavailable), also if the database could not save a record.
     fn acquire<'a>(
         &'a self,
         key: &'a str,
@@ -143,7 +143,7 @@ pub trait LeaseBackend: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](super::StoreErrorKind::Unavailable).
+    /// [`Unavailable`](crate::store::StoreErrorKind::Unavailable).
     fn renew<'a>(
         &'a self,
         key: &'a str,
@@ -156,7 +156,7 @@ pub trait LeaseBackend: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](super::StoreErrorKind::Unavailable). [`Corrupt`](super::StoreErrorKind::Corrupt) if what is stored has no
+    /// [`Unavailable`](crate::store::StoreErrorKind::Unavailable). [`Corrupt`](crate::store::StoreErrorKind::Corrupt) if what is stored has no
     /// version.
     fn put<'a>(
         &'a self,
@@ -168,7 +168,7 @@ pub trait LeaseBackend: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](super::StoreErrorKind::Unavailable).
+    /// [`Unavailable`](crate::store::StoreErrorKind::Unavailable).
     fn delete<'a>(
         &'a self,
         key: &'a str,
@@ -179,12 +179,12 @@ pub trait LeaseBackend: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](super::StoreErrorKind::Unavailable). The lease ends by itself then.
+    /// [`Unavailable`](crate::store::StoreErrorKind::Unavailable). The lease ends by itself then.
     fn release<'a>(&'a self, key: &'a str, owner: &'a str)
     -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Waits until the record may have another version than `since`. See
-    /// [`SessionStore::changed`](super::SessionStore::changed). Default: never.
+    /// [`SessionStore::changed`](crate::store::SessionStore::changed). Default: never.
     fn changed<'a>(&'a self, key: &'a str, since: Option<Version>) -> BoxFuture<'a, ()> {
         let (_, _) = (key, since);
         Box::pin(pending())
