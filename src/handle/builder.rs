@@ -120,6 +120,20 @@ impl SessionHandleBuilder {
         self
     }
 
+    /// Adopts what other processes save as soon as the store [tells of it](SessionStore::changed), before a request of this
+    /// process is rejected. Default: other processes' sessions are adopted after a rejection.
+    ///
+    /// With refresh-token rotation a refresh ends the session before it, so without this one request of each process is rejected
+    /// for each refresh. If it has a stream that is too long to be replayed, its caller sees the rejection.
+    ///
+    /// One task for this session and all its clones waits for the notices. It starts with `build` inside of a tokio runtime, and
+    /// otherwise with the first refresh. It ends with the last clone. Where notices are lost, or the store sends none, what
+    /// happens is what happens by default. `MemoryStore` and a `LeaseStore` whose backend has notices send them.
+    pub fn follow_store(mut self) -> Self {
+        self.settings.follows_store = true;
+        self
+    }
+
     /// How long a stored record is of use after it was saved: a hint to the store, which may delete it then. Default: without
     /// end.
     ///

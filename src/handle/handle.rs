@@ -24,7 +24,7 @@ use crate::{
             callers::{Caller, Due, Rejection, Reply},
             run::RefreshId,
         },
-        driver,
+        driver, follow,
         hook::RefreshFn,
         shared::{Answer, RefreshResult, Running, SessionCore, SessionTurn, Shared},
         task::Waiter,
@@ -423,6 +423,7 @@ impl SessionHandleBuilder {
         if let Some(session) = self.initial_session {
             handle.shared.apply(|core, turn| core.set(session, turn));
         }
+        follow::start(&handle.shared);
         handle
     }
 }

@@ -20,7 +20,7 @@ use std::{
     convert::Infallible,
     future::{Future, pending, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -42,7 +42,9 @@ use crate::{
             run::{Input, RefreshId, Step},
         },
         driver_handle::{DriverStart, HeldLock, held},
+        follow,
         hook::RefreshContext,
+        panic::{Panicked, catch_panic},
         settings::Settings,
         shared::Shared,
     },
@@ -90,6 +92,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, start: DriverStart) -> Option<AbortHan
         lock,
     };
     let runtime = runtime::Handle::try_current().ok()?;
+    follow::start(shared);
     let task = trace::in_refresh_span(reason, shared.owner.mark(driver.run()));
     Some(runtime.spawn(task).abort_handle())
 }
@@ -497,23 +500,6 @@ async fn within<T>(
             ))
         }),
     }
-}
-
-/// Code of the user's panicked. The message went to the panic hook, and may hold a secret.
-struct Panicked;
-
-/// Turns a panic of a future into an error. The future is dropped with it.
-async fn catch_panic<F: Future>(future: F) -> Result<F::Output, Panicked> {
-    let mut future = pin!(future);
-    poll_fn(move |cx| {
-        let future: Pin<&mut F> = future.as_mut();
-        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-            Ok(Poll::Pending) => Poll::Pending,
-            Err(_payload) => Poll::Ready(Err(Panicked)),
-        }
-    })
-    .await
 }
 
 fn panicked() -> RefreshError {

@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) on_save_failure: OnSaveFailure,
     /// How long a record is of use after its save. `None`: without end.
     pub(crate) record_lifetime: Option<Duration>,
+    /// Whether what other processes save is adopted before a request is rejected.
+    pub(crate) follows_store: bool,
 }
 
 impl Settings {
@@ -47,6 +49,7 @@ impl Settings {
             store: None,
             on_save_failure: OnSaveFailure::Continue,
             record_lifetime: None,
+            follows_store: false,
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::{
             state::{Core, Shown},
         },
         driver_handle::{DriverHandle, DriverStart, HeldLock},
+        follower::Follower,
         hook::SharedRefreshFn,
         jitter::jitter,
         owner::Owner,
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     /// Notified whenever the driver of a refresh, or a save by the user, has ended.
     pub(crate) ended: Notify,
     pub(crate) owner: Owner,
+    pub(crate) follower: Follower,
     /// Starts the task of a refresh. `None` without a runtime.
     spawn_driver: fn(&Arc<Self>, DriverStart) -> Option<AbortHandle>,
     /// The session to send with. `None` while none is usable: callers then lock the core and join a refresh.
@@ -135,6 +137,7 @@ impl Shared {
         let settings = Arc::new(settings);
         Self {
             owner: Owner::new(),
+            follower: Follower::default(),
             refresh_fn,
             current: ArcSwapOption::empty(),
             locked: Mutex::new(Locked {

@@ -14,6 +14,9 @@ pub enum RefreshReason {
     Manual,
     /// The session is about to expire, and still in use.
     Proactive,
+    /// Another process has saved a session, and this one [follows the store](crate::handle::SessionHandleBuilder::follow_store).
+    /// There is no refresh with this reason, only an adoption.
+    Followed,
 }
 
 /// What a [`RefreshFn`](crate::RefreshFn) does, and where: two words that tell refreshes apart, neither of them secret.

@@ -33,6 +33,8 @@
 //!   lock is not held while requests are sent.
 //! - **Another process holds the lock.** The layer loads the record again and again, and adopts what that process saves, for as
 //!   long as callers wait. It makes a token call of its own only in the first half of the refresh timeout.
+//! - **Notices.** With [`follow_store`](crate::handle::SessionHandleBuilder::follow_store), the layer adopts what other processes
+//!   save as soon as the store [tells of it](SessionStore::changed).
 //! - **Leases.** The layer renews the [lease](StoreLock::lease) of a lock during the token call. If the lease is over before
 //!   the call begins, there is no call. If it is over during the call, the save finds out whether another process has saved.
 //! - **A save that comes too late.** A save replaces the version that was loaded before the token call. If another process has

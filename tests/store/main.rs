@@ -11,6 +11,7 @@ mod events;
 #[path = "../support/faulty.rs"]
 mod faulty;
 mod file;
+mod follow;
 mod kill;
 #[path = "../support/lease_table.rs"]
 mod lease_table;

@@ -170,6 +170,10 @@ impl History {
                 self.drive(running[chosen]);
             }
             8 if !running.is_empty() => self.interrupt(running[0]),
+            9 if self.draw(2) == 0 => {
+                let stored = self.stored.clone();
+                self.apply(|core, turn| core.offer(stored.as_ref(), turn));
+            }
             9 => self.user(),
             10 => {
                 self.stored = match (self.draw(3), &self.stored) {

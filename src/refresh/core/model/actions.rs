@@ -173,6 +173,10 @@ impl World {
         };
         let user = [
             (left.requests > 0, Action::Request(index)),
+            (
+                left.notices > 0 && process.settings.has_store,
+                Action::Notice(index),
+            ),
             (left.refreshes > 0, Action::Refresh(index)),
             (left.proactive > 0 && has_session, Action::RefreshDue(index)),
             (

@@ -37,6 +37,7 @@ const NOTHING: Left = Left {
     bad_answers: 0,
     store_faults: 0,
     lost_locks: 0,
+    notices: 0,
     rotations: 0,
     revocations: 0,
     kills: 0,
@@ -146,6 +147,8 @@ scenarios! {
     shared_copies: with_session, 2, STORED { requests: 2, expiries: 2, copies: 1, saves: 1, store_faults: 1 };
     shared_proactive: with_session, 2, STORED { requests: 2, expiries: 1, proactive: 2, bad_answers: 1, kills: 1 };
     shared_required: with_session, 2, SAVED_OR_FAILED { requests: 2, expiries: 2, refreshes: 1, store_faults: 2 };
+    shared_notices: with_session, 2, STORED { requests: 2, expiries: 2, notices: 2, sets: 1, logouts: 1 };
+    shared_followed_logins: with_session, 2, STORED { requests: 2, refreshes: 1, notices: 2, logins: 1, saves: 1, bad_answers: 1, store_faults: 1 };
     shared_leases: with_session, 2, STORED { refreshes: 2, logins: 1, saves: 1, lost_locks: 1 };
     shared_lost_locks: with_session, 2, STORED { requests: 2, expiries: 2, refreshes: 1, lost_locks: 2 };
     shared_lost_saves: with_session, 2, SAVED_OR_FAILED { requests: 2, expiries: 1, refreshes: 1, lost_locks: 1, store_faults: 1, logouts: 1 };

@@ -55,6 +55,7 @@ impl World {
             Action::SaveStep(p, how) => self.step_save(p, how),
             Action::LogoutStep(p, how) => self.step_logout(p, how),
             Action::EndLease => self.end_lease(),
+            Action::Notice(p) => self.notice(p),
             Action::Expire => self.server.expire(),
             Action::RotateElsewhere => self.rotate_elsewhere(),
             Action::Revoke(grant) => self.server.revoke(grant),
@@ -96,6 +97,7 @@ impl World {
             Action::Stall(_) => &mut left.stalls,
             Action::ShutDown(_) => &mut left.shutdowns,
             Action::EndLease => &mut left.lost_locks,
+            Action::Notice(_) => &mut left.notices,
             Action::Expire => &mut left.expiries,
             Action::RotateElsewhere => &mut left.rotations,
             Action::Revoke(_) => &mut left.revocations,
@@ -116,6 +118,18 @@ impl World {
                 self.server.lose(token);
             }
         }
+    }
+
+    /// A process that follows the store hears of a record.
+    fn notice(&mut self, p: usize) {
+        let stored = self.store.record;
+        let token = stored.and_then(|record| record.session().refresh_token);
+        if !self.process(p).core.is_logged_out() {
+            self.process_mut(p).learn(token);
+        }
+        self.apply(p, Event::Other, |core, turn| {
+            core.offer(stored.as_ref(), turn);
+        });
     }
 
     /// The lease of the lock ends. A second call beside that of its holder is one that no client can prevent.

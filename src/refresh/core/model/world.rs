@@ -52,6 +52,8 @@ pub(super) struct Left {
     pub(super) store_faults: u8,
     /// Leases that end before their lock is released.
     pub(super) lost_locks: u8,
+    /// Notices of a store that is followed.
+    pub(super) notices: u8,
     /// Refreshes by a process that has lost the store lock, and does not know.
     pub(super) rotations: u8,
     /// Grants that an administrator ends.
@@ -98,6 +100,8 @@ pub(super) enum Action {
     SaveStep(usize, How),
     LogoutStep(usize, How),
     EndLease,
+    /// A process that follows the store loads the record.
+    Notice(usize),
     Expire,
     RotateElsewhere,
     Revoke(u8),
