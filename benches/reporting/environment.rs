@@ -37,6 +37,10 @@ pub(crate) fn facts() -> Vec<(&'static str, String)> {
             "written by",
             "`cargo bench -p benches --bench report`; compare within one run only".to_string(),
         ),
+        (
+            "other crates",
+            "`benches/report/peers.md`, which `benches/peers` writes".to_string(),
+        ),
     ]
 }
 
