@@ -85,7 +85,7 @@ impl<R: Rules> Core<R> {
         }
         match saved {
             Ok(()) => self.save_done(run, saving),
-            Err(failure) if failure.is_superseded() && !saving.is_second => {
+            Err(failure) if failure.is_superseded() => {
                 turn.retired.push(failure);
                 run.compare(saving)
             }
@@ -163,13 +163,17 @@ impl<R: Rules> Core<R> {
         if version == Some(saving.record.version()) {
             return self.save_done(run, saving);
         }
-        if version == saving.replaces {
+        if version == saving.replaces && !saving.is_second {
             return self.write(run, saving.again(), turn);
         }
         match stored {
             Some(stored)
                 if self.is_replaced_by_call(run, &stored) || is_foreign(&saving, &stored) =>
             {
+                if saving.is_second {
+                    let failure = R::Failure::of(Cause::SavedElsewhere);
+                    return self.give_up_save(run, saving.then, failure, turn);
+                }
                 self.write(run, saving.in_place_of(&stored), turn)
             }
             Some(stored) if !stored.version().is_newer_than(saving.replaces) => {

@@ -111,6 +111,7 @@ impl World {
                     && self.mutation != Some(Mutation::SavesWithoutComparing)
                 {
                     self.lose_unsaved(p);
+                    self.process_mut(p).history.not_saved = Some(record.session.access);
                     return Input::Saved(Err(superseded));
                 }
                 let is_newer = permitted.is_ok() || !how.is_done();
@@ -130,6 +131,12 @@ impl World {
 
     fn loaded(&mut self, p: usize, id: RefreshId, how: How) -> Result<Option<Record>, Error> {
         if how == How::Well {
+            if self.store.has_lost(Holder::new(p, By::Refresh(id)))
+                && let Some(driver) = self.process_mut(p).driver_mut(id)
+            {
+                // Others may save right after it has loaded.
+                driver.refused = None;
+            }
             let record = self.store.record;
             let token = record.and_then(|record| record.session().refresh_token);
             self.process_mut(p).learn(token);
