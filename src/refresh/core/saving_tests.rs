@@ -157,3 +157,20 @@ fn r30_a_record_saved_elsewhere_is_left_to_the_logout() {
         assert!(saving.core.undeleted_logout().is_some());
     }
 }
+
+/// The record with the spent token gives way to the save, and meanwhile another process is faster once more.
+#[test]
+fn r03_a_second_save_gives_way_to_a_newer_record_too() {
+    let old = Record::new(session("old"));
+    let again = old.followed_by(session("old"));
+    let mut saving = Saving::without_lock(&old);
+    assert!(matches!(saving.compare(Some(&again)), Step::Save { .. }));
+    let superseded = Input::Saved(Err(failed(StoreErrorKind::Superseded)));
+    assert!(matches!(saving.step(superseded), Step::Load { .. }));
+    let newer = again.followed_by(session("newer"));
+    assert!(matches!(saving.load(Some(&newer)), Step::Unlock));
+    saving.step(Input::Unlocked(Ok(())));
+    let live = saving.core.slot.serving().unwrap();
+    assert_eq!(live.session.access_token().expose(), "Tnewer");
+    assert_eq!(saving.core.refresh_token().unwrap().expose(), "Rnewer");
+}
