@@ -22,7 +22,7 @@ pub(crate) enum Unreachable {
     Certificate,
     /// The server does not speak TLS, or not as the client does.
     Tls,
-    /// The client says no more than that it could not connect.
+    /// The client only says that it could not connect.
     Unknown,
 }
 

@@ -49,7 +49,8 @@ async fn follow(shared: Weak<Shared>, store: StoreKey) {
         else {
             return;
         };
-        let loading = catch_panic(store.store.load(&store.key));
+        // The store is called when these futures are polled, and not before, so that a panic is caught.
+        let loading = catch_panic(async { store.store.load(&store.key).await });
         if let Ok(Ok(Ok(stored))) = timeout(limit, loading).await {
             let version = stored.as_ref().map(Record::version);
             if seen.replace(version) == Some(version) {
@@ -63,10 +64,8 @@ async fn follow(shared: Weak<Shared>, store: StoreKey) {
                 shared.apply(|core, turn| core.offer(stored.as_ref(), turn));
                 pause = FIRST_PAUSE;
             }
-            if catch_panic(store.store.changed(&store.key, version))
-                .await
-                .is_ok()
-            {
+            let changed = async { store.store.changed(&store.key, version).await };
+            if catch_panic(changed).await.is_ok() {
                 continue;
             }
         }

@@ -1,13 +1,22 @@
 //! Handles that follow their store.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::StatusCode;
 use tokio::time::sleep;
 use tower_salesforce_auth::{
     SalesforceAuthLayer,
     observer::StoreOperation,
-    store::{LeaseStore, MemoryStore, StoreErrorKind},
+    store::{
+        BoxFuture, LeaseStore, MemoryStore, Record, SessionStore, StoreError, StoreErrorKind,
+        StoreLock,
+    },
 };
 
 use crate::{
@@ -113,5 +122,29 @@ async fn a_store_that_fails_is_asked_less_and_less() {
     // It goes on once the store works again.
     store.on(StoreOperation::Load, Fate::Done);
     sleep(Duration::from_secs(60)).await;
+    assert!(handle.try_session().is_some());
+}
+
+/// A store whose first load panics, and before it returns a future.
+struct Panics(MemoryStore, AtomicBool);
+
+impl SessionStore for Panics {
+    fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
+        assert!(self.1.swap(true, Ordering::SeqCst), "as scripted");
+        self.0.load(key)
+    }
+
+    fn lock<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn StoreLock>, StoreError>> {
+        self.0.lock(key)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_is_followed_all_the_same() {
+    let store = MemoryStore::new();
+    let org = org_with_session(&store).await;
+    let panics = Panics(store, AtomicBool::new(false));
+    let handle = builder(&org, panics).follow_store().build();
+    sleep(Duration::from_secs(1)).await;
     assert!(handle.try_session().is_some());
 }
