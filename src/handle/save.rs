@@ -13,7 +13,7 @@ use crate::{
         shared::{SessionCore, Shared},
     },
     report::event::StoreOperation,
-    store::{Record, StoreError, StoreErrorKind, StoreKey},
+    store::{Record, StoreError, StoreErrorKind, StoreKey, StoreLock},
 };
 
 impl SessionHandle {
@@ -113,13 +113,7 @@ async fn save(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), Error> {
 
 async fn try_save(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), NotSaved> {
     let until = Instant::now().checked_add(shared.settings.refresh_timeout);
-    let locking = store.store.lock(&store.key);
-    let mut lock = shared
-        .ask_store(store, StoreOperation::Lock, until, locking)
-        .await?;
-    let stored = shared
-        .ask_store(store, StoreOperation::Load, until, lock.load())
-        .await?;
+    let (mut lock, stored) = lock_and_load(shared, store, until).await?;
     check_session(shared)?;
     let replaces = stored.as_ref().map(Record::version);
     let (record, save) = match shared.apply(|core, _| core.decide_save(stored)) {
@@ -159,13 +153,11 @@ async fn try_save(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), NotSaved
     }
 }
 
-/// Deletes a record that was saved after the logout of its session, which may have found none.
-async fn take_back(
-    shared: &Arc<Shared>,
+async fn lock_and_load(
+    shared: &Shared,
     store: &StoreKey,
-    record: &Record,
-) -> Result<(), StoreError> {
-    let until = Instant::now().checked_add(shared.settings.refresh_timeout);
+    until: Option<Instant>,
+) -> Result<(Box<dyn StoreLock>, Option<Record>), StoreError> {
     let locking = store.store.lock(&store.key);
     let mut lock = shared
         .ask_store(store, StoreOperation::Lock, until, locking)
@@ -173,6 +165,17 @@ async fn take_back(
     let stored = shared
         .ask_store(store, StoreOperation::Load, until, lock.load())
         .await?;
+    Ok((lock, stored))
+}
+
+/// Deletes a record that was saved after the logout of its session, which may have found none.
+async fn take_back(
+    shared: &Arc<Shared>,
+    store: &StoreKey,
+    record: &Record,
+) -> Result<(), StoreError> {
+    let until = Instant::now().checked_add(shared.settings.refresh_timeout);
+    let (mut lock, stored) = lock_and_load(shared, store, until).await?;
     if stored.is_some_and(|stored| stored.version() == record.version()) {
         shared
             .ask_store(store, StoreOperation::Delete, until, lock.delete())
