@@ -93,12 +93,8 @@ async fn a_saved_record_is_loaded<S: SessionStore>(open: &impl Fn() -> S) {
         "a loaded record differs from the saved one"
     );
     let mut lock = lock(&again, KEY).await;
-    let loaded = lock
-        .load()
-        .await
-        .unwrap_or_else(|error| panic!("{LOAD}: {error:?}"));
     assert_eq!(
-        loaded.as_ref().map(text),
+        loaded(&mut *lock).await.as_ref().map(text),
         Some(text(&full)),
         "a record loaded under the lock differs from the saved one"
     );
@@ -107,12 +103,8 @@ async fn a_saved_record_is_loaded<S: SessionStore>(open: &impl Fn() -> S) {
     lock.save(Save::new(&bare).replacing(full.version()))
         .await
         .unwrap_or_else(|error| panic!("{SAVE}: {error:?}"));
-    let loaded = lock
-        .load()
-        .await
-        .unwrap_or_else(|error| panic!("{LOAD}: {error:?}"));
     assert_eq!(
-        loaded.as_ref().map(text),
+        loaded(&mut *lock).await.as_ref().map(text),
         Some(text(&bare)),
         "a record saved under a lock was not loaded under it, or part of the previous record was left"
     );
@@ -216,17 +208,11 @@ async fn a_lock_has_one_holder<S: SessionStore>(open: &impl Fn() -> S) {
                     !is_held.swap(true, Ordering::SeqCst),
                     "the lock of one key has two holders"
                 );
-                let stored = lock
-                    .load()
-                    .await
-                    .unwrap_or_else(|error| panic!("{LOAD}: {error:?}"));
+                let stored = loaded(&mut *lock).await;
                 tokio::task::yield_now().await;
                 let turn = stored.as_ref().map_or(0, turns) + 1;
                 let session = bare("access").with_scope(turn.to_string());
-                let record = match &stored {
-                    Some(stored) => stored.followed_by(session),
-                    None => Record::new(session),
-                };
+                let record = follow(stored.as_ref(), session);
                 let replaces = stored.as_ref().map(Record::version);
                 lock.save(Save::new(&record).replacing(replaces))
                     .await
@@ -239,10 +225,7 @@ async fn a_lock_has_one_holder<S: SessionStore>(open: &impl Fn() -> S) {
     while let Some(ended) = tasks.join_next().await {
         ended.unwrap_or_else(|error| panic!("{error}"));
     }
-    let stored = open()
-        .load(KEY)
-        .await
-        .unwrap_or_else(|error| panic!("{LOAD}: {error:?}"));
+    let stored = record(&open(), KEY).await;
     assert_eq!(
         stored.as_ref().map(turns),
         Some(TASKS * TURNS),
