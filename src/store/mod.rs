@@ -87,6 +87,7 @@
 #[cfg(feature = "conformance")]
 #[cfg_attr(docsrs, doc(cfg(feature = "conformance")))]
 pub mod conformance;
+mod encoding;
 #[cfg(feature = "encryption")]
 mod encryption;
 #[cfg(not(feature = "encryption"))]

@@ -11,16 +11,17 @@ use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep},
 };
-use zeroize::Zeroizing;
 
 use super::{
     access::ensure_directory,
     record_files::{LONGEST_RECORD, LockFile, RecordFiles},
 };
+#[cfg(feature = "encryption")]
+use crate::store::encryption::EncryptionKey;
 use crate::{
     error::{StoreError, StoreErrorKind},
     store::{
-        encryption::EncryptionKey,
+        encoding::Encoding,
         record::{self, Record},
         save::Save,
         session_store::{BoxFuture, SessionStore, StoreLock},
@@ -102,7 +103,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 pub struct FileStore {
     directory: Arc<Path>,
     lock_timeout: Duration,
-    encryption: Option<EncryptionKey>,
+    encoding: Encoding,
 }
 
 impl FileStore {
@@ -120,7 +121,7 @@ impl FileStore {
         Ok(Self {
             directory: directory.into(),
             lock_timeout: DEFAULT_LOCK_TIMEOUT,
-            encryption: None,
+            encoding: Encoding::default(),
         })
     }
 
@@ -138,7 +139,7 @@ impl FileStore {
     #[cfg_attr(docsrs, doc(cfg(feature = "encryption")))]
     #[must_use]
     pub fn encryption(mut self, key: EncryptionKey) -> Self {
-        self.encryption = Some(key);
+        self.encoding = Encoding::encrypted(key);
         self
     }
 
@@ -163,20 +164,6 @@ impl FileStore {
         )
     }
 
-    fn encode(&self, key: &str, record: &Record) -> Result<Zeroizing<String>, StoreError> {
-        match &self.encryption {
-            Some(encryption) => encryption.seal(key, record).map(Zeroizing::new),
-            None => Ok(Zeroizing::new(record.encode().expose().to_owned())),
-        }
-    }
-
-    fn decode(&self, key: &str, text: &str) -> Result<Record, StoreError> {
-        match &self.encryption {
-            Some(encryption) => encryption.open(key, text),
-            None => Record::decode(text),
-        }
-    }
-
     async fn read(&self, key: &str, files: RecordFiles) -> Result<Option<Record>, StoreError> {
         let (store, key) = (self.clone(), key.to_owned());
         blocking(move || store.read_now(&key, &files)).await
@@ -186,7 +173,7 @@ impl FileStore {
         let Some(found) = files.read()? else {
             return Ok(None);
         };
-        let decoded = self.decode(key, &found.text).map_err(|error| {
+        let decoded = self.encoding.decode(key, &found.text).map_err(|error| {
             let message = format!("{error} (the file is {})", files.record.display());
             StoreError::new(error.kind(), message).with_source(error)
         })?;
@@ -245,8 +232,8 @@ impl StoreLock for FileStoreLock {
 
     fn save<'a>(&'a mut self, save: Save<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            let text = self.store.encode(&self.key, save.record())?;
-            if text.len() as u64 > LONGEST_RECORD {
+            let text = self.store.encoding.encode(&self.key, save.record())?;
+            if text.expose().len() as u64 > LONGEST_RECORD {
                 let message =
                     "the session is too long to be stored: its record has more than 1 MiB";
                 return Err(StoreError::new(StoreErrorKind::Corrupt, message));
@@ -256,7 +243,7 @@ impl StoreLock for FileStoreLock {
             let (store, key) = (self.store.clone(), self.key.clone());
             let (record, replaces) = (save.record().clone(), save.replaces());
             blocking(move || {
-                held.save(turn, text.as_bytes(), |files| {
+                held.save(turn, text.expose().as_bytes(), |files| {
                     let stored = store.read_now(&key, files)?;
                     let save = Save::new(&record).replacing(replaces);
                     save.is_permitted(stored.as_ref().map(Record::version))

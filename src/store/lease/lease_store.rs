@@ -8,11 +8,12 @@ use tokio::{
 };
 
 use super::backend::{Acquired, LeaseBackend, Put, Stored};
+#[cfg(feature = "encryption")]
+use crate::store::encryption::EncryptionKey;
 use crate::{
     error::{StoreError, StoreErrorKind},
-    secret::Secret,
     store::{
-        encryption::EncryptionKey,
+        encoding::Encoding,
         record::Record,
         save::{Lease, Save, superseded},
         session_store::{BoxFuture, SessionStore, StoreLock},
@@ -43,7 +44,7 @@ pub struct LeaseStore<B> {
     backend: Arc<B>,
     lease: Duration,
     lock_timeout: Duration,
-    encryption: Option<EncryptionKey>,
+    encoding: Encoding,
 }
 
 impl<B: LeaseBackend> LeaseStore<B> {
@@ -53,7 +54,7 @@ impl<B: LeaseBackend> LeaseStore<B> {
             backend: Arc::new(backend),
             lease: DEFAULT_LEASE,
             lock_timeout: DEFAULT_LOCK_TIMEOUT,
-            encryption: None,
+            encoding: Encoding::default(),
         }
     }
 
@@ -81,7 +82,7 @@ impl<B: LeaseBackend> LeaseStore<B> {
     #[cfg_attr(docsrs, doc(cfg(feature = "encryption")))]
     #[must_use]
     pub fn encryption(mut self, key: EncryptionKey) -> Self {
-        self.encryption = Some(key);
+        self.encoding = Encoding::encrypted(key);
         self
     }
 
@@ -90,19 +91,8 @@ impl<B: LeaseBackend> LeaseStore<B> {
         &self.backend
     }
 
-    fn encode(&self, key: &str, record: &Record) -> Result<Secret, StoreError> {
-        match &self.encryption {
-            Some(encryption) => encryption.seal(key, record).map(Secret::from),
-            None => Ok(record.encode()),
-        }
-    }
-
     fn decode(&self, key: &str, stored: &Stored) -> Result<Record, StoreError> {
-        let text = stored.text.expose();
-        let record = match &self.encryption {
-            Some(encryption) => encryption.open(key, text)?,
-            None => Record::decode(text)?,
-        };
+        let record = self.encoding.decode(key, stored.text.expose())?;
         if record.version() == stored.version {
             return Ok(record);
         }
@@ -157,7 +147,7 @@ impl<B> Clone for LeaseStore<B> {
             backend: Arc::clone(&self.backend),
             lease: self.lease,
             lock_timeout: self.lock_timeout,
-            encryption: self.encryption.clone(),
+            encoding: self.encoding.clone(),
         }
     }
 }
@@ -207,7 +197,7 @@ impl<B: LeaseBackend> StoreLock for LeaseLock<B> {
 
     fn save<'a>(&'a mut self, save: Save<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            let text = self.store.encode(&self.key, save.record())?;
+            let text = self.store.encoding.encode(&self.key, save.record())?;
             let put = Put {
                 text: &text,
                 version: save.record().version(),
