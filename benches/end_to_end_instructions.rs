@@ -7,18 +7,14 @@
 //! Beside its own work, a layer makes requests and futures larger, which the client then moves more slowly. The bench runs
 //! itself under valgrind's callgrind as a client that sends one request after another, to a server in another process. A
 //! number is the difference of [`FEW`] and [`MANY`] requests, so that connecting is no part of it. It repeats to a few
-//! hundredths of a percent over HTTP/1.1, and to a percent over HTTP/2, where frames may share a write. Contenders are those of `end_to_end`; each adds its number less that of `header_by_hand`, which sends the token
-//! too.
+//! hundredths of a percent over HTTP/1.1, and to a percent over HTTP/2, where frames may share a write. Contenders are those
+//! of `end_to_end`; each adds its number less that of `header_by_hand`, which sends the token too.
 //!
-//! The bench reports missed goals, and fails where a request takes far more instructions. Without valgrind it says so, and
-//! counts nothing.
+//! The bench reports missed goals, and fails where a request over HTTP/1.1 takes far more instructions. Without valgrind it
+//! says so, and counts nothing.
 #![allow(missing_docs)]
 
-use std::{
-    env,
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-};
+use std::env;
 
 use bytes::Bytes;
 use contenders::token;
@@ -26,6 +22,7 @@ use figures::Table;
 use http::{Method, StatusCode};
 use http_body_util::Full;
 use loopback::{HttpClient, Loopback, Protocol, current_thread, send};
+use server_process::ServerProcess;
 use tower::{Layer, service_fn};
 use tower_http::auth::AddAuthorizationLayer;
 use traffic::{Sent, accept, layer};
@@ -34,6 +31,7 @@ mod callgrind;
 mod contenders;
 mod figures;
 mod loopback;
+mod server_process;
 mod traffic;
 
 /// The requests of the two runs.
@@ -56,7 +54,7 @@ const MARGIN: i64 = 200;
 fn main() {
     let arguments: Vec<_> = env::args().skip(1).collect();
     match *arguments.iter().map(String::as_str).collect::<Vec<_>>() {
-        ["--serve"] => serve(),
+        [server_process::SERVE] => serve(),
         ["--send", contender, protocol, method, origin, requests] => {
             let protocol = Protocol::ALL[protocol.parse::<usize>().expect("a number")];
             let method = method.parse().expect("a method");
@@ -75,13 +73,13 @@ fn main() {
 }
 
 fn count_all() {
-    let server = Server::start();
+    let server = ServerProcess::start();
     let columns = ["request", "protocol"].into_iter().chain(CONTENDERS);
     let mut table = Table::new(&columns.collect::<Vec<_>>());
     let mut missed = Vec::new();
     for (protocol, goals) in GOALS.into_iter().enumerate() {
         for (method, (inject_goal, default_goal)) in METHODS.iter().zip(goals) {
-            let count = |contender| server.count(contender, protocol, method);
+            let count = |contender| count(&server.origin, contender, protocol, method);
             let [by_hand, others @ ..] = CONTENDERS.map(count);
             let [fixed_header, inject_only, default] = others.map(|other| other - by_hand);
             let request = traffic::name(method);
@@ -114,6 +112,23 @@ fn count_all() {
     for missed in &missed {
         println!("{missed}");
     }
+}
+
+/// The client's instructions for one request.
+fn count(origin: &str, contender: &str, protocol: usize, method: &Method) -> i64 {
+    let [few, many] = [FEW, MANY].map(|requests| {
+        let (protocol, requests) = (protocol.to_string(), requests.to_string());
+        let arguments = [
+            "--send",
+            contender,
+            &protocol,
+            method.as_str(),
+            origin,
+            &requests,
+        ];
+        callgrind::count(None, &arguments)
+    });
+    (many - few) / (MANY - FEW)
 }
 
 // === Client ===
@@ -153,62 +168,7 @@ fn send_all<C: HttpClient<Full<Bytes>>>(mut client: C, sent: &Sent, requests: us
 
 // === Server ===
 
-/// Serves until the standard input ends.
 fn serve() {
     let server = Loopback::serve(service_fn(accept));
-    println!("{}", server.origin());
-    let mut line = String::new();
-    let _ = std::io::stdin().read_line(&mut line);
-}
-
-/// The server in another process, which ends with this value.
-struct Server {
-    child: Child,
-    origin: String,
-}
-
-impl Server {
-    fn start() -> Self {
-        let program = env::current_exe().expect("this program");
-        let mut child = Command::new(program)
-            .arg("--serve")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a server");
-        let mut origin = String::new();
-        let output = child.stdout.take().expect("its output");
-        BufReader::new(output)
-            .read_line(&mut origin)
-            .expect("its origin");
-        Self {
-            child,
-            origin: origin.trim().to_string(),
-        }
-    }
-
-    /// The client's instructions for one request.
-    fn count(&self, contender: &str, protocol: usize, method: &Method) -> i64 {
-        let [few, many] = [FEW, MANY].map(|requests| {
-            let (protocol, requests) = (protocol.to_string(), requests.to_string());
-            let arguments = [
-                "--send",
-                contender,
-                &protocol,
-                method.as_str(),
-                &self.origin,
-                &requests,
-            ];
-            callgrind::count(None, &arguments)
-        });
-        (many - few) / (MANY - FEW)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Its input ends.
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
+    server_process::serve_until_input_ends(&server.origin());
 }

@@ -1,11 +1,5 @@
 //! Instructions of a client for one request: counted by callgrind, with the server in another process.
 
-use std::{
-    env,
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-};
-
 use http::StatusCode;
 
 use crate::{
@@ -15,6 +9,7 @@ use crate::{
     loopback::{Protocol, current_thread},
     org::{Accepts, Org, PATH, Scene},
     page::Page,
+    server_process::{self, ServerProcess},
 };
 
 /// The requests of the first of two runs, of which only the difference counts: connecting is no part of it.
@@ -28,9 +23,9 @@ pub(crate) fn measure(requests: i64, page: &mut Page) {
         );
         return;
     }
-    let server = Server::start();
+    let server = ServerProcess::start();
     for protocol in Protocol::ALL {
-        let count = |contender| server.count(contender, protocol, requests);
+        let count = |contender| count(&server.origin, contender, protocol, requests);
         let counts = Contender::ALL.map(count);
         let by_hand = counts[0];
         let name = format!("client instructions of a GET, {}", protocol.name());
@@ -64,66 +59,28 @@ fn send_all<C: Client>(protocol: Protocol, origin: &str, requests: usize) {
     });
 }
 
-/// Serves until the standard input ends.
 pub(crate) fn serve() {
     let org = Org::serve(Scene {
         accepts: Accepts::All,
         ..Scene::default()
     });
-    println!("{}", org.origin());
-    let mut line = String::new();
-    let _ = std::io::stdin().read_line(&mut line);
+    server_process::serve_until_input_ends(&org.origin());
 }
 
-/// The server in another process, which ends with this value.
-struct Server {
-    child: Child,
-    origin: String,
-}
-
-impl Server {
-    fn start() -> Self {
-        let program = env::current_exe().expect("this program");
-        let mut child = Command::new(program)
-            .arg("--serve")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a server");
-        let mut origin = String::new();
-        let output = child.stdout.take().expect("its output");
-        BufReader::new(output)
-            .read_line(&mut origin)
-            .expect("its origin");
-        Self {
-            child,
-            origin: origin.trim().to_string(),
-        }
-    }
-
-    /// The client's instructions for one request.
-    fn count(&self, contender: Contender, protocol: Protocol, requests: i64) -> i64 {
-        let at = Contender::ALL
-            .iter()
-            .position(|one| *one == contender)
-            .expect("one of them");
-        let which = Protocol::ALL
-            .iter()
-            .position(|one| *one == protocol)
-            .expect("one of them");
-        eprintln!("counting: {}, {}", contender.name(), protocol.name());
-        let [few, many] = [FEW, FEW + requests].map(|requests| {
-            let [at, which, requests] = [at.to_string(), which.to_string(), requests.to_string()];
-            callgrind::count(None, &["--send", &at, &which, &self.origin, &requests])
-        });
-        (many - few) / requests
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Its input ends.
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
+/// The client's instructions for one request.
+fn count(origin: &str, contender: Contender, protocol: Protocol, requests: i64) -> i64 {
+    let at = Contender::ALL
+        .iter()
+        .position(|one| *one == contender)
+        .expect("one of them");
+    let which = Protocol::ALL
+        .iter()
+        .position(|one| *one == protocol)
+        .expect("one of them");
+    eprintln!("counting: {}, {}", contender.name(), protocol.name());
+    let [few, many] = [FEW, FEW + requests].map(|requests| {
+        let [at, which, requests] = [at.to_string(), which.to_string(), requests.to_string()];
+        callgrind::count(None, &["--send", &at, &which, origin, &requests])
+    });
+    (many - few) / requests
 }

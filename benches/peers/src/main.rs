@@ -23,6 +23,8 @@ mod instructions;
 mod loopback;
 mod org;
 mod page;
+#[path = "../../server_process/mod.rs"]
+mod server_process;
 mod storm;
 
 const USAGE: &str = "\
@@ -81,7 +83,7 @@ fn number<N: TryFrom<u32>>(text: &str) -> Result<N, String> {
 fn main() {
     let arguments: Vec<_> = env::args().skip(1).collect();
     match *arguments.iter().map(String::as_str).collect::<Vec<_>>() {
-        ["--serve"] => return instructions::serve(),
+        [server_process::SERVE] => return instructions::serve(),
         ["--send", client, protocol, origin, requests] => {
             return instructions::send(client, protocol, origin, requests);
         }
