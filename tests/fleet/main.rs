@@ -1,0 +1,4 @@
+//! One session for a fleet: stores on real servers, which these tests start and stop themselves.
+
+mod harness;
+mod servers;
