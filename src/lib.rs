@@ -129,6 +129,8 @@ mod session;
 mod soap;
 pub mod store;
 mod text;
+#[cfg(feature = "https-client")]
+mod tls;
 pub mod verdict;
 
 pub use self::{

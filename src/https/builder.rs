@@ -11,7 +11,7 @@ use super::{
     proxy::Proxy,
     roots::{self, Roots},
 };
-use crate::error::Error;
+use crate::{error::Error, tls};
 
 /// Builds [`HttpsClient`]s. Each client has a separate connection pool.
 ///
@@ -74,7 +74,8 @@ impl HttpsClientBuilder {
     /// [`ErrorKind::InvalidCertificate`](crate::ErrorKind::InvalidCertificate) if the text contains no certificate, or
     /// an unreadable one.
     pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Result<Self, Error> {
-        self.extra_roots.extend(roots::from_pem(pem.as_ref())?);
+        self.extra_roots
+            .extend(tls::root_certificates(pem.as_ref())?);
         Ok(self)
     }
 
