@@ -95,6 +95,7 @@
 //! | `follow-redirect` | answers of foreign hosts are recognised if `tower_http`'s `FollowRedirect` is inside the layer |
 //! | `https-client` | `https`: a client with TLS, HTTP/2 and the environment's proxy |
 //! | `jwt` | [`JwtBearer`](flow::JwtBearer)`::new` and `private_key_jwt`: assertions signed by aws-lc-rs |
+//! | `redis-store` | `store::RedisStore`: sessions in Redis or Valkey, for the processes of many machines |
 //! | `tracing` | a span for each refresh, and an event for each one that an observer receives |
 //! | `webpki-roots` | `https::Roots::WebPki`: Mozilla's root certificates |
 //!
@@ -129,7 +130,7 @@ mod session;
 mod soap;
 pub mod store;
 mod text;
-#[cfg(feature = "https-client")]
+#[cfg(any(feature = "https-client", feature = "redis-store"))]
 mod tls;
 pub mod verdict;
 

@@ -19,9 +19,9 @@
 //! }
 //! ```
 //!
-//! `FileStore` (feature `file-store`) keeps sessions in a directory, for the processes of one machine. For a database, whose
-//! processes may be on many machines, write a [`LeaseBackend`] for [`LeaseStore`]. For anything else implement
-//! [`SessionStore`].
+//! `FileStore` (feature `file-store`) keeps sessions in a directory, for the processes of one machine. `RedisStore` (feature
+//! `redis-store`) keeps them in Redis or Valkey, for the processes of many machines. For another database write a
+//! [`LeaseBackend`] for [`LeaseStore`]. For anything else implement [`SessionStore`].
 //!
 //! # How the layer uses a store
 //!
@@ -98,6 +98,8 @@ mod file;
 mod lease;
 mod memory;
 mod record;
+#[cfg(feature = "redis-store")]
+mod redis;
 mod save;
 mod session_store;
 mod version;
@@ -115,6 +117,9 @@ pub use lease::{
 };
 pub use memory::MemoryStore;
 pub use record::Record;
+#[cfg(feature = "redis-store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis-store")))]
+pub use redis::RedisStore;
 pub use save::{Lease, Save};
 pub(crate) use session_store::StoreKey;
 pub use session_store::{BoxFuture, OnSaveFailure, SessionStore, StoreLock};

@@ -7,7 +7,7 @@ pub(crate) mod inflate;
 pub(crate) mod json;
 pub(crate) mod jwt;
 pub(crate) mod pasted;
-#[cfg(any(feature = "https-client", feature = "jwt"))]
+#[cfg(any(feature = "https-client", feature = "jwt", feature = "redis-store"))]
 pub(crate) mod pem;
 pub(crate) mod redact;
 pub(crate) mod terminal;

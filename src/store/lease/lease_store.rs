@@ -86,6 +86,15 @@ impl<B: LeaseBackend> LeaseStore<B> {
         self
     }
 
+    /// The same store on another database.
+    #[cfg(feature = "redis-store")]
+    pub(in crate::store) fn on(self, backend: B) -> Self {
+        Self {
+            backend: Arc::new(backend),
+            ..self
+        }
+    }
+
     /// The database.
     pub fn backend(&self) -> &B {
         &self.backend
