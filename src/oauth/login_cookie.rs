@@ -65,7 +65,8 @@ impl LoginCookie {
     /// How long a login may take: ten minutes. Salesforce's codes are valid for 15.
     pub const LIFETIME: Duration = Duration::from_secs(10 * 60);
 
-    /// Makes the cookie of this redirect URI, encrypted with a key that all processes of the server have.
+    /// Makes the cookie of this redirect URI, encrypted with a key that all processes of the server have. Cookies of
+    /// [older keys](EncryptionKey::or) are read too.
     pub fn new(key: EncryptionKey, redirect_uri: impl Into<String>) -> Self {
         let redirect_uri = pasted::text(redirect_uri);
         let uri = redirect_uri.parse::<Uri>().ok();

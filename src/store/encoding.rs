@@ -8,7 +8,7 @@ use crate::{error::StoreError, secret::Secret};
 pub(super) struct Encoding(Option<EncryptionKey>);
 
 impl Encoding {
-    /// Encrypts records, and refuses those that are not encrypted with this key.
+    /// Encrypts records, and refuses those that are not encrypted with this key or an older one of its ring.
     #[cfg(feature = "encryption")]
     pub(super) fn encrypted(key: EncryptionKey) -> Self {
         Self(Some(key))

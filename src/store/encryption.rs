@@ -43,24 +43,14 @@ const VERSION: u32 = 2;
 ///
 /// # Changing the key
 ///
-/// Re-encrypt each record under its lock, in a store that does not encrypt by itself:
-///
-/// ```
-/// use tower_salesforce_auth::store::{EncryptionKey, StoreError};
-///
-/// fn reencrypt(
-///     text: &str,
-///     old: &EncryptionKey,
-///     new: &EncryptionKey,
-/// ) -> Result<String, StoreError> {
-///     new.seal("nightly-export", &old.open("nightly-export", text)?)
-/// }
-/// ```
-///
-/// Or stop every process that uses the store. Then load each record from a store with the old key, and save it to a store
-/// with the new key.
+/// A key that is followed by [older ones](Self::or) decrypts with each of them, and encrypts with the first. The guide has the
+/// [order of deployments](crate::docs::security#changing-the-encryption-key) that changes the key without a stop.
 #[derive(Clone)]
-pub struct EncryptionKey(Zeroizing<[u8; 32]>);
+pub struct EncryptionKey {
+    first: Key,
+    /// Keys that only decrypt.
+    older: Vec<Key>,
+}
 
 /// An encrypted record, as it is written.
 #[derive(Serialize, Deserialize)]
@@ -77,7 +67,32 @@ struct Sealed {
 impl EncryptionKey {
     /// Creates a key from these bytes.
     pub fn new(key: [u8; 32]) -> Self {
-        Self(Zeroizing::new(key))
+        Self {
+            first: Key(Zeroizing::new(key)),
+            older: Vec::new(),
+        }
+    }
+
+    /// Decrypts with this older key too. Any number of them may follow; encryption is always with the first key.
+    ///
+    /// ```
+    /// use tower_salesforce_auth::{Session, store::{EncryptionKey, Record}};
+    ///
+    /// let (old, new) = (EncryptionKey::new([1; 32]), EncryptionKey::new([2; 32]));
+    /// let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
+    /// let text = old.seal("nightly-export", &Record::new(session))?;
+    ///
+    /// let both = new.clone().or(old);
+    /// let record = both.open("nightly-export", &text)?;
+    /// let text = both.seal("nightly-export", &record)?;
+    /// assert!(new.open("nightly-export", &text).is_ok());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn or(mut self, older: Self) -> Self {
+        self.older.push(older.first);
+        self.older.extend(older.older);
+        self
     }
 
     /// Encrypts a record for the key `store_key` of the store. Returns JSON on one line.
@@ -107,12 +122,14 @@ impl EncryptionKey {
         serde_json::to_string(&sealed).map_err(|error| record::unreadable(&error))
     }
 
-    /// Decrypts a record that [`seal`](Self::seal) encrypted for the same `store_key`.
+    /// Decrypts a record that [`seal`](Self::seal) encrypted for the same `store_key`, with this key or an
+    /// [older one](Self::or).
     ///
     /// # Errors
     ///
     /// [`Undecryptable`](StoreErrorKind::Undecryptable) if the record was encrypted with another key or for another
-    /// `store_key`, was changed afterwards, or is not encrypted. Other errors as for [`Record::decode`].
+    /// `store_key`, was changed afterwards, or is not encrypted. The error names the key that the record needs. Other errors as
+    /// for [`Record::decode`].
     pub fn open(&self, store_key: &str, text: &str) -> Result<Record, StoreError> {
         let sealed: Sealed = match serde_json::from_str(text) {
             Ok(sealed) => sealed,
@@ -132,7 +149,12 @@ impl EncryptionKey {
         }
         record::check_version(sealed.version, VERSION)?;
         let key_id = sealed.key_id.as_deref();
-        if sealed.version > 1 && key_id != Some(&self.id()) {
+        // A record of version 1 may be of any key.
+        let mut named = self
+            .keys()
+            .filter(|key| sealed.version == 1 || key_id == Some(&key.id()))
+            .peekable();
+        if named.peek().is_none() {
             return Err(self.not_decrypted(key_id));
         }
         let decode = |what: &str| STANDARD.decode(what).ok();
@@ -142,8 +164,8 @@ impl EncryptionKey {
                 "the encrypted session record has a nonce or ciphertext that is not valid Base64",
             ));
         };
-        let record = self
-            .decrypt(store_key.as_bytes(), &nonce, &ciphertext)
+        let record = named
+            .find_map(|key| key.decrypt(store_key.as_bytes(), &nonce, &ciphertext))
             .ok_or_else(|| self.not_decrypted(key_id))?;
         let record = str::from_utf8(&record)
             .map_err(|_| record::corrupt("the session record is not text"))?;
@@ -163,39 +185,42 @@ impl EncryptionKey {
             msg: plaintext,
             aad: purpose,
         };
-        match self.cipher().encrypt(&XNonce::from(nonce), payload) {
+        match self.first.cipher().encrypt(&XNonce::from(nonce), payload) {
             Ok(ciphertext) => Ok((nonce, ciphertext)),
             // The limit of the cipher is 256 GiB.
             Err(_) => Err("the text is too long".into()),
         }
     }
 
-    /// Compares the tag in constant time. `None` if the text was encrypted with another key or for another purpose, or was
-    /// changed.
+    /// Compares the tag in constant time. `None` if the text was encrypted with a key that is not here or for another purpose,
+    /// or was changed.
     pub(crate) fn decrypt(
         &self,
         purpose: &[u8],
         nonce: &[u8; 24],
         ciphertext: &[u8],
     ) -> Option<Zeroizing<Vec<u8>>> {
-        let payload = Payload {
-            msg: ciphertext,
-            aad: purpose,
-        };
-        let plaintext = self.cipher().decrypt(&XNonce::from(*nonce), payload);
-        plaintext.ok().map(Zeroizing::new)
+        self.keys()
+            .find_map(|key| key.decrypt(purpose, nonce, ciphertext))
     }
 
     /// The error of a record that cannot be decrypted. `key_id` names the key of the record.
     fn not_decrypted(&self, key_id: Option<&str>) -> StoreError {
-        let id = self.id();
+        let ids: Vec<_> = self.keys().map(Key::id).collect();
         let reason = match key_id {
-            Some(key_id) if key_id == id => {
+            Some(key_id) if ids.iter().any(|id| id == key_id) => {
                 "it was encrypted for another session, or was changed afterwards".to_owned()
             }
-            Some(key_id) if is_key_id(key_id) => format!(
-                "it was encrypted with the key {key_id}, and the key of this store is {id}"
-            ),
+            Some(key_id) if is_key_id(key_id) => {
+                let here = match ids.as_slice() {
+                    [id] => format!("the key of this store is {id}"),
+                    ids => format!("the keys of this store are {}", ids.join(", ")),
+                };
+                format!(
+                    "it was encrypted with the key {key_id}, and {here}: add that key with `EncryptionKey::or`, and the \
+                     record is read again; nothing has changed it"
+                )
+            }
             _ => "it was encrypted with another key, or for another session, or was changed afterwards"
                 .to_owned(),
         };
@@ -205,8 +230,23 @@ impl EncryptionKey {
         )
     }
 
-    /// Names the key in records and errors: 16 hexadecimal digits that tell nothing about it.
+    /// Names the first key in records and errors: 16 hexadecimal digits that tell nothing about it.
     pub fn id(&self) -> String {
+        self.first.id()
+    }
+
+    /// All keys, the one that encrypts first.
+    fn keys(&self) -> impl Iterator<Item = &Key> {
+        std::iter::once(&self.first).chain(&self.older)
+    }
+}
+
+/// One key of 256 bits.
+#[derive(Clone)]
+struct Key(Zeroizing<[u8; 32]>);
+
+impl Key {
+    fn id(&self) -> String {
         let mut digest = Sha256::new();
         digest.update("tower-salesforce-auth key id");
         digest.update(*self.0);
@@ -218,6 +258,21 @@ impl EncryptionKey {
 
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new((&*self.0).into())
+    }
+
+    /// `None` if the text was encrypted with another key or for another purpose, or was changed.
+    fn decrypt(
+        &self,
+        purpose: &[u8],
+        nonce: &[u8; 24],
+        ciphertext: &[u8],
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        let payload = Payload {
+            msg: ciphertext,
+            aad: purpose,
+        };
+        let plaintext = self.cipher().decrypt(&XNonce::from(*nonce), payload);
+        plaintext.ok().map(Zeroizing::new)
     }
 }
 

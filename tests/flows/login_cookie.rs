@@ -167,6 +167,31 @@ fn a_login_cookie_that_is_missing_changed_or_of_others_is_refused() {
 }
 
 #[test]
+fn r38_a_login_cookie_outlasts_a_change_of_keys() {
+    let (old, new) = (key(7), key(8));
+    let deployments = [
+        old.clone(),
+        old.clone().or(new.clone()),
+        new.clone().or(old),
+        new,
+    ];
+    // A process of each deployment reads the cookies of the one before it, and those of the one after it.
+    for pair in deployments.windows(2) {
+        let [one, other] = [0, 1].map(|at| LoginCookie::new(pair[at].clone(), REDIRECT_URI));
+        for (sets, reads) in [(&one, &other), (&other, &one)] {
+            let set = sets.set(&pending("xyzzy"), now()).unwrap();
+            let read = reads.read(&headers(&[sent(&set)]), now());
+            // The last deployment begins when the cookies of the first key have ended.
+            assert_eq!(read.unwrap(), pending("xyzzy"));
+        }
+    }
+    let [first, last] = [0, 3].map(|at| LoginCookie::new(deployments[at].clone(), REDIRECT_URI));
+    let set = first.set(&pending("xyzzy"), now()).unwrap();
+    let told = refusal(&last, &headers(&[sent(&set)]), now());
+    assert!(told.contains("another key"), "{told}");
+}
+
+#[test]
 fn a_state_too_long_for_a_cookie_is_refused() {
     cookie().set(&pending(&"x".repeat(1_000)), now()).unwrap();
     let error = cookie()

@@ -12,6 +12,7 @@ mod events;
 mod faulty;
 mod file;
 mod follow;
+mod key_rings;
 mod kill;
 #[path = "../support/lease_table.rs"]
 mod lease_table;
