@@ -9,6 +9,8 @@ use aws_lc_rs::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
+#[cfg(feature = "key-formats")]
+use crate::text::key;
 use crate::{
     error::{Error, ErrorKind},
     secret::Secret,
@@ -33,7 +35,8 @@ impl PrivateKey {
     /// #8 (`BEGIN PRIVATE KEY`, RFC 5208). Other content of the file is skipped.
     ///
     /// The PEM may have escaped line breaks (`\n`), none at all, an indent, a byte order mark, or a label of the other
-    /// kind. It may be encoded in Base64 as a whole. A key in DER works too.
+    /// kind. It may be encoded in Base64 as a whole. A key in DER works too. `from_encrypted`, of the feature `key-formats`,
+    /// reads what is encrypted.
     ///
     /// A `Vec` or `String` is wiped from memory after reading. Borrowed text is not: it stays with the caller.
     ///
@@ -42,11 +45,46 @@ impl PrivateKey {
     /// [`ErrorKind::InvalidKey`] with a message that says what the text contains instead.
     pub fn from_pem(pem: impl Into<Vec<u8>>) -> Result<Self, Error> {
         let input = Zeroizing::new(pem.into());
-        let pem = Pem::read(&input);
+        Self::read(&Pem::read(&input))
+    }
+
+    /// Reads a key that is encrypted with a pass phrase: PKCS #8 (`BEGIN ENCRYPTED PRIVATE KEY`, RFC 5958) in PEM or DER, or a
+    /// PKCS #12 archive (`.p12` or `.pfx`, RFC 7292).
+    ///
+    /// The key has to be encrypted with AES, by PBES2 with PBKDF2 (RFC 8018 §6.2), as OpenSSL 3 and Java from version 16 on do.
+    /// Other ciphers get an error that says how to convert the file. The certificates of an archive are skipped. A key that is
+    /// not encrypted is read as by [`from_pem`](Self::from_pem). A line break at the end of the pass phrase is left out.
+    ///
+    /// The decrypted key is wiped from memory after reading.
+    ///
+    /// ```no_run
+    /// use tower_salesforce_auth::oauth::PrivateKey;
+    ///
+    /// let pass_phrase = std::fs::read_to_string("/run/secrets/server.pass")?;
+    /// let key = PrivateKey::from_encrypted(std::fs::read("server.p12")?, pass_phrase)?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`] if the pass phrase is wrong, the file is damaged, or its cipher is not read. Otherwise as for
+    /// [`from_pem`](Self::from_pem).
+    #[cfg(feature = "key-formats")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "key-formats")))]
+    pub fn from_encrypted(
+        file: impl Into<Vec<u8>>,
+        pass_phrase: impl Into<Secret>,
+    ) -> Result<Self, Error> {
+        let input = Zeroizing::new(file.into());
+        let pem = key::decrypted(Pem::read(&input), &pass_phrase.into());
+        Self::read(&pem.map_err(|reason| unusable(&reason))?)
+    }
+
+    fn read(pem: &Pem) -> Result<Self, Error> {
         // Without a label it may be of any kind.
         let is_key = |label: &str| matches!(label, "RSA PRIVATE KEY" | "PRIVATE KEY" | "");
         let Some(key) = pem.blocks.iter().find(|block| is_key(&block.label)) else {
-            return Err(unusable(&reason_for_missing_key(&pem)));
+            return Err(unusable(&reason_for_missing_key(pem)));
         };
         // The label may be that of the other kind.
         let read = RsaKeyPair::from_pkcs8(&key.der).or_else(|error| {
@@ -58,8 +96,9 @@ impl PrivateKey {
         read.map(|key| Self(Arc::new(key))).map_err(|error| {
             let is_archive = key.label.is_empty();
             unusable(if is_archive {
-                "it has no PEM, and is no RSA key of 2048 to 8192 bits in DER: a certificate is a DER file too, and a \
-                 PKCS #12 archive, which `openssl pkcs12 -nodes -in <file>` converts"
+                "it has no PEM, and is no RSA key of 2048 to 8192 bits in DER: a certificate is a DER file too, and so are \
+                 encrypted keys and PKCS #12 archives, which `PrivateKey::from_encrypted` of the feature `key-formats` reads, \
+                 and `openssl pkcs12 -in <file>` converts"
             } else {
                 "it is no RSA key of 2048 to 8192 bits, or is damaged"
             })

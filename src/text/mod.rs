@@ -6,6 +6,11 @@ pub(crate) mod fields;
 pub(crate) mod inflate;
 pub(crate) mod json;
 pub(crate) mod jwt;
+#[cfg(all(
+    feature = "key-formats",
+    any(feature = "https-client", feature = "jwt")
+))]
+pub(crate) mod key;
 pub(crate) mod pasted;
 #[cfg(any(feature = "https-client", feature = "jwt", feature = "redis-store"))]
 pub(crate) mod pem;

@@ -14,9 +14,21 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Whether the bytes begin as DER does: with a sequence of more than 127 bytes.
+/// Whether the bytes begin as DER does, with a sequence of more than 127 bytes, or as BER, with one of any length. A shorter
+/// sequence, such as an Ed25519 key, has to be whole, and to begin with a version.
 fn is_der(bytes: &[u8]) -> bool {
-    matches!(bytes, [0x30, 0x81..=0x84, ..])
+    match bytes {
+        [0x30, 0x80..=0x84, ..] => true,
+        [0x30, length, content @ ..] => {
+            content.len() == usize::from(*length) && content.starts_with(&[0x02, 0x01])
+        }
+        _ => false,
+    }
+}
+
+/// The magic numbers of Java keystores: JKS and JCEKS.
+fn is_java_keystore(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xfe, 0xed, 0xfe, 0xed]) || bytes.starts_with(&[0xce; 4])
 }
 
 /// What was found in a text, or in the bytes of a file.
@@ -25,15 +37,25 @@ pub(crate) struct Pem {
     /// Whether a block has no end, or is not Base64.
     pub(crate) is_damaged: bool,
     /// Whether it begins with the magic number of a Java keystore.
-    is_java_keystore: bool,
-    text: Zeroizing<String>,
+    pub(super) is_java_keystore: bool,
+    pub(super) text: Zeroizing<String>,
 }
 
 /// One block of PEM, or one file in DER.
+#[derive(Clone)]
 pub(crate) struct Block {
     /// The label, for example `PRIVATE KEY`. Empty for content without a label.
     pub(crate) label: String,
     pub(crate) der: Zeroizing<Vec<u8>>,
+}
+
+impl Block {
+    pub(super) fn new(label: &str, der: &[u8]) -> Self {
+        Self {
+            label: label.to_owned(),
+            der: Zeroizing::new(der.to_vec()),
+        }
+    }
 }
 
 impl Pem {
@@ -41,15 +63,15 @@ impl Pem {
     /// without labels.
     pub(crate) fn read(input: &[u8]) -> Self {
         let mut pem = Self::of_text(text_of(input));
-        pem.is_java_keystore = input.starts_with(&[0xfe, 0xed, 0xfe, 0xed]);
+        pem.is_java_keystore = is_java_keystore(input);
         if pem.blocks.is_empty() && is_der(input) {
-            pem.push("", input.to_vec());
+            pem.push("", input);
         } else if pem.is_without_labels() {
             match decode(&pem.text) {
                 Some(inner) if inner.starts_with(b"-----BEGIN") => {
                     return Self::of_text(text_of(&inner));
                 }
-                Some(inner) if is_der(&inner) => pem.push("", inner.to_vec()),
+                Some(inner) if is_der(&inner) => pem.push("", &inner),
                 _ => {}
             }
         }
@@ -67,7 +89,7 @@ impl Pem {
         let mut rest: &str = &text;
         while let Some((label, body, after)) = next_block(rest) {
             match body.and_then(decode) {
-                Some(der) => pem.push(label, der.to_vec()),
+                Some(der) => pem.push(label, &der),
                 None => pem.is_damaged = true,
             }
             rest = after;
@@ -75,11 +97,8 @@ impl Pem {
         pem
     }
 
-    fn push(&mut self, label: &str, der: Vec<u8>) {
-        self.blocks.push(Block {
-            label: label.to_owned(),
-            der: Zeroizing::new(der),
-        });
+    fn push(&mut self, label: &str, der: &[u8]) {
+        self.blocks.push(Block::new(label, der));
     }
 
     fn is_without_labels(&self) -> bool {
@@ -92,8 +111,13 @@ impl Pem {
         let has = |part: &str| text.contains(part);
         Some(match () {
             () if text.trim().is_empty() => "it is empty",
-            () if has("ENCRYPTED PRIVATE KEY") || has("Proc-Type: 4,ENCRYPTED") => {
-                "it is encrypted: decrypt it with `openssl pkey -in <file>` first"
+            () if has("ENCRYPTED PRIVATE KEY") => {
+                "it is encrypted: read it with its pass phrase, which takes the feature `key-formats`, or decrypt it with \
+                 `openssl pkey -in <file>` first"
+            }
+            () if has("Proc-Type: 4,ENCRYPTED") => {
+                "it is encrypted in OpenSSL's traditional form: convert it with `openssl pkcs8 -topk8 -in <file> -out <new \
+                 file>`, and read that with its pass phrase"
             }
             () if has("OPENSSH PRIVATE KEY") => {
                 "it is a key of OpenSSH: convert a copy of the file with `ssh-keygen -p -m PEM -N '' -f <copy>`"
@@ -121,7 +145,8 @@ impl Pem {
                 "it is JSON: give the text of its field with the PEM"
             }
             () if self.is_java_keystore => {
-                "it is a Java keystore: convert it with `keytool -importkeystore -deststoretype pkcs12` and `openssl pkcs12`"
+                "it is a Java keystore: convert it with `keytool -importkeystore -srckeystore <file> -destkeystore <new file> \
+                 -deststoretype pkcs12`, and read the new file with its pass phrase, which takes the feature `key-formats`"
             }
             () if self.is_damaged => "it is cut off, or has characters in it that are not Base64",
             () if has("----BEGIN")

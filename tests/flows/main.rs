@@ -5,6 +5,7 @@ mod assertions;
 mod authorization;
 mod calls;
 mod device;
+mod encrypted_keys;
 #[cfg(unix)]
 mod fake_cli;
 mod issuers;
