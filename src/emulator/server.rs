@@ -14,6 +14,7 @@ use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
@@ -48,25 +49,47 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// What begins a connection. Its failure ends the connection without a request.
+pub(super) trait Handshake: Clone + Send + 'static {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    fn begin(self, stream: TcpStream) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+/// Plain HTTP.
+#[derive(Clone)]
+pub(super) struct Plain;
+
+impl Handshake for Plain {
+    type Stream = TcpStream;
+
+    async fn begin(self, stream: TcpStream) -> io::Result<TcpStream> {
+        Ok(stream)
+    }
+}
+
 /// Serves `service`, and calls `accepted` once for each connection.
 pub(super) fn serve<S>(
     listener: TcpListener,
     url: String,
     service: S,
+    handshake: impl Handshake,
     accepted: impl Fn() + Send + 'static,
-) -> Served
+) -> io::Result<Served>
 where
     S: Service<Request<Incoming>, Response = Response<Full<Bytes>>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
+    let port = listener.local_addr()?.port();
     let (stop, stopped) = oneshot::channel();
-    let accepting = tokio::spawn(accept(listener, service, accepted, stopped));
-    Served {
+    let accepting = tokio::spawn(accept(listener, service, handshake, accepted, stopped));
+    Ok(Served {
         url,
+        port,
         _stop: stop,
         accepting,
-    }
+    })
 }
 
 /// An org served on loopback. Dropping it ends the server, as [`shutdown`](Self::shutdown) does.
@@ -74,6 +97,7 @@ where
 #[must_use = "the org is no longer served when this is dropped"]
 pub struct Served {
     url: String,
+    port: u16,
     /// Dropping the sender is the stop signal. It never sends.
     _stop: oneshot::Sender<()>,
     accepting: JoinHandle<()>,
@@ -83,6 +107,11 @@ impl Served {
     /// The URL of the server, for example `http://127.0.0.1:PORT`, without a slash at the end.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The port of the server.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Stops accepting, ends all connections at once, and returns when they are closed. Calls
@@ -102,6 +131,7 @@ impl Served {
 async fn accept<S>(
     listener: TcpListener,
     service: S,
+    handshake: impl Handshake,
     accepted: impl Fn(),
     mut stopped: oneshot::Receiver<()>,
 ) where
@@ -116,7 +146,8 @@ async fn accept<S>(
             connection = listener.accept() => match connection {
                 Ok((stream, _)) => {
                     accepted();
-                    tasks.execute(serve_connection(service.clone(), stream, tasks.clone()));
+                    let handshake = handshake.clone();
+                    tasks.execute(serve_connection(service.clone(), stream, handshake, tasks.clone()));
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
@@ -126,7 +157,7 @@ async fn accept<S>(
     tasks.end().await;
 }
 
-async fn serve_connection<S>(service: S, stream: TcpStream, tasks: Tasks)
+async fn serve_connection<S>(service: S, stream: TcpStream, handshake: impl Handshake, tasks: Tasks)
 where
     S: Service<Request<Incoming>, Response = Response<Full<Bytes>>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
@@ -134,6 +165,10 @@ where
 {
     // Without it, small answers on a warm connection wait for the peer's delayed ACK.
     let _ = stream.set_nodelay(true);
+    // The client sees why its handshake failed.
+    let Ok(stream) = handshake.begin(stream).await else {
+        return;
+    };
     let mut builder = auto::Builder::new(tasks);
     // The defaults protect a server from its clients, but here the client is under test. It may
     // open, abandon and use any number of streams at once on one connection. (With a small window,

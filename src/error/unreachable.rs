@@ -20,6 +20,8 @@ pub(crate) enum Unreachable {
     Route,
     /// The certificate of the server is not trusted, or is for another name.
     Certificate,
+    /// The server ended the handshake, as it does without the certificate that it demands of its clients.
+    ClientCertificate,
     /// The server does not speak TLS, or not as the client does.
     Tls,
     /// The client only says that it could not connect.
@@ -60,9 +62,11 @@ impl Unreachable {
             | io::ErrorKind::AddrNotAvailable => Some(Self::Route),
             // rustls ends a handshake so. A certificate that it refuses is named.
             io::ErrorKind::InvalidData if is_connecting => {
-                let is_of_certificate = text(error).contains("certificate");
-                Some(if is_of_certificate {
+                let text = text(error);
+                Some(if text.contains("certificate") {
                     Self::Certificate
+                } else if is_alert_for_certificate(&text) {
+                    Self::ClientCertificate
                 } else {
                     Self::Tls
                 })
@@ -83,10 +87,30 @@ impl Unreachable {
             Self::Certificate => {
                 "check the name of the host; if a proxy inspects TLS here, trust its root certificate"
             }
+            Self::ClientCertificate => {
+                "if the server demands a certificate of its clients, give it the right one \
+                 (`HttpsClientBuilder::client_certificate`); otherwise check that an HTTPS server listens at this host and port"
+            }
             Self::Tls => "check that an HTTPS server listens at this host and port",
             Self::Unknown => return None,
         })
     }
+}
+
+/// Whether a server alerts in this way if a client's certificate is missing, or is not taken (RFC 8446 §6.2).
+fn is_alert_for_certificate(text: &str) -> bool {
+    const ALERTS: [&str; 8] = [
+        "HandshakeFailure",
+        "CertificateRequired",
+        "BadCertificate",
+        "UnsupportedCertificate",
+        "CertificateRevoked",
+        "CertificateExpired",
+        "CertificateUnknown",
+        "UnknownCA",
+    ];
+    text.split_once("received fatal alert: ")
+        .is_some_and(|(_, alert)| ALERTS.iter().any(|known| alert.starts_with(known)))
 }
 
 /// The beginning of an error's text. An error may fail to print.

@@ -44,6 +44,7 @@ use crate::{
 ///         .refresh_timeout(Duration::from_secs(30))
 ///         .refresh_before_expiry(ProactiveRefresh::at(0.8))
 ///         .allow_origin("https://api.salesforce.com".parse()?)
+///         .instance_port(8443)
 ///         .observer(observer)
 ///         .build();
 ///     // Settings of the requests through this layer.
@@ -171,6 +172,30 @@ impl SessionHandleBuilder {
         self
     }
 
+    /// Sends requests to this port of the instance, for example to 8443, where Salesforce asks for a client certificate. Default:
+    /// the port of the session's instance URL.
+    ///
+    /// The port stays when the instance moves. Relative requests go there, replays too, and requests that name the instance or a
+    /// former one without a port. No other port of the instance gets the token. [`LiveSession`](crate::LiveSession) has the port
+    /// in its instance URL. A stored session has not, nor has the `instanceurl` of the Pub/Sub API.
+    ///
+    /// Logins are apart: a [`LoginUrl`](crate::LoginUrl) may have a port of its own. The guide has the
+    /// [set-up of mutual TLS](crate::docs::security#mutual-tls).
+    ///
+    /// ```
+    /// use tower_salesforce_auth::{Session, handle::SessionHandleBuilder};
+    ///
+    /// let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?;
+    /// let handle = SessionHandleBuilder::fixed(session).instance_port(8443).build();
+    /// let live = handle.try_session().map(|live| live.instance_url().to_string());
+    /// assert_eq!(live.as_deref(), Some("https://mydomainname.my.salesforce.com:8443"));
+    /// # Ok::<_, tower_salesforce_auth::Error>(())
+    /// ```
+    pub fn instance_port(mut self, port: u16) -> Self {
+        self.settings.instance_port = Some(port);
+        self
+    }
+
     /// Emits events to this observer, in place of one that was set before. Default: no observer.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.settings.observer = Some(Arc::new(observer));
@@ -185,6 +210,7 @@ impl fmt::Debug for SessionHandleBuilder {
             .field("initial_session", &self.initial_session)
             .field("refresh_timeout", &self.settings.refresh_timeout)
             .field("allowed_origins", &self.settings.allowed_origins)
+            .field("instance_port", &self.settings.instance_port)
             .finish_non_exhaustive()
     }
 }

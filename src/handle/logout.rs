@@ -251,7 +251,9 @@ async fn end_at_server(
         .as_ref()
         .and_then(|refresh_fn| refresh_fn.app());
     if scope == LogoutScope::Grant {
-        let app = revoking_app(sessions.last(), configured);
+        let last = sessions.last().cloned();
+        let last = last.map(|session| session.at_port(shared.settings.instance_port));
+        let app = revoking_app(last.as_ref(), configured);
         for refresh_token in &refresh_tokens {
             let ended = revoke(client.clone(), app.as_ref(), refresh_token).await;
             if ended.is_ok() {
@@ -265,10 +267,11 @@ async fn end_at_server(
     }
     let sessions = shared.apply(|core, _| Some(core.pending_logout(id)?.sessions.clone()));
     for session in sessions.into_iter().flatten() {
+        let at_port = session.clone().at_port(shared.settings.instance_port);
         let ended = if session.is_soap() && !session.is_jwt() {
-            soap::logout(client.clone(), &session).await
+            soap::logout(client.clone(), &at_port).await
         } else {
-            let app = revoking_app(Some(&session), configured);
+            let app = revoking_app(Some(&at_port), configured);
             revoke(client.clone(), app.as_ref(), session.access_token()).await
         };
         outcome = outcome.and(ended);

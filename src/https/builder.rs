@@ -1,16 +1,20 @@
 //! The settings of an HTTPS client.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http_body::Body;
-use rustls::pki_types::CertificateDer;
+use rustls::{pki_types::CertificateDer, sign::CertifiedKey};
+use zeroize::Zeroizing;
 
 use super::{
     client::HttpsClient,
     connector::Connector,
+    identity,
     proxy::Proxy,
     roots::{self, Roots},
 };
+#[cfg(feature = "key-formats")]
+use crate::secret::Secret;
 use crate::{error::Error, tls};
 
 /// Builds [`HttpsClient`]s. Each client has a separate connection pool.
@@ -41,6 +45,8 @@ use crate::{error::Error, tls};
 pub struct HttpsClientBuilder {
     roots: Roots,
     extra_roots: Vec<CertificateDer<'static>>,
+    /// The client's certificate with its private key. `None` if the client has none to present.
+    identity: Option<Arc<CertifiedKey>>,
     /// The proxy. `None` until [`build`](Self::build) reads it from the environment.
     proxy: Option<Proxy>,
     connect_timeout: Duration,
@@ -52,6 +58,7 @@ impl HttpsClientBuilder {
         Self {
             roots: Roots::default(),
             extra_roots: Vec::new(),
+            identity: None,
             proxy: None,
             connect_timeout: Duration::from_secs(10),
             pool_idle_timeout: Duration::from_secs(90),
@@ -76,6 +83,72 @@ impl HttpsClientBuilder {
     pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Result<Self, Error> {
         self.extra_roots
             .extend(tls::root_certificates(pem.as_ref())?);
+        Ok(self)
+    }
+
+    /// Presents a certificate to servers that ask for one (RFC 8446 §4.4.2). Default: none.
+    ///
+    /// `chain` has the client's certificate, and those that signed it up to the root, without the root, in PEM (RFC 7468). `key`
+    /// is the private key of the client's certificate: RSA, ECDSA or Ed25519, in PEM or DER. Both may be in one text, given
+    /// twice. `encrypted_client_certificate`, of the feature `key-formats`, reads what is encrypted. Proxies get no certificate.
+    ///
+    /// Salesforce asks for it at port 8443: set the
+    /// [port of the instance](crate::handle::SessionHandleBuilder::instance_port) too.
+    ///
+    /// ```
+    /// use tower_salesforce_auth::{BoxError, https::HttpsClientBuilder, https::HttpsClient};
+    ///
+    /// fn https(directory: &str) -> Result<HttpsClientBuilder, BoxError> {
+    ///     let chain = std::fs::read(format!("{directory}/client.pem"))?;
+    ///     let key = std::fs::read(format!("{directory}/client.key"))?;
+    ///     Ok(HttpsClient::builder().client_certificate(chain, key)?)
+    /// }
+    /// # assert!(https("/nonexistent").is_err());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::InvalidCertificate`](crate::ErrorKind::InvalidCertificate) if `chain` has no certificate, an unreadable one,
+    ///   or none that belongs to the key.
+    /// - [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) if `key` has no private key, or one that is encrypted or that TLS
+    ///   cannot use.
+    pub fn client_certificate(
+        mut self,
+        chain: impl AsRef<[u8]>,
+        key: impl Into<Vec<u8>>,
+    ) -> Result<Self, Error> {
+        let key = Zeroizing::new(key.into());
+        self.identity = Some(identity::from_pem(chain.as_ref(), &key)?);
+        Ok(self)
+    }
+
+    /// Presents a certificate from a file that has it and its private key, encrypted with a pass phrase: a PKCS #12 archive
+    /// (`.p12` or `.pfx`), or PEM with `BEGIN ENCRYPTED PRIVATE KEY` and `BEGIN CERTIFICATE`. Otherwise as
+    /// [`client_certificate`](Self::client_certificate).
+    ///
+    /// ```
+    /// use tower_salesforce_auth::{BoxError, https::HttpsClientBuilder, https::HttpsClient};
+    ///
+    /// fn https(archive: &str, pass_phrase: String) -> Result<HttpsClientBuilder, BoxError> {
+    ///     let archive = std::fs::read(archive)?;
+    ///     Ok(HttpsClient::builder().encrypted_client_certificate(archive, pass_phrase)?)
+    /// }
+    /// # assert!(https("/nonexistent.p12", String::new()).is_err());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`client_certificate`](Self::client_certificate), and [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) if the
+    /// pass phrase is wrong or the cipher is not read.
+    #[cfg(feature = "key-formats")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "key-formats")))]
+    pub fn encrypted_client_certificate(
+        mut self,
+        file: impl Into<Vec<u8>>,
+        pass_phrase: impl Into<Secret>,
+    ) -> Result<Self, Error> {
+        let file = Zeroizing::new(file.into());
+        self.identity = Some(identity::from_encrypted(&file, &pass_phrase.into())?);
         Ok(self)
     }
 
@@ -117,7 +190,7 @@ impl HttpsClientBuilder {
             None => Proxy::from_env()?,
         };
         proxy.check()?;
-        let connector = Connector::new(tls, proxy, self.connect_timeout);
+        let connector = Connector::new(tls, self.identity.clone(), proxy, self.connect_timeout);
         Ok(HttpsClient::with_connector(
             connector,
             self.pool_idle_timeout,
@@ -152,6 +225,7 @@ impl fmt::Debug for HttpsClientBuilder {
         f.debug_struct("HttpsClientBuilder")
             .field("roots", &self.roots)
             .field("extra_roots", &self.extra_roots.len())
+            .field("client_certificate", &self.identity.is_some())
             .field("proxy", &self.proxy)
             .field("connect_timeout", &self.connect_timeout)
             .field("pool_idle_timeout", &self.pool_idle_timeout)

@@ -18,7 +18,10 @@ use hyper_util::{
     },
     rt::TokioIo,
 };
-use rustls::ClientConfig;
+use rustls::{
+    ClientConfig,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
@@ -51,8 +54,13 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// Makes a connector. `tls` must have no ALPN protocols yet.
-    pub(super) fn new(mut tls: ClientConfig, proxy: Proxy, timeout: Duration) -> Self {
+    /// Makes a connector. `tls` must have no ALPN protocols yet. Servers get the certificate of `identity`, and proxies none.
+    pub(super) fn new(
+        mut tls: ClientConfig,
+        identity: Option<Arc<CertifiedKey>>,
+        proxy: Proxy,
+        timeout: Duration,
+    ) -> Self {
         let (matcher, bypass) = proxy.into_parts();
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -74,6 +82,9 @@ impl Connector {
             bypass: Arc::new(bypass),
         };
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        if let Some(identity) = identity {
+            tls.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity));
+        }
         Self {
             https: HttpsConnector::from((proxy_connector, tls)),
             timeout,

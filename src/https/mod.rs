@@ -33,6 +33,10 @@
 //! [`root_certificates`](HttpsClientBuilder::root_certificates). ALPN (RFC 7301) selects HTTP/2 or HTTP/1.1. Android is
 //! not supported, because its certificate verifier needs the Java VM.
 //!
+//! For mutual TLS give the client a [certificate](HttpsClientBuilder::client_certificate), and the session the
+//! [port](crate::handle::SessionHandleBuilder::instance_port) where Salesforce asks for it. The guide has the
+//! [set-up in Salesforce](crate::docs::security#mutual-tls).
+//!
 //! # Plain HTTP
 //!
 //! Plain HTTP is allowed for loopback hosts only, where the [emulator](crate) and tests listen. A request to any other
@@ -74,6 +78,7 @@ mod builder;
 mod bypass;
 mod client;
 mod connector;
+mod identity;
 mod pools;
 mod proxy;
 mod resend;

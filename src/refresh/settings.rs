@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) refresh_timeout: Duration,
     /// Origins that may receive the token beside the instance.
     pub(crate) allowed_origins: Vec<Origin>,
+    /// The port of the instance that requests go to. `None`: the one that the server names.
+    pub(crate) instance_port: Option<u16>,
     /// `None` if sessions are refreshed only when they are rejected.
     pub(crate) proactive_refresh: Option<ProactiveRefresh>,
     pub(crate) observer: Option<SharedObserver>,
@@ -44,6 +46,7 @@ impl Settings {
             can_refresh,
             refresh_timeout: DEFAULT_REFRESH_TIMEOUT,
             allowed_origins: Vec::new(),
+            instance_port: None,
             proactive_refresh: None,
             observer: None,
             store: None,
@@ -78,13 +81,18 @@ impl Rules for Arc<Settings> {
     /// A server that was taken over, or a typing error, must not choose where the token is sent.
     fn check(&self, session: Session, known: Option<&Session>) -> Result<Session, RefreshError> {
         let origin = session.instance_url().origin();
+        // A `RefreshFn` may have its instance from the session before, which names the port.
+        let is_at = |session: &Session| {
+            let session = session.clone().at_port(self.instance_port);
+            session.instance_url().clone()
+        };
         // A server elsewhere has nothing to say about what runs on this machine. A `RefreshFn` that names no login URL chose
         // the instance itself.
         let is_local =
             origin.is_loopback() && session.login_url().is_none_or(LoginUrl::is_loopback);
         if origin.is_salesforce()
             || is_local
-            || known.is_some_and(|known| known.instance_url().origin() == origin)
+            || known.is_some_and(|known| is_at(known) == is_at(&session))
             || self.allowed_origins.contains(origin)
         {
             return Ok(session);

@@ -39,7 +39,6 @@ use crate::{
         trace::{self, RefreshSpan},
     },
     session::{
-        lifetime::ProactiveRefresh,
         live::{Generation, Live, LiveSession, Published},
         session::Session,
     },
@@ -245,7 +244,7 @@ impl Shared {
     ) {
         match effect {
             Effect::Publish { live, is_watched } => {
-                let published = locked.publish(&live, is_watched, self.settings.proactive_refresh);
+                let published = locked.publish(&live, is_watched, &self.settings);
                 self.current.store(Some(published));
             }
             Effect::Amend(session) => self.amend(locked, session),
@@ -409,11 +408,11 @@ impl Locked {
         &mut self,
         live: &Live<Session>,
         is_watched: bool,
-        proactive_refresh: Option<ProactiveRefresh>,
+        settings: &Settings,
     ) -> Arc<Published> {
         let before = self.latest.as_ref().map(|before| &*before.0);
-        let published = Published::new(live, before)
-            .with_proactive_refresh(proactive_refresh, jitter())
+        let published = Published::new(live, before, settings.instance_port)
+            .with_proactive_refresh(settings.proactive_refresh, jitter())
             .on_probation_if(is_watched);
         let published = Arc::new(published);
         self.latest = Some(LiveSession(Arc::clone(&published)));

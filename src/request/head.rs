@@ -90,7 +90,7 @@ impl Head {
         let path_len = packed.len();
         let mut names_instance = false;
         for (name, value) in &request.headers {
-            if target == Target::Instance && name == HOST && is_instance_host(value, published) {
+            if target == Target::Instance && name == HOST && published.has_host(value) {
                 names_instance = true;
                 continue;
             }
@@ -190,13 +190,6 @@ fn unpack(mut packed: Bytes, headers: &mut HeaderMap) -> Result<(), Error> {
         headers.append(name, value);
     }
     Ok(())
-}
-
-/// Whether a `Host` header names the instance.
-fn is_instance_host(host: &HeaderValue, published: &Published) -> bool {
-    let authority = published.session.instance_url().origin().authority();
-    host.as_bytes()
-        .eq_ignore_ascii_case(authority.as_str().as_bytes())
 }
 
 // === HeaderFrame ===

@@ -17,7 +17,7 @@ use crate::session::{
     header::ShardedHeader,
     lifetime::{Due, ProactiveRefresh},
     session::Session,
-    url::Origin,
+    url::{InstanceUrl, Origin},
 };
 
 /// Identifies one of the sessions that a [`SessionHandle`](crate::SessionHandle) has published: a counter that only
@@ -132,7 +132,12 @@ impl<S> Live<S> {
 /// The data of a [`LiveSession`], shared by its clones.
 #[derive(Clone)]
 pub(crate) struct Published {
+    /// The session, at the port of the instance that its handle is set to.
     pub(crate) session: Session,
+    /// The port that the handle is set to. `None`: the one that servers name.
+    instance_port: Option<u16>,
+    /// The instance as the server named it. Requests that name it so are sent to the port that is set.
+    named_instance: InstanceUrl,
     /// The `Authorization` value of requests, rendered once.
     pub(crate) authorization: ShardedHeader,
     /// The gRPC metadata beside the token, made for the first gRPC request.
@@ -189,10 +194,10 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
-    fn of(session: &Session) -> Self {
-        let instance_url = session.instance_url().to_string();
+    /// The metadata of a session whose server named this instance. The Pub/Sub API identifies the org by it.
+    fn of(session: &Session, named_instance: &InstanceUrl) -> Self {
         Self {
-            instance_url: sensitive(&instance_url),
+            instance_url: sensitive(&named_instance.to_string()),
             tenant_id: session.tenant_id().as_deref().and_then(sensitive),
         }
     }
@@ -208,8 +213,13 @@ fn sensitive(value: &str) -> Option<HeaderValue> {
 const FORMER_INSTANCES: usize = 4;
 
 impl Published {
-    /// Renders a session for its requests. `before` is the session that was published before, if there was one.
-    pub(crate) fn new(live: &Live<Session>, before: Option<&Self>) -> Self {
+    /// Renders a session for its requests, to this port of its instance. `before` is the session that was published before, if
+    /// there was one.
+    pub(crate) fn new(
+        live: &Live<Session>,
+        before: Option<&Self>,
+        instance_port: Option<u16>,
+    ) -> Self {
         let Live {
             session,
             generation,
@@ -217,16 +227,22 @@ impl Published {
             since_user,
             is_adopted,
         } = live.clone();
+        let named_instance = session.instance_url().clone();
+        let session = session.at_port(instance_port);
         let mut former_instances = Vec::new();
         if let Some(before) = before
             && since_user != generation
         {
-            let instances = std::iter::once(before.session.instance_url().origin());
+            let at_port = before.session.instance_url().origin();
+            let named = before.named_instance.origin();
+            let instances = std::iter::once(at_port).chain((named != at_port).then_some(named));
+            // Each has two names if a port is set.
+            let most = FORMER_INSTANCES * if instance_port.is_some() { 2 } else { 1 };
             former_instances.extend(
                 instances
                     .chain(&before.former_instances)
                     .filter(|former| *former != session.instance_url().origin())
-                    .take(FORMER_INSTANCES)
+                    .take(most)
                     .cloned(),
             );
         }
@@ -238,6 +254,8 @@ impl Published {
             probation: None,
             is_adopted,
             session,
+            instance_port,
+            named_instance,
             generation,
             since,
             since_user,
@@ -248,7 +266,7 @@ impl Published {
     /// Replaces the session, which differs in its refresh token only.
     pub(crate) fn with_session(&self, session: Session) -> Self {
         Self {
-            session,
+            session: session.at_port(self.instance_port),
             ..self.clone()
         }
     }
@@ -301,7 +319,16 @@ impl Published {
 
     pub(crate) fn metadata(&self) -> &Metadata {
         self.metadata
-            .get_or_init(|| Box::new(Metadata::of(&self.session)))
+            .get_or_init(|| Box::new(Metadata::of(&self.session, &self.named_instance)))
+    }
+
+    /// Whether a `Host` header names the present instance, with or without the port that is set.
+    pub(crate) fn has_host(&self, host: &HeaderValue) -> bool {
+        let instances = [self.session.instance_url(), &self.named_instance];
+        instances.into_iter().any(|instance| {
+            let authority = instance.origin().authority().as_str();
+            host.as_bytes().eq_ignore_ascii_case(authority.as_bytes())
+        })
     }
 
     /// Whether `uri` names the present instance.
@@ -310,10 +337,11 @@ impl Published {
         self.session.instance_url().origin().is_of(uri)
     }
 
-    /// Whether `uri` names the present instance or a former one.
+    /// Whether `uri` names the present instance, at the port that is set or as the server named it, or a former one.
     pub(crate) fn has_instance(&self, uri: &Uri) -> bool {
-        let instance = self.session.instance_url().origin();
-        instance.is_of(uri) || self.former_instances.iter().any(|former| former.is_of(uri))
+        self.is_at_instance(uri)
+            || self.named_instance.origin().is_of(uri)
+            || self.former_instances.iter().any(|former| former.is_of(uri))
     }
 
     /// Whether a request that was meant for the session of `generation` may be sent with this one.

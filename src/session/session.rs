@@ -356,6 +356,14 @@ impl Session {
         self
     }
 
+    /// The same session at this port of its instance. `None`: at the port that the server named.
+    pub(crate) fn at_port(mut self, port: Option<u16>) -> Self {
+        if let Some(port) = port {
+            self.instance_url = self.instance_url.at_port(port);
+        }
+        self
+    }
+
     pub(crate) fn is_soap(&self) -> bool {
         self.is_soap
     }

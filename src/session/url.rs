@@ -93,6 +93,22 @@ impl Origin {
         Ok(Uri::from_parts(parts)?)
     }
 
+    /// The same scheme and host at this port.
+    fn at_port(&self, port: u16) -> Self {
+        let host = self.host();
+        let authority = if Some(port) == default_port(&self.scheme) {
+            host.to_owned()
+        } else {
+            format!("{host}:{port}")
+        };
+        // A host that was valid is valid with any port.
+        let authority = Authority::from_maybe_shared(authority);
+        Self {
+            scheme: self.scheme.clone(),
+            authority: authority.unwrap_or_else(|_| self.authority.clone()),
+        }
+    }
+
     pub(crate) fn authority(&self) -> &Authority {
         &self.authority
     }
@@ -273,6 +289,11 @@ impl InstanceUrl {
 
     pub(crate) fn origin(&self) -> &Origin {
         &self.0
+    }
+
+    /// The same instance at this port.
+    pub(super) fn at_port(&self, port: u16) -> Self {
+        Self(self.0.at_port(port))
     }
 }
 

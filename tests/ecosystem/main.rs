@@ -2,6 +2,7 @@
 
 mod http2;
 mod https_client;
+mod mutual_tls;
 mod proxies;
 mod redirected_bodies;
 mod runtimes;

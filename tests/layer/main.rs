@@ -10,6 +10,7 @@ mod faulty;
 mod foreign_code;
 mod handle;
 mod in_time;
+mod instance_port;
 mod logout;
 mod many_orgs;
 mod observer;

@@ -4,6 +4,8 @@ mod app;
 mod clock;
 mod devices;
 mod keys;
+#[cfg(feature = "https-client")]
+mod mutual_tls;
 mod pages;
 mod serve;
 mod uploads;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::Org;
-use crate::emulator::server::{self, Served};
+use crate::emulator::server::{self, Plain, Served};
 
 impl Org {
     /// Serves the org on a free port of 127.0.0.1. The port speaks HTTP/1.1 and HTTP/2 (with prior
@@ -82,6 +82,6 @@ impl Org {
         }
         let org = self.clone();
         let accepted = move || org.state().counters.connections += 1;
-        Ok(server::serve(listener, url, self.clone(), accepted))
+        server::serve(listener, url, self.clone(), Plain, accepted)
     }
 }
