@@ -96,6 +96,7 @@
 //! | `https-client` | `https`: a client with TLS, HTTP/2 and the environment's proxy |
 //! | `jwt` | [`JwtBearer`](flow::JwtBearer)`::new` and `private_key_jwt`: assertions signed by aws-lc-rs |
 //! | `key-formats` | keys and archives that are encrypted with a pass phrase (PKCS #8, PKCS #12), for `jwt` and `https-client` |
+//! | `postgres-store` | `store::PostgresStore`: sessions in PostgreSQL, for the processes of many machines |
 //! | `redis-store` | `store::RedisStore`: sessions in Redis or Valkey, for the processes of many machines |
 //! | `tracing` | a span for each refresh, and an event for each one that an observer receives |
 //! | `webpki-roots` | `https::Roots::WebPki`: Mozilla's root certificates |
@@ -131,7 +132,11 @@ mod session;
 mod soap;
 pub mod store;
 mod text;
-#[cfg(any(feature = "https-client", feature = "redis-store"))]
+#[cfg(any(
+    feature = "https-client",
+    feature = "postgres-store",
+    feature = "redis-store"
+))]
 mod tls;
 pub mod verdict;
 

@@ -20,8 +20,9 @@
 //! ```
 //!
 //! `FileStore` (feature `file-store`) keeps sessions in a directory, for the processes of one machine. `RedisStore` (feature
-//! `redis-store`) keeps them in Redis or Valkey, for the processes of many machines. For another database write a
-//! [`LeaseBackend`] for [`LeaseStore`]. For anything else implement [`SessionStore`].
+//! `redis-store`) keeps them in Redis or Valkey, and `PostgresStore` (feature `postgres-store`) in PostgreSQL, for the processes of
+//! many machines. For another database write a [`LeaseBackend`] for [`LeaseStore`]. For anything else implement
+//! [`SessionStore`].
 //!
 //! # How the layer uses a store
 //!
@@ -97,6 +98,8 @@ mod encryption;
 mod file;
 mod lease;
 mod memory;
+#[cfg(feature = "postgres-store")]
+mod postgres;
 mod record;
 #[cfg(feature = "redis-store")]
 mod redis;
@@ -116,6 +119,9 @@ pub use lease::{
     lease_store::LeaseStore,
 };
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres-store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres-store")))]
+pub use postgres::PostgresStore;
 pub use record::Record;
 #[cfg(feature = "redis-store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis-store")))]

@@ -12,7 +12,12 @@ pub(crate) mod jwt;
 ))]
 pub(crate) mod key;
 pub(crate) mod pasted;
-#[cfg(any(feature = "https-client", feature = "jwt", feature = "redis-store"))]
+#[cfg(any(
+    feature = "https-client",
+    feature = "jwt",
+    feature = "postgres-store",
+    feature = "redis-store"
+))]
 pub(crate) mod pem;
 pub(crate) mod redact;
 pub(crate) mod terminal;

@@ -88,7 +88,7 @@ impl<B: LeaseBackend> LeaseStore<B> {
     }
 
     /// The same store on another database.
-    #[cfg(feature = "redis-store")]
+    #[cfg(any(feature = "postgres-store", feature = "redis-store"))]
     pub(in crate::store) fn on(self, backend: B) -> Self {
         Self {
             backend: Arc::new(backend),

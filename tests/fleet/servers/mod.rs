@@ -3,6 +3,8 @@
 //! A test begins with `let Some(redis) = Redis::start() else { return };`. Where the server is not installed, one line on the
 //! standard error says so, and the test passes. With `FLEET_SERVERS=required`, as `.ci/run` sets it, the test fails.
 
+pub(crate) mod pgbouncer;
+pub(crate) mod postgres;
 mod process;
 pub(crate) mod redis;
 
