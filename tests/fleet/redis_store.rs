@@ -98,7 +98,7 @@ async fn a_record_expires_at_the_end_of_its_lifetime() {
     lock.save(save).await.unwrap();
     lock.unlock().await;
     assert_eq!(redis.run(&["PTTL", &store.name(KEY)]), "-1");
-    for lifetime in [Duration::ZERO, Duration::MAX] {
+    for lifetime in [Duration::MAX, Duration::ZERO] {
         let stored = store.load(KEY).await.unwrap();
         let record = first.followed_by(session("T2"));
         let save = Save::new(&record)

@@ -5,12 +5,15 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use redis::{AsyncConnectionConfig, ProtocolVersion, Value, aio::MultiplexedConnection};
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -45,8 +48,8 @@ pub(super) struct Settings {
 /// A statement with its keys and arguments.
 pub(super) struct Call<'a> {
     pub(super) statement: &'a Statement,
-    /// The record, and the lock.
-    pub(super) keys: [&'a str; 2],
+    /// The keys, all in one slot.
+    pub(super) keys: &'a [&'a str],
     pub(super) arguments: &'a [&'a [u8]],
 }
 
@@ -56,6 +59,8 @@ pub(super) struct Connections {
     servers: Mutex<HashMap<Address, Arc<tokio::sync::Mutex<Option<Connection>>>>>,
     /// The servers that a cluster has named, by slot.
     slots: Mutex<HashMap<u16, Address>>,
+    /// The configuration of TLS. Empty until it is needed.
+    tls: OnceLock<Arc<ClientConfig>>,
 }
 
 impl Connections {
@@ -64,6 +69,7 @@ impl Connections {
             settings,
             servers: Mutex::default(),
             slots: Mutex::default(),
+            tls: OnceLock::new(),
         }
     }
 
@@ -78,7 +84,8 @@ impl Connections {
 
     /// Runs a script at the server that has its keys.
     pub(super) async fn run(&self, call: Call<'_>) -> Result<Value, StoreError> {
-        let slot = slot::of(call.keys[0]);
+        let name = call.keys.first().copied().unwrap_or_default();
+        let slot = slot::of(name);
         let deadline = Instant::now() + self.settings.limit;
         let mut seeds = self.settings.seeds.iter();
         let named = self.slots().get(&slot).cloned();
@@ -110,7 +117,7 @@ impl Connections {
                     let next = seeds.find(|seed| **seed != address);
                     match next.filter(|_| fault.is_broken_connection()) {
                         Some(next) => next.clone(),
-                        None => return Err(self.told(fault, &address, call.keys[0])),
+                        None => return Err(self.told(fault, &address, name)),
                     }
                 }
             };
@@ -157,8 +164,9 @@ impl Connections {
         if let Some(connection) = &*held {
             return Ok((connection.clone(), false));
         }
-        let connecting = Connection::open(&self.settings, address, ProtocolVersion::RESP2, None);
-        let connection = late(timeout_at(deadline, connecting).await)??;
+        let connecting = Connection::open(self, address, ProtocolVersion::RESP2, None);
+        let connected = timeout_at(deadline, connecting).await;
+        let connection = connected.map_err(|_| Fault::LateConnection)??;
         *held = Some(connection.clone());
         Ok((connection, true))
     }
@@ -208,17 +216,17 @@ pub(super) type Receiver = tokio::sync::mpsc::UnboundedSender<redis::PushInfo>;
 impl Connection {
     /// Connects, and logs in. It has no time limit of its own.
     pub(super) async fn open(
-        settings: &Settings,
+        connections: &Connections,
         address: &Address,
         protocol: ProtocolVersion,
         receiver: Option<Receiver>,
     ) -> Result<Self, Fault> {
-        let stream = stream(settings, address).await?;
+        let stream = stream(connections, address).await?;
         let mut config = AsyncConnectionConfig::new().set_response_timeout(None);
         if let Some(receiver) = receiver {
             config = config.set_push_sender(receiver);
         }
-        let handshake = settings.login.handshake(protocol);
+        let handshake = connections.settings.login.handshake(protocol);
         let (channel, driver) =
             MultiplexedConnection::new_with_config(&handshake, stream, config).await?;
         let driver = Arc::new(Driver(tokio::spawn(driver).abort_handle()));
@@ -270,7 +278,7 @@ fn command(call: &Call<'_>, is_whole: bool) -> redis::Cmd {
     } else {
         redis::cmd("EVALSHA").arg(call.statement.hash()).to_owned()
     };
-    command.arg(call.keys.len()).arg(&call.keys[..]);
+    command.arg(call.keys.len()).arg(call.keys);
     for argument in call.arguments {
         command.arg(*argument);
     }
@@ -288,7 +296,7 @@ type BoxStream = Box<dyn Stream>;
 
 /// Opens a connection. The future is boxed, since that of TLS is large.
 fn stream<'a>(
-    settings: &'a Settings,
+    connections: &'a Connections,
     address: &'a Address,
 ) -> Pin<Box<dyn Future<Output = Result<BoxStream, Fault>> + Send + 'a>> {
     Box::pin(async move {
@@ -297,10 +305,10 @@ fn stream<'a>(
                 let stream = TcpStream::connect((host.as_str(), *port)).await;
                 let stream = stream.map_err(Fault::Connect)?;
                 stream.set_nodelay(true).map_err(Fault::Connect)?;
-                if !settings.login.is_tls {
+                if !connections.settings.login.is_tls {
                     return Ok(Box::new(stream) as BoxStream);
                 }
-                encrypted(settings, host, stream).await
+                connections.encrypted(host, stream).await
             }
             #[cfg(unix)]
             Address::Unix(path) => {
@@ -313,12 +321,21 @@ fn stream<'a>(
     })
 }
 
-async fn encrypted(settings: &Settings, host: &str, stream: TcpStream) -> Result<BoxStream, Fault> {
-    let config = tls::platform_config(&settings.roots).map_err(Fault::Tls)?;
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|error| Fault::Connect(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let stream = TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await;
-    Ok(Box::new(stream.map_err(Fault::Connect)?))
+impl Connections {
+    /// Sets up TLS on a connection.
+    async fn encrypted(&self, host: &str, stream: TcpStream) -> Result<BoxStream, Fault> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| Fault::Connect(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let connector = TlsConnector::from(self.tls()?);
+        let stream = connector.connect(name, stream).await;
+        Ok(Box::new(stream.map_err(Fault::Connect)?))
+    }
+
+    fn tls(&self) -> Result<Arc<ClientConfig>, Fault> {
+        if let Some(config) = self.tls.get() {
+            return Ok(Arc::clone(config));
+        }
+        let config = tls::platform_config(&self.settings.roots).map_err(Fault::Tls)?;
+        Ok(Arc::clone(self.tls.get_or_init(|| Arc::new(config))))
+    }
 }

@@ -1,6 +1,6 @@
 //! What went wrong on a connection, and what to do about it.
 
-use std::{error::Error as StdError, io, time::Duration};
+use std::{io, time::Duration};
 
 use redis::{ErrorKind, RedisError};
 
@@ -16,6 +16,8 @@ pub(super) enum Fault {
     Tls(crate::error::Error),
     /// The call failed: the connection broke, or the server refused.
     Call(RedisError),
+    /// The time was over before there was a connection.
+    LateConnection,
     /// The time was over.
     Late,
 }
@@ -88,7 +90,9 @@ impl Fault {
         let what = match &self {
             Self::Connect(_) => format!("the Redis server at {address} cannot be reached"),
             Self::Tls(_) => format!("there is no TLS for the Redis server at {address}"),
-            Self::Late => format!("the Redis server at {address} did not answer within {limit:?}"),
+            Self::Late | Self::LateConnection => {
+                format!("the Redis server at {address} did not answer within {limit:?}")
+            }
             Self::Call(_) => match self.answer() {
                 Some((code, text)) => {
                     format!(
@@ -112,7 +116,7 @@ impl Fault {
                 // Its own text may repeat what was received.
                 error.with_source(io::Error::other(source.category().to_owned()))
             }
-            Self::Call(_) | Self::Late => error,
+            Self::Call(_) | Self::Late | Self::LateConnection => error,
         };
         match remedy {
             Some(remedy) => error.with_remedy(remedy),
@@ -125,15 +129,18 @@ impl Fault {
         match self {
             Self::Connect(error) => remedy_of_io(error, is_tls),
             Self::Tls(_) => None,
-            Self::Late => Some("check the server, its load, and the network in between"),
+            Self::LateConnection if is_tls => Some(
+                "check the server, its load, and the network in between; if it does not speak TLS at this port, use `redis://`",
+            ),
+            Self::Late | Self::LateConnection => {
+                Some("check the server, its load, and the network in between")
+            }
             Self::Call(_) if self.is_refused_login() => {
                 Some("check the user and the password of the URL")
             }
             Self::Call(error) => match self.answer() {
                 Some((code, text)) => remedy_of_answer(code, text),
-                None if error.kind() == ErrorKind::Io => {
-                    source_of(error).and_then(|error| remedy_of_io(error, is_tls))
-                }
+                None if error.is_connection_dropped() => Some(remedy_of_broken(is_tls)),
                 None if is_tls => Some("check that a Redis server listens there"),
                 None => Some(
                     "check that a Redis server listens there; if it expects TLS, use `rediss://`",
@@ -150,8 +157,12 @@ fn shown(text: &str) -> &str {
     text.trim_end_matches('.')
 }
 
-fn source_of(error: &RedisError) -> Option<&io::Error> {
-    error.source()?.downcast_ref()
+fn remedy_of_broken(is_tls: bool) -> &'static str {
+    if is_tls {
+        "see its log, and check that it speaks TLS at this port, and wants no client certificate (`tls-auth-clients no`)"
+    } else {
+        "see its log; if it expects TLS at this port, use `rediss://`"
+    }
 }
 
 fn remedy_of_io(error: &io::Error, is_tls: bool) -> Option<&'static str> {
@@ -173,13 +184,7 @@ fn remedy_of_io(error: &io::Error, is_tls: bool) -> Option<&'static str> {
         }
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::BrokenPipe => {
-            if is_tls {
-                "check that the server speaks TLS at this port, and wants no client certificate (`tls-auth-clients no`)"
-            } else {
-                "if the server expects TLS at this port, use `rediss://`; otherwise see its log"
-            }
-        }
+        | io::ErrorKind::BrokenPipe => remedy_of_broken(is_tls),
         _ if text.contains("failed to lookup address") => {
             "check the name of the host, and that this machine can look it up"
         }

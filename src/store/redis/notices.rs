@@ -351,10 +351,11 @@ impl Running {
 
     /// Connects to the first server that can be reached. In a cluster, each of them has the notices of all.
     async fn connect(&self, sender: &mpsc::UnboundedSender<PushInfo>) -> Option<Connection> {
-        let settings = &self.hub.connections.settings;
+        let connections = &self.hub.connections;
+        let settings = &connections.settings;
         for address in &settings.seeds {
             let protocol = ProtocolVersion::RESP3;
-            let opening = Connection::open(settings, address, protocol, Some(sender.clone()));
+            let opening = Connection::open(connections, address, protocol, Some(sender.clone()));
             if let Ok(Ok(connection)) = timeout(settings.limit, opening).await {
                 return Some(connection);
             }
@@ -374,4 +375,34 @@ fn with_jitter(pause: Duration) -> Duration {
     let share = u32::try_from(random >> 48).unwrap_or_default();
     let half = pause / 2;
     half + half * share / (1 << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::redis::{address, connections::Settings};
+
+    #[test]
+    fn a_channel_is_left_out_after_a_while_without_waiters() {
+        let (address, login) = address::parse("redis://127.0.0.1").unwrap();
+        let notices = Notices::new(Arc::new(Connections::new(Settings {
+            seeds: vec![address],
+            login,
+            roots: Vec::new(),
+            limit: Duration::from_secs(1),
+        })));
+        let hub = &notices.0;
+        let first = notices.wait("channel", "1");
+        let second = notices.wait("channel", "1");
+        drop(first);
+        assert!(hub.leave_out().is_empty() && hub.leave_out().is_empty());
+        drop(second);
+        assert!(hub.leave_out().is_empty());
+        // A follower waits again after it has loaded.
+        drop(notices.wait("channel", "2"));
+        assert!(hub.leave_out().is_empty());
+        assert!(!hub.ends(1));
+        assert_eq!(hub.leave_out(), ["channel"]);
+        assert!(hub.ends(1));
+    }
 }

@@ -53,14 +53,17 @@ impl RedisBackend {
         format!("{}{{key:{key}}}", self.prefix)
     }
 
+    /// The name of the lock, in the same slot of a cluster.
+    fn lock(&self, key: &str) -> String {
+        format!("{}:lock", self.name(key))
+    }
+
     async fn run(
         &self,
         statement: &Statement,
-        name: &str,
+        keys: &[&str],
         arguments: &[&[u8]],
     ) -> Result<Value, StoreError> {
-        let lock = format!("{name}:lock");
-        let keys = [name, lock.as_str()];
         let call = Call {
             statement,
             keys,
@@ -69,14 +72,14 @@ impl RedisBackend {
         self.connections.run(call).await
     }
 
-    /// Runs a script that returns a number.
+    /// Runs a statement that returns a number.
     async fn number(
         &self,
         statement: &Statement,
-        key: &str,
+        keys: &[&str],
         arguments: &[&[u8]],
     ) -> Result<i64, StoreError> {
-        match self.run(statement, &self.name(key), arguments).await? {
+        match self.run(statement, keys, arguments).await? {
             Value::Int(number) => Ok(number),
             _ => Err(no_sense()),
         }
@@ -84,7 +87,7 @@ impl RedisBackend {
 
     async fn load(&self, key: &str) -> Result<Option<Stored>, StoreError> {
         let name = self.name(key);
-        let Value::Array(values) = self.run(&scripts::GET, &name, &[]).await? else {
+        let Value::Array(values) = self.run(&scripts::GET, &[&name], &[]).await? else {
             return Err(no_sense());
         };
         match &values[..] {
@@ -117,7 +120,7 @@ impl RedisBackend {
             replaces.as_bytes(),
             lifetime.as_bytes(),
         ];
-        match self.run(&scripts::PUT, &name, &arguments).await? {
+        match self.run(&scripts::PUT, &[&name], &arguments).await? {
             Value::BulkString(stored) if stored == scripts::NONE.as_bytes() => Ok(None),
             Value::BulkString(stored) => {
                 let stored = str::from_utf8(&stored).ok();
@@ -165,7 +168,9 @@ impl LeaseBackend for RedisBackend {
         Box::pin(async move {
             let length = milliseconds(lease);
             let arguments = [owner.as_bytes(), length.as_bytes()];
-            let left = self.number(&scripts::ACQUIRE, key, &arguments).await?;
+            let left = self
+                .number(&scripts::ACQUIRE, &[&self.lock(key)], &arguments)
+                .await?;
             Ok(match u64::try_from(left) {
                 Ok(0) => Acquired::Taken,
                 Ok(left) => Acquired::HeldFor(Duration::from_millis(left)),
@@ -184,7 +189,10 @@ impl LeaseBackend for RedisBackend {
         Box::pin(async move {
             let length = milliseconds(lease);
             let arguments = [owner.as_bytes(), length.as_bytes()];
-            Ok(self.number(&scripts::RENEW, key, &arguments).await? == 1)
+            Ok(self
+                .number(&scripts::RENEW, &[&self.lock(key)], &arguments)
+                .await?
+                == 1)
         })
     }
 
@@ -203,7 +211,14 @@ impl LeaseBackend for RedisBackend {
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
             let arguments = [owner.as_bytes()];
-            Ok(self.number(&scripts::DELETE, key, &arguments).await? == 1)
+            Ok(self
+                .number(
+                    &scripts::DELETE,
+                    &[&self.name(key), &self.lock(key)],
+                    &arguments,
+                )
+                .await?
+                == 1)
         })
     }
 
@@ -214,7 +229,8 @@ impl LeaseBackend for RedisBackend {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let arguments = [owner.as_bytes()];
-            self.number(&scripts::RELEASE, key, &arguments).await?;
+            self.number(&scripts::RELEASE, &[&self.lock(key)], &arguments)
+                .await?;
             Ok(())
         })
     }

@@ -1,6 +1,7 @@
 //! The statements, as Lua scripts that the server runs as one step.
 //!
-//! `KEYS[1]` is the record, a hash of `version` and `text`. `KEYS[2]` is the lock, a string with its owner.
+//! The record is a hash of `version` and `text`, the lock a string with its owner. A statement has no key that it does not need:
+//! while a cluster moves a slot, one that needs both is refused.
 
 use std::sync::OnceLock;
 
@@ -31,7 +32,7 @@ impl Statement {
     }
 }
 
-/// Returns whether the key exists, the version and the text.
+/// Key: the record. Returns whether the key exists, the version and the text.
 ///
 /// A replica would answer with what it had. So the script writes, which a replica refuses: it deletes a field that no record has.
 pub(super) static GET: Statement = Statement::new(
@@ -44,35 +45,35 @@ local stored = redis.call('HMGET', KEYS[1], 'version', 'text')
 return {redis.call('EXISTS', KEYS[1]), stored[1], stored[2]}",
 );
 
-/// Arguments: the owner, and the lease in milliseconds. Returns 0 if the owner has the lock, and else how long another one has
+/// Key: the lock. Arguments: the owner, and the lease in milliseconds. Returns 0 if the owner has the lock, and else how long another one has
 /// it: below 0 without end. A call that is sent twice, because its answer was lost, has the lock too.
 pub(super) static ACQUIRE: Statement = Statement::new(
     "
-if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
     return 0
 end
-if redis.call('GET', KEYS[2]) == ARGV[1] then
-    redis.call('PEXPIRE', KEYS[2], ARGV[2])
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
     return 0
 end
-local left = redis.call('PTTL', KEYS[2])
+local left = redis.call('PTTL', KEYS[1])
 if left == 0 then
     return 1
 end
 return left",
 );
 
-/// Arguments: the owner, and the lease in milliseconds. Returns whether the owner had the lock.
+/// Key: the lock. Arguments: the owner, and the lease in milliseconds. Returns whether the owner had the lock.
 pub(super) static RENEW: Statement = Statement::new(
     "
-if redis.call('GET', KEYS[2]) == ARGV[1] then
-    return redis.call('PEXPIRE', KEYS[2], ARGV[2])
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+    return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
 return 0",
 );
 
-/// Arguments: the version, the text, the version that it replaces or `none`, and the lifetime in milliseconds, 0 for none.
-/// Returns the version that is stored afterwards, or `none`. A user may lack the permission to publish.
+/// Key: the record. Arguments: the version, the text, the version that it replaces or `none`, and the lifetime in milliseconds, 0
+/// for none. Returns the version that is stored afterwards, or `none`. A user may lack the permission to publish.
 pub(super) static PUT: Statement = Statement::new(
     "
 local stored = redis.call('HMGET', KEYS[1], 'version')[1]
@@ -95,7 +96,8 @@ redis.pcall('PUBLISH', KEYS[1], ARGV[1])
 return ARGV[1]",
 );
 
-/// Argument: the owner. Returns whether the owner had the lock. A key of another type stays: reading it as a hash fails.
+/// Keys: the record, and the lock. Argument: the owner. Returns whether the owner had the lock. A key of another type stays:
+/// reading it as a hash fails.
 pub(super) static DELETE: Statement = Statement::new(
     "
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
@@ -107,11 +109,11 @@ redis.pcall('PUBLISH', KEYS[1], 'none')
 return 1",
 );
 
-/// Argument: the owner.
+/// Key: the lock. Argument: the owner.
 pub(super) static RELEASE: Statement = Statement::new(
     "
-if redis.call('GET', KEYS[2]) == ARGV[1] then
-    return redis.call('DEL', KEYS[2])
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+    return redis.call('DEL', KEYS[1])
 end
 return 0",
 );
