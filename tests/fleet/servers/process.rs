@@ -18,6 +18,8 @@ last=$1
 shift
 "$@" >&2 </dev/null &
 server=$!
+# A signal to the whole group, as of Ctrl-C, must not end the watch before the server.
+trap '' HUP INT TERM
 exec 2>/dev/null
 echo "$server"
 while read -r signal; do
