@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! load ─▶ newer than what was seen? ─ yes ─▶ adopt
-//!             │ no
+//!             │ no                ▲
+//!             ▼                   │ saved while the lock was waited for
+//! lock ───────┬───────────────────┘
 //!             ▼
-//! lock ─▶ load ─▶ newer? ─ yes ─▶ adopt
+//!           load ─▶ newer? ─ yes ─▶ adopt
 //!             │ no
 //!             ▼
 //!         RefreshFn ─▶ save ─▶ unlock ─▶ publish
@@ -36,6 +38,7 @@ use tokio::{
 use crate::{
     error::{RefreshError, RefreshErrorKind},
     refresh::{
+        another_record::unless_another_record,
         attempt::Attempt,
         core::{
             rules::{Cause, Failure},
@@ -156,6 +159,9 @@ impl Driver {
                 Input::Loaded(self.load(store, is_locked, until).await)
             }
             (Step::Lock(until), Some(store)) => Input::Locked(self.lock(store, until).await),
+            (Step::LockOrLoad { seen, until }, Some(store)) => {
+                self.lock_or_load(store, seen, until).await
+            }
             (Step::Delete, Some(store)) => Input::Deleted(self.delete(store).await),
             (Step::Save { record, replaces }, Some(store)) => {
                 Input::Saved(self.save(store, &record, replaces).await)
@@ -323,6 +329,21 @@ impl Driver {
             .await?;
         *held(&self.lock) = Some(lock);
         Ok(())
+    }
+
+    /// Takes the store lock, or loads a record of another version than `seen`: what comes first.
+    async fn lock_or_load(
+        &self,
+        store: &StoreKey,
+        seen: Option<Version>,
+        until: Option<Instant>,
+    ) -> DriverInput {
+        let locking = self.lock(store, until);
+        let has_notices = self.shared.settings.follows_store;
+        match unless_another_record(locking, store, seen, has_notices).await {
+            Ok(locked) => Input::Locked(locked),
+            Err(stored) => Input::Loaded(Ok(stored)),
+        }
     }
 
     async fn delete(&self, store: &StoreKey) -> Result<(), RefreshError> {

@@ -3,6 +3,7 @@
 //! `core` decides, as a machine without I/O. `shared` keeps it behind one lock, `driver` carries out a refresh, and
 //! `task` is what its callers wait for.
 
+mod another_record;
 pub(crate) mod attempt;
 pub(crate) mod core;
 pub(crate) mod driver;

@@ -33,7 +33,8 @@
 //!   any waiter continues, and before it releases the lock. So all processes together present each refresh token once. The
 //!   lock is not held while requests are sent.
 //! - **Another process holds the lock.** The layer loads the record again and again, and adopts what that process saves, for as
-//!   long as callers wait. It makes a token call of its own only in the first half of the refresh timeout.
+//!   long as callers wait. The pauses grow with the wait, up to 2 s; with `follow_store` a notice ends them. So processes that
+//!   wait do not take the lock one after another. A token call of their own begins only in the first half of the refresh timeout.
 //! - **Notices.** With [`follow_store`](crate::handle::SessionHandleBuilder::follow_store), the layer adopts what other processes
 //!   save as soon as the store [tells of it](SessionStore::changed).
 //! - **Leases.** The layer renews the [lease](StoreLock::lease) of a lock during the token call. If the lease is over before

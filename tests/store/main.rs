@@ -30,5 +30,6 @@ mod secrets;
 mod set;
 mod setup;
 mod support;
+mod waiting;
 mod walk;
 mod world;

@@ -14,6 +14,7 @@ use tower_salesforce_auth::{
     observer::StoreOperation,
     store::{
         BoxFuture, MemoryStore, Record, Save, SessionStore, StoreError, StoreErrorKind, StoreLock,
+        Version,
     },
 };
 
@@ -183,6 +184,10 @@ impl SessionStore for Scripted {
             });
             Ok(lock)
         })
+    }
+
+    fn changed<'a>(&'a self, key: &'a str, since: Option<Version>) -> BoxFuture<'a, ()> {
+        self.store.changed(key, since)
     }
 }
 

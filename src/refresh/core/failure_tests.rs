@@ -266,7 +266,7 @@ fn fail_each_call(
                 return times;
             }
             Step::Load { .. } => Input::Loaded(Ok(None)),
-            Step::Lock(_) => Input::Locked(Ok(())),
+            Step::Lock(_) | Step::LockOrLoad { .. } => Input::Locked(Ok(())),
             _ => Input::Unlocked(Ok(())),
         };
         step = core.step(refresh, input, turn);

@@ -126,6 +126,7 @@ pub(crate) enum Phase<R: Rules> {
     Backoff(R::Failure),
     /// The record is loaded without the lock: what can be adopted needs none.
     Look,
+    /// Meanwhile a newer record may be found without the lock.
     Lock,
     /// The record is loaded without the lock: another process holds it, and may have saved.
     LookWhileBusy(R::Failure),
@@ -328,6 +329,13 @@ impl<R: Rules> Refresh<R> {
         self.go(Phase::Lock, Step::Lock(self.times.last_start))
     }
 
+    /// Takes the lock to make a token call. What another process saves meanwhile is looked at without the lock, so that those
+    /// who wait do not have to take it one after another.
+    pub(super) fn lock_or_look(&mut self, seen: Option<Version>) -> Option<Step<R>> {
+        let until = self.times.last_start;
+        self.go(Phase::Lock, Step::LockOrLoad { seen, until })
+    }
+
     /// Loads the record without the lock: nothing is used up by adopting, so it waits for no other process.
     pub(super) fn look(&mut self, now: Instant) -> Option<Step<R>> {
         let until = if self.may_start(now) {
@@ -393,6 +401,11 @@ pub(crate) enum Step<R: Rules> {
     },
     /// Take the store lock, until then.
     Lock(Option<Instant>),
+    /// Take the store lock, until then, or load a record of another version than `seen`, whichever comes first.
+    LockOrLoad {
+        seen: Option<Version>,
+        until: Option<Instant>,
+    },
     /// Delete the record, for a logout.
     Delete,
     /// Call the `RefreshFn`.

@@ -205,7 +205,7 @@ impl<R: Rules> Core<R> {
                 run.before = Some(failure);
                 self.attempt(run, turn)
             }
-            (Phase::Look, Input::Loaded(loaded)) => self.looked(run, loaded, turn),
+            (Phase::Look | Phase::Lock, Input::Loaded(loaded)) => self.looked(run, loaded, turn),
             (Phase::Lock, Input::Locked(Ok(()))) => {
                 let (is_locked, until) = (true, run.times.last_start);
                 run.go(Phase::Load, Step::Load { is_locked, until })
@@ -261,7 +261,7 @@ impl<R: Rules> Core<R> {
             // What was found without the lock is looked at again under it.
             decision if run.may_start(turn.now) => {
                 turn.retired.extend(decision.err());
-                run.lock()
+                run.lock_or_look(stored.as_ref().map(Stored::version))
             }
             decision => {
                 turn.retired.extend(decision.err());

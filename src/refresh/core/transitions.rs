@@ -264,8 +264,8 @@ impl History {
             }
             Some(Step::Load { .. }) if is_ok => Input::Loaded(Ok(self.stored.clone())),
             Some(Step::Load { .. }) => Input::Loaded(Err(self.store_error())),
-            Some(Step::Lock(_)) if is_ok => Input::Locked(Ok(())),
-            Some(Step::Lock(_)) => Input::Locked(Err(self.store_error())),
+            Some(Step::Lock(_) | Step::LockOrLoad { .. }) if is_ok => Input::Locked(Ok(())),
+            Some(Step::Lock(_) | Step::LockOrLoad { .. }) => Input::Locked(Err(self.store_error())),
             Some(Step::Delete) => {
                 self.stored = self.stored.take().filter(|_| !is_ok);
                 Input::Deleted(if is_ok {

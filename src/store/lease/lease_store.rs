@@ -28,10 +28,13 @@ const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 
 const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Pause before the second attempt to take a held lock. It doubles with each attempt, up to `LONGEST_PAUSE`. Of each pause, a
-/// random half is left out, so that waiting processes come one by one.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Pause before the second attempt to take a held lock. Each further pause is as long as the wait so far, up to
+/// `LONGEST_PAUSE`. Of each pause, a random half is left out, so that waiting processes come one by one, also at the end of a
+/// lease.
+///
+/// The layer loads the record more often than that: a process that waits seldom needs the lock.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Keeps sessions in a database, for the processes of many machines.
 ///
@@ -119,7 +122,6 @@ impl<B: LeaseBackend> LeaseStore<B> {
 
     async fn take(&self, key: &str) -> Result<LeaseLock<B>, StoreError> {
         let since = Instant::now();
-        let mut pause = FIRST_PAUSE;
         loop {
             let begun = Lease::begin(self.lease);
             // Dropping it releases the lease, also if the answer never comes.
@@ -131,12 +133,13 @@ impl<B: LeaseBackend> LeaseStore<B> {
                 is_released: false,
             };
             let acquired = self.backend.acquire(key, &lock.owner, self.lease).await?;
-            let Acquired::HeldFor(left) = acquired else {
+            if acquired == Acquired::Taken {
                 return Ok(lock);
-            };
+            }
             lock.forget();
-            let pause_now = with_jitter(pause)?.min(left.max(FIRST_PAUSE));
-            if since.elapsed() + pause_now > self.lock_timeout {
+            let waited = since.elapsed();
+            let left = self.lock_timeout.saturating_sub(waited);
+            if left.is_zero() {
                 return Err(StoreError::new(
                     StoreErrorKind::LockBusy,
                     format!(
@@ -145,8 +148,8 @@ impl<B: LeaseBackend> LeaseStore<B> {
                     ),
                 ));
             }
-            sleep(pause_now).await;
-            pause = (2 * pause).min(LONGEST_PAUSE);
+            let pause = waited.clamp(FIRST_PAUSE, LONGEST_PAUSE);
+            sleep(with_jitter(pause)?.min(left)).await;
         }
     }
 }

@@ -72,8 +72,10 @@ impl World {
             Asked::Begin | Asked::NotCalled => (true, &[]),
             Asked::AwaitPredecessor(id) => (is_over || !process.core.is_draining(*id), &[]),
             Asked::Sleep => (is_over || driver.is_nudged, &[]),
-            Asked::Lock if self.store.holder.is_none() => (true, &[How::Fails]),
-            Asked::Lock => (false, &[How::Fails, How::Busy]),
+            Asked::Lock | Asked::LockOrLoad(_) if self.store.holder.is_none() => {
+                (true, &[How::Fails])
+            }
+            Asked::Lock | Asked::LockOrLoad(_) => (false, &[How::Fails, How::Busy]),
             Asked::Load => (true, &[How::Fails, How::Unreadable]),
             Asked::Delete | Asked::Save { .. } => (true, &[How::Fails, How::FailsButIsDone]),
             Asked::Unlock => (true, &[How::Fails]),
@@ -94,6 +96,9 @@ impl World {
         );
         let mut ends = Vec::new();
         ends.extend(is_possible.then_some(How::Well));
+        let is_changed =
+            matches!(driver.asked, Asked::LockOrLoad(seen) if seen != self.store.version());
+        ends.extend((is_changed && !is_over).then_some(How::Changed));
         ends.extend((is_over && can_time_out).then_some(How::TimesOut));
         if can_fail && (writes || !is_over) {
             ends.extend(failures);

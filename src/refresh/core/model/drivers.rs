@@ -86,7 +86,10 @@ impl World {
             Asked::NotCalled => Input::NotCalled(Error::LockLost),
             Asked::AwaitPredecessor(_) => Input::PredecessorEnded,
             Asked::Sleep => Input::Woken,
-            Asked::Lock => {
+            Asked::LockOrLoad(_) if how == How::Changed => {
+                Input::Loaded(self.loaded(p, id, How::Well))
+            }
+            Asked::Lock | Asked::LockOrLoad(_) => {
                 if how == How::Well && self.mutation != Some(Mutation::TakesNoLock) {
                     self.store.take(holder);
                 }

@@ -119,6 +119,8 @@ pub(super) enum Asked {
     Sleep,
     Load,
     Lock,
+    /// The version of the record that was loaded before.
+    LockOrLoad(Option<Version>),
     Delete,
     /// Nothing: the driver finds that its lock was lost, and makes no call.
     NotCalled,
@@ -302,6 +304,7 @@ impl Driver {
             Step::Sleep(until) => (Asked::Sleep, Some(until)),
             Step::Load { until, .. } => (Asked::Load, until),
             Step::Lock(until) => (Asked::Lock, until),
+            Step::LockOrLoad { seen, until } => (Asked::LockOrLoad(seen), until),
             Step::Delete => (Asked::Delete, Some(now() + TIMEOUT)),
             Step::Call { refresh_token, .. } => (
                 Asked::Call {

@@ -391,7 +391,7 @@ impl World {
                         is_refused: false,
                         ..
                     }
-                    | Action::Drive(_, _, How::Well | How::TimesOut)
+                    | Action::Drive(_, _, How::Well | How::Changed | How::TimesOut)
                     | Action::Serve(_, _, Answer::Good)
                     | Action::Late(..)
                     | Action::Overdue(_)

@@ -117,6 +117,8 @@ pub(super) enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum How {
     Well,
+    /// A record of another version came first.
+    Changed,
     Fails,
     /// Another holder has the lock.
     Busy,
