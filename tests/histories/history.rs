@@ -2,11 +2,26 @@
 
 use tower_salesforce_auth::store::OnSaveFailure;
 
-use crate::step::{Random, Step};
+use crate::{
+    leased::Wrong,
+    step::{Random, Step},
+};
+
+/// The store that the processes share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    None,
+    /// Its locks end with their process.
+    Locks,
+    /// A `LeaseStore`, on a database that may be wrong.
+    Leases(Wrong),
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct History {
-    pub(crate) has_store: bool,
+    pub(crate) store: Kind,
+    /// Whether the processes follow the store.
+    pub(crate) follows: bool,
     pub(crate) on_save_failure: OnSaveFailure,
     pub(crate) steps: Vec<Step>,
 }
@@ -14,7 +29,12 @@ pub(crate) struct History {
 impl History {
     pub(crate) fn random(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let has_store = random.is(90);
+        let store = match random.below(10) {
+            0 => Kind::None,
+            1..5 => Kind::Locks,
+            _ => Kind::Leases(Wrong::Nowhere),
+        };
+        let follows = random.is(50);
         let on_save_failure = if random.is(70) {
             OnSaveFailure::Continue
         } else {
@@ -22,8 +42,19 @@ impl History {
         };
         let steps = (0..4 + random.below(16)).map(|_| random.step()).collect();
         Self {
-            has_store,
+            store,
+            follows,
             on_save_failure,
+            steps,
+        }
+    }
+
+    /// A history over a database that may be wrong.
+    pub(crate) fn over(wrong: Wrong, steps: Vec<Step>) -> Self {
+        Self {
+            store: Kind::Leases(wrong),
+            follows: false,
+            on_save_failure: OnSaveFailure::Continue,
             steps,
         }
     }

@@ -1,5 +1,8 @@
 //! Random histories of two processes that share a store, against a server with strict refresh-token rotation.
 //!
+//! Half of them share a `LeaseStore`, on a database whose statements fail before or after they took effect, or take effect
+//! after their caller has given up. Leases are lost, and notices too.
+//!
 //! `HISTORIES=1000000 cargo test --test histories` runs a million of them. `SEED=17 cargo test --test histories` runs the one
 //! with this seed, and prints its steps.
 #![allow(missing_docs)]
@@ -7,14 +10,22 @@
 #[path = "../support/faulty.rs"]
 mod faulty;
 mod history;
+mod leased;
 #[path = "../support/rotating.rs"]
 mod rotating;
 mod step;
 mod world;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
-use self::{history::History, world::World};
+use tower_salesforce_auth::observer::StoreOperation;
+
+use self::{
+    faulty::Fault, history::History, leased::Wrong, rotating::Answer, step::Step, world::World,
+};
 
 const HISTORIES: u64 = 20_000;
 
@@ -22,7 +33,9 @@ const HISTORIES: u64 = 20_000;
 ///
 /// - no refresh token is presented twice, unless no client could know: the answer to the token call was lost, was cut off by
 ///   the end of its process, or is known to another process only, whose save has not succeeded;
-/// - no two token calls of a login overlap, and nothing is presented or sent after a logout;
+/// - no two token calls of a login overlap, and none is made without the lock, unless a lease ended that its holder had not
+///   released;
+/// - nothing is presented or sent after a logout;
 /// - no caller waits without end, and no lock is held in the end;
 /// - a session is there exactly if the state shown is ready;
 /// - if no grant was lost in one of these ways, every process goes on in the end without a new login.
@@ -55,6 +68,55 @@ fn histories_lose_no_refresh_token() {
             });
         }
     });
+}
+
+/// The same history over a database that is right, and over one that is wrong.
+fn is_found(wrong: Wrong, mut steps: Vec<Step>, expected: &str) {
+    // Both processes have the session.
+    steps.insert(0, Step::AwaitRefresh(1));
+    let over = |wrong| run(&History::over(wrong, steps.clone()));
+    over(Wrong::Nowhere).unwrap();
+    let fault = over(wrong).expect_err("it was not found");
+    assert!(fault.contains(expected), "{fault}");
+}
+
+#[test]
+fn r32_a_history_finds_a_save_without_a_comparison() {
+    // The first save of the first refresh is done long after the second refresh has saved.
+    let late = Fault::FailsAndIsDoneAfter(Duration::from_secs(30));
+    let steps = vec![
+        Step::Store(StoreOperation::Save, late, 3),
+        Step::AwaitRefresh(1),
+        Step::AwaitRefresh(1),
+    ];
+    is_found(Wrong::ComparesNothing, steps, "ReauthenticationRequired");
+}
+
+#[test]
+fn r32_a_history_finds_a_lock_that_two_hold() {
+    let steps = vec![
+        Step::Token(Answer::slow(1_000, 1_000)),
+        Step::Refresh(0),
+        Step::Wait(Duration::from_millis(10)),
+        Step::Refresh(1),
+        Step::Wait(Duration::from_millis(10)),
+    ];
+    is_found(Wrong::LocksNothing, steps, "two calls");
+}
+
+#[test]
+fn r32_a_history_finds_a_lock_that_another_one_released() {
+    let steps = vec![
+        Step::Token(Answer::slow(5_000, 500)),
+        Step::Refresh(0),
+        Step::Wait(Duration::from_millis(10)),
+        // A wait that fails releases the lock that it may have got.
+        Step::Store(StoreOperation::Lock, Fault::Fails, 1),
+        Step::Expire,
+        Step::Request(1),
+        Step::Wait(Duration::from_millis(10)),
+    ];
+    is_found(Wrong::ReleasesAnyLock, steps, "two calls");
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -6,6 +6,7 @@ use tower_salesforce_auth::observer::StoreOperation;
 
 use crate::{
     faulty::Fault,
+    leased::Statement,
     rotating::{Answer, Flaw},
 };
 
@@ -36,6 +37,12 @@ pub(crate) enum Step {
     Kill(Process),
     Expire,
     Store(StoreOperation, Fault, u32),
+    /// A fault of a lease that is renewed or released.
+    Lease(Statement, Fault, u32),
+    /// All leases end.
+    LoseLeases,
+    /// Whether notices are lost from now on.
+    LoseNotices(bool),
     Token(Answer),
     Wait(Duration),
 }
@@ -98,7 +105,8 @@ impl Random {
             50..53 => Step::GiveUp(process),
             53..55 => Step::Kill(process),
             55..63 => Step::Expire,
-            63..73 => self.store(),
+            63..71 => self.store(),
+            71..73 => self.lease(),
             73..83 => Step::Token(self.answer()),
             _ => Step::Wait(self.delay()),
         }
@@ -111,18 +119,31 @@ impl Random {
             3..7 => StoreOperation::Save,
             _ => StoreOperation::Delete,
         };
-        let fault = match self.below(10) {
+        Step::Store(operation, self.fault(), self.times())
+    }
+
+    fn fault(&mut self) -> Fault {
+        match self.below(12) {
             0..5 => Fault::Fails,
             5 => Fault::FailsAfterwards,
             6..8 => Fault::Takes(self.delay()),
             8 => Fault::AnswersAfter(self.delay()),
+            9..11 => Fault::FailsAndIsDoneAfter(self.delay()),
             _ => Fault::Hangs,
-        };
-        let times = match self.below(4) {
-            0 => 1,
-            _ => 3,
-        };
-        Step::Store(operation, fault, times)
+        }
+    }
+
+    fn times(&mut self) -> u32 {
+        if self.is(25) { 1 } else { 3 }
+    }
+
+    fn lease(&mut self) -> Step {
+        match self.below(6) {
+            0..2 => Step::Lease(Statement::Renew, self.fault(), self.times()),
+            2 => Step::Lease(Statement::Release, self.fault(), 1),
+            3..5 => Step::LoseLeases,
+            _ => Step::LoseNotices(self.is(70)),
+        }
     }
 
     fn answer(&mut self) -> Answer {

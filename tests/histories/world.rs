@@ -10,11 +10,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tower::{Layer, ServiceExt, service_fn};
-use tower_salesforce_auth::{ErrorKind, SalesforceAuthLayer, SessionHandle, handle::SessionState};
+use tower_salesforce_auth::{
+    ErrorKind, SalesforceAuthLayer, SessionHandle, handle::SessionState, observer::StoreOperation,
+    store::LeaseStore,
+};
 
 use crate::{
-    faulty::Faulty,
-    history::History,
+    faulty::{Fault, Faulty},
+    history::{History, Kind},
+    leased::{Leased, Statement},
     rotating::{Client, INSTANCE, Server},
     step::Step,
 };
@@ -24,10 +28,83 @@ const KEY: &str = "user";
 /// Longer than any caller may wait: for the steps of a refresh before, and for its own refresh.
 const NEVER: Duration = Duration::from_secs(400);
 
+/// Shorter than a token call may take, so that leases are renewed, and lost.
+const LEASE: Duration = Duration::from_secs(6);
+
+/// The store of one process.
+#[derive(Clone)]
+enum Store {
+    Locks(Faulty),
+    Leases(Leased),
+}
+
+impl Store {
+    fn new(history: &History, client: &Client) -> Option<Self> {
+        match history.store {
+            Kind::None => None,
+            Kind::Locks => Some(Self::Locks(Faulty::new(client))),
+            Kind::Leases(wrong) => Some(Self::Leases(Leased::new(client, wrong))),
+        }
+    }
+
+    fn of(&self, client: &Client) -> Self {
+        match self {
+            Self::Locks(store) => Self::Locks(store.of(client)),
+            Self::Leases(store) => Self::Leases(store.of(client)),
+        }
+    }
+
+    fn fault(&self, operation: StoreOperation, faults: impl IntoIterator<Item = Fault>) {
+        match self {
+            Self::Locks(store) => store.fault(operation, faults),
+            Self::Leases(store) => {
+                let statement = match operation {
+                    StoreOperation::Load => Statement::Get,
+                    StoreOperation::Lock => Statement::Acquire,
+                    StoreOperation::Renew => Statement::Renew,
+                    StoreOperation::Save => Statement::Put,
+                    StoreOperation::Delete => Statement::Delete,
+                    other => panic!("{other:?}"),
+                };
+                store.fault(statement, faults);
+            }
+        }
+    }
+
+    fn heal(&self) {
+        match self {
+            Self::Locks(store) => store.heal(),
+            Self::Leases(store) => store.heal(),
+        }
+    }
+
+    /// The process ends. The system releases its locks, and not its leases.
+    fn end(&self) {
+        if let Self::Locks(store) = self {
+            store.end();
+        }
+    }
+
+    /// How many locks are held.
+    fn held(&self) -> usize {
+        match self {
+            Self::Locks(store) => store.held(),
+            Self::Leases(store) => store.held(),
+        }
+    }
+
+    fn leased(&self) -> Option<&Leased> {
+        match self {
+            Self::Leases(store) => Some(store),
+            Self::Locks(_) => None,
+        }
+    }
+}
+
 pub(crate) struct World<'a> {
     history: &'a History,
     server: Server,
-    store: Option<Faulty>,
+    store: Option<Store>,
     processes: Vec<Process>,
     clients: u32,
     has_logout: bool,
@@ -36,7 +113,7 @@ pub(crate) struct World<'a> {
 /// One process, until it ends.
 struct Process {
     client: Client,
-    store: Option<Faulty>,
+    store: Option<Store>,
     handle: SessionHandle,
     callers: VecDeque<JoinHandle<Result<(), String>>>,
     is_logged_out: bool,
@@ -44,11 +121,21 @@ struct Process {
 }
 
 impl Process {
-    fn new(history: &History, client: Client, store: Option<Faulty>) -> Self {
+    fn new(history: &History, client: Client, store: Option<Store>) -> Self {
         let mut builder = SessionHandle::builder(client.flow());
-        if let Some(store) = &store {
-            builder = builder.store(store.clone(), KEY);
-        }
+        builder = match &store {
+            None => builder,
+            Some(Store::Locks(store)) => builder.store(store.clone(), KEY),
+            Some(Store::Leases(store)) => {
+                let store = LeaseStore::new(store.clone()).lease(LEASE);
+                let builder = builder.store(store, KEY);
+                if history.follows {
+                    builder.follow_store()
+                } else {
+                    builder
+                }
+            }
+        };
         Self {
             client,
             store,
@@ -122,7 +209,7 @@ impl<'a> World<'a> {
     async fn run_at(history: &'a History, server: &Server) -> Result<(), String> {
         let server = server.clone();
         let first = Client::new(&server, 0);
-        let store = history.has_store.then(|| Faulty::new(&first));
+        let store = Store::new(history, &first);
         let mut world = Self {
             history,
             server,
@@ -138,15 +225,12 @@ impl<'a> World<'a> {
         // Without a store each process has a login of its own.
         let login = world.server.login();
         world.processes[0].set(login);
-        if history.has_store {
-            world.processes[0]
-                .handle
-                .save()
-                .await
-                .map_err(|error| error.to_string())?;
-        } else {
+        if history.store == Kind::None {
             let login = world.server.login();
             world.processes[1].set(login);
+        } else {
+            let saved = world.processes[0].handle.save().await;
+            saved.map_err(|error| error.to_string())?;
         }
         for step in &history.steps {
             world.server.log(|| format!("--- {step:?}"));
@@ -252,10 +336,29 @@ impl<'a> World<'a> {
                     store.fault(operation, std::iter::repeat_n(fault, times as usize));
                 }
             }
+            Step::Lease(statement, fault, times) => {
+                if let Some(store) = self.leased() {
+                    store.fault(statement, std::iter::repeat_n(fault, times as usize));
+                }
+            }
+            Step::LoseLeases => {
+                if let Some(store) = self.leased() {
+                    store.lose_leases();
+                }
+            }
+            Step::LoseNotices(loses) => {
+                if let Some(store) = self.leased() {
+                    store.lose_notices(loses);
+                }
+            }
             Step::Token(answer) => self.server.answer([answer]),
             Step::Wait(delay) => sleep(delay).await,
         }
         Ok(())
+    }
+
+    fn leased(&self) -> Option<&Leased> {
+        self.store.as_ref().and_then(Store::leased)
     }
 
     async fn log_out(&mut self, process: usize, revokes: bool) {
@@ -337,7 +440,9 @@ impl<'a> World<'a> {
         for process in &self.processes {
             let _ = process.handle.quiesce().await;
         }
-        match self.store.as_ref().map_or(0, Faulty::held) {
+        // A lock that was dropped is released in the background.
+        sleep(Duration::from_millis(1)).await;
+        match self.store.as_ref().map_or(0, Store::held) {
             0 => Ok(()),
             held => Err(format!("{held} locks are held")),
         }

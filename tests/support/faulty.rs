@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     Fails,
     /// The operation is done, and fails.
     FailsAfterwards,
+    /// The operation fails, and a database does it all the same, after its caller has given up.
+    FailsAndIsDoneAfter(Duration),
     Takes(Duration),
     /// The operation is done, and the answer takes its time.
     AnswersAfter(Duration),
@@ -144,7 +146,7 @@ impl Faulty {
             .get_mut(&operation)
             .and_then(VecDeque::pop_front);
         match fault {
-            Some(Fault::Fails) => return Err(failed()),
+            Some(Fault::Fails | Fault::FailsAndIsDoneAfter(_)) => return Err(failed()),
             Some(Fault::Takes(delay)) => sleep(delay).await,
             Some(Fault::Hangs) => pending().await,
             _ => {}

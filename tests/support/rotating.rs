@@ -76,6 +76,17 @@ impl Answer {
 #[derive(Clone, Default)]
 pub(crate) struct Server(Arc<Mutex<State>>);
 
+/// A token call that runs.
+struct Call {
+    id: u64,
+    family: Family,
+    client: u32,
+    /// Whether the lease of its client has ended.
+    is_overtaken: bool,
+}
+
+type HasLock = Arc<dyn Fn(u32) -> bool + Send + Sync>;
+
 #[derive(Default)]
 struct State {
     last: u64,
@@ -88,7 +99,7 @@ struct State {
     exchanges: usize,
     /// How long a revocation takes.
     revoking: Duration,
-    calls: Vec<(u64, Family, u32)>,
+    calls: Vec<Call>,
     faults: Vec<String>,
     reuses: usize,
     revocations: Vec<String>,
@@ -113,6 +124,12 @@ struct State {
     families: HashSet<(u32, Family)>,
     /// Families that a client has logged out of.
     logged_out: HashSet<(u32, Family)>,
+    /// Clients whose lease ended before they released their lock, until they take it again. They may not have noticed.
+    overtaken: HashSet<u32>,
+    /// Refresh tokens that another client may have presented at the same time, because of a lease that ended.
+    overlapping: HashSet<String>,
+    /// Whether a client has the store lock. `None`: that is not checked.
+    has_lock: Option<HasLock>,
     /// Whether a reuse happened that no client could avoid.
     has_loss: bool,
     /// What happened. `None` unless a test asks for it.
@@ -293,6 +310,28 @@ impl Server {
         self.state().resets.insert(client);
     }
 
+    /// From now on, a token call of a client without the store lock is a fault.
+    pub(crate) fn check_locks(&self, has_lock: impl Fn(u32) -> bool + Send + Sync + 'static) {
+        self.state().has_lock = Some(Arc::new(has_lock));
+    }
+
+    /// The lease of a client has ended. A call that it makes or begins may be beside that of another one.
+    pub(crate) fn overtaken(&self, client: u32) {
+        let mut state = self.state();
+        state.overtaken.insert(client);
+        let of_client = state.calls.iter_mut().filter(|call| call.client == client);
+        of_client.for_each(|call| call.is_overtaken = true);
+    }
+
+    pub(crate) fn has_lock_again(&self, client: u32) {
+        self.state().overtaken.remove(&client);
+    }
+
+    /// A store has this refresh token since after another client loaded the record under its lock.
+    pub(crate) fn is_unseen(&self, refresh_token: &str) {
+        self.state().forgotten.insert(refresh_token.to_owned());
+    }
+
     pub(crate) fn was_saved(&self, refresh_token: &str) -> bool {
         self.state().saved.contains(refresh_token)
     }
@@ -372,6 +411,7 @@ impl State {
         let current = format!("R{family}.{current}");
         let is_forgotten = self.forgotten.contains(&current)
             || self.masked.contains(presented)
+            || self.overlapping.contains(presented)
             || (self.deleted.contains(&current) && self.resets.contains(&client));
         let is_known =
             self.saved.contains(&current) || self.received.contains(&(client, current.clone()));
@@ -438,7 +478,7 @@ impl Client {
     pub(crate) fn end(&self) {
         self.has_ended.store(true, Ordering::SeqCst);
         let mut state = self.server.state();
-        state.calls.retain(|(_, _, client)| *client != self.id);
+        state.calls.retain(|call| call.client != self.id);
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -510,20 +550,35 @@ impl Client {
 
     /// Begins a call, and checks that it may begin.
     fn begin(&self, presented: &str) -> (Answer, ActiveCall) {
+        let has_lock = self.server.state().has_lock.clone();
+        let has_lock = has_lock.is_none_or(|has_lock| has_lock(self.id));
         let mut state = self.server.state();
         let answer = state.answers.pop_front().or(state.otherwise);
         state.last += 1;
         let call = state.last;
         if let Some((family, _)) = parse(presented) {
-            if state.calls.iter().any(|(_, running, _)| *running == family) {
+            let is_overtaken = state.overtaken.contains(&self.id);
+            let beside = state.calls.iter().find(|call| call.family == family);
+            let beside = beside.map(|call| call.is_overtaken);
+            if is_overtaken || beside == Some(true) {
+                state.overlapping.insert(presented.to_owned());
+            } else if beside.is_some() {
                 let fault = format!("two calls of family {family} at a time");
+                state.faults.push(fault);
+            } else if !has_lock {
+                let fault = format!("{} presented {presented} without the lock", self.id);
                 state.faults.push(fault);
             }
             if state.logged_out.contains(&(self.id, family)) {
                 let fault = format!("{presented} was presented by {} after its logout", self.id);
                 state.faults.push(fault);
             }
-            state.calls.push((call, family, self.id));
+            state.calls.push(Call {
+                id: call,
+                family,
+                client: self.id,
+                is_overtaken,
+            });
         }
         let active = ActiveCall {
             server: self.server.clone(),
@@ -541,7 +596,10 @@ struct ActiveCall {
 impl Drop for ActiveCall {
     fn drop(&mut self) {
         let call = self.call;
-        self.server.state().calls.retain(|(id, _, _)| *id != call);
+        self.server
+            .state()
+            .calls
+            .retain(|running| running.id != call);
     }
 }
 
