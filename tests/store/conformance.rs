@@ -74,6 +74,21 @@ async fn the_file_store_conforms() {
     assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
 }
 
+#[tokio::test]
+async fn r34_the_file_store_tells_of_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || FileStore::open(directory.path()).unwrap();
+    conformance::check_notices(|| open().notice_interval(Duration::ZERO)).await;
+    conformance::check_notices(open).await;
+    // Nothing is told while nothing changes.
+    let store = open().notice_interval(Duration::ZERO);
+    let told = tokio::time::timeout(SOON, store.changed("example", None)).await;
+    told.unwrap_err();
+    // A file that was replaced by another program is told of, whether or not it is a record.
+    std::fs::write(store.path("example"), "no record").unwrap();
+    store.changed("example", None).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_encrypted_file_store_conforms() {
     let directory = tempfile::tempdir().unwrap();

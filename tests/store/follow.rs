@@ -14,8 +14,8 @@ use tower_salesforce_auth::{
     SalesforceAuthLayer,
     observer::StoreOperation,
     store::{
-        BoxFuture, LeaseStore, MemoryStore, Record, SessionStore, StoreError, StoreErrorKind,
-        StoreLock,
+        BoxFuture, FileStore, LeaseStore, MemoryStore, Record, SessionStore, StoreError,
+        StoreErrorKind, StoreLock,
     },
 };
 
@@ -31,7 +31,7 @@ use crate::{
 const SOON: Duration = Duration::from_millis(10);
 
 #[tokio::test(start_paused = true)]
-async fn what_one_process_saves_is_sent_by_all_that_follow() {
+async fn r34_what_one_process_saves_is_sent_by_all_that_follow() {
     let table = LeaseTable::new();
     let store = || LeaseStore::new(table.clone());
     let org = org_with_session(&store()).await;
@@ -51,6 +51,27 @@ async fn what_one_process_saves_is_sent_by_all_that_follow() {
         assert_eq!(org.counters().data_rejected, rejected + 1);
     }
     assert_eq!(token_calls(&org), 3);
+    assert_no_reuse(&org);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r34_what_one_process_saves_in_a_file_is_sent_by_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = || FileStore::open(directory.path()).unwrap();
+    let org = org_with_session(&store()).await;
+    let following = |_| SalesforceAuthLayer::from(builder(&org, store()).follow_store().build());
+    let layers: Vec<_> = (0..5).map(following).collect();
+    for layer in &layers {
+        assert_eq!(limits(layer, &org).await.unwrap(), StatusCode::OK);
+    }
+    org.expire_sessions();
+    assert_eq!(limits(&layers[0], &org).await.unwrap(), StatusCode::OK);
+    // The default of the interval, and time to read the file.
+    sleep(Duration::from_millis(600)).await;
+    for layer in &layers {
+        assert_eq!(limits(layer, &org).await.unwrap(), StatusCode::OK);
+    }
+    assert_eq!(org.counters().data_rejected, 1);
     assert_no_reuse(&org);
 }
 

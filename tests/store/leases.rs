@@ -74,31 +74,65 @@ async fn r32_each_mistake_of_a_store_is_named() {
             "a lock that someone else released",
         ),
         (Mistake::SavesTooLate, "a save that came too late"),
-        (Mistake::GoesOnWithoutTheLock, "has two holders"),
+        (
+            Mistake::GoesOnWithoutTheLock,
+            "a token call without the lock",
+        ),
     ] {
         let table = LeaseTable::with(mistake);
         let told = verdict(move || store(&table)).await;
         assert!(told.contains(named), "{mistake:?}: {told}");
     }
-    let table = LeaseTable::new();
-    let pool = Arc::new(Semaphore::new(8));
-    let told = verdict(move || Pooled {
-        store: store(&table),
-        pool: pool.clone(),
-    })
-    .await;
-    assert!(told.contains("connections that are held"), "{told}");
+    for (wrong, named) in [
+        (
+            Wrong::HoldsConnections,
+            "connections that are held during a token call",
+        ),
+        (Wrong::TellsNoLease, "a lease that nothing renews"),
+        (Wrong::NeverGivesUp, "a token call without the lock"),
+    ] {
+        let table = LeaseTable::new();
+        let pool = Arc::new(Semaphore::new(8));
+        let told = verdict(move || Pooled {
+            store: store(&table),
+            pool: pool.clone(),
+            wrong,
+        })
+        .await;
+        assert!(told.contains(named), "{wrong:?}: {told}");
+    }
 }
 
-/// A store whose locks hold a connection of a pool.
+/// How a store is wrong beside its database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrong {
+    /// Each lock holds a connection of a pool.
+    HoldsConnections,
+    /// The leases end, and the layer does not know of them.
+    TellsNoLease,
+    /// A caller that has waited in vain gets a lock all the same.
+    NeverGivesUp,
+}
+
+/// A wrong store over a pool of connections.
 struct Pooled {
     store: LeaseStore<LeaseTable>,
     pool: Arc<Semaphore>,
+    wrong: Wrong,
 }
 
 struct PooledLock {
-    lock: Box<dyn StoreLock>,
-    _connection: OwnedSemaphorePermit,
+    /// `None` if it was not to be had.
+    lock: Option<Box<dyn StoreLock>>,
+    /// `None` if it is given back.
+    _connection: Option<OwnedSemaphorePermit>,
+    wrong: Wrong,
+}
+
+impl PooledLock {
+    fn lock(&mut self) -> &mut dyn StoreLock {
+        &mut **self.lock.as_mut().unwrap()
+    }
 }
 
 impl SessionStore for Pooled {
@@ -112,9 +146,14 @@ impl SessionStore for Pooled {
     fn lock<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn StoreLock>, StoreError>> {
         Box::pin(async move {
             let connection = Arc::clone(&self.pool).acquire_owned().await.unwrap();
+            let lock = match self.store.lock(key).await {
+                Err(_) if self.wrong == Wrong::NeverGivesUp => None,
+                locked => Some(locked?),
+            };
             let lock: Box<dyn StoreLock> = Box::new(PooledLock {
-                lock: self.store.lock(key).await?,
-                _connection: connection,
+                lock,
+                _connection: (self.wrong == Wrong::HoldsConnections).then_some(connection),
+                wrong: self.wrong,
             });
             Ok(lock)
         })
@@ -123,23 +162,26 @@ impl SessionStore for Pooled {
 
 impl StoreLock for PooledLock {
     fn load(&mut self) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        self.lock.load()
+        self.lock().load()
     }
 
     fn save<'a>(&'a mut self, save: Save<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.lock.save(save)
+        self.lock().save(save)
     }
 
     fn delete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.lock.delete()
+        self.lock().delete()
     }
 
     fn lease(&self) -> Option<tower_salesforce_auth::store::Lease> {
-        self.lock.lease()
+        if self.wrong == Wrong::TellsNoLease {
+            return None;
+        }
+        self.lock.as_ref()?.lease()
     }
 
     fn renew(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.lock.renew()
+        self.lock().renew()
     }
 }
 

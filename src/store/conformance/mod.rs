@@ -206,7 +206,7 @@ async fn a_lock_has_one_holder<S: SessionStore>(open: &impl Fn() -> S) {
                 let mut lock = patient_lock(&store).await;
                 assert!(
                     !is_held.swap(true, Ordering::SeqCst),
-                    "the lock of one key has two holders"
+                    "a token call without the lock: the lock of one key has two holders"
                 );
                 let stored = loaded(&mut *lock).await;
                 tokio::task::yield_now().await;
@@ -289,7 +289,7 @@ async fn assert_busy(store: &impl SessionStore) {
         panic!("the store waited longer than {MAX_WAIT:?} for a lock that stays held");
     };
     match locked {
-        Ok(_) => panic!("the lock of one key has two holders"),
+        Ok(_) => panic!("a token call without the lock: the lock of one key has two holders"),
         Err(error) => assert_eq!(
             error.kind(),
             StoreErrorKind::LockBusy,
@@ -308,7 +308,9 @@ async fn a_dropped_wait_holds_no_lock<S: SessionStore>(open: &impl Fn() -> S) {
             for _ in 0..polls {
                 let locked = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx))).await;
                 match locked {
-                    Poll::Ready(Ok(_)) => panic!("the lock of one key has two holders"),
+                    Poll::Ready(Ok(_)) => {
+                        panic!("a token call without the lock: the lock of one key has two holders")
+                    }
                     // The store gave up by itself.
                     Poll::Ready(Err(_)) => break,
                     Poll::Pending => tokio::task::yield_now().await,

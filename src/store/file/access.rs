@@ -126,6 +126,22 @@ pub(super) fn sync_directory(_directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// What identifies the file at a path, and its last change. `None` if there is none, or it cannot be looked at.
+#[cfg(unix)]
+pub(super) fn stamp(path: &Path) -> Option<impl PartialEq + use<>> {
+    use std::os::unix::fs::MetadataExt;
+
+    let there = fs::symlink_metadata(path).ok()?;
+    let changed = (there.mtime(), there.mtime_nsec());
+    Some((there.dev(), there.ino(), there.len(), changed))
+}
+
+#[cfg(not(unix))]
+pub(super) fn stamp(path: &Path) -> Option<impl PartialEq + use<>> {
+    let there = fs::symlink_metadata(path).ok()?;
+    Some((there.len(), there.modified().ok()))
+}
+
 /// Whether `path` still refers to this file, and not by a link. It does not if there is nothing.
 #[cfg(unix)]
 pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    access::ensure_directory,
+    access::{ensure_directory, stamp},
     record_files::{LONGEST_RECORD, LockFile, RecordFiles},
 };
 #[cfg(feature = "encryption")]
@@ -25,6 +25,7 @@ use crate::{
         record::{self, Record},
         save::Save,
         session_store::{BoxFuture, SessionStore, StoreLock},
+        version::Version,
     },
 };
 
@@ -33,6 +34,11 @@ const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before the second attempt to take a held lock. It doubles with each attempt, up to `LONGEST_PAUSE`.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+const DEFAULT_NOTICE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A shorter pause would keep a thread busy.
+const SHORTEST_NOTICE_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Keeps each session in a file of a directory, for the processes of one machine.
 ///
@@ -98,11 +104,18 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// [`SessionStore::lock`] tries again until [`lock_timeout`](Self::lock_timeout) has passed. It also reserves disk space
 /// for a record: a full or read-only disk then fails before a refresh token is used.
 ///
+/// # Notices
+///
+/// While a handle [follows the store](crate::handle::SessionHandleBuilder::follow_store), the store looks at the record's file
+/// at an [interval](Self::notice_interval): at its identity, its length and the time of its last change. It reads the file if one
+/// of them is another one.
+///
 /// All file operations run on tokio's blocking threads.
 #[derive(Clone)]
 pub struct FileStore {
     directory: Arc<Path>,
     lock_timeout: Duration,
+    notice_interval: Duration,
     encoding: Encoding,
 }
 
@@ -121,6 +134,7 @@ impl FileStore {
         Ok(Self {
             directory: directory.into(),
             lock_timeout: DEFAULT_LOCK_TIMEOUT,
+            notice_interval: DEFAULT_NOTICE_INTERVAL,
             encoding: Encoding::default(),
         })
     }
@@ -131,6 +145,15 @@ impl FileStore {
     #[must_use]
     pub fn lock_timeout(mut self, lock_timeout: Duration) -> Self {
         self.lock_timeout = lock_timeout;
+        self
+    }
+
+    /// Sets how long after a save, at most, another process that follows the store notices it. Default: 500 ms.
+    ///
+    /// A shorter interval than 10 ms counts as 10 ms.
+    #[must_use]
+    pub fn notice_interval(mut self, notice_interval: Duration) -> Self {
+        self.notice_interval = notice_interval.max(SHORTEST_NOTICE_INTERVAL);
         self
     }
 
@@ -216,6 +239,26 @@ impl SessionStore for FileStore {
             }
         })
     }
+
+    fn changed<'a>(&'a self, key: &'a str, since: Option<Version>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let path = self.path(key);
+            let mut last = None;
+            loop {
+                let path = path.clone();
+                // Looked at before it is read: what is saved in between is another file the next time.
+                let now = blocking(move || Ok(stamp(&path))).await.ok();
+                if last != now {
+                    match self.load(key).await {
+                        Ok(record) if record.as_ref().map(Record::version) == since => last = now,
+                        // A record that cannot be read is told of, too: the load that follows says so.
+                        _ => return,
+                    }
+                }
+                sleep(self.notice_interval).await;
+            }
+        })
+    }
 }
 
 /// The store lock of one key.
@@ -284,6 +327,7 @@ impl fmt::Debug for FileStore {
         f.debug_struct("FileStore")
             .field("directory", &self.directory)
             .field("lock_timeout", &self.lock_timeout)
+            .field("notice_interval", &self.notice_interval)
             .finish_non_exhaustive()
     }
 }
