@@ -6,12 +6,16 @@
 //! - [`stack_order`]: which layers go inside, which outside, and what breaks otherwise.
 //! - [`testing`]: your own application against the emulated org, without a network and without waiting.
 //! - [`production`]: timeouts, alerts, several processes, many orgs, and how to stop.
+//! - [`fleet`]: one session for many machines: which store, set-up, size, alerts, and what happens when it fails.
 //! - [`security`]: what is promised and what is not, why, and what is left for you to do.
 //! - [`from_jsforce`]: each snippet of jsforce's pages on connections and OAuth 2.0, and what replaces it.
 //! - [`from_salesforce_oauth2`]: the same for the package `salesforce-oauth2`.
 
 #[doc = include_str!("choosing_a_flow.md")]
 pub mod choosing_a_flow {}
+
+#[doc = include_str!("fleet.md")]
+pub mod fleet {}
 
 #[doc = include_str!("from_jsforce.md")]
 pub mod from_jsforce {}
