@@ -59,6 +59,7 @@ enum Control {
     Approve { authorize_url: String },
     ApproveDevice { user_code: String },
     BlockPasswordFlow { block: bool },
+    ChangeDpopNonceAlways { change: bool },
     DeactivateUser { deactivate: bool },
     Deny { authorize_url: String },
     DenyDevice { user_code: String },
@@ -68,6 +69,7 @@ enum Control {
     ExpirePassword { expire: bool },
     ExpireSessions {},
     Fault { on: FaultTarget, fault: FaultOrder },
+    IgnoreDpop { ignore: bool },
     IssueJwtAccessTokens { issue: bool },
     LimitApprovals { approvals: Option<usize> },
     LimitLogins { logins: Option<u64> },
@@ -77,10 +79,14 @@ enum Control {
     Preauthorize { preauthorize: bool },
     RefuseSessions { message: Option<String> },
     RequireAuthenticationToRevoke { required: bool },
+    RequireDpop { required: bool },
+    RequireDpopNonce { required: bool },
+    RequireDpopNonceForData { required: bool },
     RequirePkce { required: bool },
     RequireSecret { required: bool },
     RequireSecurityToken { required: bool },
     RevokeGrants {},
+    RotateDpopNonce {},
     RotateRefreshTokens { rotate: bool },
     SetRedirectUri { uri: String },
     TrustSubjectToken { subject_token: String },
@@ -111,6 +117,7 @@ impl Control {
             Self::AddRedirectUri { uri } => org.add_redirect_uri(uri),
             Self::AnswerEarly { bytes } => org.answer_early(bytes),
             Self::BlockPasswordFlow { block } => org.block_password_flow(block),
+            Self::ChangeDpopNonceAlways { change } => org.change_dpop_nonce_always(change),
             Self::DeactivateUser { deactivate } => org.deactivate_user(deactivate),
             Self::EnforceDeviceInterval { enforce } => org.enforce_device_interval(enforce),
             Self::ErrorBodySize { bytes } => org.error_body_size(bytes),
@@ -118,6 +125,7 @@ impl Control {
             Self::ExpirePassword { expire } => org.expire_password(expire),
             Self::ExpireSessions {} => org.expire_sessions(),
             Self::Fault { on, fault } => on.set(org, fault.into()),
+            Self::IgnoreDpop { ignore } => org.ignore_dpop(ignore),
             Self::IssueJwtAccessTokens { issue } => org.issue_jwt_access_tokens(issue),
             Self::LimitApprovals { approvals } => org.limit_approvals(approvals),
             Self::LimitLogins { logins } => org.limit_logins(logins),
@@ -129,10 +137,16 @@ impl Control {
             Self::RequireAuthenticationToRevoke { required } => {
                 org.require_authentication_to_revoke(required);
             }
+            Self::RequireDpop { required } => org.require_dpop(required),
+            Self::RequireDpopNonce { required } => org.require_dpop_nonce(required),
+            Self::RequireDpopNonceForData { required } => {
+                org.require_dpop_nonce_for_data(required);
+            }
             Self::RequirePkce { required } => org.require_pkce(required),
             Self::RequireSecret { required } => org.require_secret(required),
             Self::RequireSecurityToken { required } => org.require_security_token(required),
             Self::RevokeGrants {} => org.revoke_grants(),
+            Self::RotateDpopNonce {} => org.rotate_dpop_nonce(),
             Self::RotateRefreshTokens { rotate } => org.rotate_refresh_tokens(rotate),
             Self::SetRedirectUri { uri } => org.set_redirect_uri(uri),
             Self::TrustSubjectToken { subject_token } => org.trust_subject_token(subject_token),

@@ -98,6 +98,17 @@
 //! - An ingest job takes its content in one upload and refuses a second one. A file with other line
 //!   endings than the job declares makes the job fail.
 //!
+//! # DPoP
+//!
+//! A token request with a proof (RFC 9449) gets tokens that are bound to its key, with `token_type` `DPoP`, and one without a
+//! proof gets bearer tokens. Each claim is checked: `typ`, `alg` (ES256 alone), `jwk`, `htm`, `htu`, `iat` (five minutes), `jti`
+//! (once), `ath`, `nonce`, and the signature. A refused proof is answered with `invalid_dpop_proof`, and the description says why.
+//!
+//! A bound access token needs the scheme `DPoP` and a proof of its key, in SOAP in a `DpopProofHeader`. Any other use of it is
+//! answered like an ended session. A bound refresh token, and a code of a request with `dpop_jkt`, need a proof of the same key. A
+//! refresh token of a bearer grant stays one. Whether Bulk API 1.0 takes bound tokens is not documented: the org takes them with
+//! a proof in the header `DPoP`.
+//!
 //! # Time and chance
 //!
 //! The org draws random numbers only for its RSA keys, which it makes on first use. Tokens, codes,
@@ -155,12 +166,14 @@
 //! | `approve`, `deny` | `{"authorize_url": "…"}`; answers with `{"redirect": "…"}` |
 //! | `approve-device`, `deny-device` | `{"user_code": "…"}` |
 //! | `block-password-flow` | `{"block": true}` |
+//! | `change-dpop-nonce-always` | `{"change": true}` |
 //! | `deactivate-user` | `{"deactivate": true}` |
 //! | `enforce-device-interval` | `{"enforce": true}` |
 //! | `expire-after` | `{"calls": 3}` or `null` |
 //! | `expire-password` | `{"expire": true}` |
 //! | `expire-sessions`, `revoke-grants`, `unlock-user` | none |
 //! | `fault` | `{"on": "token", "fault": "hang"}`: see below |
+//! | `ignore-dpop` | `{"ignore": true}` |
 //! | `issue-jwt-access-tokens` | `{"issue": true}` |
 //! | `limit-approvals` | `{"approvals": 5}` or `null` |
 //! | `limit-logins` | `{"logins": 3}` or `null` |
@@ -168,7 +181,8 @@
 //! | `move-instance` | `{"url": "https://moved.example.com"}` |
 //! | `preauthorize` | `{"preauthorize": false}` |
 //! | `refuse-sessions` | `{"message": "…"}` or `null` |
-//! | `require-pkce`, `require-secret`, `require-security-token` | `{"required": false}` |
+//! | `require-dpop`, `require-dpop-nonce`, `require-dpop-nonce-for-data`, `require-pkce`, `require-secret`, `require-security-token` | `{"required": false}` |
+//! | `rotate-dpop-nonce` | none |
 //! | `rotate-refresh-tokens` | `{"rotate": true}` |
 //! | `trust-subject-token` | `{"subject_token": "…"}` |
 //!

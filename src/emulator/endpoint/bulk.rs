@@ -9,9 +9,11 @@ use quick_xml::escape::escape;
 use quick_xml::events::Event;
 use serde_json::{Value, json};
 
+use super::dpop;
 use crate::emulator::fault::MetFault;
 use crate::emulator::state::backend::Backend;
 use crate::emulator::state::bulk_jobs::{BulkJob, BulkJobState};
+use crate::emulator::state::dpop::Presented;
 use crate::emulator::state::ids::USER_ID;
 use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::receive::collect;
@@ -33,7 +35,7 @@ where
 {
     let fault = org.data_fault.meet();
     let form = BulkFormat::of(&parts.headers);
-    let refusal = reject(org, &parts.headers, form, &fault);
+    let refusal = reject(org, parts, form, &fault);
     let body = collect(body).await?;
     fault.wait(&org.data_fault).await;
     let answer = match refusal {
@@ -43,12 +45,8 @@ where
     fault.deliver(answer)
 }
 
-fn reject(
-    org: &Backend,
-    headers: &HeaderMap,
-    form: BulkFormat,
-    fault: &MetFault,
-) -> Option<HttpAnswer> {
+fn reject(org: &Backend, parts: &Parts, form: BulkFormat, fault: &MetFault) -> Option<HttpAnswer> {
+    let headers = &parts.headers;
     let now = org.now();
     let mut state = org.state();
     let state = &mut *state;
@@ -61,7 +59,18 @@ fn reject(
     }
     let session = headers.get("x-sfdc-session");
     let session = session.and_then(|session| session.to_str().ok());
+    // What Salesforce does with a bound token here is not documented: the org takes it with a proof.
+    let is_proven = session.is_some_and(|token| {
+        let presented = Presented {
+            token,
+            is_bound: None,
+            proof: dpop::proof(headers),
+        };
+        let proofs = (&mut state.dpop, &state.sessions);
+        presented.check(proofs, (parts, now), false).is_ok()
+    });
     let is_valid = state.refusal_of_sessions.is_none()
+        && is_proven
         && session.is_some_and(|session| state.sessions.spend_call(session, now));
     if is_valid {
         counters.data_accepted += 1;

@@ -1,15 +1,17 @@
 //! Data calls: checks the session first, and then answers the request.
 
 use http::HeaderMap;
-use http::header::{ACCEPT, AUTHORIZATION};
+use http::header::ACCEPT;
 use http::request::Parts;
 use http_body::Body;
 
+use super::dpop;
 use super::echo;
 use super::ingest;
 use super::rest::{self, Resource};
 use crate::emulator::fault::MetFault;
 use crate::emulator::state::backend::Backend;
+use crate::emulator::state::dpop::ProofRefusal;
 use crate::emulator::state::keys::Key;
 use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::receive::{collect, discard};
@@ -27,7 +29,7 @@ where
     B::Error: Into<BoxError>,
 {
     let fault = org.data_fault.meet();
-    if let Some(refusal) = reject(org, &parts.headers, &fault) {
+    if let Some(refusal) = reject(org, parts, &fault) {
         discard(body, refusal.read_at_most).await?;
         fault.wait(&org.data_fault).await;
         return fault.deliver(refusal.answer);
@@ -61,10 +63,19 @@ struct EarlyAnswer {
 }
 
 /// Decides on arrival whether to reject the call.
-fn reject(org: &Backend, headers: &HeaderMap, fault: &MetFault) -> Option<EarlyAnswer> {
+fn reject(org: &Backend, parts: &Parts, fault: &MetFault) -> Option<EarlyAnswer> {
+    let headers = &parts.headers;
+    let presented = dpop::presented(headers);
     let now = org.now();
     let mut state = org.state();
     let state = &mut *state;
+    let proven = presented.map(|presented| {
+        let (dpop, sessions) = (&mut state.dpop, &state.sessions);
+        let needs_nonce = dpop.needs_nonce_for_data;
+        presented.check((dpop, sessions), (parts, now), needs_nonce)
+    });
+    let demands_nonce = proven == Some(Err(ProofRefusal::Nonce));
+    let token = presented.map(|presented| presented.token);
     let counters = &mut state.counters;
     counters.data_requests += 1;
     let answer = match fault.refusal(answer::error) {
@@ -73,12 +84,13 @@ fn reject(org: &Backend, headers: &HeaderMap, fault: &MetFault) -> Option<EarlyA
             refusal
         }
         _ if state.refusal_of_sessions.is_none()
-            && access_token(headers).is_some_and(|token| state.sessions.spend_call(token, now)) =>
+            && proven == Some(Ok(()))
+            && token.is_some_and(|token| state.sessions.spend_call(token, now)) =>
         {
             counters.data_accepted += 1;
             return None;
         }
-        _ if access_token(headers).is_some_and(is_bad_jwt) => {
+        _ if token.is_some_and(is_bad_jwt) => {
             counters.data_rejected += 1;
             answer::invalid_jwt()
         }
@@ -87,26 +99,19 @@ fn reject(org: &Backend, headers: &HeaderMap, fault: &MetFault) -> Option<EarlyA
             let number = counters.requests;
             let message = state.refusal_of_sessions.as_deref();
             let message = message.unwrap_or("Session expired or invalid");
-            answer::invalid_session(number, wants_xml(headers), message, state.error_body_size)
+            let answer =
+                answer::invalid_session(number, wants_xml(headers), message, state.error_body_size);
+            if demands_nonce {
+                dpop::demand_nonce(state, answer)
+            } else {
+                answer
+            }
         }
     };
     Some(EarlyAnswer {
         answer,
         read_at_most: state.answer_early,
     })
-}
-
-/// The token of the `Authorization` header. `None` if there are two of them. Salesforce accepts two
-/// schemes; `OAuth` is the older one.
-pub(crate) fn access_token(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next()?.to_str().ok()?;
-    if values.next().is_some() {
-        return None;
-    }
-    let (scheme, token) = value.split_once(' ')?;
-    let known = scheme.eq_ignore_ascii_case("Bearer") || scheme.eq_ignore_ascii_case("OAuth");
-    known.then_some(token)
 }
 
 /// Whether a token looks like a JWT that the org did not sign.

@@ -31,6 +31,7 @@ pub(crate) fn document(org: &Backend, method: &Method) -> HttpAnswer {
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
         "display_values_supported": ["page", "popup", "touch"],
+        "dpop_signing_alg_values_supported": ["ES256"],
         "token_endpoint_auth_methods_supported": [
             "client_secret_post",
             "client_secret_basic",

@@ -4,13 +4,18 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::data::access_token;
+use super::dpop;
 use crate::emulator::state::backend::Backend;
+use crate::emulator::state::dpop::ProofRefusal;
 use crate::emulator::state::ids::{ORG_ID, USER_ID, short_org_id};
 use crate::emulator::state::user::USERNAME;
 use crate::emulator::wire::answer::{self, HttpAnswer};
 
 pub(crate) fn userinfo(org: &Backend, parts: &Parts) -> HttpAnswer {
+    dpop::add_nonce(org, answer_userinfo(org, parts))
+}
+
+fn answer_userinfo(org: &Backend, parts: &Parts) -> HttpAnswer {
     if let Some(refusal) = refuse(org, parts) {
         return refusal;
     }
@@ -47,6 +52,10 @@ pub(crate) fn userinfo(org: &Backend, parts: &Parts) -> HttpAnswer {
 
 /// Answers a request to the path that continues with `path` after `/id/`.
 pub(crate) fn identity(org: &Backend, parts: &Parts, path: &str) -> HttpAnswer {
+    dpop::add_nonce(org, answer_identity(org, parts, path))
+}
+
+fn answer_identity(org: &Backend, parts: &Parts, path: &str) -> HttpAnswer {
     if let Some(refusal) = refuse(org, parts) {
         return refusal;
     }
@@ -100,8 +109,20 @@ fn refuse(org: &Backend, parts: &Parts) -> Option<HttpAnswer> {
     if parts.method != Method::GET && parts.method != Method::POST {
         return Some(answer::method_not_allowed(&parts.method, "GET,POST"));
     }
-    let word = match access_token(&parts.headers) {
-        Some(token) if state.sessions.is_valid(token, now) => return None,
+    let state = &mut *state;
+    let word = match dpop::presented(&parts.headers) {
+        Some(presented) if state.sessions.is_valid(presented.token, now) => {
+            let (dpop, sessions) = (&mut state.dpop, &state.sessions);
+            let needs_nonce = dpop.needs_nonce;
+            match presented.check((dpop, sessions), (parts, now), needs_nonce) {
+                Ok(()) => return None,
+                Err(ProofRefusal::Nonce) => {
+                    let answer = answer::text(StatusCode::UNAUTHORIZED, "Bad_OAuth_Token");
+                    return Some(dpop::demand_nonce(state, answer));
+                }
+                Err(ProofRefusal::Invalid(_)) => "Bad_OAuth_Token",
+            }
+        }
         Some(_) => "Bad_OAuth_Token",
         None => "Missing_OAuth_Token",
     };

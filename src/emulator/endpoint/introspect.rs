@@ -4,6 +4,7 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::dpop;
 use super::token::{SecretRule, TokenRefusal, authenticate};
 use crate::emulator::state::app::CLIENT_ID;
 use crate::emulator::state::backend::Backend;
@@ -20,16 +21,18 @@ const CLOCK_SKEW: u64 = 5;
 
 pub(crate) fn answer(org: &Backend, parts: &Parts, body: &[u8]) -> HttpAnswer {
     org.state().counters.introspections += 1;
-    match introspect(org, parts, body) {
+    let answer = match introspect(org, parts, body) {
         Ok(body) => answer::json(StatusCode::OK, &body),
         Err(refusal) => refusal.answer(),
-    }
+    };
+    dpop::add_nonce(org, answer)
 }
 
 fn introspect(org: &Backend, parts: &Parts, body: &[u8]) -> Result<Value, TokenRefusal> {
     if parts.method != Method::POST {
         return Err(TokenRefusal::new("invalid_request", "must use HTTP POST"));
     }
+    dpop::key_of_request(org, parts)?;
     let form = Form::read(parts, body)?;
     authenticate(org, parts, &form, SecretRule::Required)?;
     let token = form.get("token").unwrap_or_default();

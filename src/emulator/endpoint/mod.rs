@@ -5,6 +5,7 @@ pub(super) mod bulk;
 pub(super) mod connect;
 pub(super) mod data;
 pub(super) mod discovery;
+pub(super) mod dpop;
 mod echo;
 pub(super) mod identity;
 mod ingest;

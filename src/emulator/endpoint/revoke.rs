@@ -6,7 +6,8 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use http_body::Body;
 
-use super::token::{SecretRule, authenticate};
+use super::dpop;
+use super::token::{SecretRule, TokenRefusal, authenticate};
 use crate::emulator::state::backend::Backend;
 use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::form::Form;
@@ -29,12 +30,15 @@ where
             revoke(org, parts, &body)
         }
     };
-    fault.deliver(answer)
+    fault.deliver(dpop::add_nonce(org, answer))
 }
 
 fn revoke(org: &Backend, parts: &Parts, body: &[u8]) -> HttpAnswer {
     if parts.method != Method::GET && parts.method != Method::POST {
         return answer::method_not_allowed(&parts.method, "GET,POST");
+    }
+    if let Err(refusal) = dpop::key_of_request(org, parts) {
+        return TokenRefusal::from(refusal).answer();
     }
     let form = Form::read(parts, body).unwrap_or_default();
     let is_strict = org.state().app.authenticates_revocations;

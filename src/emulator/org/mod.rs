@@ -3,6 +3,7 @@
 mod app;
 mod clock;
 mod devices;
+mod dpop;
 mod keys;
 #[cfg(feature = "https-client")]
 mod mutual_tls;
@@ -255,7 +256,13 @@ impl Org {
 
     /// The counters of what the org has seen.
     pub fn counters(&self) -> Counters {
-        self.state().counters
+        let state = self.state();
+        Counters {
+            dpop_proofs_accepted: state.dpop.accepted,
+            dpop_proofs_refused: state.dpop.refused,
+            dpop_nonces_demanded: state.dpop.nonces_demanded,
+            ..state.counters
+        }
     }
 
     /// The part of the org that its endpoints work on.

@@ -25,6 +25,8 @@ pub(crate) struct CodeGrant {
     pub(crate) redirect_uri: String,
     pub(crate) code_challenge: Option<String>,
     pub(crate) nonce: Option<String>,
+    /// The thumbprint of the key that the code is bound to (`dpop_jkt`). `None` if it is not bound.
+    pub(crate) key: Option<String>,
 }
 
 /// The reason why a code cannot be exchanged.
@@ -88,6 +90,7 @@ mod tests {
             redirect_uri: "https://app.example.com/callback".to_owned(),
             code_challenge: None,
             nonce: None,
+            key: None,
         }
     }
 

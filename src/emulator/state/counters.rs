@@ -59,6 +59,13 @@ pub struct Counters {
     /// Requests to userinfo and to identity URLs, refused ones included.
     pub identity_requests: u64,
 
+    /// Proofs (DPoP) that the org accepted.
+    pub dpop_proofs_accepted: u64,
+    /// Proofs that the org refused, for any reason but their nonce.
+    pub dpop_proofs_refused: u64,
+    /// Proofs that the org refused for their nonce, or for want of one.
+    pub dpop_nonces_demanded: u64,
+
     /// Requests below `/services/data/vNN.0/`, `/services/apexrest/` and `/services/async/`, rejected ones included.
     pub data_requests: u64,
     /// Data requests with a valid session. The answer of the resource does not matter: a 404 counts.

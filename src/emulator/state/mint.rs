@@ -1,5 +1,7 @@
 //! Access tokens.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::app::CLIENT_ID;
@@ -15,6 +17,8 @@ pub(crate) struct Mint {
     pub(crate) now: u64,
     /// The issuer of JWTs. `None` for opaque tokens.
     pub(crate) jwt_issuer: Option<String>,
+    /// The thumbprint of the key that tokens are bound to. `None` for bearer tokens.
+    pub(crate) key: Option<Arc<str>>,
 }
 
 /// The number that makes an access token unique.

@@ -9,6 +9,7 @@ pub(super) mod counters;
 pub(super) mod cursors;
 pub(super) mod decision;
 pub(super) mod devices;
+pub(super) mod dpop;
 pub(super) mod ids;
 pub(super) mod jobs;
 pub(super) mod keys;
@@ -26,6 +27,7 @@ use self::codes::Codes;
 use self::counters::Counters;
 use self::cursors::Cursors;
 use self::devices::Devices;
+use self::dpop::Dpop;
 use self::ids::{ORG_ID, USER_ID};
 use self::jobs::Jobs;
 use self::mint::Mint;
@@ -50,6 +52,7 @@ pub(crate) struct OrgState {
     pub(crate) controls_exposed: bool,
     pub(crate) clock: OrgClock,
     pub(crate) app: ConnectedApp,
+    pub(crate) dpop: Dpop,
     pub(crate) user: User,
     pub(crate) codes: Codes,
     pub(crate) devices: Devices,
@@ -74,6 +77,7 @@ impl OrgState {
             controls_exposed: false,
             clock: OrgClock::system(),
             app: ConnectedApp::new(),
+            dpop: Dpop::default(),
             user: User::new(password),
             codes: Codes::new(sessions.org),
             devices: Devices::new(sessions.org),
@@ -91,6 +95,7 @@ impl OrgState {
         Mint {
             now,
             jwt_issuer: self.app.issues_jwts.then(|| self.login_url.clone()),
+            key: None,
         }
     }
 

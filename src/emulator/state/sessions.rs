@@ -41,6 +41,8 @@ struct SessionEntry {
     began: u64,
     /// The end of a JWT-based access token. `None` for an opaque one.
     ends: Option<u64>,
+    /// The thumbprint of the key that the token is bound to. `None` for a bearer token.
+    key: Option<Arc<str>>,
 }
 
 impl SessionEntry {
@@ -55,6 +57,8 @@ struct RefreshTokenEntry {
     /// Seconds since the Unix epoch.
     issued: u64,
     status: RefreshTokenStatus,
+    /// The thumbprint of the key that the token is bound to. `None` if it is not bound.
+    key: Option<Arc<str>>,
 }
 
 /// The status of a refresh token.
@@ -70,6 +74,7 @@ enum RefreshTokenStatus {
 pub(crate) struct NewTokens {
     pub(crate) access_token: String,
     pub(crate) is_jwt: bool,
+    pub(crate) is_bound: bool,
     pub(crate) refresh_token: Option<String>,
     pub(crate) scope: Option<Arc<str>>,
     /// Milliseconds since the Unix epoch.
@@ -100,6 +105,10 @@ pub(crate) enum RefreshRefusal {
     Reused,
     /// Another request with this token has no answer yet.
     InProcess,
+    /// The request has no proof of the key that the token is bound to.
+    NotProven,
+    /// The token is not bound, and the app requires it.
+    NotBound,
 }
 
 impl SessionTable {
@@ -124,7 +133,8 @@ impl SessionTable {
         let scope = Arc::from(scope);
         let mut tokens = self.begin_session(Some(lineage), Some(Arc::clone(&scope)), mint);
         if scope::refreshes(&scope) {
-            tokens.refresh_token = Some(self.new_refresh_token(lineage, scope, mint.now));
+            let key = mint.key.clone();
+            tokens.refresh_token = Some(self.new_refresh_token(lineage, scope, mint.now, key));
             self.revoke_oldest_approvals();
         }
         tokens
@@ -146,10 +156,22 @@ impl SessionTable {
     }
 
     /// Starts to process a refresh token.
-    pub(crate) fn begin_refresh(&mut self, token: &str) -> Result<(), RefreshRefusal> {
+    /// `key` is the thumbprint of the key that the request was proven with. A token that is refused for it stays valid.
+    pub(crate) fn begin_refresh(
+        &mut self,
+        token: &str,
+        key: Option<&str>,
+        must_be_bound: bool,
+    ) -> Result<(), RefreshRefusal> {
         let Some(grant) = self.grants.get_mut(token) else {
             return Err(RefreshRefusal::Dead);
         };
+        if grant.is_valid() && grant.key.is_some() && grant.key.as_deref() != key {
+            return Err(RefreshRefusal::NotProven);
+        }
+        if grant.is_valid() && grant.key.is_none() && must_be_bound {
+            return Err(RefreshRefusal::NotBound);
+        }
         match grant.status {
             RefreshTokenStatus::Valid => {
                 grant.status = RefreshTokenStatus::InProcess;
@@ -185,8 +207,16 @@ impl SessionTable {
         };
         let lineage = grant.lineage;
         let scope = Arc::clone(&grant.scope);
+        // A grant stays what it is.
+        let key = grant.key.clone();
+        let mint = &Mint {
+            key: key.clone(),
+            jwt_issuer: mint.jwt_issuer.clone(),
+            ..*mint
+        };
         let mut tokens = self.begin_session(Some(lineage), Some(Arc::clone(&scope)), mint);
-        tokens.refresh_token = rotate.then(|| self.new_refresh_token(lineage, scope, mint.now));
+        tokens.refresh_token =
+            rotate.then(|| self.new_refresh_token(lineage, scope, mint.now, key));
         Some(tokens)
     }
 
@@ -215,6 +245,11 @@ impl SessionTable {
     pub(crate) fn is_valid(&self, access_token: &str, now: u64) -> bool {
         let session = self.live.get(access_token);
         session.is_some_and(|session| session.is_valid(now))
+    }
+
+    /// The thumbprint of the key that an access token is bound to. `None` for any other token.
+    pub(crate) fn key_of(&self, access_token: &str) -> Option<Arc<str>> {
+        self.live.get(access_token)?.key.clone()
     }
 
     /// The facts that an app may learn about `token`. `None` if it is invalid, or was granted to no
@@ -310,18 +345,26 @@ impl SessionTable {
             scope: scope.clone(),
             began: mint.now,
             ends,
+            key: mint.key.clone(),
         };
         self.live.insert(access_token.clone(), session);
         NewTokens {
             access_token,
             is_jwt: ends.is_some(),
+            is_bound: mint.key.is_some(),
             refresh_token: None,
             scope,
             issued_at,
         }
     }
 
-    fn new_refresh_token(&mut self, lineage: u64, scope: Arc<str>, now: u64) -> String {
+    fn new_refresh_token(
+        &mut self,
+        lineage: u64,
+        scope: Arc<str>,
+        now: u64,
+        key: Option<Arc<str>>,
+    ) -> String {
         self.refresh_tokens += 1;
         let token = format!("5Aep861{:0>11}.{:0>68}", self.org, self.refresh_tokens);
         let grant = RefreshTokenEntry {
@@ -329,6 +372,7 @@ impl SessionTable {
             scope,
             issued: now,
             status: RefreshTokenStatus::Valid,
+            key,
         };
         self.grants.insert(token.clone(), grant);
         token

@@ -5,6 +5,7 @@ pub(super) mod digest;
 pub(super) mod form;
 pub(super) mod jwt;
 pub(super) mod page;
+pub(super) mod proof;
 pub(super) mod receive;
 pub(super) mod scope;
 pub(super) mod signature;

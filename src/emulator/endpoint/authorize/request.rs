@@ -18,6 +18,8 @@ pub(crate) struct ConsentRequest {
     redirect_uri: String,
     state: Option<String>,
     nonce: Option<String>,
+    /// The thumbprint of the key that the code will be bound to. `None` if it will not be.
+    key: Option<String>,
     immediate: bool,
     code_challenge: Option<String>,
     /// The issuer that the callback names. `None` if it names none.
@@ -84,6 +86,7 @@ impl ConsentRequest {
             redirect_uri: redirect_uri.to_owned(),
             state: owned("state"),
             nonce: owned("nonce"),
+            key: owned("dpop_jkt"),
             immediate: form.get("immediate") == Some("true"),
             code_challenge,
             issuer: state.app.names_issuer.then(|| state.login_url.clone()),
@@ -167,6 +170,7 @@ impl ConsentRequest {
                 redirect_uri: self.redirect_uri.clone(),
                 code_challenge: self.code_challenge.clone(),
                 nonce: self.nonce.clone(),
+                key: self.key.clone(),
             };
             let code = state.codes.issue(grant, now);
             state.counters.codes_issued += 1;

@@ -15,6 +15,8 @@ pub(super) struct SoapCall {
     arguments: Vec<(String, String)>,
     /// The content of `sessionId` in the `SessionHeader`. `None` without one.
     pub(super) session_id: Option<String>,
+    /// The content of `proof` in the `DpopProofHeader`. `None` without one.
+    pub(super) proof: Option<String>,
 }
 
 impl SoapCall {
@@ -68,6 +70,7 @@ struct EnvelopeReader {
     operation: Option<(String, String)>,
     arguments: Vec<(String, String)>,
     session_id: Option<String>,
+    proof: Option<String>,
 }
 
 impl EnvelopeReader {
@@ -90,6 +93,7 @@ impl EnvelopeReader {
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
         match path[..] {
             ["Envelope", "Header", "SessionHeader", "sessionId"] => self.session_id = Some(text),
+            ["Envelope", "Header", "DpopProofHeader", "proof"] => self.proof = Some(text),
             ["Envelope", "Body", _, name] => self.arguments.push((name.to_owned(), text)),
             _ => {}
         }
@@ -108,6 +112,7 @@ impl EnvelopeReader {
             operation,
             arguments: self.arguments,
             session_id: self.session_id,
+            proof: self.proof,
         })
     }
 }

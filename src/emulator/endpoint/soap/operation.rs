@@ -9,7 +9,9 @@ use super::answer as soap;
 use super::call::SoapCall;
 use super::endpoint::SoapEndpoint;
 use crate::emulator::fault::MetFault;
+use crate::emulator::state::OrgState;
 use crate::emulator::state::backend::Backend;
+use crate::emulator::state::dpop::Presented;
 use crate::emulator::state::ids::{ORG_ID, PROFILE_ID, USER_ID};
 use crate::emulator::state::user::{LoginRefusal, USERNAME};
 use crate::emulator::wire::answer::HttpAnswer;
@@ -64,8 +66,8 @@ where
         _ if *namespace != endpoint.namespace() => Ok(no_such_operation(namespace, operation)),
         "login" if version > LAST_VERSION_WITH_LOGIN => Ok(no_login_in_this_version(endpoint)),
         "login" => log_in(org, endpoint, &call, login_fault).await,
-        "logout" => Ok(log_out(org, endpoint, &call)),
-        "getUserInfo" => Ok(get_user_info(org, endpoint, &call)),
+        "logout" => Ok(log_out(org, parts, endpoint, &call)),
+        "getUserInfo" => Ok(get_user_info(org, parts, endpoint, &call)),
         _ => Ok(no_such_operation(namespace, operation)),
     }
 }
@@ -151,10 +153,16 @@ fn refuse_login(endpoint: &SoapEndpoint<'_>, refusal: LoginRefusal) -> HttpAnswe
     soap::login_fault(endpoint, status, code, message)
 }
 
-fn log_out(org: &Backend, endpoint: &SoapEndpoint<'_>, call: &SoapCall) -> HttpAnswer {
+fn log_out(
+    org: &Backend,
+    parts: &Parts,
+    endpoint: &SoapEndpoint<'_>,
+    call: &SoapCall,
+) -> HttpAnswer {
     let now = org.now();
     let mut state = org.state();
-    if session_id(call).is_some_and(|id| state.sessions.end_session(id, now)) {
+    let session_id = proven_session(&mut state, parts, call, now);
+    if session_id.is_some_and(|id| state.sessions.end_session(id, now)) {
         state.counters.soap_logouts += 1;
         return soap::success(endpoint, "logout", "");
     }
@@ -163,11 +171,17 @@ fn log_out(org: &Backend, endpoint: &SoapEndpoint<'_>, call: &SoapCall) -> HttpA
     reject(endpoint, call)
 }
 
-fn get_user_info(org: &Backend, endpoint: &SoapEndpoint<'_>, call: &SoapCall) -> HttpAnswer {
+fn get_user_info(
+    org: &Backend,
+    parts: &Parts,
+    endpoint: &SoapEndpoint<'_>,
+    call: &SoapCall,
+) -> HttpAnswer {
     let now = org.now();
     let mut state = org.state();
+    let session_id = proven_session(&mut state, parts, call, now);
     if state.refusal_of_sessions.is_none()
-        && session_id(call).is_some_and(|id| state.sessions.spend_call(id, now))
+        && session_id.is_some_and(|id| state.sessions.spend_call(id, now))
     {
         return soap::success(endpoint, "getUserInfo", &user_info());
     }
@@ -179,10 +193,24 @@ fn get_user_info(org: &Backend, endpoint: &SoapEndpoint<'_>, call: &SoapCall) ->
     reject(endpoint, call)
 }
 
-/// The session id of the call. `None` for a JWT, which SOAP does not accept.
-fn session_id(call: &SoapCall) -> Option<&str> {
+/// The session id of the call. `None` for a JWT, which SOAP does not accept, and for one that is bound to a key and not proven in
+/// the `DpopProofHeader`.
+fn proven_session<'a>(
+    state: &mut OrgState,
+    parts: &Parts,
+    call: &'a SoapCall,
+    now: u64,
+) -> Option<&'a str> {
     let id = call.session_id.as_deref();
-    id.filter(|id| !id.starts_with("eyJ"))
+    let token = id.filter(|id| !id.starts_with("eyJ"))?;
+    let presented = Presented {
+        token,
+        is_bound: None,
+        proof: call.proof.as_deref(),
+    };
+    let proofs = (&mut state.dpop, &state.sessions);
+    let proven = presented.check(proofs, (parts, now), false);
+    proven.is_ok().then_some(token)
 }
 
 fn reject(endpoint: &SoapEndpoint<'_>, call: &SoapCall) -> HttpAnswer {

@@ -16,6 +16,7 @@ pub(super) fn exchange(
     org: &Backend,
     parts: &Parts,
     form: &Form,
+    key: Option<&str>,
 ) -> Result<Approved, TokenRefusal> {
     authenticate(org, parts, form, SecretRule::AsSetUp)?;
     let required = |name: &str| form.get(name).ok_or_else(|| TokenRefusal::missing(name));
@@ -43,6 +44,12 @@ pub(super) fn exchange(
     };
     if !verified {
         return Err(TokenRefusal::invalid_grant("invalid code verifier"));
+    }
+    if grant.key.is_some() && grant.key.as_deref() != key {
+        return Err(TokenRefusal::new(
+            "invalid_dpop_proof",
+            "the code is bound to another key",
+        ));
     }
     Ok(Approved {
         nonce: grant.nonce,

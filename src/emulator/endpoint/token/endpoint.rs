@@ -1,5 +1,7 @@
 //! The token endpoint: finds the grant and issues its tokens.
 
+use std::sync::Arc;
+
 use http::Method;
 use http::request::Parts;
 use http_body::Body;
@@ -10,8 +12,10 @@ use super::client::{SecretRule, authenticate};
 use super::refresh::RefreshInProcess;
 use super::refusal::TokenRefusal;
 use super::success::{GrantKind, fields};
+use crate::emulator::endpoint::dpop;
 use crate::emulator::endpoint::token::{assertion, code, device, saml};
 use crate::emulator::state::backend::Backend;
+use crate::emulator::state::mint::Mint;
 use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::form::Form;
 use crate::emulator::wire::receive::collect;
@@ -46,13 +50,14 @@ where
         org.state().counters.token_refusals += 1;
         refused
     });
-    fault.deliver(answer)
+    fault.deliver(dpop::add_nonce(org, answer))
 }
 
 /// A request that passed its checks on arrival.
 enum Grantable<'a> {
     Refresh(RefreshInProcess<'a>),
-    Session(Approved),
+    /// With the thumbprint of the key that the tokens will be bound to. `None` for bearer tokens.
+    Session(Approved, Option<Arc<str>>),
     /// The codes of a device, instead of a token.
     Device(Value),
 }
@@ -76,14 +81,23 @@ fn examine<'a>(
     parts: &Parts,
     form: &Form,
 ) -> Result<Grantable<'a>, TokenRefusal> {
+    let key = dpop::key_of_request(org, parts)?;
+    let begins_device = form.get("response_type") == Some("device_code");
+    if key.is_none() && org.state().dpop.required && !begins_device {
+        return Err(TokenRefusal::new(
+            "invalid_dpop_proof",
+            "the app requires a DPoP proof",
+        ));
+    }
     let approved = match form.get("grant_type") {
-        None if form.get("response_type") == Some("device_code") => {
+        None if begins_device => {
             return device::begin(org, form).map(Grantable::Device);
         }
         Some("refresh_token") => {
-            return RefreshInProcess::begin(org, parts, form).map(Grantable::Refresh);
+            return RefreshInProcess::begin(org, parts, form, key.as_deref())
+                .map(Grantable::Refresh);
         }
-        Some("authorization_code") => code::exchange(org, parts, form),
+        Some("authorization_code") => code::exchange(org, parts, form, key.as_deref()),
         Some("device") => device::poll(org, parts, form),
         Some("password") => password(org, parts, form),
         Some("client_credentials") => client_credentials(org, parts, form),
@@ -100,7 +114,7 @@ fn examine<'a>(
             "grant type not supported",
         )),
     };
-    approved.map(Grantable::Session)
+    approved.map(|approved| Grantable::Session(approved, key))
 }
 
 impl Grantable<'_> {
@@ -108,9 +122,12 @@ impl Grantable<'_> {
         let now = org.now();
         let (flow, tokens, nonce) = match self {
             Self::Refresh(refresh) => (GrantKind::Consent, refresh.finish(now)?, None),
-            Self::Session(Approved { flow, scope, nonce }) => {
+            Self::Session(Approved { flow, scope, nonce }, key) => {
                 let mut state = org.state();
-                let mint = state.mint(now);
+                let mint = Mint {
+                    key,
+                    ..state.mint(now)
+                };
                 let sessions = &mut state.sessions;
                 let tokens = match (flow, &scope) {
                     (GrantKind::Consent, Some(scope)) => sessions.authorize(scope, &mint),

@@ -19,6 +19,7 @@ impl<'a> RefreshInProcess<'a> {
         org: &'a Backend,
         parts: &Parts,
         form: &Form,
+        key: Option<&str>,
     ) -> Result<Self, TokenRefusal> {
         authenticate(org, parts, form, SecretRule::AsSetUp)?;
         let token = form
@@ -26,7 +27,8 @@ impl<'a> RefreshInProcess<'a> {
             .ok_or_else(|| TokenRefusal::missing("refresh_token"))?;
         let mut state = org.state();
         state.user.check_active()?;
-        let description = match state.sessions.begin_refresh(token) {
+        let must_be_bound = state.dpop.required;
+        let description = match state.sessions.begin_refresh(token, key, must_be_bound) {
             Ok(()) => {
                 let token = token.to_owned();
                 return Ok(Self { org, token });
@@ -36,6 +38,13 @@ impl<'a> RefreshInProcess<'a> {
                 state.counters.refresh_token_reuses += 1;
                 "expired access/refresh token"
             }
+            Err(RefreshRefusal::NotProven) => {
+                return Err(TokenRefusal::new(
+                    "invalid_dpop_proof",
+                    "the refresh token is bound to another key",
+                ));
+            }
+            Err(RefreshRefusal::NotBound) => "the refresh token is not bound to a key",
             Err(RefreshRefusal::InProcess) => {
                 state.counters.concurrent_refreshes += 1;
                 "token request is already being processed"

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 
+use crate::emulator::state::dpop::ProofRefusal;
 use crate::emulator::state::user::LoginRefusal;
 use crate::emulator::wire::answer::{self, HttpAnswer};
 use crate::emulator::wire::form::Duplicate;
@@ -55,6 +56,18 @@ impl TokenRefusal {
 impl From<Duplicate> for TokenRefusal {
     fn from(Duplicate(name): Duplicate) -> Self {
         Self::new("invalid_request", format!("duplicate parameter: {name}"))
+    }
+}
+
+impl From<ProofRefusal> for TokenRefusal {
+    fn from(refusal: ProofRefusal) -> Self {
+        match refusal {
+            ProofRefusal::Nonce => Self::new(
+                "use_dpop_nonce",
+                "the authorization server requires a nonce in the DPoP proof",
+            ),
+            ProofRefusal::Invalid(reason) => Self::new("invalid_dpop_proof", reason),
+        }
     }
 }
 

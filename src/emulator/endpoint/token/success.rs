@@ -39,7 +39,7 @@ pub(crate) fn fields(
         "access_token": tokens.access_token,
         "instance_url": state.instance_url,
         "id": id,
-        "token_type": "Bearer",
+        "token_type": if tokens.is_bound { "DPoP" } else { "Bearer" },
     });
     if flow != GrantKind::Assertion {
         let issued_at = tokens.issued_at.to_string();
