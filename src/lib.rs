@@ -89,6 +89,7 @@
 //! |---|---|
 //! | `cli` | `flow::SalesforceCli`: the session of the Salesforce CLI |
 //! | `conformance` | [`store::conformance`](mod@store): checks of a store that you write |
+//! | `dpop` | `oauth::DpopKey`: tokens that are bound to a key of the app (RFC 9449): [`docs::dpop`] |
 //! | `emulator` | [`emulator`]: a Salesforce org in the process, to test against |
 //! | `encryption` | `store::EncryptionKey`: records that are unreadable without a key; `oauth::LoginCookie` |
 //! | `file-store` | `store::FileStore`: sessions in a directory |
@@ -158,8 +159,8 @@ pub use self::{
 pub mod observer {
     pub use crate::report::{
         event::{
-            RefreshFailed, RefreshStarted, RefreshSucceeded, Replayed, SessionAdopted, StoreFailed,
-            StoreOperation,
+            DpopNotice, RefreshFailed, RefreshStarted, RefreshSucceeded, Replayed, SessionAdopted,
+            StoreFailed, StoreOperation,
         },
         observer::Observer,
         reason::{RefreshDescription, RefreshReason},

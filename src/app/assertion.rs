@@ -3,9 +3,10 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::{
-    app::{clock::WallClock, private_key::PrivateKey},
+    app::private_key::PrivateKey,
     error::{BoxError, Error},
     secret::Secret,
+    session::clock::WallClock,
 };
 
 /// The default lifetime of an assertion. Salesforce accepts at most three minutes.

@@ -15,10 +15,9 @@ use crate::{
 use {
     super::{
         assertion::{AssertionClaims, LIFETIME},
-        clock::WallClock,
         private_key::PrivateKey,
-        random,
     },
+    crate::session::{clock::WallClock, random},
     http::Uri,
     std::time::SystemTime,
 };

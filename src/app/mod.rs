@@ -8,12 +8,19 @@ mod app;
 #[cfg(feature = "jwt")]
 pub(crate) mod assertion;
 mod client_authentication;
-#[cfg(feature = "jwt")]
-pub(crate) mod clock;
+#[cfg(feature = "dpop")]
+mod dpop;
+#[cfg(not(feature = "dpop"))]
+#[path = "no_dpop.rs"]
+mod dpop;
 #[cfg(feature = "jwt")]
 mod private_key;
-pub(crate) mod random;
 
+pub(crate) use self::client_authentication::RequestCredentials;
+#[cfg(feature = "dpop")]
+pub use self::dpop::Dpop;
+#[cfg(not(feature = "dpop"))]
+pub(crate) use self::dpop::Dpop;
 #[cfg(feature = "jwt")]
 pub use self::private_key::PrivateKey;
 pub use self::{app::App, client_authentication::ClientAuthentication};

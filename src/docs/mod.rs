@@ -5,6 +5,7 @@
 //!   session.
 //! - [`stack_order`]: which layers go inside, which outside, and what breaks otherwise.
 //! - [`testing`]: your own application against the emulated org, without a network and without waiting.
+//! - [`dpop`]: tokens that are bound to a key of the app, and how to get there from bearer tokens.
 //! - [`production`]: timeouts, alerts, several processes, many orgs, and how to stop.
 //! - [`fleet`]: one session for many machines: which store, set-up, size, alerts, and what happens when it fails.
 //! - [`security`]: what is promised and what is not, why, and what is left for you to do.
@@ -13,6 +14,9 @@
 
 #[doc = include_str!("choosing_a_flow.md")]
 pub mod choosing_a_flow {}
+
+#[doc = include_str!("dpop.md")]
+pub mod dpop {}
 
 #[doc = include_str!("fleet.md")]
 pub mod fleet {}

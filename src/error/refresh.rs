@@ -39,6 +39,8 @@ struct Failure {
     retry_after: Option<Duration>,
     /// The rotated refresh token from a response without a usable session. `None` if there was none.
     rotated_refresh_token: Option<Secret>,
+    /// The key that this refresh token is bound to, encoded. `None` if it is not known to be bound.
+    rotated_dpop_key: Option<Secret>,
     /// Whether the refresh sent a request through its own layer.
     is_reentrant: bool,
     /// Whether the server could not be reached, so that nothing was sent.
@@ -92,6 +94,7 @@ impl RefreshError {
             error_code: None,
             retry_after: None,
             rotated_refresh_token: None,
+            rotated_dpop_key: None,
             is_reentrant: false,
             is_unreachable: false,
         }))
@@ -159,10 +162,20 @@ impl RefreshError {
         self
     }
 
-    /// Takes the rotated refresh token out, so that no copy of this error hands it over again (R3).
-    pub(crate) fn take_rotated_refresh_token(&mut self) -> Option<Secret> {
+    /// Adds the key that the rotated refresh token is bound to, encoded.
+    pub(crate) fn with_rotated_dpop_key(mut self, key: Option<Secret>) -> Self {
+        if self.0.rotated_refresh_token.is_some() && key.is_some() {
+            self.failure_mut().rotated_dpop_key = key;
+        }
+        self
+    }
+
+    /// Takes the rotated refresh token out with its key, so that no copy of this error hands it over again (R3).
+    pub(crate) fn take_rotated_refresh_token(&mut self) -> Option<(Secret, Option<Secret>)> {
         self.0.rotated_refresh_token.as_ref()?;
-        self.failure_mut().rotated_refresh_token.take()
+        let failure = self.failure_mut();
+        let token = failure.rotated_refresh_token.take()?;
+        Some((token, failure.rotated_dpop_key.take()))
     }
 
     /// Whether both are the same failure, not only alike.

@@ -111,10 +111,12 @@ impl<C: HttpClient> AuthorizationCode<C> {
         callback: &str,
     ) -> Result<Session, RefreshError> {
         let callback = Callback::parse(callback)?;
+        let key = self.app.key_of_exchange(pending.bound_key())?;
         let session = TokenRequest::new(&self.app, "authorization_code")
             .secret("code", callback.code(pending, self.app.login_url())?)
             .secret("code_verifier", pending.code_verifier())
             .parameter("redirect_uri", &self.redirect_uri)
+            .proven_with(key)
             .obtain_session(self.client.clone())
             .await?;
         if self.requests_offline_access() && session.refresh_token().is_none() {

@@ -48,8 +48,9 @@ impl<C: HttpClient> ClientCredentials<C> {
 }
 
 impl<C: HttpClient> RefreshFn for ClientCredentials<C> {
-    async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
+    async fn refresh(&self, context: RefreshContext) -> Result<Session, RefreshError> {
         TokenRequest::new(&self.app, "client_credentials")
+            .proven_with(self.app.key_of_login(context.previous())?)
             .obtain_session(self.client.clone())
             .await
     }

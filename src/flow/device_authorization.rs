@@ -207,11 +207,13 @@ impl<C: HttpClient> DeviceAuthorization<C> {
     /// This method panics outside a tokio runtime with a time driver.
     pub async fn wait(&self, code: &DeviceCode) -> Result<Session, RefreshError> {
         let mut interval = code.interval();
+        let key = self.app.key_of_exchange(None)?;
         let polling = async {
             loop {
                 sleep(interval).await;
                 let result = TokenRequest::new(&self.app, "device")
                     .secret("code", &code.device_code)
+                    .proven_with(key.clone())
                     .send(self.client.clone())
                     .await;
                 match result {

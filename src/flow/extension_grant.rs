@@ -97,7 +97,7 @@ impl<C: HttpClient> ExtensionGrant<C> {
 }
 
 impl<C: HttpClient> RefreshFn for ExtensionGrant<C> {
-    async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
+    async fn refresh(&self, context: RefreshContext) -> Result<Session, RefreshError> {
         let mut request = TokenRequest::new(&self.app, &self.grant_type).redact(&self.redacted);
         for (name, value) in &self.unredacted_parameters {
             request = request.parameter(name, value);
@@ -108,7 +108,10 @@ impl<C: HttpClient> RefreshFn for ExtensionGrant<C> {
         for (name, value) in &self.parameters {
             request = request.secret(name, value);
         }
-        request.obtain_session(self.client.clone()).await
+        request
+            .proven_with(self.app.key_of_login(context.previous())?)
+            .obtain_session(self.client.clone())
+            .await
     }
 
     fn describe(&self, _context: &RefreshContext) -> Option<RefreshDescription> {

@@ -14,11 +14,7 @@ use crate::{
 };
 #[cfg(feature = "jwt")]
 use {
-    crate::{
-        app::{assertion, clock::WallClock},
-        oauth::PrivateKey,
-        text::pasted::Rule,
-    },
+    crate::{app::assertion, oauth::PrivateKey, session::clock::WallClock, text::pasted::Rule},
     std::time::{Duration, SystemTime},
 };
 
@@ -187,7 +183,7 @@ impl AssertionSigner {
 }
 
 impl<C: HttpClient> RefreshFn for JwtBearer<C> {
-    async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
+    async fn refresh(&self, context: RefreshContext) -> Result<Session, RefreshError> {
         let assertion = match &self.assertion {
             AssertionSource::SignedElsewhere(assertion) => assertion.clone(),
             #[cfg(feature = "jwt")]
@@ -196,6 +192,7 @@ impl<C: HttpClient> RefreshFn for JwtBearer<C> {
         TokenRequest::new(&self.app, GRANT_TYPE)
             .unauthenticated()
             .secret("assertion", &assertion)
+            .proven_with(self.app.key_of_login(context.previous())?)
             .obtain_session(self.client.clone())
             .await
     }

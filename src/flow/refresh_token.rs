@@ -9,7 +9,7 @@ use crate::{
     refresh::hook::{RefreshContext, RefreshFn},
     report::reason::RefreshDescription,
     secret::Secret,
-    session::session::Session,
+    session::{grant_token::GrantToken, session::Session},
     text::pasted,
 };
 
@@ -82,7 +82,8 @@ impl<C: HttpClient> RefreshToken<C> {
 impl<C: HttpClient> RefreshFn for RefreshToken<C> {
     async fn refresh(&self, context: RefreshContext) -> Result<Session, RefreshError> {
         if context.refresh_token().is_none() && !context.has_spent_refresh_token() {
-            return exchange(self.client.clone(), &self.app, &self.refresh_token).await;
+            let presented = GrantToken::unbound(self.refresh_token.clone());
+            return exchange(self.client.clone(), &self.app, &presented).await;
         }
         refresh_session(self.client.clone(), &self.app, &context).await
     }
@@ -107,7 +108,7 @@ pub(super) async fn refresh_session(
     app: &App,
     context: &RefreshContext,
 ) -> Result<Session, RefreshError> {
-    let Some(presented) = context.refresh_token() else {
+    let Some(presented) = context.grant_token() else {
         return Err(RefreshError::new(
             RefreshErrorKind::NoRefreshToken,
             true,
@@ -121,12 +122,12 @@ pub(super) async fn refresh_session(
 async fn exchange(
     client: impl HttpClient,
     app: &App,
-    presented: &Secret,
+    presented: &GrantToken,
 ) -> Result<Session, RefreshError> {
-    oauth::refresh_token(client, app, presented)
+    oauth::refresh_grant(client, app, presented)
         .await?
         // Without rotation, the response has no refresh token and the presented one stays valid.
-        .into_session_after(app.login_url(), Some(presented))
+        .into_session_after(app.login_url(), Some(&presented.token))
 }
 
 impl<C> fmt::Debug for RefreshToken<C> {

@@ -85,12 +85,13 @@ impl<C: HttpClient> UsernamePassword<C> {
 }
 
 impl<C: HttpClient> RefreshFn for UsernamePassword<C> {
-    async fn refresh(&self, _context: RefreshContext) -> Result<Session, RefreshError> {
+    async fn refresh(&self, context: RefreshContext) -> Result<Session, RefreshError> {
         let password = self.password.with_token()?;
         TokenRequest::new(&self.app, "password")
             .parameter("username", &self.username)
             .secret("password", &password)
             .redact(self.password.parts())
+            .proven_with(self.app.key_of_login(context.previous())?)
             .obtain_session(self.client.clone())
             .await
     }

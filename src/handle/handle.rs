@@ -32,7 +32,7 @@ use crate::{
     report::{observer::Event, subscription::Subscription},
     secret::Secret,
     session::{
-        live::{Generation, LiveSession, Published},
+        live::{Extras, Generation, LiveSession, Published},
         session::Session,
     },
 };
@@ -217,7 +217,8 @@ impl SessionHandle {
     /// It may be newer than that of the [present](Self::try_session) session, if a refresh returned a session that could not
     /// be used. `None` if no session had one, and after a logout.
     pub fn refresh_token(&self) -> Option<Secret> {
-        self.shared.read(|core| core.refresh_token().cloned())
+        self.shared
+            .read(|core| core.refresh_token().map(|grant| grant.token.clone()))
     }
 
     /// Shows the state of the session, from the present one on.
@@ -283,7 +284,7 @@ impl SessionHandle {
 
     /// Starts a proactive refresh, unless one runs or has to wait. The present session stays in use.
     pub(crate) fn refresh_due(&self, published: &Published) {
-        let Some(due) = &published.due else {
+        let Some(due) = published.extras.as_deref().and_then(Extras::due) else {
             return;
         };
         let caller = self.caller();

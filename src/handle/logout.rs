@@ -254,13 +254,13 @@ async fn end_at_server(
         let last = sessions.last().cloned();
         let last = last.map(|session| session.at_port(shared.settings.instance_port));
         let app = revoking_app(last.as_ref(), configured);
-        for refresh_token in &refresh_tokens {
-            let ended = revoke(client.clone(), app.as_ref(), refresh_token).await;
+        for grant in &refresh_tokens {
+            let app = app
+                .clone()
+                .map(|app| app.proving_with(grant.dpop_key.as_ref()));
+            let ended = revoke(client.clone(), app.as_ref(), &grant.token).await;
             if ended.is_ok() {
-                shared.apply(|core, _| {
-                    core.pending_logout(id)
-                        .map(|logout| logout.revoked(refresh_token))
-                });
+                shared.apply(|core, _| core.pending_logout(id).map(|logout| logout.revoked(grant)));
             }
             outcome = outcome.and(ended);
         }
@@ -271,7 +271,8 @@ async fn end_at_server(
         let ended = if session.is_soap() && !session.is_jwt() {
             soap::logout(client.clone(), &at_port).await
         } else {
-            let app = revoking_app(Some(&at_port), configured);
+            let app = revoking_app(Some(&at_port), configured)
+                .map(|app| app.proving_with(session.bound_key()));
             revoke(client.clone(), app.as_ref(), session.access_token()).await
         };
         outcome = outcome.and(ended);

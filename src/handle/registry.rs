@@ -13,6 +13,7 @@ use crate::{
     handle::handle::SessionHandle,
     refresh::shared::SessionCore,
     secret::Secret,
+    session::grant_token::GrantToken,
 };
 
 /// The sessions of many orgs or users, by a key that you choose, for example a tenant's id.
@@ -285,7 +286,8 @@ impl SessionHandle {
     /// # }
     /// ```
     pub fn mark_saved(&self, refresh_token: &Secret) {
-        self.shared.apply(|core, _| core.mark_saved(refresh_token));
+        let saved = GrantToken::unbound(refresh_token.clone());
+        self.shared.apply(|core, _| core.mark_saved(&saved));
     }
 
     /// Whether the newest refresh token came from a refresh, and is neither stored nor [marked as

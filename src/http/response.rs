@@ -1,6 +1,9 @@
 //! A server's response, of which everything that can be read counts (R39).
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -31,6 +34,14 @@ pub(crate) struct HttpResponse {
     pub(crate) retry_after: Option<Duration>,
     /// Whether the request carried a password.
     pub(crate) has_password: bool,
+    /// The time in the proof of the request, by the clock of this machine. `None` if it had no proof.
+    pub(crate) proof: Option<SystemTime>,
+    /// Whether the answer has a nonce for the next proof.
+    pub(crate) has_nonce: bool,
+    /// `WWW-Authenticate`. `None` if it is absent or not readable.
+    pub(crate) challenge: Option<String>,
+    /// `Date`. `None` if it is absent or not readable.
+    pub(crate) date: Option<String>,
 }
 
 /// How a body ended.
@@ -54,6 +65,22 @@ impl HttpResponse {
             || fields.token("access_token").is_some() && fields.token("instance_url").is_some();
         // The scripts of a page may name tokens and other fields.
         (!self.is_html() || fields.has("error") || is_token_response()).then_some(fields)
+    }
+
+    /// Whether the server demands another nonce in the proof, and has sent one (RFC 9449 §8, §9). An answer with tokens
+    /// demands nothing.
+    pub(crate) fn demands_nonce(&self) -> bool {
+        const CODE: &str = "use_dpop_nonce";
+
+        if !self.has_nonce || self.status.is_success() {
+            return false;
+        }
+        let in_challenge = self.challenge.as_ref().is_some_and(|it| it.contains(CODE));
+        let fields = self.fields(&["error"]).unwrap_or_default();
+        let has_token = ["access_token", "refresh_token"]
+            .iter()
+            .any(|name| fields.has(name));
+        !has_token && (in_challenge || fields.string("error").as_deref() == Some(CODE))
     }
 
     pub(crate) fn is_whole(&self) -> bool {

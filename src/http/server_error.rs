@@ -1,6 +1,6 @@
 //! Refusals of a server as [`RefreshError`]s, in the same form for OAuth and SOAP.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 
@@ -33,6 +33,46 @@ pub(crate) struct ServerError<'a> {
     pub(crate) is_overloaded: bool,
     /// Whether the request carried a password.
     pub(crate) has_password: bool,
+    /// The proof of the refused request. `None` if it had none.
+    pub(crate) proof: Option<RefusedProof<'a>>,
+}
+
+/// A proof (RFC 9449) whose request was refused.
+pub(crate) struct RefusedProof<'a> {
+    /// The time in the proof, by the clock of this machine.
+    pub(crate) time: SystemTime,
+    /// The `Date` of the answer. `None` if it has none.
+    pub(crate) date: Option<&'a str>,
+}
+
+impl RefusedProof<'_> {
+    /// What the refusal means, whether another attempt can help, and what to do. `None` if it is not about the proof.
+    fn advice(&self, code: &str, secrets: &[&str]) -> Option<(Outlook, String)> {
+        match code {
+            "invalid_dpop_proof" => {
+                let here = httpdate::fmt_http_date(self.time);
+                let there = match self.date {
+                    Some(date) => format!("the server's says {}", redact(date, secrets)),
+                    None => "the server did not send its time".to_owned(),
+                };
+                Some((
+                    Outlook::Terminal,
+                    format!(
+                        "the proof of App::dpop was not accepted. This machine's clock says {here}, and {there}: if they \
+                         differ, correct the clock; else the server may know itself by another URL (Dpop::htu), or the token \
+                         may be bound to another key"
+                    ),
+                ))
+            }
+            // The request was repeated once with the nonce that the server had sent.
+            "use_dpop_nonce" => Some((
+                Outlook::Transient,
+                "the server demands another nonce at every call, so that no proof can have it"
+                    .to_owned(),
+            )),
+            _ => None,
+        }
+    }
 }
 
 impl ServerError<'_> {
@@ -40,8 +80,13 @@ impl ServerError<'_> {
     /// repeated.
     pub(crate) fn into_error(self, secrets: &[&str]) -> RefreshError {
         let Self { host, request, .. } = self;
+        let of_proof = self
+            .proof
+            .and_then(|proof| proof.advice(self.code, secrets));
         let known = advice::find(self.code, self.description);
-        let outlook = known.map(|known| known.outlook);
+        let known = known.map(|known| (known.outlook, known.advice.to_owned()));
+        let known = of_proof.or(known);
+        let outlook = known.as_ref().map(|(outlook, _)| *outlook);
         let is_terminal = match outlook {
             Some(outlook) => outlook == Outlook::Terminal,
             None => !self.is_overloaded,
@@ -54,9 +99,9 @@ impl ServerError<'_> {
             message += &description;
             message += ")";
         }
-        if let Some(known) = known {
+        if let Some((_, advice)) = known {
             message += ": ";
-            message += known.advice;
+            message += &advice;
         }
         let shortest = match outlook {
             // The user has logged in too often: the server's own time counts, if it names one.

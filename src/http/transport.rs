@@ -11,7 +11,9 @@ use std::{
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION},
+    header::{
+        ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, LOCATION, WWW_AUTHENTICATE,
+    },
 };
 use http_body::Body;
 use http_body_util::Full;
@@ -24,7 +26,8 @@ use crate::{
         response::{Ending, HttpResponse, PASSWORD_DELAY},
         retry_after,
     },
-    session::{host::HostFamily, url::host_and_port},
+    secret::Secret,
+    session::{dpop_key::DpopKey, host::HostFamily, session::Session, url::host_and_port},
     text::{
         charset,
         inflate::{self, inflate},
@@ -147,6 +150,10 @@ pub(crate) struct HttpRequest {
     headers: HeaderMap,
     body: Bytes,
     has_password: bool,
+    /// The key that proves the request. `None`: it has no proof.
+    dpop_key: Option<DpopKey>,
+    /// The access token that the request carries. `None` if it carries none, or if there is no proof to name it.
+    access_token: Option<Secret>,
 }
 
 impl HttpRequest {
@@ -157,6 +164,8 @@ impl HttpRequest {
             headers: HeaderMap::new(),
             body,
             has_password: false,
+            dpop_key: None,
+            access_token: None,
         }
     }
 
@@ -209,6 +218,23 @@ impl HttpRequest {
         self
     }
 
+    /// Proves the request with this key, if there is one (RFC 9449).
+    pub(crate) fn with_proof(mut self, key: Option<&DpopKey>) -> Self {
+        self.dpop_key = key.cloned();
+        self
+    }
+
+    /// Carries the access token of a session, with a proof if it is bound to a key.
+    pub(crate) fn with_session(self, session: &Session) -> Self {
+        let key = session.bound_key();
+        let access_token = key.map(|_| session.access_token().clone());
+        let request = self.with_header(AUTHORIZATION, session.authorization().clone());
+        Self {
+            access_token,
+            ..request.with_proof(key)
+        }
+    }
+
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
@@ -216,6 +242,8 @@ impl HttpRequest {
 
     /// Sends the request once. The caller decides whether a failed request may be repeated. No error contains any of
     /// `secrets`, which a client may repeat.
+    ///
+    /// A nonce in the answer is kept for the next proof.
     pub(crate) async fn send(
         self,
         client: impl HttpClient,
@@ -223,10 +251,19 @@ impl HttpRequest {
     ) -> Result<HttpResponse, RefreshError> {
         let host = self.endpoint.host().unwrap_or_default().to_owned();
         let whole_host = host_and_port(&self.endpoint);
+        let endpoint = self.endpoint.clone();
         let mut request = Request::new(Full::new(self.body));
+        *request.headers_mut() = self.headers;
+        let mut proof = None;
+        if let Some(key) = &self.dpop_key {
+            let access_token = self.access_token.as_ref();
+            let header = key.header(&self.method, &endpoint, access_token);
+            let header = header.map_err(RefreshError::configuration)?;
+            request.headers_mut().insert(DPOP, header);
+            proof = Some(key.now());
+        }
         *request.method_mut() = self.method;
         *request.uri_mut() = self.endpoint;
-        *request.headers_mut() = self.headers;
         let sent = client.send(request).await;
         let response = sent.map_err(|error| not_sent(&whole_host, error, secrets))?;
         let (head, (body, error)) = response.into_parts();
@@ -235,6 +272,8 @@ impl HttpRequest {
             None if body.len() > RESPONSE_LIMIT => Ending::TooLong,
             None => Ending::Whole,
         };
+        let dpop_key = self.dpop_key.as_ref();
+        let has_nonce = dpop_key.is_some_and(|key| key.keep_nonce(&endpoint, &head.headers));
         let retry_after = retry_after::delay(&head.headers, now());
         if head.status.is_redirection() {
             let error = redirect_error(&host, head.status, &head.headers);
@@ -253,6 +292,10 @@ impl HttpRequest {
             compression,
             retry_after,
             has_password: self.has_password,
+            proof,
+            has_nonce,
+            challenge: text(WWW_AUTHENTICATE),
+            date: text(DATE),
         })
     }
 }
@@ -297,6 +340,9 @@ fn now() -> SystemTime {
 }
 
 const SOAP_ACTION: HeaderName = HeaderName::from_static("soapaction");
+
+/// The header of a proof (RFC 9449 §4.1).
+const DPOP: HeaderName = HeaderName::from_static("dpop");
 
 /// A body whose memory is wiped when its last clone is dropped.
 fn zeroizing_body(text: String) -> Bytes {

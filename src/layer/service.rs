@@ -123,18 +123,32 @@ where
         };
         let handle = chosen.as_ref().unwrap_or(&self.common.handle);
         if let Some(published) = &*handle.load() {
-            if published.is_due() {
-                handle.refresh_due(published);
-            }
-            let prepared = pending::prepare(
-                &mut head,
-                body,
-                None,
-                published,
-                &self.common,
-                &mut chosen,
-                &self.inner,
-            );
+            let prepared = match published.extras {
+                None => pending::prepare(
+                    &mut head,
+                    body,
+                    None,
+                    published,
+                    &self.common,
+                    &mut chosen,
+                    &self.inner,
+                ),
+                // Few sessions have extras: they are all looked at here.
+                Some(_) => {
+                    if published.is_due() {
+                        handle.refresh_due(published);
+                    }
+                    pending::prepare_with_proof(
+                        &mut head,
+                        body,
+                        None,
+                        published,
+                        &self.common,
+                        &mut chosen,
+                        &self.inner,
+                    )
+                }
+            };
             // NOTE: `self.inner` is called in place, since it is the service that is ready. Replays are sent by a clone, which
             // is not: see `Wait::Readying` in slow_path.rs.
             return match prepared {

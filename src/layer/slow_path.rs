@@ -20,7 +20,8 @@ use crate::{
     report::outcome::{OnRefreshFailure, ReplaySkipped},
     request::{
         common::Common,
-        pending::{PendingRequest, prepare},
+        pending::{PendingRequest, prepare_with_proof},
+        watch::NonceDemand,
     },
     session::live::{Generation, LiveSession},
     verdict::{Extent, Verdict},
@@ -325,7 +326,7 @@ where
                 meant_for,
             } = *first;
             let (mut head, body) = request.into_parts();
-            let prepared = prepare(
+            let prepared = prepare_with_proof(
                 &mut head,
                 body,
                 meant_for,
@@ -392,14 +393,25 @@ fn react<F, S: Clone, ReqBody: Body, ResBody: Body>(
     pending: &mut PendingRequest<S, ReqBody>,
     verdict: Verdict,
 ) -> Result<Next<F, S, ReqBody, ResBody>, Error> {
-    if verdict != Verdict::Expired || !pending.may_refresh() {
+    let is_rejected = verdict == Verdict::Expired;
+    if is_rejected && pending.may_replay() {
+        // Outside of a runtime the session stays in use, for requests that can refresh it.
+        handle::runtime()?;
+        match pending.rejected(taken_ref(rejection.as_ref())) {
+            NonceDemand::None => {}
+            NonceDemand::Replay => return Ok(replay(rejection, pending)),
+            NonceDemand::InVain => {
+                let reason = ReplaySkipped::NonceRefused;
+                return Ok(Next::give_up(rejection, pending, reason));
+            }
+        }
+    }
+    if !is_rejected || !pending.may_refresh() {
         let mut response = taken(rejection);
         pending.conclude(&mut response, verdict);
         let response = response.map(ResponseBody::from);
         return Ok(Next::End(End::Response(response)));
     }
-    // Outside of a runtime the session stays in use, for requests that can refresh it.
-    handle::runtime()?;
     let is_first = !pending.is_refreshed();
     let result = match pending.handle().reject(pending.generation, is_first) {
         Ok(Acquired::Ready(live)) => Ok(live),
@@ -436,22 +448,30 @@ fn recover<F, S: Clone, ReqBody: Body, ResBody: Body>(
     if let Some(reason) = pending.skip_reason(&live) {
         return Ok(Next::give_up(rejection, pending, reason));
     }
+    Ok(replay(rejection, pending))
+}
+
+/// Sends a rejected request again, once its body is at hand. If it is not, the request ends.
+fn replay<F, S, ReqBody: Body, ResBody: Body>(
+    rejection: &mut Option<Response<Peeked<ResBody>>>,
+    pending: &mut PendingRequest<S, ReqBody>,
+) -> Next<F, S, ReqBody, ResBody> {
     let is_made = match pending.replay.as_mut().map(|parts| &mut parts.body) {
         Err(reason) => {
             let reason = *reason;
-            return Ok(Next::give_up(rejection, pending, reason));
+            return Next::give_up(rejection, pending, reason);
         }
         Ok(KeptBody::Streaming(_)) => {
             let deadline = Box::pin(sleep(RECLAIM_TIMEOUT));
-            return Ok(Next::Wait(Wait::Reclaiming { deadline }));
+            return Next::Wait(Wait::Reclaiming { deadline });
         }
         Ok(body) => body.make_next(),
     };
-    Ok(if is_made {
+    if is_made {
         Next::Wait(Wait::readying(None))
     } else {
         Next::give_up(rejection, pending, ReplaySkipped::BodyNotReplayable)
-    })
+    }
 }
 
 /// Waits for the transport to give back the stream that it was sending. `false` if it does not.
@@ -491,6 +511,14 @@ const COMPLETED: &str = "`ResponseFuture` polled after completion";
 )]
 fn taken<T>(slot: &mut Option<T>) -> T {
     slot.take().expect(COMPLETED)
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "polling a completed future is a bug in the caller"
+)]
+fn taken_ref<T>(slot: Option<&T>) -> &T {
+    slot.expect(COMPLETED)
 }
 
 #[expect(

@@ -4,9 +4,10 @@ use std::fmt;
 
 use super::pkce::Pkce;
 use crate::{
-    app::{App, random::random},
+    app::{App, Dpop},
     error::{Error, ErrorKind},
     secret::Secret,
+    session::{dpop_key::DpopKey, random::random},
     text::pasted::{self, Rule},
 };
 
@@ -169,13 +170,14 @@ impl<'a> AuthorizationUrl<'a> {
     /// - [`ErrorKind::InvalidUrl`] if a [`parameter`](Self::parameter) has a name that this builder sets by itself.
     /// - [`ErrorKind::NoRandomness`] if the operating system has no random numbers.
     pub fn build(self) -> Result<AuthorizationRequest, Error> {
-        const RESERVED: [&str; 6] = [
+        const RESERVED: [&str; 7] = [
             "response_type",
             "client_id",
             "redirect_uri",
             "state",
             "code_challenge",
             "code_challenge_method",
+            "dpop_jkt",
         ];
         let reserved = self
             .parameters
@@ -205,6 +207,12 @@ impl<'a> AuthorizationUrl<'a> {
         };
         let challenge = pkce.challenge();
         let pending = PendingAuthorization::new(state, pkce.verifier().clone())?;
+        let key = self.app.binding().map(Dpop::new_key).transpose()?;
+        let thumbprint = key
+            .as_ref()
+            .map(|key| ("dpop_jkt", key.thumbprint().to_owned()));
+        let is_of_app = self.app.key_of(None).is_some();
+        let pending = pending.bound_to(key.filter(|_| !is_of_app));
         let endpoint = self.app.login_url().authorization_endpoint()?;
         let query = form_urlencoded::Serializer::new(String::new())
             .append_pair("response_type", "code")
@@ -214,6 +222,7 @@ impl<'a> AuthorizationUrl<'a> {
             .append_pair("state", pending.state().expose())
             .append_pair("code_challenge", &challenge)
             .append_pair("code_challenge_method", "S256")
+            .extend_pairs(thumbprint)
             .finish();
         let separator = match endpoint.query() {
             None => "?",
@@ -268,9 +277,9 @@ impl fmt::Debug for AuthorizationRequest {
 /// The secrets of an authorization request, which the callback is checked against.
 ///
 /// The `state` shows that a callback belongs to this authorization (RFC 6749 §10.12). The code verifier lets its code
-/// be exchanged (RFC 7636).
+/// be exchanged (RFC 7636). An app with a DPoP key for each grant has one more secret: the key.
 ///
-/// Store both where only this user's browser session can read them, for example in a server-side session, or in an encrypted
+/// Store them where only this user's browser session can read them, for example in a server-side session, or in an encrypted
 /// cookie: `LoginCookie`, with the feature `encryption`. Use them once.
 ///
 /// ```
@@ -285,6 +294,8 @@ impl fmt::Debug for AuthorizationRequest {
 pub struct PendingAuthorization {
     state: Secret,
     pkce: Pkce,
+    /// The key that the code will be bound to. `None` if it will not be, or to the key of the app.
+    dpop_key: Option<DpopKey>,
 }
 
 impl PendingAuthorization {
@@ -303,7 +314,38 @@ impl PendingAuthorization {
             ));
         }
         let pkce = Pkce::from_verifier(code_verifier)?;
-        Ok(Self { state, pkce })
+        Ok(Self {
+            state,
+            pkce,
+            dpop_key: None,
+        })
+    }
+
+    /// Adds the key of an earlier [`AuthorizationRequest`], which its code is bound to (RFC 9449 §10).
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn with_dpop_key(self, key: DpopKey) -> Self {
+        self.bound_to(Some(key))
+    }
+
+    /// The key that the code is bound to (RFC 9449 §10): a new one, of an app with
+    /// [`Dpop::per_grant`](crate::oauth::Dpop::per_grant). Keep it like the two other secrets: without it the code cannot be
+    /// exchanged. `None` for any other app.
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    pub fn dpop_key(&self) -> Option<&DpopKey> {
+        self.dpop_key.as_ref()
+    }
+
+    pub(crate) fn bound_to(mut self, key: Option<DpopKey>) -> Self {
+        self.dpop_key = key;
+        self
+    }
+
+    /// The key that the code is bound to. `None` if it is not, or to the key of the app.
+    pub(crate) fn bound_key(&self) -> Option<&DpopKey> {
+        self.dpop_key.as_ref()
     }
 
     /// The `state` that the callback must repeat.

@@ -5,7 +5,7 @@ use crate::{
     http::{
         advice,
         response::HttpResponse,
-        server_error::{RestError, ServerError, is_overloaded, unrecognized},
+        server_error::{RefusedProof, RestError, ServerError, is_overloaded, unrecognized},
     },
     secret::Secret,
     text::{
@@ -142,6 +142,10 @@ fn server_error<'a>(
         retry_after: response.retry_after,
         is_overloaded: is_overloaded(response.status),
         has_password: response.has_password,
+        proof: response.proof.map(|time| RefusedProof {
+            time,
+            date: response.date.as_deref(),
+        }),
     }
 }
 
@@ -185,6 +189,7 @@ pub(super) fn authorization_refusal(
         retry_after: None,
         is_overloaded: false,
         has_password: false,
+        proof: None,
     }
     .into_error(secrets)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use http::{Uri, header::AUTHORIZATION, uri::PathAndQuery};
+use http::{Uri, uri::PathAndQuery};
 use serde::{Deserialize, Serialize};
 
 use super::error_response;
@@ -268,10 +268,11 @@ async fn get_from_instance(
         .join(path)
         .map_err(RefreshError::configuration)?;
     let secrets = [session.access_token().expose()];
-    let response = HttpRequest::get(endpoint)
-        .with_header(AUTHORIZATION, session.authorization().clone())
-        .send(client, &secrets)
-        .await?;
+    let get = || HttpRequest::get(endpoint.clone()).with_session(session);
+    let mut response = get().send(client.clone(), &secrets).await?;
+    if response.demands_nonce() {
+        response = get().send(client, &secrets).await?;
+    }
     if !response.status.is_success() {
         return Err(error_response::plain_refusal(request, response, &secrets));
     }

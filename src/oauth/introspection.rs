@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 
-use super::token::post_authenticated;
+use super::token::Call;
 use crate::{
     app::App,
     error::RefreshError,
@@ -62,6 +62,7 @@ impl From<Fields> for Introspection {
 /// Introspection").
 ///
 /// The app authenticates itself as at the token endpoint (RFC 7662 §2.1). Salesforce refuses an app without authentication.
+/// An app with a DPoP key proves the call.
 ///
 /// ```no_run
 /// # use bytes::Bytes;
@@ -94,8 +95,15 @@ pub async fn introspect(
     let parameters = [("token", token)];
     let request = "token introspection";
     let secrets = [token];
-    let response =
-        post_authenticated(client, app, endpoint, &parameters, &secrets, request).await?;
+    let dpop_key = app.key_of(None);
+    let call = Call {
+        app: Some(app),
+        endpoint,
+        parameters: &parameters,
+        secrets: &secrets,
+        dpop_key: dpop_key.as_ref(),
+    };
+    let response = call.post_checked(client, request).await?;
     match response.fields(&["active", "exp", "username", "client_id", "token_type"]) {
         Some(fields) if fields.has("active") => Ok(fields.into()),
         _ => Err(unrecognized(

@@ -1,7 +1,7 @@
 //! A cookie that keeps a pending authorization in the user's browser.
 
 use std::{
-    fmt,
+    fmt::{self, Write},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -12,7 +12,8 @@ use zeroize::Zeroizing;
 use super::{authorize::PendingAuthorization, callback::invalid};
 use crate::{
     error::{Error, ErrorKind, RefreshError},
-    session::host::is_loopback_host,
+    secret::Secret,
+    session::{dpop_key::DpopKey, host::is_loopback_host},
     store::EncryptionKey,
     text::pasted,
 };
@@ -93,8 +94,12 @@ impl LoginCookie {
     ) -> Result<HeaderValue, Error> {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let (verifier, state) = (pending.code_verifier().expose(), pending.state().expose());
-        // The state comes last: it may be any text.
-        let plaintext = Zeroizing::new(format!("{since}\n{verifier}\n{state}"));
+        let key = pending.bound_key().map(DpopKey::encode);
+        let key = key.as_ref().map_or("", Secret::expose);
+        let room = 64 + verifier.len() + key.len() + state.len();
+        let mut plaintext = Zeroizing::new(String::with_capacity(room));
+        // The state comes last: it may be any text. Writing to a `String` never fails.
+        let _ = write!(plaintext, "{since}\n{verifier} {key}\n{state}");
         let (nonce, ciphertext) = self
             .key
             .encrypt(&self.purpose(), plaintext.as_bytes())
@@ -164,7 +169,13 @@ impl LoginCookie {
         let mut parts = str::from_utf8(&plaintext).ok()?.splitn(3, '\n');
         let since = Duration::from_secs(parts.next()?.parse().ok()?);
         let (verifier, state) = (parts.next()?, parts.next()?);
+        let (verifier, key) = verifier.split_once(' ').unwrap_or((verifier, ""));
+        let key = (!key.is_empty()).then(|| DpopKey::decode(key).ok());
         let pending = PendingAuthorization::new(state, verifier).ok()?;
+        let pending = match key {
+            Some(key) => pending.bound_to(Some(key?)),
+            None => pending,
+        };
         Some((UNIX_EPOCH.checked_add(since)?, pending))
     }
 

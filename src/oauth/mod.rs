@@ -51,6 +51,9 @@ pub use self::{
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub use crate::app::PrivateKey;
+#[cfg(feature = "dpop")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+pub use crate::{app::Dpop, session::dpop_key::DpopKey};
 
-pub(crate) use self::token::TokenRequest;
+pub(crate) use self::token::{TokenRequest, refresh_grant};
 pub use crate::app::{App, ClientAuthentication};

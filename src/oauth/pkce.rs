@@ -4,9 +4,9 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    app::random::random,
     error::{Error, ErrorKind},
     secret::Secret,
+    session::random::random,
 };
 
 /// A code verifier and its challenge (RFC 7636 §4.1, §4.2). The method is always `S256`.

@@ -1,12 +1,12 @@
 //! Token revocation (RFC 7009).
 
-use super::{error_response, token::send_authenticated};
+use super::{error_response, token::Call};
 use crate::{
     app::App,
     error::RefreshError,
     http::{
         server_error::{is_overloaded, unrecognized},
-        transport::{HttpClient, HttpRequest},
+        transport::HttpClient,
     },
     secret::Secret,
     text::pasted,
@@ -19,7 +19,8 @@ use crate::{
 /// id ends only that session. A token that is already invalid counts as revoked.
 ///
 /// The app authenticates itself as at the token endpoint (RFC 7009 §2.1), and a public client sends its id. Salesforce
-/// accepts the token alone too: for a token of an unknown app, give the app an empty client id.
+/// accepts the token alone too: for a token of an unknown app, give the app an empty client id. An app with a DPoP key proves
+/// the call.
 ///
 /// ```no_run
 /// # use bytes::Bytes;
@@ -52,12 +53,15 @@ pub async fn revoke(
         .map_err(RefreshError::configuration)?;
     let token = pasted::credential(token.expose());
     let parameters = [("token", token)];
-    let (response, credentials) = if app.client_id().is_empty() {
-        let post = HttpRequest::post_form(endpoint, &parameters)?;
-        (post.send(client, &[token]).await?, Vec::new())
-    } else {
-        send_authenticated(client, app, endpoint, &parameters, &[token]).await?
+    let dpop_key = app.key_of(None);
+    let call = Call {
+        app: (!app.client_id().is_empty()).then_some(app),
+        endpoint,
+        parameters: &parameters,
+        secrets: &[token],
+        dpop_key: dpop_key.as_ref(),
     };
+    let (response, credentials) = call.post(client).await?;
     let mut secrets = vec![token];
     secrets.extend(credentials.iter().map(Secret::expose));
     let request = "token revocation";

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{error_response, signature};
 use crate::{
-    app::App,
+    app::{App, RequestCredentials},
     error::{Error, RefreshError, RefreshErrorKind},
     http::{
         response::HttpResponse,
@@ -18,7 +18,7 @@ use crate::{
         transport::{HttpClient, HttpRequest},
     },
     secret::Secret,
-    session::{session::Session, url::LoginUrl},
+    session::{dpop_key::DpopKey, grant_token::GrantToken, session::Session, url::LoginUrl},
     text::{fields::Fields, pasted, redact::redact},
 };
 
@@ -55,8 +55,18 @@ pub async fn refresh_token(
     app: &App,
     refresh_token: &Secret,
 ) -> Result<TokenResponse, RefreshError> {
+    refresh_grant(client, app, &GrantToken::unbound(refresh_token.clone())).await
+}
+
+/// Exchanges a refresh token, which is proven with the key that it is bound to.
+pub(crate) async fn refresh_grant(
+    client: impl HttpClient,
+    app: &App,
+    grant: &GrantToken,
+) -> Result<TokenResponse, RefreshError> {
     TokenRequest::new(app, "refresh_token")
-        .secret("refresh_token", refresh_token)
+        .secret("refresh_token", &grant.token)
+        .proven_with(app.key_of_exchange(grant.dpop_key.as_ref())?)
         .send(client)
         .await
 }
@@ -70,6 +80,8 @@ pub(crate) struct TokenRequest<'a> {
     /// The values that must not appear in an error.
     secrets: Vec<&'a str>,
     is_authenticated: bool,
+    /// The key that proves the request, and that its tokens will be bound to. `None`: it has no proof.
+    dpop_key: Option<DpopKey>,
 }
 
 impl<'a> TokenRequest<'a> {
@@ -89,12 +101,19 @@ impl<'a> TokenRequest<'a> {
             parameters: vec![parameter],
             secrets: Vec::new(),
             is_authenticated: true,
+            dpop_key: None,
         }
     }
 
     /// Leaves out the app's id and authentication: the grant alone is enough.
     pub(crate) fn unauthenticated(mut self) -> Self {
         self.is_authenticated = false;
+        self
+    }
+
+    /// Proves the request with this key, if there is one (RFC 9449 §5).
+    pub(crate) fn proven_with(mut self, key: Option<DpopKey>) -> Self {
+        self.dpop_key = key;
         self
     }
 
@@ -125,13 +144,17 @@ impl<'a> TokenRequest<'a> {
         let app = self.app;
         let name = format!("{} grant", self.name);
         let secrets = self.secrets.clone();
-        let response = self.send_raw(client).await?;
+        let dpop_key = self.dpop_key.clone();
+        let encoded_key = || dpop_key.as_ref().map(DpopKey::encode);
+        let response = self.send_raw(client).await;
+        let response = response.map_err(|error| error.with_rotated_dpop_key(encoded_key()))?;
         let Some(fields) = response.fields(&FIELDS) else {
             let expected = "a token response in JSON, with `access_token` and `instance_url`";
             return Err(unrecognized(&name, response, expected, &secrets));
         };
         let tokens = TokenResponse {
             is_partial: !response.is_whole(),
+            dpop_key: dpop_key.clone(),
             ..fields.into()
         };
         match app.authentication().client_secret() {
@@ -144,7 +167,8 @@ impl<'a> TokenRequest<'a> {
                     response.host
                 ),
             )
-            .with_rotated_refresh_token(tokens.refresh_token)),
+            .with_rotated_refresh_token(tokens.refresh_token)
+            .with_rotated_dpop_key(encoded_key())),
             _ => Ok(tokens),
         }
     }
@@ -171,61 +195,92 @@ impl<'a> TokenRequest<'a> {
             .login_url()
             .token_endpoint()
             .map_err(RefreshError::configuration)?;
-        if self.is_authenticated {
-            post_authenticated(client, app, endpoint, parameters, &self.secrets, &request).await
-        } else {
-            let response = HttpRequest::post_form(endpoint, parameters)?
-                .send(client, &self.secrets)
-                .await?;
-            error_response::check(&request, response, &self.secrets)
-        }
+        let call = Call {
+            app: self.is_authenticated.then_some(*app),
+            endpoint,
+            parameters,
+            secrets: &self.secrets,
+            dpop_key: self.dpop_key.as_ref(),
+        };
+        call.post_checked(client, &request).await
     }
 }
 
-/// Posts a form with the app's authentication. A refusal is an error.
-pub(super) async fn post_authenticated(
-    client: impl HttpClient,
-    app: &App,
-    endpoint: Uri,
-    parameters: &[(&str, &str)],
-    secrets: &[&str],
-    request: &str,
-) -> Result<HttpResponse, RefreshError> {
-    let (response, credentials) =
-        send_authenticated(client, app, endpoint, parameters, secrets).await?;
-    let mut secrets = secrets.to_vec();
-    secrets.extend(credentials.iter().map(Secret::expose));
-    error_response::check(request, response, &secrets)
+// === Call ===
+
+/// A form that is posted to an endpoint of the authorization server.
+pub(super) struct Call<'a> {
+    /// The app that authenticates itself. `None` if the parameters are enough.
+    pub(super) app: Option<&'a App>,
+    pub(super) endpoint: Uri,
+    pub(super) parameters: &'a [(&'a str, &'a str)],
+    /// The values that must not appear in an error.
+    pub(super) secrets: &'a [&'a str],
+    /// The key that proves the call. `None`: it has no proof.
+    pub(super) dpop_key: Option<&'a DpopKey>,
 }
 
-/// Posts a form with the app's authentication. Returns any response, and the secrets that the request had of the app: beside
-/// `secrets`, they must not appear in an error.
-pub(super) async fn send_authenticated(
-    client: impl HttpClient,
-    app: &App,
-    endpoint: Uri,
-    parameters: &[(&str, &str)],
-    secrets: &[&str],
-) -> Result<(HttpResponse, Vec<Secret>), RefreshError> {
+impl Call<'_> {
+    /// Posts the form. A refusal is an error.
+    pub(super) async fn post_checked(
+        &self,
+        client: impl HttpClient,
+        request: &str,
+    ) -> Result<HttpResponse, RefreshError> {
+        let (response, credentials) = self.post(client).await?;
+        let mut secrets = self.secrets.to_vec();
+        secrets.extend(credentials.iter().map(Secret::expose));
+        error_response::check(request, response, &secrets)
+    }
+
+    /// Posts the form. Returns any response, and the secrets that the request had of the app: beside those of the call, they
+    /// must not appear in an error.
+    ///
+    /// If the server demands a nonce in the proof, it has looked at nothing else yet, and the form is posted once more (RFC 9449
+    /// §8). The credentials are made again then: an assertion works once.
+    pub(super) async fn post(
+        &self,
+        client: impl HttpClient,
+    ) -> Result<(HttpResponse, Vec<Secret>), RefreshError> {
+        let (response, secrets) = self.post_once(client.clone()).await?;
+        if response.demands_nonce() {
+            return self.post_once(client).await;
+        }
+        Ok((response, secrets))
+    }
+
+    async fn post_once(
+        &self,
+        client: impl HttpClient,
+    ) -> Result<(HttpResponse, Vec<Secret>), RefreshError> {
+        let credentials = match self.app {
+            Some(app) => credentials(app)?,
+            None => RequestCredentials::default(),
+        };
+        let added = credentials.parameters.iter();
+        let added = added.map(|(name, value)| (*name, value.expose()));
+        let form: Vec<_> = self.parameters.iter().copied().chain(added).collect();
+        let mut post = HttpRequest::post_form(self.endpoint.clone(), &form)?;
+        if let Some(authorization) = credentials.authorization {
+            post = post.with_header(AUTHORIZATION, authorization);
+        }
+        let mut secrets = self.secrets.to_vec();
+        secrets.extend(credentials.secrets.iter().map(Secret::expose));
+        let response = post
+            .with_proof(self.dpop_key)
+            .send(client, &secrets)
+            .await?;
+        Ok((response, credentials.secrets))
+    }
+}
+
+fn credentials(app: &App) -> Result<RequestCredentials, RefreshError> {
     // RFC 7523 §3: the token endpoint identifies the server, at its other endpoints too.
     let audience = app
         .login_url()
         .token_endpoint()
         .map_err(RefreshError::configuration)?;
-    let credentials = app
-        .authentication()
-        .credentials(app.client_id(), &audience)?;
-    let added = credentials.parameters.iter();
-    let added = added.map(|(name, value)| (*name, value.expose()));
-    let form: Vec<_> = parameters.iter().copied().chain(added).collect();
-    let mut post = HttpRequest::post_form(endpoint, &form)?;
-    if let Some(authorization) = credentials.authorization {
-        post = post.with_header(AUTHORIZATION, authorization);
-    }
-    let mut secrets = secrets.to_vec();
-    secrets.extend(credentials.secrets.iter().map(Secret::expose));
-    let response = post.send(client, &secrets).await?;
-    Ok((response, credentials.secrets))
+    app.authentication().credentials(app.client_id(), &audience)
 }
 
 // === TokenResponse ===
@@ -269,6 +324,8 @@ pub struct TokenResponse {
     sfdc_site_id: Option<String>,
     /// Whether the rest of the response was not read.
     is_partial: bool,
+    /// The key that the request was proven with. `None` if it had no proof.
+    dpop_key: Option<DpopKey>,
 }
 
 /// The fields that a session is made of.
@@ -303,6 +360,7 @@ impl From<Fields> for TokenResponse {
                 .string("sfdc_site_id")
                 .or_else(|| fields.string("sfdc_community_id")),
             is_partial: false,
+            dpop_key: None,
         }
     }
 }
@@ -318,7 +376,7 @@ impl TokenResponse {
         self.instance_url.as_deref()
     }
 
-    /// The token type, usually `Bearer`.
+    /// The token type: `Bearer`, or `DPoP` for a token that is bound to a key (RFC 9449 §5).
     pub fn token_type(&self) -> Option<&str> {
         self.token_type.as_deref()
     }
@@ -396,7 +454,8 @@ impl TokenResponse {
     /// # Errors
     ///
     /// [`RefreshErrorKind::InvalidResponse`] if the access token or the instance URL is missing or invalid, or if the
-    /// token is not a bearer token. [`RefreshError::rotated_refresh_token`] then contains the refresh token of the
+    /// token is bound to a key (`token_type` is `DPoP`) without a proof of this crate in its request.
+    /// [`RefreshError::rotated_refresh_token`] then contains the refresh token of the
     /// response.
     pub fn into_session(self, login_url: &LoginUrl) -> Result<Session, RefreshError> {
         self.into_session_after(login_url, None)
@@ -410,11 +469,16 @@ impl TokenResponse {
     ) -> Result<Session, RefreshError> {
         let rotated = self.refresh_token.take();
         let refresh_token = rotated.as_ref().or(presented).cloned();
+        let dpop_key = self.dpop_key.clone();
         let session = self
             .session_without_refresh_token(login_url)
-            .map_err(|error| error.with_rotated_refresh_token(rotated.clone()))?;
+            .map_err(|error| {
+                error
+                    .with_rotated_refresh_token(rotated.clone())
+                    .with_rotated_dpop_key(dpop_key.as_ref().map(DpopKey::encode))
+            })?;
         let session = match refresh_token {
-            Some(refresh_token) => session.with_refresh_token(refresh_token),
+            Some(token) => session.with_grant_token(GrantToken { token, dpop_key }),
             None => session,
         };
         Ok(match (rotated, presented) {
@@ -445,10 +509,20 @@ impl TokenResponse {
         let expires_in = self.expires_in();
         let access_token = self.access_token.ok_or_else(|| missing("access_token"))?;
         let instance_url = self.instance_url.ok_or_else(|| missing("instance_url"))?;
-        let is_bearer = |token_type: &String| token_type.eq_ignore_ascii_case("bearer");
-        if !self.token_type.as_ref().is_none_or(is_bearer) {
+        let is_type = |known: &str| {
+            let token_type = self.token_type.as_ref();
+            token_type.is_some_and(|token_type| token_type.eq_ignore_ascii_case(known))
+        };
+        let is_bound = is_type("DPoP");
+        if is_bound && self.dpop_key.is_none() {
             return Err(unusable_response(format!(
-                "{host} issued a token that is no bearer token: turn off DPoP for the app"
+                "{host} issued a token that is bound to a DPoP key, and the request had no proof: give the app its key with \
+                 App::dpop (feature `dpop`)"
+            )));
+        }
+        if !is_bound && self.token_type.is_some() && !is_type("bearer") {
+            return Err(unusable_response(format!(
+                "{host} issued a token that is neither a bearer token nor one of DPoP"
             )));
         }
         let mut session = Session::from_answer(access_token.clone(), &instance_url)
@@ -459,6 +533,11 @@ impl TokenResponse {
                     .with_source(Error::new(error.kind(), cause))
             })?
             .with_login_url(login_url.clone());
+        session = match self.dpop_key {
+            Some(key) if is_bound => session.bound_to(key),
+            Some(_) => session.left_unbound(),
+            None => session,
+        };
         if let Some(id) = self.id {
             session = session.with_identity_url(id);
         }

@@ -14,8 +14,11 @@ use crate::{
     error::{BoxError, RefreshError},
     report::reason::{RefreshDescription, RefreshReason},
     secret::Secret,
-    session::{live::LiveSession, session::Session},
+    session::{grant_token::GrantToken, live::LiveSession, session::Session},
 };
+
+#[cfg(feature = "dpop")]
+use crate::session::dpop_key::DpopKey;
 
 // === RefreshFn ===
 
@@ -190,7 +193,7 @@ impl<R: RefreshFn> ErasedRefreshFn for R {
 pub struct RefreshContext {
     reason: RefreshReason,
     previous: Option<LiveSession>,
-    refresh_token: Option<Secret>,
+    refresh_token: Option<GrantToken>,
     has_spent_refresh_token: bool,
     attempt: u32,
 }
@@ -220,12 +223,31 @@ impl RefreshContext {
     /// Adds the newest refresh token.
     #[must_use]
     pub fn with_refresh_token(mut self, refresh_token: impl Into<Secret>) -> Self {
-        self.refresh_token = Some(refresh_token.into());
+        self.refresh_token = Some(GrantToken::unbound(refresh_token.into()));
         self
     }
 
-    pub(crate) fn with_newest_refresh_token(mut self, refresh_token: Option<Secret>) -> Self {
+    /// Adds the key that the newest refresh token is bound to. Does nothing without a refresh token.
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn with_dpop_key(mut self, key: DpopKey) -> Self {
+        if let Some(grant) = &mut self.refresh_token {
+            grant.dpop_key = Some(key);
+        }
+        self
+    }
+
+    /// Adds the newest refresh token. A session with a copy of the token may know the key that it is bound to.
+    pub(crate) fn with_newest_refresh_token(mut self, refresh_token: Option<GrantToken>) -> Self {
         self.refresh_token = refresh_token;
+        let previous = self.previous().and_then(Session::grant_token).cloned();
+        if let (Some(grant), Some(previous)) = (&mut self.refresh_token, previous)
+            && *grant == previous
+            && previous.dpop_key.is_some()
+        {
+            *grant = previous;
+        }
         self
     }
 
@@ -248,7 +270,19 @@ impl RefreshContext {
     ///
     /// Under rotation an older token must never be presented again: prefer this one to a configured one.
     pub fn refresh_token(&self) -> Option<&Secret> {
+        self.refresh_token.as_ref().map(|grant| &grant.token)
+    }
+
+    pub(crate) fn grant_token(&self) -> Option<&GrantToken> {
         self.refresh_token.as_ref()
+    }
+
+    /// The key that the newest refresh token is bound to: the exchange of the token has to be proven with it (RFC 9449 §5). `None`
+    /// if the token is not known to be bound.
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    pub fn dpop_key(&self) -> Option<&DpopKey> {
+        self.refresh_token.as_ref()?.dpop_key.as_ref()
     }
 
     /// Whether a refresh token of this handle was rotated out or revoked. If [`refresh_token`](Self::refresh_token) is `None`

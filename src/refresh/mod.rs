@@ -5,6 +5,7 @@
 
 mod another_record;
 pub(crate) mod attempt;
+mod binding;
 pub(crate) mod core;
 pub(crate) mod driver;
 pub(crate) mod driver_handle;

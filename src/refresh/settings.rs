@@ -8,6 +8,8 @@ use crate::{
     report::observer::SharedObserver,
     secret::Secret,
     session::{
+        dpop_key::DpopKey,
+        grant_token::GrantToken,
         lifetime::ProactiveRefresh,
         session::Session,
         url::{LoginUrl, Origin},
@@ -97,10 +99,12 @@ impl Rules for Arc<Settings> {
         {
             return Ok(session);
         }
-        let rotated = session.refresh_token().cloned();
+        let rotated = session.grant_token().cloned();
+        let key = rotated.as_ref().and_then(|grant| grant.dpop_key.as_ref());
+        let key = key.map(DpopKey::encode);
         // The host is foreign input, and may repeat a secret.
         let secrets: Vec<_> = std::iter::once(session.access_token())
-            .chain(&rotated)
+            .chain(session.refresh_token())
             .map(Secret::expose)
             .collect();
         let origin = redact(&origin.to_string(), &secrets);
@@ -112,19 +116,20 @@ impl Rules for Arc<Settings> {
                  is the org's, allow it with SessionHandleBuilder::allow_origin"
             ),
         )
-        .with_rotated_refresh_token(rotated))
+        .with_rotated_refresh_token(rotated.map(|grant| grant.token))
+        .with_rotated_dpop_key(key))
     }
 }
 
 impl Snapshot for Session {
-    type Token = Secret;
+    type Token = GrantToken;
 
-    fn refresh_token(&self) -> Option<&Secret> {
-        self.refresh_token()
+    fn refresh_token(&self) -> Option<&GrantToken> {
+        self.grant_token()
     }
 
-    fn with_refresh_token(self, refresh_token: Secret) -> Self {
-        self.with_refresh_token(refresh_token)
+    fn with_refresh_token(self, refresh_token: GrantToken) -> Self {
+        self.with_grant_token(refresh_token)
     }
 
     fn has_token_of(&self, other: &Self) -> bool {
@@ -162,7 +167,7 @@ fn store_error_kind(error: &RefreshError) -> Option<StoreErrorKind> {
 }
 
 impl Failure for RefreshError {
-    type Token = Secret;
+    type Token = GrantToken;
 
     fn of(cause: Cause) -> Self {
         let (kind, is_terminal, message) = match cause {
@@ -255,8 +260,11 @@ impl Failure for RefreshError {
         self.retry_after()
     }
 
-    fn take_refresh_token(&mut self) -> Option<Secret> {
-        self.take_rotated_refresh_token()
+    fn take_refresh_token(&mut self) -> Option<GrantToken> {
+        let (token, key) = self.take_rotated_refresh_token()?;
+        // The key was encoded by this process.
+        let dpop_key = key.and_then(|key| DpopKey::decode(key.expose()).ok());
+        Some(GrantToken { token, dpop_key })
     }
 }
 

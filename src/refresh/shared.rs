@@ -16,6 +16,7 @@ use crate::{
     error::RefreshError,
     refresh::{
         attempt::Attempt,
+        binding::Binding,
         core::{
             callers::Reply,
             effect::{Effect, Turn},
@@ -70,6 +71,7 @@ pub(crate) struct Shared {
     /// `None` for a fixed session.
     pub(crate) refresh_fn: Option<SharedRefreshFn>,
     pub(crate) settings: Arc<Settings>,
+    binding: Binding,
 }
 
 /// How far apart in memory two values have to be, so that threads that write one do not slow down those that read the other.
@@ -134,7 +136,9 @@ impl Shared {
         spawn_driver: fn(&Arc<Self>, DriverStart) -> Option<AbortHandle>,
     ) -> Self {
         let settings = Arc::new(settings);
+        let app = refresh_fn.as_ref().and_then(|refresh_fn| refresh_fn.app());
         Self {
+            binding: Binding::of(app),
             owner: Owner::new(),
             follower: Follower::default(),
             refresh_fn,
@@ -244,7 +248,7 @@ impl Shared {
     ) {
         match effect {
             Effect::Publish { live, is_watched } => {
-                let published = locked.publish(&live, is_watched, &self.settings);
+                let published = locked.publish(live, is_watched, self);
                 self.current.store(Some(published));
             }
             Effect::Amend(session) => self.amend(locked, session),
@@ -278,7 +282,13 @@ impl Shared {
                 let latest = locked.latest.clone();
                 afterwards.push(move || finish(task, result, latest));
             }
-            event => locked.complete(event, now, afterwards),
+            event => {
+                let is_new = matches!(event, Effect::Succeeded { .. } | Effect::Adopted { .. });
+                locked.complete(event, now, afterwards);
+                let latest = locked.latest.as_ref().filter(|_| is_new);
+                let notice = latest.and_then(|latest| self.binding.notice(latest));
+                afterwards.events.extend(notice.map(Event::DpopNotice));
+            }
         }
     }
 
@@ -406,14 +416,18 @@ impl Locked {
 
     fn publish(
         &mut self,
-        live: &Live<Session>,
+        mut live: Live<Session>,
         is_watched: bool,
-        settings: &Settings,
+        shared: &Shared,
     ) -> Arc<Published> {
+        live.session = shared.binding.apply(live.session);
         let before = self.latest.as_ref().map(|before| &*before.0);
-        let published = Published::new(live, before, settings.instance_port)
-            .with_proactive_refresh(settings.proactive_refresh, jitter())
-            .on_probation_if(is_watched);
+        let settings = &shared.settings;
+        let published = Published::new(&live, before, settings.instance_port).with_extras(
+            settings.proactive_refresh,
+            jitter(),
+            is_watched,
+        );
         let published = Arc::new(published);
         self.latest = Some(LiveSession(Arc::clone(&published)));
         published
@@ -496,7 +510,7 @@ impl Locked {
                 waiters: waiters(id),
                 generation,
             })),
-            Effect::RefreshTokenChanged(token) => Some(Event::RefreshTokenChanged(token)),
+            Effect::RefreshTokenChanged(grant) => Some(Event::RefreshTokenChanged(grant.token)),
             Effect::ReauthenticationRequired(failure) => {
                 Some(Event::ReauthenticationRequired(failure))
             }

@@ -1,6 +1,6 @@
 //! The events that an [`Observer`](crate::observer::Observer) receives.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     error::{RefreshError, StoreError},
@@ -206,5 +206,40 @@ impl Replayed {
     /// The generation of the session that the request is sent with.
     pub fn generation(&self) -> Generation {
         self.generation
+    }
+}
+
+/// How a session differs from what [`App::dpop`](crate::oauth::App) is set up for.
+///
+/// It is told once for each kind. [`Display`](fmt::Display) says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DpopNotice {
+    /// The server issued a bearer token, although the request for it had a proof. The session is used as a bearer token.
+    NotBound,
+    /// The refresh token, or the access token, is bound to another key than that of the app, and is proven with it: for example
+    /// a stored one.
+    #[non_exhaustive]
+    OtherKey {
+        /// The thumbprint of the key of the app.
+        configured: String,
+        /// The thumbprint of the key that the tokens are bound to.
+        used: String,
+    },
+}
+
+impl fmt::Display for DpopNotice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotBound => f.write_str(
+                "the server issued a bearer token, although the request had a DPoP proof: the grant is older than DPoP for this \
+                 app, which a new authorization changes, or the server does not know DPoP",
+            ),
+            Self::OtherKey { configured, used } => write!(
+                f,
+                "the tokens are bound to the DPoP key {used}, and App::dpop has {configured}: a new authorization binds them to \
+                 that one"
+            ),
+        }
     }
 }

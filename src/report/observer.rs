@@ -6,7 +6,8 @@ use crate::{
     error::RefreshError,
     report::{
         event::{
-            RefreshFailed, RefreshStarted, RefreshSucceeded, Replayed, SessionAdopted, StoreFailed,
+            DpopNotice, RefreshFailed, RefreshStarted, RefreshSucceeded, Replayed, SessionAdopted,
+            StoreFailed,
         },
         outcome::AuthOutcome,
     },
@@ -114,6 +115,12 @@ pub trait Observer: Send + Sync + 'static {
         let _ = event;
     }
 
+    /// A session is bound to another key than the app is set up for, or to none (RFC 9449). It is used all the same. Emitted once
+    /// for each kind of notice.
+    fn dpop_notice(&self, notice: &DpopNotice) {
+        let _ = notice;
+    }
+
     /// A rejected request is sent again.
     fn replayed(&self, event: &Replayed) {
         let _ = event;
@@ -178,6 +185,10 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
         O::store_failed(self, event);
     }
 
+    fn dpop_notice(&self, notice: &DpopNotice) {
+        O::dpop_notice(self, notice);
+    }
+
     fn replayed(&self, event: &Replayed) {
         O::replayed(self, event);
     }
@@ -212,6 +223,7 @@ pub(crate) enum Event {
     RefreshFailed(RefreshFailed),
     SessionAdopted(SessionAdopted),
     StoreFailed(StoreFailed),
+    DpopNotice(DpopNotice),
     Replayed(Replayed),
     ReplaySkipped(AuthOutcome),
     SessionChanged(LiveSession),
@@ -228,6 +240,7 @@ impl Event {
             Self::RefreshFailed(event) => observer.refresh_failed(event),
             Self::SessionAdopted(event) => observer.session_adopted(event),
             Self::StoreFailed(event) => observer.store_failed(event),
+            Self::DpopNotice(notice) => observer.dpop_notice(notice),
             Self::Replayed(event) => observer.replayed(event),
             Self::ReplaySkipped(outcome) => observer.replay_skipped(outcome),
             Self::SessionChanged(session) => observer.session_changed(session),

@@ -80,6 +80,9 @@ pub enum ReplaySkipped {
     /// The session is [fixed](crate::SalesforceAuthLayer::fixed): nothing refreshes it. Bodies of its answers are not
     /// read, so only a status of 401 counts as a rejection.
     NotConfigured,
+    /// The request was sent again with the nonce that the server demanded in its proof (RFC 9449 §9), and the server demands
+    /// another one. The session is not the cause.
+    NonceRefused,
     /// The answer says that a new session would be rejected too:
     /// [`Verdict::Incurable`](crate::verdict::Verdict::Incurable). No refresh was made.
     Incurable,

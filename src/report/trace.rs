@@ -125,6 +125,7 @@ mod implementation {
                 kind = ?failed.error.kind(),
                 "session store failed"
             ),
+            Event::DpopNotice(notice) => warn!(target: TARGET, %notice, "DPoP"),
             Event::Replayed(replayed) => debug!(
                 target: TARGET,
                 attempt = replayed.attempt,

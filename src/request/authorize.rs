@@ -1,7 +1,7 @@
 //! Writing the session into a request: whether the layer does so, and where each API expects the session.
 
 use http::{
-    HeaderMap, HeaderName,
+    HeaderMap, HeaderName, Method, Uri,
     header::{AUTHORIZATION, CONTENT_LENGTH, Entry},
     request::Parts,
 };
@@ -26,14 +26,17 @@ const TENANT_ID: HeaderName = HeaderName::from_static("tenantid");
 
 /// Whether the layer passes a request through: the request is authenticated already, or marked with [`SkipAuth`].
 pub(crate) fn is_passed_through(request: &Parts, api: Api) -> bool {
-    let headers = &request.headers;
-    let is_authenticated = headers.contains_key(AUTHORIZATION)
+    is_authenticated(&request.headers, api) || request.extensions.get::<SkipAuth>().is_some()
+}
+
+/// Whether a request carries a session, or other credentials.
+pub(super) fn is_authenticated(headers: &HeaderMap, api: Api) -> bool {
+    headers.contains_key(AUTHORIZATION)
         || match api {
             Api::Bulk => headers.contains_key(SESSION),
             Api::Grpc => headers.contains_key(ACCESS_TOKEN),
             Api::Rest | Api::Soap | Api::Identity => false,
-        };
-    is_authenticated || request.extensions.get::<SkipAuth>().is_some()
+        }
 }
 
 /// Claims a request for the layer. `false` if the request is [passed through](is_passed_through).
@@ -115,9 +118,17 @@ pub(super) fn correct_length(headers: &mut HeaderMap, growth: i64) {
 
 // === Envelopes ===
 
-/// Writes the session into a SOAP envelope.
-pub(super) fn write_session(envelope: &[u8], published: &Published) -> HeaderRewrite {
-    session_header::write(envelope, published.session.access_token().expose())
+/// Writes the session into the SOAP envelope of a request, with a new proof if the session is bound to a key.
+pub(super) fn write_session(
+    envelope: &[u8],
+    (method, uri): (&Method, &Uri),
+    published: &Published,
+) -> HeaderRewrite {
+    let access_token = published.session.access_token();
+    let key = published.session.bound_key();
+    // Where no proof can be made, the proof in the headers fails too, and with it the request.
+    let proof = key.and_then(|key| key.prove(method, uri, Some(access_token)).ok());
+    session_header::write(envelope, access_token.expose(), proof.as_deref())
 }
 
 /// By how many bytes `after` is longer than `before`.

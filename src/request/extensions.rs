@@ -39,3 +39,21 @@ pub struct NoReplay;
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "a marker has nothing to grow")]
 pub struct NoRefresh;
+
+/// The layer sends a request with this extension with a proof, although Salesforce documents none for its API: Bulk API 1.0 or
+/// the Pub/Sub API, with a session that is bound to a DPoP key (RFC 9449).
+///
+/// The session is carried as usual, and the proof in the header `DPoP`. Without the extension such a request fails before it is
+/// sent. It changes no other request.
+///
+/// ```
+/// use tower_salesforce_auth::request::UndocumentedDpop;
+///
+/// let request = http::Request::get("/services/async/66.0/job/750xx")
+///     .extension(UndocumentedDpop)
+///     .body(())?;
+/// # Ok::<_, http::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::exhaustive_structs, reason = "a marker has nothing to grow")]
+pub struct UndocumentedDpop;

@@ -15,6 +15,7 @@ use crate::{
     error::Error,
     request::{
         authorize::{authorize, correct_length},
+        proof,
         target::{Target, join, unsendable},
     },
     session::live::Published,
@@ -137,6 +138,28 @@ impl Head {
         self.body_growth = self.body_growth.saturating_add(growth);
     }
 
+    pub(super) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Where a replay with this session goes.
+    pub(super) fn uri(&mut self, published: &Published) -> Result<Uri, Error> {
+        let path = self.packed.share().split_to(self.path_len as usize);
+        self.resolve(path, published)
+    }
+
+    /// The URI of a replay. `path` is the packed one.
+    fn resolve(&self, path: Bytes, published: &Published) -> Result<Uri, Error> {
+        match &self.uri {
+            Some(uri) => Ok(Uri::clone(uri)),
+            None => {
+                let path = PathAndQuery::from_maybe_shared(path)
+                    .map_err(|error| unsendable("its path was not kept", error))?;
+                join(published.session.instance_url().origin(), path)
+            }
+        }
+    }
+
     /// Builds the request again, with this session and for its instance.
     pub(super) fn rebuild<B>(
         &mut self,
@@ -152,14 +175,7 @@ impl Head {
         let mut packed = self.packed.share();
         packed.truncate(self.body_at);
         let path = packed.split_to(self.path_len as usize);
-        *request.uri_mut() = match &self.uri {
-            Some(uri) => Uri::clone(uri),
-            None => {
-                let path = PathAndQuery::from_maybe_shared(path)
-                    .map_err(|error| unsendable("its path was not kept", error))?;
-                join(origin, path)?
-            }
-        };
+        *request.uri_mut() = self.resolve(path, published)?;
         let headers = request.headers_mut();
         // Room for all at once, so that the map does not grow header by header. The original map had as many.
         let _ = headers.try_reserve(self.headers.into());
@@ -171,6 +187,12 @@ impl Head {
         }
         correct_length(headers, self.body_growth);
         authorize(headers, api, published);
+        if published.extras.is_some() {
+            let (mut head, body) = request.into_parts();
+            let target = (&head.method, &head.uri, &head.extensions);
+            proof::write(&mut head.headers, target, api, published)?;
+            request = Request::from_parts(head, body);
+        }
         Ok(request)
     }
 }

@@ -7,11 +7,13 @@ pub(crate) mod common;
 pub(crate) mod extensions;
 pub(crate) mod head;
 pub(crate) mod pending;
+mod proof;
 pub(crate) mod redirect;
 pub(crate) mod replay;
 pub(crate) mod target;
+pub(crate) mod watch;
 
-pub use self::extensions::{NoRefresh, NoReplay, SkipAuth};
+pub use self::extensions::{NoRefresh, NoReplay, SkipAuth, UndocumentedDpop};
 pub use crate::{
     body::BodyFactory,
     report::outcome::{AuthOutcome, ReplaySkipped},

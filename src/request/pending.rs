@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Response, StatusCode, request::Parts};
+use http::{Response, StatusCode, Uri, request::Parts};
 use http_body::Body;
 
 use crate::{
@@ -19,10 +19,11 @@ use crate::{
         common::Common,
         extensions::{NoRefresh, NoReplay},
         head::Head,
-        redirect,
+        proof, redirect,
         target::{self, Target},
+        watch::{NonceDemand, Watch},
     },
-    session::live::{Generation, LiveSession, Probation, Published},
+    session::live::{Generation, LiveSession, Published},
     soap::session_header::HeaderRewrite,
     verdict::{Api, Extent, ResponseHead, Verdict},
 };
@@ -114,10 +115,48 @@ where
         has_adopted: false,
         api,
         has_jwt: published.has_jwt,
-        probation: published.probation.clone(),
+        watch: match published.extras {
+            None => None,
+            Some(_) => Watch::of(published, &head.uri, None),
+        },
         replay,
     };
     Ok((body, Some(pending)))
+}
+
+/// Prepares a request for its first send, with a proof if the session is bound to a key (RFC 9449).
+#[cold]
+#[inline(never)]
+pub(crate) fn prepare_with_proof<S, B>(
+    head: &mut Parts,
+    body: B,
+    meant_for: Option<Generation>,
+    published: &Published,
+    common: &Arc<Common<S>>,
+    chosen: &mut Option<SessionHandle>,
+    inner: &S,
+) -> Result<Prepared<S, B>, Error>
+where
+    S: Clone,
+    B: Body + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    let is_bearer = published.session.bound_key().is_none();
+    let api = Api::of(head);
+    let is_passed_through = is_bearer || authorize::is_passed_through(head, api);
+    let prepared = prepare(head, body, meant_for, published, common, chosen, inner)?;
+    // The session is in the request now, unless the request goes elsewhere.
+    if !is_passed_through && authorize::is_authenticated(&head.headers, api) {
+        let Parts {
+            method,
+            uri,
+            extensions,
+            headers,
+            ..
+        } = head;
+        proof::write(headers, (method, uri, extensions), api, published)?;
+    }
+    Ok(prepared)
 }
 
 /// Keeps nothing of the body. Writes the session into a SOAP envelope.
@@ -166,7 +205,9 @@ where
 /// Callers build an envelope before the layer chooses the session. An envelope with a stale session would be rejected,
 /// and the rejection counted against the current session.
 fn write_envelope(head: &mut Parts, memory: &mut InMemory, published: &Published) {
-    if let HeaderRewrite::Envelope(envelope) = authorize::write_session(memory.data(), published) {
+    let request = (&head.method, &head.uri);
+    let written = authorize::write_session(memory.data(), request, published);
+    if let HeaderRewrite::Envelope(envelope) = written {
         let growth = authorize::growth(memory.data(), &envelope);
         authorize::correct_length(&mut head.headers, growth);
         memory.replace_data(Bytes::from(envelope));
@@ -201,8 +242,8 @@ pub(crate) struct PendingRequest<S, B> {
     api: Api,
     /// Whether the token that the request was last sent with is a JWT.
     has_jwt: bool,
-    /// Where to record that the session was accepted. `None` if the session is not on probation.
-    probation: Option<Arc<Probation>>,
+    /// What is noted for the answer. `None` for nearly every session.
+    watch: Option<Box<Watch>>,
     /// What a replay needs, or why there is no replay.
     pub(crate) replay: Result<ReplayParts<B>, ReplaySkipped>,
 }
@@ -226,11 +267,20 @@ impl<S, B> PendingRequest<S, B> {
     pub(super) fn count_replay(&mut self, published: &Published) {
         self.generation = published.generation;
         self.attempts = self.attempts.saturating_add(1);
-        if !published.is_adopted || std::mem::replace(&mut self.has_adopted, true) {
+        if let Some(watch) = self.watch.as_mut().filter(|watch| watch.is_nonce_due()) {
+            // It uses up no refresh.
+            watch.nonce_done();
+        } else if !published.is_adopted || std::mem::replace(&mut self.has_adopted, true) {
             self.refreshes_left = self.refreshes_left.saturating_sub(1);
         }
         self.has_jwt = published.has_jwt;
-        self.probation.clone_from(&published.probation);
+    }
+
+    /// Notes where a replay is sent with this session.
+    pub(super) fn watch(&mut self, published: &Published, uri: &Uri) {
+        if published.extras.is_some() || self.watch.is_some() {
+            self.watch = Watch::of(published, uri, self.watch.as_deref());
+        }
     }
 
     pub(super) fn api(&self) -> Api {
@@ -243,7 +293,11 @@ impl<S, B> PendingRequest<S, B> {
 
     /// Whether the session was refreshed since the first send, as far as this request knows.
     pub(crate) fn is_refreshed(&self) -> bool {
-        self.attempts > 1
+        let was_sent_for_nonce = || {
+            let watch = self.watch.as_ref();
+            watch.is_some_and(|watch| watch.was_sent_for_nonce())
+        };
+        self.attempts > 1 && (self.attempts > 2 || !was_sent_for_nonce())
     }
 
     /// Whether the request has used up its refreshes.
@@ -257,10 +311,26 @@ impl<S, B> PendingRequest<S, B> {
         is_renewable && !self.is_exhausted()
     }
 
+    /// Whether a replay may follow a rejection: after a refresh, or for a nonce.
+    pub(crate) fn may_replay(&self) -> bool {
+        self.may_refresh() || self.replay.is_ok() && self.may_replay_for_nonce()
+    }
+
+    /// Whether a replay for a nonce may follow, which uses up no refresh.
+    pub(super) fn may_replay_for_nonce(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.may_replay())
+    }
+
     /// Why a replay with this session would be useless or harmful. `None` if the session is fine.
     pub(crate) fn skip_reason(&self, live: &LiveSession) -> Option<ReplaySkipped> {
+        let is_nonce_due = || {
+            self.watch
+                .as_ref()
+                .is_some_and(|watch| watch.is_nonce_due())
+        };
         if live.generation() == self.generation {
-            Some(ReplaySkipped::Fruitless)
+            // The session is fine, and only the proof is not.
+            (!is_nonce_due()).then_some(ReplaySkipped::Fruitless)
         } else if !live.cures(self.generation) {
             Some(ReplaySkipped::Unchanged)
         } else if !live.0.succeeds(self.generation) {
@@ -282,11 +352,11 @@ impl<S, B> PendingRequest<S, B> {
         {
             Some(Verdict::Pass) => Some(Verdict::Pass),
             _ if redirect::answered_by_foreign_host(response, self.handle()) => Some(Verdict::Pass),
-            None if !self.may_refresh() => self.verdict_without_body(response.status()),
+            None if !self.may_replay() => self.verdict_without_body(response.status()),
             verdict => verdict,
         };
         match verdict {
-            Some(verdict) if verdict != Verdict::Expired || !self.may_refresh() => {
+            Some(verdict) if verdict != Verdict::Expired || !self.may_replay() => {
                 HeadVerdict::Final(verdict)
             }
             verdict => HeadVerdict::ReadBody(verdict),
@@ -332,10 +402,11 @@ impl<S, B> PendingRequest<S, B> {
             }
             (Verdict::Expired, _) => Some(ReplaySkipped::RefreshesExhausted),
         };
-        if let (Verdict::Pass, Some(probation)) = (verdict, &self.probation) {
-            probation.accept();
+        if let Some(watch) = &self.watch {
+            watch.conclude(response.headers(), verdict);
         }
-        if self.is_refreshed() {
+        let is_replayed = self.attempts > 1;
+        if is_replayed && self.is_refreshed() {
             match verdict {
                 Verdict::Pass => self.handle().confirm(self.generation),
                 Verdict::Expired => self.handle().reject_last(self.generation),
@@ -343,8 +414,16 @@ impl<S, B> PendingRequest<S, B> {
                 Verdict::Incurable => {}
             }
         }
-        if replay_skipped.is_some() || self.is_refreshed() {
+        if replay_skipped.is_some() || is_replayed {
             self.attach_outcome(response, self.is_refreshed(), replay_skipped);
+        }
+    }
+
+    /// Notes a rejection, and whether a new proof may cure it without another session.
+    pub(crate) fn rejected<R>(&mut self, response: &Response<R>) -> NonceDemand {
+        match &mut self.watch {
+            Some(watch) => watch.rejected(response),
+            None => NonceDemand::None,
         }
     }
 

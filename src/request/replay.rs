@@ -61,7 +61,8 @@ impl<S, B> PendingRequest<S, B> {
     {
         let Replay { mut head, body } = replay;
         self.count_replay(published);
-        let (body, kept_body) = if self.is_exhausted() {
+        let is_last = self.is_exhausted() && !self.may_replay_for_nonce();
+        let (body, kept_body) = if is_last {
             (
                 ReplayBody::resend(body),
                 Err(ReplaySkipped::RefreshesExhausted),
@@ -71,6 +72,7 @@ impl<S, B> PendingRequest<S, B> {
             (body, kept.ok_or(ReplaySkipped::BodyNotReplayable))
         };
         let request = head.rebuild(self.api(), published, body)?;
+        self.watch(published, request.uri());
         self.replay = kept_body.map(|body| ReplayParts { head, body });
         let replayed = Event::Replayed(Replayed {
             attempt: self.attempts(),
@@ -87,7 +89,9 @@ impl<S, B> PendingRequest<S, B> {
         reason: ReplaySkipped,
     ) -> Response<ResponseBody<R>> {
         let is_refreshed = match reason {
-            ReplaySkipped::RefreshFailed | ReplaySkipped::Fruitless => self.is_refreshed(),
+            ReplaySkipped::RefreshFailed
+            | ReplaySkipped::Fruitless
+            | ReplaySkipped::NonceRefused => self.is_refreshed(),
             // The other reasons follow a refresh.
             _ => true,
         };
@@ -99,7 +103,10 @@ impl<S, B> PendingRequest<S, B> {
 impl<B> Replay<B> {
     /// Writes the session into a SOAP envelope. Fails if the place for it was not kept.
     fn write_session(&mut self, published: &Published) -> Result<(), ReplaySkipped> {
-        match authorize::write_session(self.body.data(), published) {
+        // Without a URI the request cannot be built either.
+        let uri = self.head.uri(published).unwrap_or_default();
+        let request = (self.head.method(), &uri);
+        match authorize::write_session(self.body.data(), request, published) {
             HeaderRewrite::Envelope(envelope) => {
                 let growth = authorize::growth(self.body.data(), &envelope);
                 self.head.grow_body(growth);

@@ -14,6 +14,7 @@ use http::{HeaderValue, Uri};
 use tokio::time::Instant;
 
 use crate::session::{
+    dpop_key::DpopKey,
     header::ShardedHeader,
     lifetime::{Due, ProactiveRefresh},
     session::Session,
@@ -144,10 +145,8 @@ pub(crate) struct Published {
     metadata: OnceLock<Box<Metadata>>,
     /// Whether the access token is a JWT.
     pub(crate) has_jwt: bool,
-    /// When a proactive refresh is due. `None` if none is.
-    pub(crate) due: Option<Arc<Due>>,
-    /// Whether a server has accepted the session. `None` unless useless refreshes came before it (R12).
-    pub(crate) probation: Option<Arc<Probation>>,
+    /// What only some sessions have. `None` for the others, whose requests look at nothing of it.
+    pub(crate) extras: Option<Arc<Extras>>,
     /// Whether the session was adopted from the store.
     pub(crate) is_adopted: bool,
     pub(crate) generation: Generation,
@@ -167,14 +166,57 @@ pub(crate) struct Published {
 const SERVED: Duration = Duration::from_secs(45);
 
 /// Records whether a session that follows useless refreshes is accepted (R12).
-pub(crate) struct Probation {
+struct Probation {
     since: Instant,
     is_accepted: AtomicBool,
 }
 
-impl Probation {
+/// What only some sessions have. It is apart, so that the requests of all others make one check for all of it.
+pub(crate) struct Extras {
+    /// When a proactive refresh is due. `None` if none is.
+    due: Option<Due>,
+    /// Whether a server has accepted the session. `None` unless useless refreshes came before it (R12).
+    probation: Option<Probation>,
+    /// The key that the access token is bound to. `None` for a bearer token.
+    dpop_key: Option<DpopKey>,
+}
+
+impl Extras {
+    fn is_any(&self) -> bool {
+        self.due.is_some() || self.is_watched()
+    }
+
+    /// Whether answers matter.
+    fn is_watched(&self) -> bool {
+        self.probation.is_some() || self.dpop_key.is_some()
+    }
+
+    pub(crate) fn due(&self) -> Option<&Due> {
+        self.due.as_ref()
+    }
+
+    /// Whether a proactive refresh is due.
+    pub(crate) fn is_due(&self) -> bool {
+        self.due
+            .as_ref()
+            .is_some_and(|due| due.is_over(Instant::now()))
+    }
+
+    /// The key that the access token is bound to. `None` for a bearer token.
+    pub(crate) fn dpop_key(&self) -> Option<&DpopKey> {
+        self.dpop_key.as_ref()
+    }
+
     /// Records that a server accepted the session.
     pub(crate) fn accept(&self) {
+        if let Some(probation) = &self.probation {
+            probation.accept();
+        }
+    }
+}
+
+impl Probation {
+    fn accept(&self) {
         // Read first: all requests share this cache line.
         if !self.is_accepted() {
             self.is_accepted.store(true, Ordering::Relaxed);
@@ -250,8 +292,7 @@ impl Published {
             authorization: session.authorization().clone().into(),
             metadata: OnceLock::new(),
             has_jwt: session.is_jwt(),
-            due: None,
-            probation: None,
+            extras: None,
             is_adopted,
             session,
             instance_port,
@@ -271,50 +312,50 @@ impl Published {
         }
     }
 
-    /// Records from now on whether the session is accepted, if that is needed.
-    pub(crate) fn on_probation_if(mut self, is_watched: bool) -> Self {
-        self.probation = is_watched.then(|| {
-            Arc::new(Probation {
-                since: Instant::now(),
+    /// Adds what only some sessions have: a proactive refresh, a probation, a key that its tokens are bound to.
+    pub(crate) fn with_extras(
+        mut self,
+        proactive_refresh: Option<ProactiveRefresh>,
+        jitter: f64,
+        is_watched: bool,
+    ) -> Self {
+        let (now, lifetime) = (Instant::now(), self.session.known_lifetime());
+        let extras = Extras {
+            due: proactive_refresh.and_then(|setting| setting.due(lifetime, now, jitter)),
+            probation: is_watched.then(|| Probation {
+                since: now,
                 is_accepted: AtomicBool::new(false),
-            })
-        });
+            }),
+            dpop_key: self.session.bound_key().cloned(),
+        };
+        self.extras = extras.is_any().then(|| Arc::new(extras));
         self
+    }
+
+    fn probation(&self) -> Option<&Probation> {
+        self.extras.as_ref()?.probation.as_ref()
     }
 
     /// Whether a server has accepted the session, as far as that is recorded.
     pub(crate) fn was_accepted(&self) -> bool {
-        self.probation
-            .as_ref()
-            .is_some_and(|probation| probation.is_accepted())
+        self.probation().is_some_and(Probation::is_accepted)
     }
 
     /// Whether the session was accepted and is old enough for a rejection to mean that it expired.
     pub(crate) fn has_served(&self) -> bool {
-        self.probation
-            .as_ref()
+        self.probation()
             .is_some_and(|probation| probation.is_accepted() && probation.since.elapsed() >= SERVED)
-    }
-
-    /// Sets when a proactive refresh is due.
-    pub(crate) fn with_proactive_refresh(
-        mut self,
-        proactive_refresh: Option<ProactiveRefresh>,
-        jitter: f64,
-    ) -> Self {
-        let lifetime = self.session.known_lifetime();
-        let due =
-            proactive_refresh.and_then(|setting| setting.due(lifetime, Instant::now(), jitter));
-        self.due = due.map(Arc::new);
-        self
     }
 
     /// Whether a proactive refresh is due.
     #[inline]
     pub(crate) fn is_due(&self) -> bool {
-        self.due
-            .as_ref()
-            .is_some_and(|due| due.is_over(Instant::now()))
+        self.extras.as_ref().is_some_and(|extras| extras.is_due())
+    }
+
+    /// What requests have to look at when their answer arrives. `None` if nothing.
+    pub(crate) fn watched(&self) -> Option<&Arc<Extras>> {
+        self.extras.as_ref().filter(|extras| extras.is_watched())
     }
 
     pub(crate) fn metadata(&self) -> &Metadata {

@@ -11,7 +11,11 @@ use http::HeaderValue;
 use crate::{
     error::{Error, ErrorKind},
     secret::Secret,
-    session::url::{InstanceUrl, LoginUrl},
+    session::{
+        dpop_key::DpopKey,
+        grant_token::GrantToken,
+        url::{InstanceUrl, LoginUrl},
+    },
     text::{jwt, pasted},
 };
 
@@ -31,15 +35,21 @@ use crate::{
 /// # Ok::<_, tower_salesforce_auth::Error>(())
 /// ```
 #[derive(Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says one thing of how the session was obtained"
+)]
 pub struct Session {
     access_token: Secret,
-    /// `Bearer <access token>` (RFC 6750 §2.1), rendered once and marked sensitive.
+    /// `Bearer <access token>` (RFC 6750 §2.1) or `DPoP <access token>` (RFC 9449 §7.1), rendered once and marked sensitive.
     authorization: HeaderValue,
     /// The access token alone, marked sensitive. It shares the memory of `authorization`.
     bare_token: HeaderValue,
     instance_url: InstanceUrl,
     login_url: Option<LoginUrl>,
-    refresh_token: Option<Secret>,
+    /// The key that the access token is bound to. `None` for a bearer token.
+    dpop_key: Option<DpopKey>,
+    refresh_token: Option<GrantToken>,
     identity_url: Option<String>,
     scope: Option<String>,
     issued_at: Option<SystemTime>,
@@ -52,6 +62,8 @@ pub struct Session {
     keeps_refresh_token: bool,
     /// Whether the session came from a SOAP `login()`, and so ends with a SOAP `logout()`.
     is_soap: bool,
+    /// Whether the server issued a bearer token, although the request for it had a proof.
+    is_left_unbound: bool,
 }
 
 impl Session {
@@ -116,15 +128,14 @@ impl Session {
     }
 
     fn from_parts(access_token: Secret, instance_url: InstanceUrl) -> Result<Self, Error> {
-        let authorization = render(&access_token)?;
-        let (_, bare_token) =
-            authorization.split_at(authorization.len() - access_token.expose().len());
+        let [authorization, bare_token] = header_values("Bearer", &access_token)?;
         Ok(Self {
-            bare_token: sensitive(authorization.slice_ref(bare_token))?,
-            authorization: sensitive(authorization)?,
+            authorization,
+            bare_token,
             access_token,
             instance_url,
             login_url: None,
+            dpop_key: None,
             refresh_token: None,
             identity_url: None,
             scope: None,
@@ -134,14 +145,78 @@ impl Session {
             is_rotated: false,
             keeps_refresh_token: false,
             is_soap: false,
+            is_left_unbound: false,
         })
     }
 
     /// Adds the refresh token (RFC 6749 §1.5) of this session.
     #[must_use]
-    pub fn with_refresh_token(mut self, refresh_token: impl Into<Secret>) -> Self {
-        self.refresh_token = Some(pasted::secret(refresh_token));
+    pub fn with_refresh_token(self, refresh_token: impl Into<Secret>) -> Self {
+        let grant_token = GrantToken {
+            token: pasted::secret(refresh_token),
+            dpop_key: self.grant_key().cloned(),
+        };
+        self.with_grant_token(grant_token)
+    }
+
+    /// Adds the refresh token, with the key that it is bound to.
+    pub(crate) fn with_grant_token(mut self, grant_token: GrantToken) -> Self {
+        self.refresh_token = Some(grant_token);
         self.keeps_refresh_token = false;
+        self
+    }
+
+    /// Binds the tokens of this session to a key (RFC 9449), as the server did that issued them. Requests are sent with
+    /// `Authorization: DPoP` and a new proof then.
+    ///
+    /// A flow does so by itself: use it for a session that was obtained elsewhere.
+    ///
+    /// ```
+    /// use tower_salesforce_auth::{Session, oauth::DpopKey};
+    ///
+    /// # let key = DpopKey::generate()?;
+    /// let session = Session::new("00Dxx!AQEAQ", "https://MyDomainName.my.salesforce.com")?
+    ///     .with_dpop_key(key.clone());
+    /// assert_eq!(session.dpop_key(), Some(&key));
+    /// # Ok::<_, tower_salesforce_auth::Error>(())
+    /// ```
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn with_dpop_key(mut self, key: DpopKey) -> Self {
+        if let Some(grant_token) = &mut self.refresh_token {
+            grant_token.dpop_key = Some(key.clone());
+        }
+        self.bound_to(key)
+    }
+
+    /// Binds the access token alone.
+    pub(crate) fn bound_to(mut self, key: DpopKey) -> Self {
+        // The token was rendered before, so it can be rendered again.
+        if let Ok([authorization, bare_token]) = header_values("DPoP", &self.access_token) {
+            self.authorization = authorization;
+            self.bare_token = bare_token;
+            self.dpop_key = Some(key);
+        }
+        self
+    }
+
+    /// Records that the server issued a bearer token, although the request for it had a proof.
+    pub(crate) fn left_unbound(mut self) -> Self {
+        self.is_left_unbound = true;
+        self
+    }
+
+    pub(crate) fn is_left_unbound(&self) -> bool {
+        self.is_left_unbound
+    }
+
+    /// Changes the keys that the tokens are bound to into other forms of the same keys.
+    pub(crate) fn map_keys(mut self, map: impl Fn(DpopKey) -> DpopKey) -> Self {
+        self.dpop_key = self.dpop_key.map(&map);
+        if let Some(grant_token) = &mut self.refresh_token {
+            grant_token.dpop_key = grant_token.dpop_key.take().map(&map);
+        }
         self
     }
 
@@ -208,7 +283,30 @@ impl Session {
 
     /// The refresh token. `None` if the session has none.
     pub fn refresh_token(&self) -> Option<&Secret> {
+        self.refresh_token.as_ref().map(|grant| &grant.token)
+    }
+
+    pub(crate) fn grant_token(&self) -> Option<&GrantToken> {
         self.refresh_token.as_ref()
+    }
+
+    /// The key that the access token is bound to (RFC 9449). `None` for a bearer token.
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    pub fn dpop_key(&self) -> Option<&DpopKey> {
+        self.dpop_key.as_ref()
+    }
+
+    /// The key that the access token is bound to. `None` for a bearer token.
+    pub(crate) fn bound_key(&self) -> Option<&DpopKey> {
+        self.dpop_key.as_ref()
+    }
+
+    /// The key of the grant: that of the refresh token, or else that of the access token. `None` if neither has one.
+    pub(crate) fn grant_key(&self) -> Option<&DpopKey> {
+        let grant_token = self.refresh_token.as_ref();
+        let of_grant = grant_token.and_then(|grant| grant.dpop_key.as_ref());
+        of_grant.or(self.dpop_key.as_ref())
     }
 
     /// The identity URL, `https://login.salesforce.com/id/<org id>/<user id>`. `None` if unknown.
@@ -353,6 +451,7 @@ impl Session {
     pub(crate) fn without_provenance(mut self) -> Self {
         self.is_rotated = false;
         self.keeps_refresh_token = false;
+        self.is_left_unbound = false;
         self
     }
 
@@ -403,8 +502,16 @@ fn check_notation(access_token: &Secret) -> Result<(), Error> {
     }
 }
 
+/// The value of an `Authorization` header, and the token alone, in the same memory.
+fn header_values(scheme: &str, access_token: &Secret) -> Result<[HeaderValue; 2], Error> {
+    let authorization = render(scheme, access_token)?;
+    let (_, bare_token) = authorization.split_at(authorization.len() - access_token.expose().len());
+    let bare_token = sensitive(authorization.slice_ref(bare_token))?;
+    Ok([sensitive(authorization)?, bare_token])
+}
+
 /// Renders the value of an `Authorization` header. It ends with the token.
-fn render(access_token: &Secret) -> Result<Bytes, Error> {
+fn render(scheme: &str, access_token: &Secret) -> Result<Bytes, Error> {
     let token = access_token.expose();
     if token.is_empty() {
         return Err(Error::new(
@@ -421,7 +528,7 @@ fn render(access_token: &Secret) -> Result<Bytes, Error> {
              check how it was copied",
         ));
     }
-    Ok(format!("Bearer {token}").into())
+    Ok(format!("{scheme} {token}").into())
 }
 
 fn sensitive(value: impl Into<Bytes>) -> Result<HeaderValue, Error> {
@@ -442,7 +549,8 @@ impl fmt::Debug for Session {
             .field("access_token", &self.access_token)
             .field("instance_url", &self.instance_url)
             .field("login_url", &self.login_url)
-            .field("refresh_token", &self.refresh_token)
+            .field("refresh_token", &self.refresh_token())
+            .field("dpop_key", &self.dpop_key)
             .field("identity_url", &self.identity_url)
             .field("scope", &self.scope)
             .field("issued_at", &self.issued_at)

@@ -62,6 +62,7 @@ fn refusal(
         // SOAP sends each fault with the status 500.
         is_overloaded: false,
         has_password: response.has_password,
+        proof: None,
     }
     .into_error(secrets)
 }

@@ -18,24 +18,93 @@ pub(crate) enum HeaderRewrite {
     Incomplete,
 }
 
-/// Replaces the text of `sessionId` in the `SessionHeader`, and leaves all other bytes unchanged.
+/// Replaces the text of `sessionId` in the `SessionHeader`, and leaves all other bytes unchanged. `proof` is that of a bound
+/// session: it is written into a `DpopProofHeader`, which is added before the `SessionHeader` if there is none (SOAP API
+/// Developer Guide, "`DpopProofHeader`").
 ///
 /// Elements match by their local names. The bytes after the header are not parsed and may be missing. An envelope that is
 /// compressed with gzip is compressed again.
-pub(crate) fn write(envelope: &[u8], session_id: &str) -> HeaderRewrite {
+pub(crate) fn write(envelope: &[u8], session_id: &str, proof: Option<&str>) -> HeaderRewrite {
     if !envelope.starts_with(&inflate::GZIP) {
-        return write_plain(envelope, session_id);
+        return write_all(envelope, session_id, proof);
     }
     let Some(inflated) = inflate::whole(envelope, INFLATED_LIMIT) else {
         return HeaderRewrite::Incomplete;
     };
-    match write_plain(&inflated, session_id) {
+    match write_all(&inflated, session_id, proof) {
         HeaderRewrite::Envelope(envelope) => HeaderRewrite::Envelope(inflate::gzip(&envelope)),
         unchanged => unchanged,
     }
 }
 
-fn write_plain(envelope: &[u8], session_id: &str) -> HeaderRewrite {
+fn write_all(envelope: &[u8], session_id: &str, proof: Option<&str>) -> HeaderRewrite {
+    let written = write_plain(envelope, &SESSION_ID, session_id);
+    let Some(proof) = proof else {
+        return written;
+    };
+    let written = match written {
+        HeaderRewrite::Envelope(written) => written,
+        HeaderRewrite::Unchanged => envelope.to_vec(),
+        HeaderRewrite::Incomplete => return HeaderRewrite::Incomplete,
+    };
+    match write_plain(&written, &PROOF, proof) {
+        // There is none.
+        HeaderRewrite::Unchanged | HeaderRewrite::Incomplete => add_proof(&written, proof),
+        rewritten @ HeaderRewrite::Envelope(_) => rewritten,
+    }
+}
+
+/// Adds a `DpopProofHeader` before the `SessionHeader`, with the same namespace.
+fn add_proof(envelope: &[u8], proof: &str) -> HeaderRewrite {
+    let readable = match str::from_utf8(envelope) {
+        Ok(readable) => readable,
+        Err(error) => {
+            let (valid, _) = envelope.split_at(error.valid_up_to());
+            str::from_utf8(valid).unwrap_or_default()
+        }
+    };
+    let document = readable.strip_prefix('\u{feff}').unwrap_or(readable);
+    let mark = readable.len() - document.len();
+    let Some((at, tag, prefix)) = session_header_tag(document) else {
+        return HeaderRewrite::Unchanged;
+    };
+    let (before, after) = envelope.split_at(mark + at);
+    let added = format!(
+        "<{prefix}DpopProofHeader{tag}><{prefix}proof>{proof}</{prefix}proof></{prefix}DpopProofHeader>"
+    );
+    HeaderRewrite::Envelope([before, added.as_bytes(), after].concat())
+}
+
+/// The start of the `SessionHeader`, its declarations of namespaces, and the prefix of its name with the colon. `None` if the
+/// envelope has none in its header.
+fn session_header_tag(document: &str) -> Option<(usize, String, String)> {
+    let mut reader = Reader::from_str(document);
+    let mut path: Vec<String> = Vec::new();
+    loop {
+        let at = position(&reader);
+        match reader.read_event().ok()? {
+            Event::Start(tag)
+                if path == SESSION_ID[..2] && local(tag.name().into_inner()) == SESSION_ID[2] =>
+            {
+                let name = tag.name().into_inner();
+                let prefix = name.strip_suffix(SESSION_ID[2])?.to_owned();
+                let declarations = tag.attributes().flatten().filter_map(|attribute| {
+                    let name = attribute.key.into_inner();
+                    let value = attribute.value;
+                    let is_declaration = name == "xmlns" || name.starts_with("xmlns:");
+                    is_declaration.then(|| format!(" {name}=\"{}\"", value.replace('"', "&quot;")))
+                });
+                return Some((at, declarations.collect(), prefix));
+            }
+            Event::Start(tag) => path.push(local(tag.name().into_inner()).to_owned()),
+            Event::End(_) => drop(path.pop()),
+            Event::Eof | Event::DocType(_) => return None,
+            _ => {}
+        }
+    }
+}
+
+fn write_plain(envelope: &[u8], path: &[&str; 4], session_id: &str) -> HeaderRewrite {
     let (readable, is_utf8) = match str::from_utf8(envelope) {
         Ok(readable) => (readable, true),
         Err(error) => {
@@ -47,7 +116,7 @@ fn write_plain(envelope: &[u8], session_id: &str) -> HeaderRewrite {
     // The parser's positions do not count a byte order mark.
     let document = readable.strip_prefix('\u{feff}').unwrap_or(readable);
     let mark = readable.len() - document.len();
-    let span = match find(document) {
+    let span = match find(document, path) {
         Search::Found(span) => span,
         Search::Absent => return HeaderRewrite::Unchanged,
         // The envelope has another encoding than UTF-8, so more bytes would not help.
@@ -94,11 +163,12 @@ enum Search {
     Incomplete,
 }
 
-const PATH: [&str; 4] = ["Envelope", "Header", "SessionHeader", "sessionId"];
+const SESSION_ID: [&str; 4] = ["Envelope", "Header", "SessionHeader", "sessionId"];
+const PROOF: [&str; 4] = ["Envelope", "Header", "DpopProofHeader", "proof"];
 
-fn find(envelope: &str) -> Search {
+fn find(envelope: &str, wanted: &[&str; 4]) -> Search {
     let mut reader = Reader::from_str(envelope);
-    // The number of open elements, and how many of the outermost ones match `PATH`.
+    // The number of open elements, and how many of the outermost ones match `wanted`.
     let (mut depth, mut matched) = (0_usize, 0_usize);
     let mut start = 0;
     loop {
@@ -109,7 +179,7 @@ fn find(envelope: &str) -> Search {
         match event {
             Event::Start(tag) => {
                 let name = tag.name().into_inner();
-                let is_next = depth == matched && PATH.get(depth) == Some(&local(name));
+                let is_next = depth == matched && wanted.get(depth) == Some(&local(name));
                 // The header precedes every other element (SOAP 1.1 §4).
                 if !is_next && depth == matched && matched < 2 {
                     return Search::Absent;
@@ -122,7 +192,7 @@ fn find(envelope: &str) -> Search {
             }
             Event::Empty(tag) => {
                 let name = tag.name().into_inner();
-                if depth == matched && depth + 1 == PATH.len() && PATH[depth] == local(name) {
+                if depth == matched && depth + 1 == wanted.len() && wanted[depth] == local(name) {
                     return Search::Found(SessionIdSpan {
                         start: before,
                         end: position(&reader),
@@ -132,7 +202,7 @@ fn find(envelope: &str) -> Search {
             }
             Event::End(_) => {
                 if depth == matched {
-                    if matched == PATH.len() {
+                    if matched == wanted.len() {
                         return Search::Found(SessionIdSpan {
                             start,
                             end: before,
@@ -163,7 +233,7 @@ mod tests {
     use super::*;
 
     fn rewritten(envelope: &str) -> String {
-        match write(envelope.as_bytes(), "N<1>") {
+        match write(envelope.as_bytes(), "N<1>", None) {
             HeaderRewrite::Envelope(envelope) => String::from_utf8(envelope).unwrap(),
             other => panic!("{other:?}: {envelope}"),
         }
@@ -219,16 +289,22 @@ mod tests {
             )
         };
         let compressed = inflate::gzip(envelope("T0").as_bytes());
-        let HeaderRewrite::Envelope(written) = write(&compressed, "T1") else {
+        let HeaderRewrite::Envelope(written) = write(&compressed, "T1", None) else {
             panic!("not written");
         };
         assert_eq!(
             inflate::whole(&written, 10_000).unwrap(),
             envelope("T1").as_bytes()
         );
-        assert_eq!(write(&written, "T1"), HeaderRewrite::Unchanged);
-        assert_eq!(write(&compressed[..20], "T1"), HeaderRewrite::Incomplete);
-        assert_eq!(write(&inflate::gzip(b"{}"), "T1"), write(b"{}", "T1"));
+        assert_eq!(write(&written, "T1", None), HeaderRewrite::Unchanged);
+        assert_eq!(
+            write(&compressed[..20], "T1", None),
+            HeaderRewrite::Incomplete
+        );
+        assert_eq!(
+            write(&inflate::gzip(b"{}"), "T1", None),
+            write(b"{}", "T1", None)
+        );
     }
 
     #[test]
@@ -246,7 +322,7 @@ mod tests {
         let envelope = b"<Envelope><Header><SessionHeader><sessionId>T0</sessionId>\xff\xfe<";
         let expected = b"<Envelope><Header><SessionHeader><sessionId>N</sessionId>\xff\xfe<";
         assert_eq!(
-            write(envelope, "N"),
+            write(envelope, "N", None),
             HeaderRewrite::Envelope(expected.to_vec())
         );
     }
@@ -262,12 +338,15 @@ mod tests {
             "<!DOCTYPE e><Envelope><Header><SessionHeader><sessionId>T0</sessionId></SessionHeader></Header>",
         ] {
             assert_eq!(
-                write(envelope.as_bytes(), "N"),
+                write(envelope.as_bytes(), "N", None),
                 HeaderRewrite::Unchanged,
                 "{envelope}"
             );
         }
-        assert_eq!(write(b"<Envelope>\xff", "N"), HeaderRewrite::Unchanged);
+        assert_eq!(
+            write(b"<Envelope>\xff", "N", None),
+            HeaderRewrite::Unchanged
+        );
     }
 
     #[test]
@@ -275,7 +354,11 @@ mod tests {
         let envelope = "<Envelope><Header><SessionHeader><sessionId>Té</sessionId>";
         for length in 0..envelope.len() {
             let truncated = &envelope.as_bytes()[..length];
-            assert_eq!(write(truncated, "N"), HeaderRewrite::Incomplete, "{length}");
+            assert_eq!(
+                write(truncated, "N", None),
+                HeaderRewrite::Incomplete,
+                "{length}"
+            );
         }
     }
 }

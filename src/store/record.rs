@@ -11,9 +11,9 @@ use zeroize::Zeroizing;
 
 use super::version::Version;
 use crate::{
-    error::{Error, StoreError, StoreErrorKind},
+    error::{Error, ErrorKind, StoreError, StoreErrorKind},
     secret::Secret,
-    session::{session::Session, url::LoginUrl},
+    session::{dpop_key::DpopKey, grant_token::GrantToken, session::Session, url::LoginUrl},
 };
 
 /// The value of `format` that identifies a session record.
@@ -21,6 +21,9 @@ const FORMAT: &str = "tower-salesforce-auth session";
 
 /// Version 1 called `login` `line`, and had no place for a `dpop_key`.
 const VERSION: u32 = 2;
+
+/// The `token_type` of a record whose access token is bound to a key.
+const BOUND: &str = "DPoP";
 
 // === Record ===
 
@@ -47,9 +50,6 @@ pub struct Record {
     /// Whether the server has rotated the refresh token since the login. The token that a flow was configured with may be
     /// used up then.
     has_rotated: bool,
-    /// The private key that the refresh token is bound to (RFC 9449), as another version of this crate has stored it. `None` if
-    /// there is none.
-    dpop_key: Option<Secret>,
 }
 
 impl Record {
@@ -58,7 +58,7 @@ impl Record {
         // Every login returns another access token. A session that is set and saved again may have another refresh token.
         let login = token_fingerprint(&session);
         let has_rotated = session.is_rotated();
-        Self::at(login, 1, session, has_rotated, None)
+        Self::at(login, 1, session, has_rotated)
     }
 
     /// Creates the record that replaces this one.
@@ -66,17 +66,10 @@ impl Record {
     pub fn followed_by(&self, session: Session) -> Self {
         let has_rotated = self.has_rotated || session.is_rotated();
         let number = self.version.number.saturating_add(1);
-        let dpop_key = self.dpop_key.clone();
-        Self::at(self.version.login, number, session, has_rotated, dpop_key)
+        Self::at(self.version.login, number, session, has_rotated)
     }
 
-    fn at(
-        login: u128,
-        number: u64,
-        session: Session,
-        has_rotated: bool,
-        dpop_key: Option<Secret>,
-    ) -> Self {
+    fn at(login: u128, number: u64, session: Session, has_rotated: bool) -> Self {
         Self {
             version: Version {
                 login,
@@ -85,7 +78,6 @@ impl Record {
             },
             session: session.without_provenance(),
             has_rotated,
-            dpop_key,
         }
     }
 
@@ -106,6 +98,10 @@ impl Record {
     /// Encodes the record as JSON on one line. The text contains all tokens.
     pub fn encode(&self) -> Secret {
         let session = &self.session;
+        let (bound_key, grant_key) = (session.bound_key(), session.grant_key());
+        let dpop_key = grant_key.map(DpopKey::encode);
+        let access_token_key = bound_key.filter(|key| grant_key != Some(*key));
+        let access_token_key = access_token_key.map(DpopKey::encode);
         let mut login = String::with_capacity(32);
         // Writing to a `String` never fails.
         let _ = write!(login, "{:032x}", self.version.login);
@@ -126,12 +122,15 @@ impl Record {
             user_id: session.user_id(),
             is_soap: session.is_soap(),
             has_rotated: self.has_rotated,
-            dpop_key: self.dpop_key.as_ref().map(Secret::expose),
+            token_type: bound_key.map(|_| BOUND),
+            dpop_key: dpop_key.as_ref().map(Secret::expose),
+            access_token_key: access_token_key.as_ref().map(Secret::expose),
         };
         // Enough capacity for the tokens: a buffer that grows would leave an unwiped copy of them behind.
         let tokens = encoded.access_token.len()
             + encoded.refresh_token.map_or(0, str::len)
-            + encoded.dpop_key.map_or(0, str::len);
+            + encoded.dpop_key.map_or(0, str::len)
+            + encoded.access_token_key.map_or(0, str::len);
         let mut text = Zeroizing::new(Vec::with_capacity(2 * tokens + 4096));
         // Serializing strings and numbers to a `Vec` never fails.
         let _ = serde_json::to_writer(&mut *text, &encoded);
@@ -166,11 +165,16 @@ impl Record {
         let login = u128::from_str_radix(&decoded.login, 16)
             .map_err(|_| corrupt("the session record has no valid `login`"))?;
         let (number, has_rotated) = (decoded.number, decoded.has_rotated);
-        let dpop_key = decoded.dpop_key.clone();
-        let session = decoded.session().map_err(|error| {
-            corrupt("the session record contains a session that cannot be used").with_source(error)
+        let session = decoded.session().map_err(|error| match error.kind() {
+            ErrorKind::InvalidKey if cfg!(not(feature = "dpop")) => StoreError::new(
+                StoreErrorKind::UnsupportedVersion,
+                "the session record has a DPoP key",
+            )
+            .with_source(error),
+            _ => corrupt("the session record contains a session that cannot be used")
+                .with_source(error),
         })?;
-        Ok(Self::at(login, number, session, has_rotated, dpop_key))
+        Ok(Self::at(login, number, session, has_rotated))
     }
 }
 
@@ -224,8 +228,15 @@ struct EncodedRecord<'a> {
     user_id: Option<&'a str>,
     is_soap: bool,
     has_rotated: bool,
+    /// [`BOUND`] if the access token is bound. `None` for a bearer token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<&'static str>,
+    /// The key of the grant, in PKCS #8 and Base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     dpop_key: Option<&'a str>,
+    /// The key of the access token. `None` if it is that of the grant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token_key: Option<&'a str>,
 }
 
 /// A record of version 1 or 2, as it is read.
@@ -246,7 +257,9 @@ struct DecodedRecord {
     user_id: Option<String>,
     is_soap: bool,
     has_rotated: bool,
+    token_type: Option<String>,
     dpop_key: Option<Secret>,
+    access_token_key: Option<Secret>,
 }
 
 impl DecodedRecord {
@@ -256,8 +269,16 @@ impl DecodedRecord {
         } else {
             Session::from_answer(self.access_token, &self.instance_url)?
         };
-        if let Some(refresh_token) = self.refresh_token {
-            session = session.with_refresh_token(refresh_token);
+        let key = |encoded: Option<Secret>| encoded.map(|key| DpopKey::decode(key.expose()));
+        let dpop_key = key(self.dpop_key).transpose()?;
+        let access_token_key = key(self.access_token_key).transpose()?;
+        if self.token_type.as_deref() == Some(BOUND)
+            && let Some(key) = access_token_key.or_else(|| dpop_key.clone())
+        {
+            session = session.bound_to(key);
+        }
+        if let Some(token) = self.refresh_token {
+            session = session.with_grant_token(GrantToken { token, dpop_key });
         }
         if let Some(login_url) = self.login_url {
             session = session.with_login_url(login_url.parse()?);

@@ -13,6 +13,7 @@ pub(crate) mod jwt;
 pub(crate) mod key;
 pub(crate) mod pasted;
 #[cfg(any(
+    feature = "dpop",
     feature = "https-client",
     feature = "jwt",
     feature = "postgres-store",

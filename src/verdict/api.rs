@@ -15,6 +15,8 @@ use http::{
 /// | `Soap` | path `/services/Soap/`, or header `SOAPAction` | `<sessionId>` in the envelope, and `Authorization` |
 /// | `Identity` | path `/id/` or `/services/oauth2/`, also below the path of a site | `Authorization` |
 /// | `Grpc` | content type `application/grpc` | metadata `accesstoken`, `instanceurl`, `tenantid` |
+///
+/// A session that is bound to a key (DPoP) is carried with a proof beside it: see the [guide](crate::docs::dpop#apis).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Api {

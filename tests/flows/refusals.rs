@@ -183,8 +183,8 @@ const GRANTS: &[(&str, &str, &str)] = &[
         "",
         "an access token or a refresh token",
     ),
-    ("invalid_dpop_proof", "", "turn it off for the app"),
-    ("use_dpop_nonce", "", "turn it off for the app"),
+    ("invalid_dpop_proof", "", "App::dpop"),
+    ("use_dpop_nonce", "", "App::dpop"),
     ("expired_token", "", "begin the device authorization again"),
     // Another writing of the same code.
     ("APP_BLOCKED", "", "install or unblock"),

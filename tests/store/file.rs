@@ -94,21 +94,6 @@ async fn a_record_of_version_1_can_be_read() {
     assert_eq!(session.lifetime(), Some(Duration::from_secs(7_200)));
 }
 
-/// The key that a refresh token is bound to is stored with it by any process.
-#[test]
-fn a_stored_dpop_key_is_kept_and_not_shown() {
-    let text = Record::new(whole_session()).encode().expose().to_owned();
-    let bound = text.replacen('{', r#"{"dpop_key":"SECRET-key","#, 1);
-    let record = Record::decode(&bound).unwrap();
-    assert!(!format!("{record:?}").contains("SECRET-key"));
-    let next = record.followed_by(whole_session());
-    assert!(
-        next.encode()
-            .expose()
-            .contains(r#""dpop_key":"SECRET-key""#)
-    );
-}
-
 #[test]
 fn a_record_of_another_key_names_both_keys() {
     let (old, new) = (EncryptionKey::new([1; 32]), EncryptionKey::new([2; 32]));

@@ -14,8 +14,7 @@ use crate::{
         state::Core,
         token::TokenLineage,
     },
-    secret::Secret,
-    session::session::Session,
+    session::{grant_token::GrantToken, session::Session},
     store::{Record, StoreError, StoreErrorKind},
 };
 
@@ -23,14 +22,14 @@ fn session(name: &str) -> Session {
     fixtures::session(&format!("T{name}")).with_refresh_token(format!("R{name}"))
 }
 
-fn token(name: &str) -> Secret {
-    format!("R{name}").into()
+fn token(name: &str) -> GrantToken {
+    GrantToken::unbound(format!("R{name}").into())
 }
 
 fn pending(relation: Relation, seen: Option<&Record>) -> PendingLogout<Rules> {
     PendingLogout {
         id: RefreshId::default().next(),
-        lineage: TokenLineage::<Secret>::new().lineage(),
+        lineage: TokenLineage::<GrantToken>::new().lineage(),
         sessions: vec![session("0")],
         refresh_tokens: vec![token("0")],
         record: Some(RecordState {

@@ -108,7 +108,7 @@ fn r03_an_older_record_does_not_replace_what_a_call_returned() {
     assert!(matches!(saving.load(Some(&older)), Step::Unlock));
     saving.step(Input::Unlocked(Ok(())));
     let newest = saving.core.refresh_token();
-    assert_eq!(newest, session("new").refresh_token());
+    assert_eq!(newest, session("new").grant_token());
     assert!(saving.core.has_unsaved_refresh_token());
     assert!(saving.core.slot.serving().is_some());
 }
@@ -172,5 +172,8 @@ fn r03_a_second_save_gives_way_to_a_newer_record_too() {
     saving.step(Input::Unlocked(Ok(())));
     let live = saving.core.slot.serving().unwrap();
     assert_eq!(live.session.access_token().expose(), "Tnewer");
-    assert_eq!(saving.core.refresh_token().unwrap().expose(), "Rnewer");
+    assert_eq!(
+        saving.core.refresh_token().unwrap().token.expose(),
+        "Rnewer"
+    );
 }

@@ -9,8 +9,7 @@ use std::{
 use crate::{
     error::RefreshError,
     refresh::core::rules::{Cause, Failure, Rules, Snapshot, Stored},
-    secret::Secret,
-    session::session::Session as RealSession,
+    session::{grant_token::GrantToken, session::Session as RealSession},
     store::{Record as RealRecord, Version},
 };
 
@@ -28,7 +27,7 @@ macro_rules! without_hash {
     )*};
 }
 
-without_hash!(RealSession, RealRecord, RefreshError, Secret);
+without_hash!(RealSession, RealRecord, RefreshError, GrantToken);
 
 /// How long callers wait for a refresh.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);

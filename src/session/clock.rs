@@ -1,4 +1,4 @@
-//! The clock that assertions take their expiry from.
+//! The clock that assertions and proofs take their time from.
 
 use std::{fmt, sync::Arc, time::SystemTime};
 

@@ -1,0 +1,88 @@
+//! Keys: made, read, written, named, and not shown.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rcgen::{
+    KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_ED25519, PKCS_RSA_SHA256,
+};
+use tower_salesforce_auth::{ErrorKind, oauth::DpopKey};
+
+/// The PKCS #8 of a key in DER.
+fn der(key: &DpopKey) -> Vec<u8> {
+    let pem = key.to_pem();
+    let body: String = pem
+        .expose()
+        .lines()
+        .filter(|line| !line.contains("---"))
+        .collect();
+    STANDARD.decode(body).unwrap()
+}
+
+#[test]
+fn r35_a_key_is_read_as_it_was_written() {
+    let key = DpopKey::generate().unwrap();
+    let pem = key.to_pem();
+    assert!(pem.expose().starts_with("-----BEGIN PRIVATE KEY-----\n"));
+    let one_line = pem.expose().replace('\n', "\\n");
+    let body = STANDARD.encode(der(&key));
+    for text in [pem.expose(), &one_line, &body] {
+        assert_eq!(DpopKey::from_pem(text).unwrap(), key);
+    }
+    assert_eq!(DpopKey::from_pem(der(&key)).unwrap(), key);
+    assert_ne!(DpopKey::generate().unwrap(), key);
+    assert_eq!(key.thumbprint().len(), 43);
+}
+
+#[test]
+fn r35_a_key_in_sec_1_is_read() {
+    let key = DpopKey::generate().unwrap();
+    // The `ECPrivateKey` is the last element of the PKCS #8.
+    let der = der(&key);
+    let sec_1 = STANDARD.encode(&der[der.len() - 0x6d..]);
+    let pem = format!("-----BEGIN EC PRIVATE KEY-----\n{sec_1}\n-----END EC PRIVATE KEY-----\n");
+    assert_eq!(DpopKey::from_pem(pem).unwrap(), key);
+}
+
+#[test]
+fn r35_debug_of_a_key_shows_its_thumbprint_only() {
+    let key = DpopKey::generate().unwrap();
+    let shown = format!("{key:?} {:?}", key.to_pem());
+    assert!(shown.contains(key.thumbprint()), "{shown}");
+    for line in key.to_pem().expose().lines().skip(1) {
+        assert!(!shown.contains(line), "{shown}");
+    }
+}
+
+#[test]
+fn r35_another_kind_of_key_is_named() {
+    for (kind, algorithm) in [
+        ("P-384", &PKCS_ECDSA_P384_SHA384),
+        ("P-521", &PKCS_ECDSA_P521_SHA512),
+        ("RSA", &PKCS_RSA_SHA256),
+        ("Ed25519", &PKCS_ED25519),
+    ] {
+        let pem = KeyPair::generate_for(algorithm).unwrap().serialize_pem();
+        let error = DpopKey::from_pem(pem).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidKey);
+        let told = error.to_string();
+        assert!(told.contains(kind) && told.contains("P-256"), "{told}");
+        assert!(told.contains("openssl genpkey"), "{told}");
+    }
+}
+
+#[test]
+fn r35_what_is_no_private_key_is_named() {
+    for (label, expected) in [
+        ("PUBLIC KEY", "public key"),
+        ("ENCRYPTED PRIVATE KEY", "encrypted"),
+        ("PRIVATE KEY", "damaged"),
+        ("RSA PRIVATE KEY", "RSA"),
+    ] {
+        let pem = format!("-----BEGIN {label}-----\nMFkwAAAA\n-----END {label}-----");
+        let told = DpopKey::from_pem(pem).unwrap_err().to_string();
+        assert!(told.contains(expected), "{told}");
+    }
+    for (text, expected) in [("", "empty"), (r#"{"kty":"EC"}"#, "JSON Web Key")] {
+        let told = DpopKey::from_pem(text).unwrap_err().to_string();
+        assert!(told.contains(expected), "{told}");
+    }
+}

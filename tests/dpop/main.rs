@@ -1,0 +1,10 @@
+//! DPoP (RFC 9449): keys, proofs and nonces, with the emulated org and scripted servers.
+
+mod bad_input;
+mod emulator;
+mod flows;
+mod keys;
+mod layer;
+mod nonces;
+mod stores;
+mod support;
