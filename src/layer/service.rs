@@ -138,7 +138,7 @@ where
                     if published.is_due() {
                         handle.refresh_due(published);
                     }
-                    pending::prepare_with_proof(
+                    pending::prepare_with_extras(
                         &mut head,
                         body,
                         None,

@@ -20,7 +20,7 @@ use crate::{
     report::outcome::{OnRefreshFailure, ReplaySkipped},
     request::{
         common::Common,
-        pending::{PendingRequest, prepare_with_proof},
+        pending::{PendingRequest, prepare_with_extras},
         watch::NonceDemand,
     },
     session::live::{Generation, LiveSession},
@@ -326,7 +326,7 @@ where
                 meant_for,
             } = *first;
             let (mut head, body) = request.into_parts();
-            let prepared = prepare_with_proof(
+            let prepared = prepare_with_extras(
                 &mut head,
                 body,
                 meant_for,

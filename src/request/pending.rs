@@ -40,7 +40,7 @@ pub(crate) struct ReplayParts<B> {
 /// on.
 pub(crate) type Prepared<S, B> = (ReplayBody<B>, Option<PendingRequest<S, B>>);
 
-/// Prepares a request for its first send. Changes the head in place.
+/// Prepares a request for its first send, with a session that has no extras. Changes the head in place.
 ///
 /// `meant_for` is the generation whose instance the request targets, if the request had to wait for a session. `chosen` is
 /// the handle that the request carried; it is taken if there is a pending request.
@@ -115,19 +115,17 @@ where
         has_adopted: false,
         api,
         has_jwt: published.has_jwt,
-        watch: match published.extras {
-            None => None,
-            Some(_) => Watch::of(published, &head.uri, None),
-        },
+        watch: None,
         replay,
     };
     Ok((body, Some(pending)))
 }
 
-/// Prepares a request for its first send, with a proof if the session is bound to a key (RFC 9449).
+/// Prepares a request for its first send with a session that may have [`Extras`](crate::session::live::Extras): with a proof if it
+/// is bound to a key (RFC 9449).
 #[cold]
 #[inline(never)]
-pub(crate) fn prepare_with_proof<S, B>(
+pub(crate) fn prepare_with_extras<S, B>(
     head: &mut Parts,
     body: B,
     meant_for: Option<Generation>,
@@ -144,7 +142,10 @@ where
     let is_bearer = published.session.bound_key().is_none();
     let api = Api::of(head);
     let is_passed_through = is_bearer || authorize::is_passed_through(head, api);
-    let prepared = prepare(head, body, meant_for, published, common, chosen, inner)?;
+    let mut prepared = prepare(head, body, meant_for, published, common, chosen, inner)?;
+    if let (_, Some(pending)) = &mut prepared {
+        pending.watch = Watch::of(published, &head.uri, None);
+    }
     // The session is in the request now, unless the request goes elsewhere.
     if !is_passed_through && authorize::is_authenticated(&head.headers, api) {
         let Parts {

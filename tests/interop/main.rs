@@ -14,10 +14,10 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
-    Error, ErrorKind, RefreshErrorKind, SalesforceAuthLayer, Session, SessionHandle,
+    Error, ErrorKind, RefreshErrorKind, RefreshFn, SalesforceAuthLayer, Session, SessionHandle,
     flow::{AuthorizationCode, ClientCredentials, RefreshToken},
     https::{self, HttpsClient, SalesforceClient},
-    oauth::{self, App, ClientAuthentication, PrivateKey, Prompt},
+    oauth::{self, App, ClientAuthentication, DpopKey, PrivateKey, Prompt},
 };
 
 const LIMITS: &str = "/services/data/v66.0/limits";
@@ -262,6 +262,69 @@ async fn oidc_provider_is_the_issuer_of_its_callbacks() {
     let error = mixed_up.exchange(request.pending(), redirect).await;
     assert_eq!(error.unwrap_err().kind(), RefreshErrorKind::InvalidCallback);
     flow.exchange(request.pending(), redirect).await.unwrap();
+}
+
+// === DPoP ===
+
+/// The app that gets bound tokens only.
+async fn bound_app(servers: &Servers) -> App {
+    let app = servers.app("oidc").await;
+    let id = format!("{}-dpop", servers.told("client_id"));
+    App::new(app.login_url().clone(), id)
+        .client_secret(servers.told("client_secret"))
+        .dpop(DpopKey::generate().unwrap())
+}
+
+/// Proofs are read by oidc-provider, and by jose at the resource server.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "tests/interop/run starts the servers"]
+async fn oidc_provider_and_jose_accept_proofs() {
+    let servers = Servers::new();
+    let app = bound_app(&servers).await;
+    for demands_nonce in ["false", "true"] {
+        servers.control("demand-nonce", demands_nonce).await;
+        let before = servers.count("proofs").await;
+        let session = servers.authorize_app(&app).await;
+        assert!(session.dpop_key().is_some());
+        let flow = RefreshToken::new(http_client(), app.clone(), "none");
+        let handle = SessionHandle::builder(flow)
+            .initial_session(session)
+            .build();
+        let client = client(handle);
+        for _ in 0..3 {
+            assert_eq!(status(&client).await, StatusCode::OK, "{demands_nonce}");
+            servers.expire().await;
+        }
+        assert_eq!(servers.count("proofs").await, before + 3);
+    }
+    servers.control("demand-nonce", "false").await;
+    assert_eq!(servers.count("nonces").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "tests/interop/run starts the servers"]
+async fn oidc_provider_refuses_an_app_without_its_key() {
+    let servers = Servers::new();
+    let bound = bound_app(&servers).await;
+    let app = App::new(bound.login_url().clone(), bound.client_id())
+        .client_secret(servers.told("client_secret"));
+    let error = ClientCredentials::new(http_client(), app).log_in().await;
+    let error = error.unwrap_err();
+    assert!(error.is_terminal(), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "tests/interop/run starts the servers"]
+async fn oidc_provider_revokes_and_introspects_with_a_proof() {
+    let servers = Servers::new();
+    let app = bound_app(&servers).await;
+    let session = servers.authorize_app(&app).await;
+    let token = session.refresh_token().unwrap();
+    let known = oauth::introspect(http_client(), &app, token).await.unwrap();
+    assert!(known.active);
+    oauth::revoke(http_client(), &app, token).await.unwrap();
+    let known = oauth::introspect(http_client(), &app, token).await.unwrap();
+    assert!(!known.active);
 }
 
 // === rotation ===

@@ -3,8 +3,9 @@
 // Prints one line of JSON, and serves until it is stopped. Both servers name the resource server as the `instance_url` of
 // their tokens, as Salesforce does. Both rotate refresh tokens.
 
-import { generateKeyPairSync } from 'node:crypto';
+import { createHash, generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';
+import { EmbeddedJWK, calculateJwkThumbprint, decodeProtectedHeader, jwtVerify } from 'jose';
 import { OAuth2Server } from 'oauth2-mock-server';
 import { Provider } from 'oidc-provider';
 
@@ -17,7 +18,13 @@ const app = {
 const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
 /** The access tokens that the resource server accepts. */
 let valid = new Set();
-const counted = { refreshes: 0, reuses: 0, refused: 0, accepted: 0, rejected: 0 };
+/** Whether proofs need a nonce, at oidc-provider and at the resource server. */
+let demandsNonce = false;
+/** The thumbprints of the keys that tokens are bound to. */
+const keys = new Map();
+/** The ids of the proofs that the resource server has seen. */
+const proofIds = new Set();
+const counted = { refreshes: 0, reuses: 0, refused: 0, accepted: 0, rejected: 0, proofs: 0, nonces: 0 };
 
 // === oauth2-mock-server ===
 
@@ -84,6 +91,16 @@ const oidc = new Provider(`http://127.0.0.1:${oidcServer.address().port}`, {
       jwks: { keys: [{ ...publicKey.export({ format: 'jwk' }), alg: 'RS256', use: 'sig' }] },
     },
     {
+      // It gets bound tokens only (RFC 9449).
+      client_id: `${app.client_id}-dpop`,
+      client_secret: app.client_secret,
+      redirect_uris: [app.redirect_uri],
+      response_types: ['code'],
+      grant_types: ['authorization_code', 'refresh_token', 'client_credentials'],
+      token_endpoint_auth_method: 'client_secret_post',
+      dpop_bound_access_tokens: true,
+    },
+    {
       client_id: `${app.client_id}-public`,
       redirect_uris: [app.redirect_uri],
       response_types: ['code'],
@@ -92,6 +109,7 @@ const oidc = new Provider(`http://127.0.0.1:${oidcServer.address().port}`, {
     },
   ],
   features: {
+    dPoP: { enabled: true, nonceSecret: Buffer.alloc(32, 7), requireNonce: () => demandsNonce },
     clientCredentials: { enabled: true },
     introspection: { enabled: true },
     revocation: { enabled: true },
@@ -111,6 +129,10 @@ oidc.use(async (context, next) => {
   }
   if (body.access_token) {
     issue(body);
+    if (body.token_type === 'DPoP') {
+      const { jwk } = decodeProtectedHeader(context.get('dpop'));
+      keys.set(body.access_token, await calculateJwkThumbprint(jwk));
+    }
   } else {
     counted.refused += 1;
   }
@@ -131,11 +153,14 @@ const resource = createServer(async (request, response) => {
       return answer(200, {});
     case '/control/stats':
       return answer(200, counted);
+    case '/control/demand-nonce':
+      demandsNonce = body === 'true';
+      return answer(200, {});
     case '/control/approve':
       return answer(200, { redirect: await approve(body) });
     default: {
-      const [, token] = /^Bearer (.+)$/.exec(request.headers.authorization ?? '') ?? [];
-      if (valid.has(token)) {
+      const [, scheme, token] = /^(Bearer|DPoP) (.+)$/.exec(request.headers.authorization ?? '') ?? [];
+      if (valid.has(token) && (await proves(request, scheme, token, response))) {
         counted.accepted += 1;
         return answer(200, { body });
       }
@@ -155,6 +180,37 @@ console.log(JSON.stringify({
 }));
 
 // === support ===
+
+/** Whether a request may use its token, by the proof as jose reads it. */
+async function proves(request, scheme, token, response) {
+  const key = keys.get(token);
+  if (key === undefined || scheme === 'Bearer') {
+    return key === undefined && scheme === 'Bearer';
+  }
+  try {
+    const { payload, protectedHeader } = await jwtVerify(request.headers.dpop, EmbeddedJWK, {
+      typ: 'dpop+jwt',
+      algorithms: ['ES256'],
+      maxTokenAge: 60,
+    });
+    const hash = createHash('sha256').update(token).digest('base64url');
+    const uri = `http://${request.headers.host}${request.url.split('?')[0]}`;
+    const isRight = (await calculateJwkThumbprint(protectedHeader.jwk)) === key
+      && payload.ath === hash && payload.htm === request.method && payload.htu === uri
+      && typeof payload.jti === 'string' && !proofIds.has(payload.jti);
+    proofIds.add(payload.jti);
+    if (isRight && demandsNonce && payload.nonce !== 'of-the-resource') {
+      counted.nonces += 1;
+      response.setHeader('dpop-nonce', 'of-the-resource');
+      response.setHeader('www-authenticate', 'DPoP error="use_dpop_nonce"');
+      return false;
+    }
+    counted.proofs += Number(isRight);
+    return isRight;
+  } catch {
+    return false;
+  }
+}
 
 function issue(body) {
   body.instance_url = instance;
