@@ -44,7 +44,12 @@ fn main() {
     let bearer = SalesforceAuthLayer::fixed(session.clone());
     let bound = SalesforceAuthLayer::fixed(session.with_dpop_key(key));
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let mut table = Table::new(&["threads", "bearer, per second", "bound, per second", "a proof adds"]);
+    let mut table = Table::new(&[
+        "threads",
+        "bearer, per second",
+        "bound, per second",
+        "a proof adds",
+    ]);
     let mut alone = 0.0;
     for threads in [1, cores] {
         let [bearer, bound] = [&bearer, &bound].map(|layer| rate(layer, threads));

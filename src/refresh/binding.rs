@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{
     app::{App, Dpop},
-    report::event::DpopNotice,
-    session::session::Session,
+    refresh::hook::SharedRefreshFn,
+    report::{event::DpopNotice, observer::Event},
+    session::{live::LiveSession, session::Session},
 };
 
 /// The DPoP settings of the app of a flow.
@@ -18,7 +19,8 @@ pub(crate) struct Binding {
 }
 
 impl Binding {
-    pub(crate) fn of(app: Option<&App>) -> Self {
+    pub(crate) fn of(refresh_fn: Option<&SharedRefreshFn>) -> Self {
+        let app = refresh_fn.and_then(|refresh_fn| refresh_fn.app());
         Self {
             dpop: app.and_then(App::binding).cloned(),
             ..Self::default()
@@ -34,7 +36,11 @@ impl Binding {
     }
 
     /// How a new session differs from what the app is set up for. `None` if it does not, or if it was told before.
-    pub(crate) fn notice(&self, session: &Session) -> Option<DpopNotice> {
+    pub(crate) fn notice(&self, new: Option<&LiveSession>) -> Option<Event> {
+        self.difference(new?).map(Event::DpopNotice)
+    }
+
+    fn difference(&self, session: &Session) -> Option<DpopNotice> {
         if session.is_left_unbound() {
             let is_first = !self.told_unbound.swap(true, Ordering::Relaxed);
             return is_first.then_some(DpopNotice::NotBound);

@@ -136,9 +136,8 @@ impl Shared {
         spawn_driver: fn(&Arc<Self>, DriverStart) -> Option<AbortHandle>,
     ) -> Self {
         let settings = Arc::new(settings);
-        let app = refresh_fn.as_ref().and_then(|refresh_fn| refresh_fn.app());
         Self {
-            binding: Binding::of(app),
+            binding: Binding::of(refresh_fn.as_ref()),
             owner: Owner::new(),
             follower: Follower::default(),
             refresh_fn,
@@ -285,9 +284,8 @@ impl Shared {
             event => {
                 let is_new = matches!(event, Effect::Succeeded { .. } | Effect::Adopted { .. });
                 locked.complete(event, now, afterwards);
-                let latest = locked.latest.as_ref().filter(|_| is_new);
-                let notice = latest.and_then(|latest| self.binding.notice(latest));
-                afterwards.events.extend(notice.map(Event::DpopNotice));
+                let new = locked.latest.as_ref().filter(|_| is_new);
+                afterwards.events.extend(self.binding.notice(new));
             }
         }
     }
@@ -423,11 +421,8 @@ impl Locked {
         live.session = shared.binding.apply(live.session);
         let before = self.latest.as_ref().map(|before| &*before.0);
         let settings = &shared.settings;
-        let published = Published::new(&live, before, settings.instance_port).with_extras(
-            settings.proactive_refresh,
-            jitter(),
-            is_watched,
-        );
+        let published = Published::new(&live, before, settings.instance_port);
+        let published = published.with_extras(settings.proactive_refresh, jitter(), is_watched);
         let published = Arc::new(published);
         self.latest = Some(LiveSession(Arc::clone(&published)));
         published
