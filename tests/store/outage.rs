@@ -22,6 +22,9 @@ use crate::{
     support::{KEY, assert_no_reuse, limits, save, storing},
 };
 
+/// How long a store takes to answer.
+const LATENCY: Duration = Duration::from_millis(5);
+
 #[tokio::test(start_paused = true)]
 async fn r07_without_the_lock_no_token_is_presented() {
     for kind in [
@@ -142,6 +145,29 @@ async fn an_unreadable_record_is_an_error_and_left_alone() {
         store.on(StoreOperation::Load, Fate::Done);
         advance(Duration::from_secs(10)).await;
         assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
+    }
+}
+
+/// Requests that come all the time must not leave each attempt too little time for a store that has recovered.
+#[tokio::test(start_paused = true)]
+async fn r33_steady_traffic_recovers_after_a_long_outage() {
+    for kind in [StoreErrorKind::Unavailable, StoreErrorKind::LockBusy] {
+        let store = Scripted::default();
+        let (org, layer, _) = expired(&store).await;
+        store.on(StoreOperation::Lock, Fate::Fails(kind));
+        store.on(StoreOperation::Load, Fate::After(LATENCY));
+        let since = Instant::now();
+        while since.elapsed() < 10 * TIMEOUT {
+            limits(&layer, &org).await.unwrap_err();
+            tokio::time::sleep(LATENCY).await;
+        }
+        store.on(StoreOperation::Lock, Fate::After(LATENCY));
+        let since = Instant::now();
+        while limits(&layer, &org).await.is_err() {
+            assert!(since.elapsed() < 2 * TIMEOUT, "{kind:?}");
+            tokio::time::sleep(LATENCY).await;
+        }
+        assert_eq!(token_calls(&org), 1);
     }
 }
 

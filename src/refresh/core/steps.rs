@@ -18,6 +18,9 @@ use crate::{
     report::reason::RefreshReason,
 };
 
+/// Time for the store to answer.
+const ROOM: Duration = Duration::from_millis(500);
+
 impl<R: Rules> Core<R> {
     pub(super) fn start(
         &mut self,
@@ -72,15 +75,32 @@ impl<R: Rules> Core<R> {
         self.rules.refresh_timeout() / share
     }
 
-    /// Until when another attempt may begin after this failure. `None`: later than the clock can tell.
-    pub(super) fn last_attempt(&self, run: &Refresh<R>, failure: &R::Failure) -> Option<Instant> {
+    /// How long before its limit an attempt begins at the latest. It asks the store first, and without time for that it would
+    /// fail, and let the next one wait for longer.
+    fn room(&self) -> Duration {
+        if self.rules.has_store() {
+            ROOM.min(self.start_limit() / 4)
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// Until when an attempt may begin after a failure of the attempt before, in the same refresh. `None`: later than the clock
+    /// can tell.
+    pub(super) fn next_attempt(&self, run: &Refresh<R>, failure: &R::Failure) -> Option<Instant> {
         if failure.is_lock_busy() {
             // What another process is about to save can be adopted until the end.
-            return run.times.callers;
+            let end = run.times.callers?;
+            return end.checked_sub(self.room()).or(Some(end));
         }
+        self.last_attempt(run, failure)
+    }
+
+    /// Until when the first attempt of a refresh may begin after this failure. `None`: later than the clock can tell.
+    pub(super) fn last_attempt(&self, run: &Refresh<R>, failure: &R::Failure) -> Option<Instant> {
         let last = run.times.last_start?;
         if self.last_generation.is_some() || !failure.is_unreachable() {
-            return Some(last);
+            return last.checked_sub(self.room()).or(Some(last));
         }
         // There was no session yet, so the host may be a mistake, and callers learn of it soon.
         let earlier = self.start_limit().saturating_sub(FIRST_LOGIN_LIMIT);

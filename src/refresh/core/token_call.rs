@@ -304,10 +304,10 @@ impl<R: Rules> Core<R> {
         // While a session is in use there is no hurry. The call may have reached the server, and a second one would end the
         // grant of the session that is in use.
         let is_last = failure.ends_refresh() || self.slot.serving().is_some() || !run.is_awaited();
-        let last_attempt = self.last_attempt(run, &failure);
+        let next_attempt = self.next_attempt(run, &failure);
         match self.policy.permit(turn.now) {
             Permit::NotBefore(until, _)
-                if !is_last && last_attempt.is_none_or(|last| until < last) =>
+                if !is_last && next_attempt.is_none_or(|last| until < last) =>
             {
                 turn.failed(run.id, failure.clone(), true);
                 run.demand.is_manual = false;
