@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -236,6 +236,7 @@ struct SlowTable {
     table: LeaseTable,
     saves: Duration,
     lost_answers: Arc<AtomicUsize>,
+    is_full: Arc<AtomicBool>,
 }
 
 impl SlowTable {
@@ -244,6 +245,7 @@ impl SlowTable {
             table: table.clone(),
             saves,
             lost_answers: Arc::new(lost_answers.into()),
+            is_full: Arc::default(),
         })
         .lease(LEASE)
     }
@@ -279,6 +281,9 @@ impl LeaseBackend for SlowTable {
     ) -> BoxFuture<'a, Result<Option<Version>, StoreError>> {
         Box::pin(async move {
             sleep(self.saves).await;
+            if self.is_full.load(Ordering::SeqCst) {
+                return Err(StoreError::new(StoreErrorKind::Unavailable, "full"));
+            }
             let stored = self.table.put(key, put).await?;
             let lost = &self.lost_answers;
             let less = |left: usize| left.checked_sub(1);
@@ -354,4 +359,61 @@ async fn r03_a_save_whose_answer_was_lost_keeps_what_came_later() {
     let stored = stored(&store).await.unwrap();
     assert_eq!(stored.refresh_token().unwrap().expose(), "R-there");
     assert_eq!(handle.refresh_token().unwrap().expose(), "R-there");
+}
+
+// === A save that failed ===
+
+/// A process whose session cannot be saved, and the switch that lets it be saved again.
+async fn unsaved(table: &LeaseTable) -> (SessionHandle, Arc<AtomicBool>) {
+    let store = SlowTable::new(table, Duration::ZERO, 0);
+    let is_full = Arc::clone(&store.backend().is_full);
+    let (handle, _) = handle(store, Duration::ZERO);
+    handle.set(session("login"));
+    handle.save().await.unwrap();
+    is_full.store(true, Ordering::SeqCst);
+    handle.refresh().await.unwrap();
+    assert!(handle.has_unsaved_refresh_token());
+    (handle, is_full)
+}
+
+fn another_process(table: &LeaseTable) -> LeaseStore<SlowTable> {
+    SlowTable::new(table, Duration::ZERO, 0).lock_timeout(Duration::ZERO)
+}
+
+#[tokio::test(start_paused = true)]
+async fn r33_a_process_that_could_not_save_keeps_its_lock() {
+    let table = LeaseTable::new();
+    let (handle, is_full) = unsaved(&table).await;
+    // The store would let another process present the refresh token that is spent.
+    is_full.store(false, Ordering::SeqCst);
+    let busy = another_process(&table).lock(KEY).await.map(drop);
+    assert_eq!(busy.unwrap_err().kind(), StoreErrorKind::LockBusy);
+    handle.save().await.unwrap();
+    assert!(!handle.has_unsaved_refresh_token());
+    assert_eq!(table.leases(), 0);
+    let stored = stored(&another_process(&table)).await.unwrap();
+    assert_eq!(stored.refresh_token(), handle.refresh_token().as_ref());
+}
+
+#[tokio::test(start_paused = true)]
+async fn r33_the_next_refresh_takes_up_the_lock_of_a_failed_save() {
+    let table = LeaseTable::new();
+    let (handle, is_full) = unsaved(&table).await;
+    handle.save().await.unwrap_err();
+    is_full.store(false, Ordering::SeqCst);
+    handle.refresh().await.unwrap();
+    assert!(!handle.has_unsaved_refresh_token());
+    assert_eq!(table.leases(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r33_a_kept_lock_that_is_over_goes_to_another_process() {
+    let table = LeaseTable::new();
+    let (handle, is_full) = unsaved(&table).await;
+    sleep(LEASE).await;
+    let lock = another_process(&table).lock(KEY).await.unwrap();
+    lock.unlock().await;
+    is_full.store(false, Ordering::SeqCst);
+    handle.save().await.unwrap();
+    assert_eq!(table.leases(), 0);
 }

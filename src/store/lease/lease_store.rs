@@ -1,6 +1,11 @@
 //! A session store on a database: one algorithm for all of them.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     runtime,
@@ -42,12 +47,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// calls nothing is held in the database but the row of the lease: no connection, no transaction. A save compares versions, so
 /// a process that lost its lease overwrites nothing that came later.
 ///
-/// If a process is killed while it holds the lock, others wait until the lease is over.
+/// If a process is killed while it holds the lock, others wait until the lease is over. They wait as well for a process that could
+/// not save: it may have the only refresh token that is valid. That process goes on with its lock at the next
+/// [save](crate::SessionHandle::save) or refresh.
 pub struct LeaseStore<B> {
     backend: Arc<B>,
     lease: Duration,
     lock_timeout: Duration,
     encoding: Encoding,
+    /// The locks whose last save failed, by their keys.
+    unsaved: Arc<Mutex<HashMap<String, Unsaved>>>,
 }
 
 impl<B: LeaseBackend> LeaseStore<B> {
@@ -58,6 +67,7 @@ impl<B: LeaseBackend> LeaseStore<B> {
             lease: DEFAULT_LEASE,
             lock_timeout: DEFAULT_LOCK_TIMEOUT,
             encoding: Encoding::default(),
+            unsaved: Arc::default(),
         }
     }
 
@@ -120,7 +130,37 @@ impl<B: LeaseBackend> LeaseStore<B> {
         stored.map(|stored| self.decode(key, &stored)).transpose()
     }
 
+    fn unsaved(&self) -> MutexGuard<'_, HashMap<String, Unsaved>> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up the lock of a save that failed, if its lease is not over.
+    async fn take_up(&self, key: &str) -> Result<Option<LeaseLock<B>>, StoreError> {
+        let Some(unsaved) = self.unsaved().remove(key) else {
+            return Ok(None);
+        };
+        let mut lock = LeaseLock {
+            store: self.clone(),
+            key: key.to_owned(),
+            owner: unsaved.owner,
+            lease: Lease::begin(self.lease),
+            unsaved: Some(unsaved.replaced),
+            is_released: false,
+        };
+        match lock.renew().await {
+            Ok(()) => Ok(Some(lock)),
+            Err(error) if error.kind() == StoreErrorKind::LockLost => {
+                lock.forget();
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn take(&self, key: &str) -> Result<LeaseLock<B>, StoreError> {
+        if let Some(lock) = self.take_up(key).await? {
+            return Ok(lock);
+        }
         let since = Instant::now();
         loop {
             let begun = Lease::begin(self.lease);
@@ -130,6 +170,7 @@ impl<B: LeaseBackend> LeaseStore<B> {
                 key: key.to_owned(),
                 owner: owner()?,
                 lease: begun,
+                unsaved: None,
                 is_released: false,
             };
             let acquired = self.backend.acquire(key, &lock.owner, self.lease).await?;
@@ -161,6 +202,7 @@ impl<B> Clone for LeaseStore<B> {
             lease: self.lease,
             lock_timeout: self.lock_timeout,
             encoding: self.encoding.clone(),
+            unsaved: Arc::clone(&self.unsaved),
         }
     }
 }
@@ -189,13 +231,37 @@ struct LeaseLock<B: LeaseBackend> {
     /// Random, and of this lock alone: a lock that is late releases no other.
     owner: String,
     lease: Lease,
+    /// What the last save was to replace. `None` if it did not fail.
+    unsaved: Option<Replaced>,
     is_released: bool,
+}
+
+/// The version that a save was to replace. `None`: there was no record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Replaced(Option<Version>);
+
+/// A lock that was not released, since its save failed.
+struct Unsaved {
+    owner: String,
+    replaced: Replaced,
 }
 
 impl<B: LeaseBackend> LeaseLock<B> {
     /// There is nothing to release.
     fn forget(mut self) {
         self.is_released = true;
+    }
+
+    /// Leaves the lock to the next one of this process, if the last save failed. Returns whether it did.
+    fn keep(&mut self) -> bool {
+        let Some(replaced) = self.unsaved else {
+            return false;
+        };
+        self.is_released = true;
+        let owner = self.owner.clone();
+        let unsaved = Unsaved { owner, replaced };
+        self.store.unsaved().insert(self.key.clone(), unsaved);
+        true
     }
 
     fn backend(&self) -> &B {
@@ -205,7 +271,13 @@ impl<B: LeaseBackend> LeaseLock<B> {
 
 impl<B: LeaseBackend> StoreLock for LeaseLock<B> {
     fn load(&mut self) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(self.store.get(&self.key))
+        Box::pin(async move {
+            let record = self.store.get(&self.key).await?;
+            // The save was done all the same, or another process was faster.
+            let stored = Replaced(record.as_ref().map(Record::version));
+            self.unsaved.take_if(|replaced| *replaced != stored);
+            Ok(record)
+        })
     }
 
     fn save<'a>(&'a mut self, save: Save<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
@@ -217,7 +289,11 @@ impl<B: LeaseBackend> StoreLock for LeaseLock<B> {
                 replaces: save.replaces(),
                 lifetime: save.lifetime(),
             };
-            let stored = self.backend().put(&self.key, put).await?;
+            // Also if the answer never comes.
+            self.unsaved = Some(Replaced(put.replaces));
+            let stored = self.store.backend.put(&self.key, put).await;
+            self.unsaved.take_if(|_| !is_unavailable(&stored));
+            let stored = stored?;
             if stored == Some(put.version) {
                 return Ok(());
             }
@@ -228,6 +304,7 @@ impl<B: LeaseBackend> StoreLock for LeaseLock<B> {
     fn delete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             if self.backend().delete(&self.key, &self.owner).await? {
+                self.unsaved = None;
                 Ok(())
             } else {
                 Err(lost())
@@ -256,6 +333,9 @@ impl<B: LeaseBackend> StoreLock for LeaseLock<B> {
 
     fn unlock(mut self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
+            if self.keep() {
+                return;
+            }
             // A lease that cannot be released ends by itself.
             drop(self.backend().release(&self.key, &self.owner).await);
             self.is_released = true;
@@ -266,7 +346,7 @@ impl<B: LeaseBackend> StoreLock for LeaseLock<B> {
 /// Releases the lease in the background. Without a runtime it ends by itself.
 impl<B: LeaseBackend> Drop for LeaseLock<B> {
     fn drop(&mut self) {
-        if self.is_released {
+        if self.is_released || self.keep() {
             return;
         }
         if let Ok(runtime) = runtime::Handle::try_current() {
@@ -275,6 +355,11 @@ impl<B: LeaseBackend> Drop for LeaseLock<B> {
             runtime.spawn(async move { drop(backend.release(&key, &owner).await) });
         }
     }
+}
+
+fn is_unavailable<T>(answer: &Result<T, StoreError>) -> bool {
+    let error = answer.as_ref().err();
+    error.is_some_and(|error| error.kind() == StoreErrorKind::Unavailable)
 }
 
 fn lost() -> StoreError {
