@@ -32,7 +32,7 @@ mod reporting;
 const CRITERION: &str = "../criterion/report/index.html";
 
 /// The benches, in the order of the run.
-const BENCHES: [&str; 8] = [
+const BENCHES: [&str; 9] = [
     "instructions",
     "end_to_end_instructions",
     "call_overhead",
@@ -41,6 +41,7 @@ const BENCHES: [&str; 8] = [
     "refresh_storm",
     "end_to_end",
     "many_sessions",
+    "fleet",
 ];
 
 fn main() -> io::Result<()> {

@@ -15,6 +15,8 @@ pub(crate) struct Kept {
     pub(crate) end_to_end: Option<Table>,
     pub(crate) many_sessions: Option<Table>,
     pub(crate) many_sessions_throughput: Option<Table>,
+    pub(crate) fleet: Option<Table>,
+    pub(crate) fleet_at_rest: Option<Table>,
 }
 
 impl Kept {
@@ -32,6 +34,8 @@ impl Kept {
             end_to_end: kept("end_to_end"),
             many_sessions: kept("many_sessions"),
             many_sessions_throughput: kept("many_sessions_throughput"),
+            fleet: kept("fleet"),
+            fleet_at_rest: kept("fleet_at_rest"),
         }
     }
 }

@@ -46,6 +46,15 @@ pub(crate) fn sections(kept: &Kept) -> Vec<Section> {
             ]),
             ..none()
         },
+        Section {
+            title: "Fleet",
+            reading: "Processes that share a session by a Redis on loopback: the milliseconds from the save of one process to the \
+                      adoption by the last, and the calls and bytes of the store that an expiry takes. Then those of requests \
+                      that are accepted, and of rest: followers test their subscription every 15 s.",
+            bench: "fleet",
+            tables: copies(&[kept.fleet.as_ref(), kept.fleet_at_rest.as_ref()]),
+            ..none()
+        },
         replay_body(kept.replay_body.as_ref()),
     ]
 }
