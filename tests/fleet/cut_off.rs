@@ -19,6 +19,11 @@ async fn r33_redis_fails_at_each_step_of_a_refresh() {
     fails_at_each_step(Kind::Redis).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn r33_postgres_fails_at_each_step_of_a_refresh() {
+    fails_at_each_step(Kind::Postgres).await;
+}
+
 /// Each fault has a server of its own.
 async fn fails_at_each_step(kind: Kind) {
     let mut lanes = JoinSet::new();

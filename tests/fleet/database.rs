@@ -3,25 +3,38 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::{sleep, timeout};
-use tower_salesforce_auth::store::{RedisStore, SessionStore, StoreErrorKind};
+use tower_salesforce_auth::store::{PostgresStore, RedisStore, SessionStore, StoreErrorKind};
 
 use crate::{
     part::{KEY, Part},
     program::LIMIT,
-    servers::redis::Redis,
+    servers::{postgres::Postgres, redis::Redis},
 };
+
+/// Writes fail as on a disk that is full.
+const FILL: &str = "
+    CREATE OR REPLACE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100';
+    END $$;
+    CREATE TRIGGER no_space BEFORE INSERT OR UPDATE ON salesforce_sessions
+        FOR EACH ROW EXECUTE FUNCTION no_space();
+";
+const EMPTY: &str = "DROP TRIGGER no_space ON salesforce_sessions";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Redis,
+    Postgres,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 1] = [Self::Redis];
+    pub(crate) const ALL: [Self; 2] = [Self::Redis, Self::Postgres];
 }
 
 pub(crate) enum Database {
     Redis(Redis),
+    Postgres(Postgres),
 }
 
 impl Database {
@@ -29,12 +42,22 @@ impl Database {
     pub(crate) fn start(kind: Kind) -> Option<Self> {
         match kind {
             Kind::Redis => Redis::start().map(Self::Redis),
+            Kind::Postgres => Postgres::start().map(Self::Postgres),
+        }
+    }
+
+    /// Creates what the store needs.
+    pub(crate) async fn prepare(&self) {
+        if let Self::Postgres(postgres) = self {
+            let store = PostgresStore::new(postgres.url()).unwrap();
+            store.migrate().await.unwrap();
         }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         let port = match self {
             Self::Redis(redis) => redis.port(),
+            Self::Postgres(postgres) => postgres.port(),
         };
         SocketAddr::from(([127, 0, 0, 1], port))
     }
@@ -43,30 +66,35 @@ impl Database {
     pub(crate) fn url_at(&self, address: SocketAddr) -> String {
         match self {
             Self::Redis(_) => format!("redis://{address}"),
+            Self::Postgres(_) => format!("postgres://postgres@{address}/postgres"),
         }
     }
 
     pub(crate) fn kill(&self) {
         match self {
             Self::Redis(redis) => redis.kill(),
+            Self::Postgres(postgres) => postgres.kill(),
         }
     }
 
     pub(crate) fn start_again(&self) {
         match self {
             Self::Redis(redis) => redis.start_again(),
+            Self::Postgres(postgres) => postgres.start_again(),
         }
     }
 
     pub(crate) fn pause(&self) {
         match self {
             Self::Redis(redis) => redis.pause(),
+            Self::Postgres(postgres) => postgres.pause(),
         }
     }
 
     pub(crate) fn resume(&self) {
         match self {
             Self::Redis(redis) => redis.resume(),
+            Self::Postgres(postgres) => postgres.resume(),
         }
     }
 
@@ -77,6 +105,13 @@ impl Database {
                 let replicas = if is_read_only { "3" } else { "0" };
                 redis.run(&["CONFIG", "SET", "min-replicas-to-write", replicas]);
             }
+            Self::Postgres(postgres) => {
+                let value = if is_read_only { "on" } else { "off" };
+                let setting = "default_transaction_read_only";
+                postgres.sql(&format!("ALTER SYSTEM SET {setting} = {value}"));
+                postgres.sql("SELECT pg_reload_conf()");
+                while postgres.sql(&format!("SHOW {setting}")) != value {}
+            }
         }
     }
 
@@ -85,6 +120,9 @@ impl Database {
             Self::Redis(redis) => {
                 let memory = if is_full { "1" } else { "0" };
                 redis.run(&["CONFIG", "SET", "maxmemory", memory]);
+            }
+            Self::Postgres(postgres) => {
+                postgres.sql(if is_full { FILL } else { EMPTY });
             }
         }
     }
@@ -100,6 +138,8 @@ impl Database {
                 };
                 redis.run(&of);
             }
+            // A standby refuses each write in the same way.
+            Self::Postgres(_) => self.set_read_only(is_replica),
         }
     }
 
@@ -114,6 +154,7 @@ impl Database {
                 };
                 clients.lines().filter(is_held).count()
             }
+            Self::Postgres(postgres) => clients(postgres, "state LIKE 'idle in%'"),
         }
     }
 
@@ -133,6 +174,13 @@ impl Database {
             Self::Redis(redis) => {
                 let clients = redis.run(&["CLIENT", "LIST", "TYPE", "pubsub"]);
                 clients.lines().filter(|line| !line.is_empty()).count()
+            }
+            Self::Postgres(postgres) => {
+                // A follower asks for the versions of its keys on the connection that listens.
+                clients(
+                    postgres,
+                    "(query LIKE 'LISTEN%' OR query LIKE '%ANY ($1)%')",
+                )
             }
         }
     }
@@ -166,6 +214,15 @@ impl Database {
     }
 }
 
+/// How many clients of a server are so.
+fn clients(postgres: &Postgres, condition: &str) -> usize {
+    let clients = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'";
+    let count = postgres.sql(&format!(
+        "{clients} AND pid <> pg_backend_pid() AND {condition}"
+    ));
+    count.parse().unwrap()
+}
+
 /// A field of a line of `CLIENT LIST`.
 fn field<'a>(client: &'a str, name: &str) -> Option<&'a str> {
     let mut fields = client.split(' ').filter_map(|field| field.split_once('='));
@@ -182,6 +239,11 @@ pub(crate) fn open_store(part: &Part) -> Arc<dyn SessionStore> {
 }
 
 fn open(url: &str, lease: Duration, lock_timeout: Duration) -> Arc<dyn SessionStore> {
-    let store = RedisStore::new(url).unwrap();
-    Arc::new(store.lease(lease).lock_timeout(lock_timeout))
+    if url.starts_with("redis:") {
+        let store = RedisStore::new(url).unwrap();
+        Arc::new(store.lease(lease).lock_timeout(lock_timeout))
+    } else {
+        let store = PostgresStore::new(url).unwrap();
+        Arc::new(store.lease(lease).lock_timeout(lock_timeout))
+    }
 }

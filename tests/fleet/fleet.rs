@@ -51,6 +51,7 @@ impl Fleet {
     /// Starts a server and processes, which log in: one of them with a token call. `None` if the server is not installed.
     pub(crate) async fn start(kind: Kind, processes: usize, settings: Settings) -> Option<Self> {
         let database = Database::start(kind)?;
+        database.prepare().await;
         let proxy = Proxy::start(database.address()).await;
         let org = Org::new();
         let served = org.serve().await.unwrap();

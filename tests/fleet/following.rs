@@ -14,6 +14,11 @@ async fn r34_processes_on_redis_adopt_before_a_rejection() {
     adopt_before_a_rejection(Kind::Redis).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn r34_processes_on_postgres_adopt_before_a_rejection() {
+    adopt_before_a_rejection(Kind::Postgres).await;
+}
+
 async fn adopt_before_a_rejection(kind: Kind) {
     let settings = Settings {
         follows: true,

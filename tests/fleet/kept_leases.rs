@@ -17,6 +17,11 @@ async fn r32_a_call_of_three_leases_on_redis_keeps_its_lock() {
     keeps_its_lock(Kind::Redis).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn r32_a_call_of_three_leases_on_postgres_keeps_its_lock() {
+    keeps_its_lock(Kind::Postgres).await;
+}
+
 async fn keeps_its_lock(kind: Kind) {
     let settings = Settings {
         lease: LEASE,
@@ -42,6 +47,11 @@ async fn keeps_its_lock(kind: Kind) {
 #[tokio::test(flavor = "multi_thread")]
 async fn r32_a_stopped_holder_on_redis_loses_the_lock() {
     loses_the_lock(Kind::Redis).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r32_a_stopped_holder_on_postgres_loses_the_lock() {
+    loses_the_lock(Kind::Postgres).await;
 }
 
 /// The server does not rotate, or the second of two calls with one refresh token would end the grant.

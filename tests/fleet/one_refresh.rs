@@ -17,6 +17,11 @@ async fn r31_processes_on_redis_refresh_once_per_expiry() {
     refresh_once_per_expiry(Kind::Redis).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn r31_processes_on_postgres_refresh_once_per_expiry() {
+    refresh_once_per_expiry(Kind::Postgres).await;
+}
+
 async fn refresh_once_per_expiry(kind: Kind) {
     let Some(mut fleet) = Fleet::start(kind, PROCESSES, Settings::default()).await else {
         return;

@@ -62,6 +62,11 @@ async fn r33_random_faults_of_redis_lose_no_token() {
     lose_no_token(Kind::Redis).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn r33_random_faults_of_postgres_lose_no_token() {
+    lose_no_token(Kind::Postgres).await;
+}
+
 async fn lose_no_token(kind: Kind) {
     let number = |name: &str| {
         let value = env::var(name).ok()?;
