@@ -140,8 +140,8 @@ impl Fault {
             }
             Self::Call(error) => match self.answer() {
                 Some((code, text)) => remedy_of_answer(code, text),
-                None if error.is_connection_dropped() => Some(remedy_of_broken(is_tls)),
-                None if is_tls => Some("check that a Redis server listens there"),
+                // A refused client certificate comes in several ways.
+                None if error.is_connection_dropped() || is_tls => Some(remedy_of_broken(is_tls)),
                 None => Some(
                     "check that a Redis server listens there; if it expects TLS, use `rediss://`",
                 ),
