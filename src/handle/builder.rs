@@ -108,10 +108,7 @@ impl SessionHandleBuilder {
     /// request uses it. The module [`store`](crate::store) has the details. Each key stands for one user of one org and one
     /// way to log in; two handles with the same key share a session.
     pub fn store(mut self, store: impl SessionStore, key: impl Into<String>) -> Self {
-        self.settings.store = Some(StoreKey {
-            store: Arc::new(store),
-            key: key.into().into(),
-        });
+        self.settings.store = Some(StoreKey::new(Arc::new(store), key.into().into()));
         self
     }
 

@@ -9,7 +9,7 @@ use crate::{
     handle::handle::{SessionHandle, runtime},
     http::transport::HttpClient,
     oauth::{self, App},
-    refresh::{core::run::RefreshId, driver::release, shared::Shared},
+    refresh::{core::run::RefreshId, shared::Shared, store_calls::release},
     report::event::StoreOperation,
     secret::Secret,
     session::{session::Session, url::LoginUrl},

@@ -16,6 +16,7 @@ use crate::{
     error::RefreshError,
     refresh::{
         attempt::Attempt,
+        background::Background,
         binding::Binding,
         core::{
             callers::Reply,
@@ -25,7 +26,6 @@ use crate::{
             state::{Core, Shown},
         },
         driver_handle::{DriverHandle, DriverStart, HeldLock},
-        follower::Follower,
         hook::SharedRefreshFn,
         jitter::jitter,
         owner::Owner,
@@ -63,7 +63,10 @@ pub(crate) struct Shared {
     /// Notified whenever the driver of a refresh, or a save by the user, has ended.
     pub(crate) ended: Notify,
     pub(crate) owner: Owner,
-    pub(crate) follower: Follower,
+    /// Follows the store.
+    pub(crate) follower: Background,
+    /// Saves a refresh token that a refresh could not save.
+    pub(crate) saver: Background,
     /// Starts the task of a refresh. `None` without a runtime.
     spawn_driver: fn(&Arc<Self>, DriverStart) -> Option<AbortHandle>,
     /// The session to send with. `None` while none is usable: callers then lock the core and join a refresh.
@@ -139,7 +142,8 @@ impl Shared {
         Self {
             binding: Binding::of(refresh_fn.as_ref()),
             owner: Owner::new(),
-            follower: Follower::default(),
+            follower: Background::default(),
+            saver: Background::default(),
             refresh_fn,
             current: ArcSwapOption::empty(),
             locked: Mutex::new(Locked {

@@ -108,9 +108,10 @@ pub trait Observer: Send + Sync + 'static {
     /// The [store](crate::store) failed.
     ///
     /// A failed [`StoreOperation::Save`](crate::observer::StoreOperation::Save) needs attention: a refreshed session,
-    /// or a rotated refresh token, is not saved. It is emitted once, after the last try. Until the next refresh or
-    /// [`SessionHandle::save`](crate::SessionHandle::save) the store has the previous record. Under rotation, another
-    /// process that presents its refresh token ends the grant for all.
+    /// or a rotated refresh token, is not saved. It is emitted once, after the last try. Until a later
+    /// try in the background, a refresh or [`SessionHandle::save`](crate::SessionHandle::save) succeeds, the store has the
+    /// previous record. Under rotation, another process that presents its refresh token ends the grant for all. The later tries
+    /// emit nothing.
     fn store_failed(&self, event: &StoreFailed) {
         let _ = event;
     }

@@ -240,6 +240,26 @@ pub enum OnSaveFailure {
 pub(crate) struct StoreKey {
     pub(crate) store: Arc<dyn SessionStore>,
     pub(crate) key: Arc<str>,
+    /// Whether its failures were told already.
+    pub(crate) is_quiet: bool,
+}
+
+impl StoreKey {
+    pub(crate) fn new(store: Arc<dyn SessionStore>, key: Arc<str>) -> Self {
+        Self {
+            store,
+            key,
+            is_quiet: false,
+        }
+    }
+
+    /// The same, of whose failures no event tells.
+    pub(crate) fn quiet(&self) -> Self {
+        Self {
+            is_quiet: true,
+            ..self.clone()
+        }
+    }
 }
 
 impl fmt::Debug for StoreKey {

@@ -1,6 +1,7 @@
 //! Leases that cannot be renewed, or that are lost at a bad moment.
 
 use std::{
+    future::ready,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -271,6 +272,9 @@ impl LeaseBackend for SlowTable {
         owner: &'a str,
         lease: Duration,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        if self.is_full.load(Ordering::SeqCst) {
+            return Box::pin(ready(Err(full())));
+        }
         self.table.renew(key, owner, lease)
     }
 
@@ -282,7 +286,7 @@ impl LeaseBackend for SlowTable {
         Box::pin(async move {
             sleep(self.saves).await;
             if self.is_full.load(Ordering::SeqCst) {
-                return Err(StoreError::new(StoreErrorKind::Unavailable, "full"));
+                return Err(full());
             }
             let stored = self.table.put(key, put).await?;
             let lost = &self.lost_answers;
@@ -309,6 +313,10 @@ impl LeaseBackend for SlowTable {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         self.table.release(key, owner)
     }
+}
+
+fn full() -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, "full")
 }
 
 #[tokio::test(start_paused = true)]

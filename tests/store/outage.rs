@@ -8,18 +8,21 @@ use std::{
 use http::StatusCode;
 use tokio::{
     runtime,
-    time::{Instant, advance, timeout},
+    time::{Instant, advance, sleep, timeout},
 };
 use tower_salesforce_auth::{
-    ErrorKind, RefreshContext, RefreshError, RefreshErrorKind, Session, SessionHandle,
+    ErrorKind, RefreshContext, RefreshError, RefreshErrorKind, SalesforceAuthLayer, Session,
+    SessionHandle,
+    emulator::Org,
     observer::StoreOperation,
     store::{MemoryStore, SessionStore, StoreErrorKind},
 };
 
 use crate::{
+    events::Events,
     scripted::{Fate, Scripted},
     setup::{TIMEOUT, expired, many, one_behind, refresh_error, store_error, token_calls},
-    support::{KEY, assert_no_reuse, limits, save, storing},
+    support::{KEY, assert_no_reuse, limits, save, stored, storing},
 };
 
 /// How long a store takes to answer.
@@ -288,4 +291,72 @@ async fn r13_a_store_that_asks_its_own_session_gets_an_error() {
     layer.handle().session().await.unwrap();
     assert_eq!(started.elapsed(), Duration::ZERO);
     assert_eq!(*said.lock().unwrap(), Some(ErrorKind::Reentrant));
+}
+
+// === What could not be saved ===
+
+/// A session whose refresh token could not be saved, and its events.
+async fn unsaved(store: &Scripted) -> (Org, SalesforceAuthLayer, Events) {
+    let (org, layer, events) = expired(store).await;
+    store.on(
+        StoreOperation::Save,
+        Fate::Fails(StoreErrorKind::Unavailable),
+    );
+    assert_eq!(limits(&layer, &org).await.unwrap(), StatusCode::OK);
+    assert!(layer.handle().has_unsaved_refresh_token());
+    (org, layer, events)
+}
+
+#[tokio::test(start_paused = true)]
+async fn r33_an_unsaved_token_is_saved_when_the_store_is_back() {
+    for operation in [
+        StoreOperation::Lock,
+        StoreOperation::Load,
+        StoreOperation::Save,
+    ] {
+        let store = Scripted::default();
+        let (org, layer, events) = unsaved(&store).await;
+        let handle = layer.handle();
+        let kind = StoreErrorKind::Unavailable;
+        store.on(StoreOperation::Save, Fate::Done);
+        store.on(operation, Fate::Fails(kind));
+        sleep(Duration::from_secs(10 * 60)).await;
+        assert!(handle.has_unsaved_refresh_token());
+        let told = events.take();
+        assert_eq!(told, ["started", "Save Unavailable 3"], "it is told once");
+        // No request is needed.
+        store.on(operation, Fate::Done);
+        sleep(Duration::from_secs(40)).await;
+        assert!(!handle.has_unsaved_refresh_token(), "{operation:?}");
+        let stored = stored(&store.store).await.unwrap();
+        assert_eq!(stored.refresh_token(), handle.refresh_token().as_ref());
+        assert_eq!(token_calls(&org), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r33_an_unsaved_token_is_saved_without_any_handle() {
+    let store = Scripted::default();
+    let (org, layer, _) = unsaved(&store).await;
+    let newest = layer.handle().refresh_token();
+    drop(layer);
+    store.on(StoreOperation::Save, Fate::Done);
+    sleep(Duration::from_secs(10)).await;
+    let stored = stored(&store.store).await.unwrap();
+    assert_eq!(stored.refresh_token(), newest.as_ref());
+    assert_no_reuse(&org);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r33_an_unsaved_token_replaces_no_later_login() {
+    let store = Scripted::default();
+    let (_org, _layer, _) = unsaved(&store).await;
+    let other = Session::new("00Dxx!later", "https://mydomainname.my.salesforce.com").unwrap();
+    save(&store.store, other.with_refresh_token("later")).await;
+    store.on(StoreOperation::Save, Fate::Done);
+    sleep(Duration::from_secs(10 * 60)).await;
+    let stored = stored(&store.store).await.unwrap();
+    assert_eq!(stored.refresh_token().unwrap().expose(), "later");
+    // It is given up, and not tried for ever.
+    assert!(store.count(StoreOperation::Lock) < 5);
 }

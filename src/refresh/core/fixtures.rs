@@ -32,10 +32,7 @@ pub(super) fn core() -> Core<Rules> {
 
 pub(super) fn core_with_store() -> Core<Rules> {
     let mut settings = Settings::new(true);
-    settings.store = Some(StoreKey {
-        store: Arc::new(MemoryStore::new()),
-        key: "key".into(),
-    });
+    settings.store = Some(StoreKey::new(Arc::new(MemoryStore::new()), "key".into()));
     Core::new(Arc::new(settings))
 }
 
