@@ -234,11 +234,15 @@ async fn a_lock_has_one_holder<S: SessionStore>(open: &impl Fn() -> S) {
     delete(&open(), KEY).await;
 }
 
-/// Takes the lock, and tries again while it is busy.
 async fn patient_lock(store: &impl SessionStore) -> Box<dyn StoreLock> {
+    patient_lock_of(store, KEY).await
+}
+
+/// Takes the lock, and tries again while it is busy: a store may release a dropped lock a little later.
+async fn patient_lock_of(store: &impl SessionStore, key: &str) -> Box<dyn StoreLock> {
     let locked = timeout(MAX_WAIT, async {
         loop {
-            match store.lock(KEY).await {
+            match store.lock(key).await {
                 Err(error) if error.kind() == StoreErrorKind::LockBusy => {
                     tokio::task::yield_now().await;
                 }
@@ -500,7 +504,7 @@ async fn lock(store: &impl SessionStore, key: &str) -> Box<dyn StoreLock> {
 }
 
 async fn save(store: &impl SessionStore, key: &str, record: &Record) {
-    let mut lock = lock(store, key).await;
+    let mut lock = patient_lock_of(store, key).await;
     let replaces = loaded(&mut *lock).await.as_ref().map(Record::version);
     let saved = lock.save(Save::new(record).replacing(replaces)).await;
     saved.unwrap_or_else(|error| panic!("{SAVE} under {key:?}: {error:?}"));
@@ -508,7 +512,7 @@ async fn save(store: &impl SessionStore, key: &str, record: &Record) {
 }
 
 async fn delete(store: &impl SessionStore, key: &str) {
-    let mut lock = lock(store, key).await;
+    let mut lock = patient_lock_of(store, key).await;
     let deleted = lock.delete().await;
     deleted.unwrap_or_else(|error| panic!("{DELETE} {key:?}: {error:?}"));
     lock.unlock().await;
