@@ -20,8 +20,8 @@ impl SessionHandle {
     /// - A refreshed session could not be saved, and has to be stored now. It is saved unless another process has stored a newer
     ///   one since.
     ///
-    /// A refresh saves its session by itself. If that fails and the refresh token is new, the layer tries again in the background,
-    /// after a second and then ever more seldom, up to each 30 s. There is nothing to do otherwise.
+    /// A refresh saves its session by itself. If that fails and the refresh token is new, the layer tries again in the background:
+    /// soon, then ever more seldom, and each 5 s at least. There is nothing to do otherwise.
     ///
     /// The save runs as a task: dropping the future does not stop it.
     ///

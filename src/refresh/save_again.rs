@@ -16,8 +16,10 @@ use crate::{
 };
 
 /// Longest pause before the first try. It doubles with each, up to `LONGEST_PAUSE`. Of each pause, a random half is left out.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+///
+/// A lease that the store has kept is renewed by each try, and has to last until the next one.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Starts the task, if the newest refresh token is not stored and none runs. Outside of a runtime nothing happens.
 pub(super) fn start(shared: &Arc<Shared>) {

@@ -68,7 +68,7 @@
 //! | has lost the lock, at a save | The layer takes the lock again and compares. It saves if no other process has saved, and adopts the record otherwise. |
 //! | cannot be locked or loaded | The layer presents nothing to the server. It retries until half of the refresh timeout has passed; then the refresh fails with a transient [`RefreshErrorKind::Store`]. |
 //! | cannot be written to | [`lock`](SessionStore::lock) detects this as far as it can: then as above, and no token is used. |
-//! | cannot be written to after the token call | The layer tries to save three times, then calls [`Observer::store_failed`] once. It uses the session anyway, unless [`OnSaveFailure::Fail`] is set. If its refresh token is new, it tries again in the background after a second, and then ever more seldom, up to each 30 s. The next refresh, or [`SessionHandle::save`], saves it as well. |
+//! | cannot be written to after the token call | The layer tries to save three times, then calls [`Observer::store_failed`] once. It uses the session anyway, unless [`OnSaveFailure::Fail`] is set. If its refresh token is new, it tries again in the background: soon, then ever more seldom, and each 5 s at least. The next refresh, or [`SessionHandle::save`], saves it as well. |
 //! | takes longer to save than the refresh timeout lasts | The layer uses the session. The save continues for the same time again, with the lock held. |
 //! | has a broken record, or one of a later version | The refresh fails with a terminal error until the record is repaired or deleted. The layer does not change it. |
 //! | has an older record than the handle has seen | The refresh fails as if the record could not be loaded, until the handle is [reset](crate::SessionHandle::reset). |

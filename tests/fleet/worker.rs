@@ -36,7 +36,7 @@ use crate::{
     part::{Counts, KEY, Order, Part, Sent, Step, Told},
 };
 
-/// Pause before a session that could not be saved is saved again, and between two tries of a request.
+/// Pause between two looks at whether a session is saved, and between two tries of a request.
 const PAUSE: Duration = Duration::from_millis(50);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,7 +49,7 @@ async fn worker() {
     let handle = handle(&part, &watch);
     let http = Client::builder(TokioExecutor::new()).build_http();
     let client = SalesforceAuthLayer::from(handle.clone()).layer(http);
-    tokio::spawn(save_later(handle, Arc::clone(&watch)));
+    tokio::spawn(tell_of_saves(handle, Arc::clone(&watch)));
     say(&Told::Ready);
     let mut orders = BufReader::new(tokio::io::stdin()).lines();
     while let Some(order) = orders.next_line().await.unwrap() {
@@ -94,11 +94,12 @@ fn handle(part: &Part, watch: &Arc<Watch>) -> SessionHandle {
     }
 }
 
-/// Saves a session that could not be saved, once the store is back.
-async fn save_later(handle: SessionHandle, watch: Arc<Watch>) {
+/// Tells when a session that could not be saved is saved: the layer saves it by itself, once the store is back.
+async fn tell_of_saves(handle: SessionHandle, watch: Arc<Watch>) {
     loop {
         watch.is_unsaved.notified().await;
-        while handle.save().await.is_err() {
+        sleep(PAUSE).await;
+        while handle.has_unsaved_refresh_token() {
             sleep(PAUSE).await;
         }
         say(&Told::Saved);

@@ -425,3 +425,20 @@ async fn r33_a_kept_lock_that_is_over_goes_to_another_process() {
     handle.save().await.unwrap();
     assert_eq!(table.leases(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn r33_a_save_whose_answers_were_lost_is_found() {
+    let table = LeaseTable::new();
+    let store = SlowTable::new(&table, Duration::ZERO, 0);
+    let lost_answers = Arc::clone(&store.backend().lost_answers);
+    let (handle, _) = handle(store, Duration::ZERO);
+    handle.set(session("login"));
+    handle.save().await.unwrap();
+    lost_answers.store(3, Ordering::SeqCst);
+    handle.refresh().await.unwrap();
+    assert!(handle.has_unsaved_refresh_token());
+    sleep(Duration::from_secs(10)).await;
+    assert!(!handle.has_unsaved_refresh_token());
+    handle.quiesce().await.unwrap();
+    assert_eq!(table.leases(), 0);
+}

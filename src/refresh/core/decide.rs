@@ -198,7 +198,23 @@ impl<R: Rules> Core<R> {
                     began: self.last_id,
                 },
             ),
-            None => SaveDecision::Nothing,
+            None => {
+                self.find_saved(stored.as_ref());
+                SaveDecision::Nothing
+            }
+        }
+    }
+
+    /// A save that failed may have been done, although its answer was lost.
+    fn find_saved(&mut self, stored: Option<&R::Record>) {
+        let Some(stored) = stored.filter(|stored| self.was_attempted(stored)) else {
+            return;
+        };
+        let session = stored.session();
+        if session.refresh_token() == self.token.newest() {
+            let latest = self.slot.latest();
+            let is_latest = latest.is_some_and(|latest| latest.session.has_token_of(session));
+            self.record_saved(stored, is_latest);
         }
     }
 
