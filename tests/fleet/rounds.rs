@@ -1,4 +1,5 @@
-//! Rounds with random faults (R33). `FLEET_ROUNDS` sets how many there are, and `FLEET_SEED` repeats those of a seed.
+//! Rounds with random faults (R33). `FLEET_ROUNDS` sets how many there are, and `FLEET_SEED` repeats those of a seed. With the former,
+//! the tests of the same requirement at each step run whole.
 
 use std::{
     env,
@@ -21,7 +22,7 @@ const PROCESSES: usize = 5;
 const TASKS: usize = 3;
 
 /// How many rounds each database has, unless the environment says otherwise.
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 3;
 
 /// Fleets of each database that run at the same time.
 const LANES: usize = 2;
@@ -55,6 +56,11 @@ impl Event {
             ),
         }
     }
+}
+
+/// Whether the tests may take minutes.
+pub(crate) fn are_all_wanted() -> bool {
+    env::var_os("FLEET_ROUNDS").is_some()
 }
 
 #[tokio::test(flavor = "multi_thread")]
