@@ -10,7 +10,8 @@ use std::{
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{
-    refresh::{jitter::jitter, panic::catch_panic},
+    refresh::panic::catch_panic,
+    session::jitter::with_jitter,
     store::{Record, StoreKey, Version},
 };
 
@@ -52,7 +53,7 @@ async fn another_record(
     let since = Instant::now();
     loop {
         let pause = since.elapsed().clamp(first, LONGEST_PAUSE);
-        let until = Instant::now() + pause.mul_f64(0.5 + jitter() / 2.0);
+        let until = Instant::now() + with_jitter(pause);
         if has_notices {
             // The store is called when these futures are polled, and not before, so that a panic is caught.
             let changed = catch_panic(async { store.store.changed(&store.key, seen).await });

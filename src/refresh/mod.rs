@@ -12,7 +12,6 @@ pub(crate) mod driver;
 pub(crate) mod driver_handle;
 pub(crate) mod follow;
 pub(crate) mod hook;
-pub(crate) mod jitter;
 pub(crate) mod owner;
 mod panic;
 pub(crate) mod save;

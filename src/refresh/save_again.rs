@@ -7,11 +7,11 @@ use tokio::{runtime, time::sleep};
 use crate::{
     error::ErrorKind,
     refresh::{
-        jitter::jitter,
         panic::catch_panic,
         save::save,
         shared::{SessionCore, Shared},
     },
+    session::jitter::with_jitter,
     store::StoreKey,
 };
 
@@ -45,7 +45,7 @@ pub(super) fn start(shared: &Arc<Shared>) {
 async fn save_again(shared: Arc<Shared>, store: StoreKey) {
     let mut pause = FIRST_PAUSE;
     loop {
-        sleep(pause.mul_f64(0.5 + jitter() / 2.0)).await;
+        sleep(with_jitter(pause)).await;
         pause = (2 * pause).min(LONGEST_PAUSE);
         // A refresh or the user was faster.
         if !shared.read(SessionCore::has_unsaved_refresh_token) {

@@ -27,7 +27,6 @@ use crate::{
         },
         driver_handle::{DriverHandle, DriverStart, HeldLock},
         hook::SharedRefreshFn,
-        jitter::jitter,
         owner::Owner,
         settings::Settings,
         task::{Task, Waiter},
@@ -40,6 +39,7 @@ use crate::{
         trace::{self, RefreshSpan},
     },
     session::{
+        jitter::jitter,
         live::{Generation, Live, LiveSession, Published},
         session::Session,
     },

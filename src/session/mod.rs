@@ -14,6 +14,7 @@ mod dpop_proof;
 pub(crate) mod grant_token;
 pub(crate) mod header;
 pub(crate) mod host;
+pub(crate) mod jitter;
 pub(crate) mod lifetime;
 pub(crate) mod live;
 pub(crate) mod random;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::session::live::Generation;
+use crate::session::{jitter::shortened, live::Generation};
 
 /// Longest back-off after the first transient failure. Each further failure doubles it.
 const BACKOFF: Duration = Duration::from_millis(500);
@@ -109,8 +109,7 @@ impl<E: Clone> Policy<E> {
         retired: &mut Vec<E>,
     ) {
         let longest = doubled(BACKOFF, self.failures).min(LONGEST_BACKOFF);
-        let delay = longest.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
-        let delay = delay.max(retry_after.unwrap_or_default());
+        let delay = shortened(longest, jitter).max(retry_after.unwrap_or_default());
         self.failures = self.failures.saturating_add(1);
         let until = now
             .checked_add(delay)

@@ -17,6 +17,7 @@ use super::backend::{Acquired, LeaseBackend, Put, Stored};
 use crate::store::encryption::EncryptionKey;
 use crate::{
     error::{StoreError, StoreErrorKind},
+    session::jitter::with_jitter,
     store::{
         encoding::Encoding,
         record::Record,
@@ -190,7 +191,7 @@ impl<B: LeaseBackend> LeaseStore<B> {
                 ));
             }
             let pause = waited.clamp(FIRST_PAUSE, LONGEST_PAUSE);
-            sleep(with_jitter(pause)?.min(left)).await;
+            sleep(with_jitter(pause).min(left)).await;
         }
     }
 }
@@ -381,13 +382,6 @@ fn random() -> Result<u64, StoreError> {
 
 fn owner() -> Result<String, StoreError> {
     Ok(format!("{:016x}{:016x}", random()?, random()?))
-}
-
-/// From half of the pause to all of it.
-fn with_jitter(pause: Duration) -> Result<Duration, StoreError> {
-    let half = pause / 2;
-    let share = u32::try_from(random()? >> 48).unwrap_or_default();
-    Ok(half + half * share / (1 << 16))
 }
 
 impl<B> fmt::Debug for LeaseStore<B> {

@@ -21,7 +21,7 @@ use super::{
     statement::{Parameter, key_hash},
     table::{CHANNEL, Table},
 };
-use crate::store::version::Version;
+use crate::{session::jitter::with_jitter, store::version::Version};
 
 /// Pause before the first attempt to connect again. It doubles with each, up to `LONGEST_PAUSE`. Of each pause, a random half
 /// is left out: a fleet comes back one by one.
@@ -262,11 +262,4 @@ impl Drop for Seat<'_> {
         let waiter = self.listener.state().waiters.remove(&self.number);
         drop(waiter);
     }
-}
-
-/// From half of the pause to all of it.
-fn with_jitter(pause: Duration) -> Duration {
-    let random = getrandom::u32().unwrap_or_default() >> 16;
-    let half = pause / 2;
-    half + half * random / (1 << 16)
 }

@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::connections::{Connection, Connections};
+use crate::session::jitter::with_jitter;
 
 /// Pause after a subscription that failed. It doubles with each, up to `LONGEST_PAUSE`. A random half is left out, so that the
 /// processes of a fleet come back one by one.
@@ -367,14 +368,6 @@ impl Running {
 /// `None` if the answer was an error, or if none came in time.
 fn answered<T>(answer: Result<RedisResult<T>, tokio::time::error::Elapsed>) -> Option<T> {
     answer.ok()?.ok()
-}
-
-/// From half of the pause to all of it.
-fn with_jitter(pause: Duration) -> Duration {
-    let random = getrandom::u64().unwrap_or_default();
-    let share = u32::try_from(random >> 48).unwrap_or_default();
-    let half = pause / 2;
-    half + half * share / (1 << 16)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The random numbers that keep clients which failed together from trying again together.
 
-use std::cell::Cell;
+use std::{cell::Cell, time::Duration};
 
 thread_local! {
     /// `None` without a source of randomness.
@@ -22,6 +22,16 @@ pub(crate) fn jitter() -> f64 {
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     let random = u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap_or(u32::MAX);
     f64::from(random) / f64::from(u32::MAX)
+}
+
+/// From half of the pause to all of it, at random.
+pub(crate) fn with_jitter(pause: Duration) -> Duration {
+    shortened(pause, jitter())
+}
+
+/// From half of the pause to all of it, by a `jitter` from 0 to 1.
+pub(crate) fn shortened(pause: Duration, jitter: f64) -> Duration {
+    pause.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
 #[cfg(test)]
