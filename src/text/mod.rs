@@ -2,6 +2,21 @@
 //! was pasted.
 
 pub(crate) mod charset;
+#[cfg(any(
+    feature = "postgres-store",
+    all(
+        feature = "key-formats",
+        any(feature = "https-client", feature = "jwt")
+    )
+))]
+#[cfg_attr(
+    not(all(
+        feature = "key-formats",
+        any(feature = "https-client", feature = "jwt")
+    )),
+    expect(dead_code, reason = "a certificate needs less than a key")
+)]
+pub(crate) mod der;
 pub(crate) mod fields;
 pub(crate) mod inflate;
 pub(crate) mod json;

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_rustls::{TlsConnector, client};
 
-use crate::store::session_store::BoxFuture;
+use crate::{store::session_store::BoxFuture, text::der};
 
 /// Makes TLS connections. `None`: TLS is off.
 #[derive(Clone)]
@@ -69,10 +69,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Encrypted<S> {
 fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
     const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04];
-    let (outer, _) = der(certificate)?;
-    let (_, after_body) = der(outer)?;
-    let (algorithm, _) = der(after_body)?;
-    let (oid, _) = der(algorithm)?;
+    let mut parts = der::Reader::of_sequence(certificate)?;
+    let _body = parts.sequence()?;
+    let (oid, _) = parts.algorithm()?;
     let hash = if let Some([hash]) = oid.strip_prefix(RSA) {
         match hash {
             // MD5 and SHA-1 count as SHA-256.
@@ -94,19 +93,6 @@ fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
         384 => Sha384::digest(certificate).to_vec(),
         _ => Sha512::digest(certificate).to_vec(),
     })
-}
-
-/// The content of the first element in DER, and what follows it.
-fn der(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (&[_, first], rest) = bytes.split_first_chunk()?;
-    if first < 0x80 {
-        return rest.split_at_checked(first.into());
-    }
-    let (length, rest) = rest.split_at_checked((first & 0x7f).into())?;
-    let length = length.iter().try_fold(0_usize, |length, byte| {
-        Some(length.checked_mul(256)? + usize::from(*byte))
-    })?;
-    rest.split_at_checked(length)
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Encrypted<S> {

@@ -4,7 +4,6 @@
 //! ciphers get an error with the command that converts the file.
 
 mod decrypt;
-mod der;
 mod pbes2;
 mod pkcs12;
 

@@ -12,7 +12,7 @@ use aws_lc_rs::{
 };
 use zeroize::Zeroizing;
 
-use super::der::{OCTET_STRING, Reader};
+use crate::text::der::{OCTET_STRING, Reader};
 
 /// Why something cannot be decrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

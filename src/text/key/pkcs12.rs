@@ -3,11 +3,11 @@
 use aws_lc_rs::{digest, hmac};
 use zeroize::Zeroizing;
 
-use super::{
+use super::pbes2::{self, Failure};
+use crate::text::{
     der::{CONTEXT_0, IMPLICIT_0, OBJECT_ID, OCTET_STRING, Reader, SEQUENCE},
-    pbes2::{self, Failure},
+    pem::Block,
 };
-use crate::text::pem::Block;
 
 /// The content types of PKCS #7 (RFC 2315 §14).
 const DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];

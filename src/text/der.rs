@@ -1,41 +1,41 @@
 //! DER (X.690 §10), element by element. What is not DER is `None`.
 
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const OCTET_STRING: u8 = 0x04;
-pub(super) const OBJECT_ID: u8 = 0x06;
-pub(super) const SEQUENCE: u8 = 0x30;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const OBJECT_ID: u8 = 0x06;
+pub(crate) const SEQUENCE: u8 = 0x30;
 /// `[0]`, constructed, and the same for an octet string in its place.
-pub(super) const CONTEXT_0: u8 = 0xa0;
-pub(super) const IMPLICIT_0: u8 = 0x80;
+pub(crate) const CONTEXT_0: u8 = 0xa0;
+pub(crate) const IMPLICIT_0: u8 = 0x80;
 
 /// Reads the elements of some bytes, one after another.
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     /// The elements of `bytes`.
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
     /// The elements of the one sequence that `bytes` consists of.
-    pub(super) fn of_sequence(bytes: &'a [u8]) -> Option<Self> {
+    pub(crate) fn of_sequence(bytes: &'a [u8]) -> Option<Self> {
         let mut reader = Self(bytes);
         let content = reader.sequence()?;
         reader.is_empty().then_some(content)
     }
 
-    pub(super) fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.0.is_empty()
     }
 
     /// The tag of the next element. `None` at the end.
-    pub(super) fn tag(self) -> Option<u8> {
+    pub(crate) fn tag(self) -> Option<u8> {
         self.0.first().copied()
     }
 
     /// The content of the next element, which has this tag.
-    pub(super) fn read(&mut self, tag: u8) -> Option<&'a [u8]> {
+    pub(crate) fn read(&mut self, tag: u8) -> Option<&'a [u8]> {
         if self.tag()? != tag {
             return None;
         }
@@ -57,12 +57,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The elements of the next sequence.
-    pub(super) fn sequence(&mut self) -> Option<Self> {
+    pub(crate) fn sequence(&mut self) -> Option<Self> {
         self.read(SEQUENCE).map(Self)
     }
 
     /// The next integer, from 0 up.
-    pub(super) fn number(&mut self) -> Option<u32> {
+    pub(crate) fn number(&mut self) -> Option<u32> {
         let bytes = self.read(INTEGER)?;
         let bytes = match bytes {
             [0, rest @ ..] if !rest.is_empty() => rest,
@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `AlgorithmIdentifier` (RFC 5280 §4.1.1.2): its id, and its parameters.
-    pub(super) fn algorithm(&mut self) -> Option<(&'a [u8], Self)> {
+    pub(crate) fn algorithm(&mut self) -> Option<(&'a [u8], Self)> {
         let mut algorithm = self.sequence()?;
         let id = algorithm.read(OBJECT_ID)?;
         Some((id, algorithm))
