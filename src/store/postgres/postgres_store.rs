@@ -270,7 +270,8 @@ impl PostgresStore {
         self
     }
 
-    /// Encrypts saved records. The store refuses records that are not encrypted with this key.
+    /// Encrypts saved records. The store refuses records that are not encrypted with this key, or with one of its
+    /// [older keys](EncryptionKey::or).
     #[cfg(feature = "encryption")]
     #[cfg_attr(docsrs, doc(cfg(feature = "encryption")))]
     #[must_use]

@@ -35,11 +35,10 @@ impl Fault {
         Some((error.code()?, error.detail().unwrap_or_default()))
     }
 
-    /// Whether the server refused for this reason. Older servers have the code of an error in a script in its text.
-    fn is_refused_for(&self, code: &str) -> bool {
-        self.answer().is_some_and(|(own, text)| {
-            own == code || text.split_whitespace().any(|word| word == code)
-        })
+    /// Whether the server refused for this reason.
+    fn is_refused_for(&self, reason: &str) -> bool {
+        self.answer()
+            .is_some_and(|(code, text)| is_of(code, text, reason))
     }
 
     fn is_refused_login(&self) -> bool {
@@ -150,6 +149,11 @@ impl Fault {
     }
 }
 
+/// Whether an answer is a refusal for this reason. Older servers have the code of an error in a script in its text.
+fn is_of(code: &str, text: &str, reason: &str) -> bool {
+    code == reason || text.split_whitespace().any(|word| word == reason)
+}
+
 /// The text of an answer, without what it repeats of the call and of its script.
 fn shown(text: &str) -> &str {
     let text = text.split(", with args").next().unwrap_or_default();
@@ -193,9 +197,7 @@ fn remedy_of_io(error: &io::Error, is_tls: bool) -> Option<&'static str> {
 }
 
 fn remedy_of_answer(code: &str, text: &str) -> Option<&'static str> {
-    // Older servers have the code of an error in a script in its text.
-    let is_for =
-        |wanted: &str| code == wanted || text.split_whitespace().any(|word| word == wanted);
+    let is_for = |reason: &str| is_of(code, text, reason);
     let rules: [(bool, &'static str); 15] = [
         (
             is_for("NOAUTH"),
