@@ -1,9 +1,6 @@
 //! What goes wrong has an error that says what to do.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -14,11 +11,11 @@ use tower_salesforce_auth::{
     emulator::Org,
     flow::ClientCredentials,
     oauth::{Dpop, DpopKey},
-    observer::{DpopNotice, Observer},
+    observer::DpopNotice,
     request::UndocumentedDpop,
 };
 
-use crate::support::{answering, app, bound_app, get, recorded, requiring_org, whole};
+use crate::support::{Notices, answering, app, bound_app, get, recorded, requiring_org, whole};
 
 #[tokio::test]
 async fn r35_an_app_that_requires_dpop_names_the_setting() {
@@ -67,15 +64,6 @@ async fn r35_a_clock_that_is_off_is_shown_with_the_servers() {
         told.contains("the server's says Sat, 28 Nov 2026 00:00:00 GMT"),
         "{told}"
     );
-}
-
-#[derive(Clone, Default)]
-struct Notices(Arc<Mutex<Vec<DpopNotice>>>);
-
-impl Observer for Notices {
-    fn dpop_notice(&self, notice: &DpopNotice) {
-        self.0.lock().unwrap().push(notice.clone());
-    }
 }
 
 #[tokio::test]

@@ -1,18 +1,15 @@
 //! The key of a grant goes with its record (R36).
 
-use std::sync::{Arc, Mutex};
-
 use http::StatusCode;
 use tower_salesforce_auth::{
     SalesforceAuthLayer, Session, SessionHandle,
     emulator::Org,
     flow::{AuthorizationCode, ClientCredentials, RefreshToken},
     oauth::{App, DpopKey},
-    observer::{DpopNotice, Observer},
     store::{EncryptionKey, MemoryStore, Record, SessionStore, StoreErrorKind},
 };
 
-use crate::support::{app_per_grant, bound_app, get, requiring_org, whole};
+use crate::support::{Notices, app_per_grant, bound_app, get, requiring_org, whole};
 
 const KEY: &str = "user";
 
@@ -76,15 +73,6 @@ async fn r36_processes_that_share_a_grant_share_its_key() {
     assert_eq!(counters.refresh_token_reuses, 0);
     assert_eq!(counters.token_refusals, 0);
     assert_eq!(counters.dpop_proofs_refused, 0);
-}
-
-#[derive(Clone, Default)]
-struct Notices(Arc<Mutex<Vec<DpopNotice>>>);
-
-impl Observer for Notices {
-    fn dpop_notice(&self, notice: &DpopNotice) {
-        self.0.lock().unwrap().push(notice.clone());
-    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What the tests of DPoP share.
 
+use std::sync::{Arc, Mutex};
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -12,6 +14,7 @@ use tower_salesforce_auth::{
     BoxError, ReplayBody, SalesforceAuthLayer,
     emulator::Org,
     oauth::{App, Dpop, DpopKey},
+    observer::{DpopNotice, Observer},
 };
 
 #[path = "../support/answering.rs"]
@@ -133,4 +136,14 @@ where
             client.oneshot(request).await
         }
     })
+}
+
+/// Keeps the notices of the keys that sessions are bound to.
+#[derive(Clone, Default)]
+pub(crate) struct Notices(pub(crate) Arc<Mutex<Vec<DpopNotice>>>);
+
+impl Observer for Notices {
+    fn dpop_notice(&self, notice: &DpopNotice) {
+        self.0.lock().unwrap().push(notice.clone());
+    }
 }

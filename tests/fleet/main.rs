@@ -13,6 +13,8 @@ mod postgres_input;
 mod postgres_store;
 mod program;
 mod proxy;
+#[path = "../support/random.rs"]
+mod random;
 mod records;
 mod redis_cluster;
 mod redis_input;

@@ -16,6 +16,7 @@ use crate::{
     fleet::{Fleet, Settings},
     part::{Order, Step},
     program::Signal,
+    random::Random,
 };
 
 const PROCESSES: usize = 5;
@@ -187,17 +188,5 @@ async fn others_have_sent(victim: usize, fleet: &mut Fleet, at: &str) {
     for sent in all {
         assert_eq!(sent.succeeded, TASKS, "{at}: {sent:?}");
         fleet.assert_no_hang(&sent, at);
-    }
-}
-
-/// Pseudo-random numbers (xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % bound
     }
 }

@@ -17,9 +17,12 @@ use tower_salesforce_auth::{
     store::{BoxFuture, FileStore, Record, Save, SessionStore, StoreError, StoreLock},
 };
 
-use crate::support::{
-    KEY, Program, app, client, flow, get_limits, part, refresh_token, save, say, session, stored,
-    storing,
+use crate::{
+    random::Random,
+    support::{
+        KEY, Program, app, client, flow, get_limits, part, refresh_token, save, say, session,
+        stored, storing,
+    },
 };
 
 /// Where a process is killed.
@@ -240,17 +243,5 @@ impl StoreLock for Halting<Box<dyn StoreLock>> {
 
     fn delete(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.inner.delete()
-    }
-}
-
-/// Pseudo-random numbers (xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % bound
     }
 }

@@ -22,6 +22,8 @@ mod logout;
 mod lost_leases;
 mod outage;
 mod processes;
+#[path = "../support/random.rs"]
+mod random;
 #[path = "../support/rotating.rs"]
 mod rotating;
 mod save;

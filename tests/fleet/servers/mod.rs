@@ -7,6 +7,7 @@ pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 mod process;
 pub(crate) mod redis;
+mod server;
 
 use std::{
     collections::HashSet,

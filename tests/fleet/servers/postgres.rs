@@ -5,12 +5,12 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use tempfile::TempDir;
 
-use super::{Process, find, free_port, is_missing, text};
+use super::{find, free_port, is_missing, server::Server, text};
 
 /// What each server has, unless a test says otherwise. The tests kill processes and no machines, so nothing is flushed.
 const SETTINGS: [&str; 8] = [
@@ -31,10 +31,7 @@ const READY: &str = "database system is ready to accept connections";
 pub(crate) struct Postgres {
     port: u16,
     programs: PathBuf,
-    /// The command that starts it, each time.
-    command: Vec<String>,
-    /// The process. `None` while it is ended.
-    process: Mutex<Option<Process>>,
+    server: Server,
     directory: TempDir,
 }
 
@@ -62,15 +59,13 @@ impl Postgres {
         for setting in SETTINGS.iter().chain([&&*sockets]).chain(settings) {
             command.extend(["-c".to_owned(), (*setting).to_owned()]);
         }
-        let postgres = Self {
+        Some(Self {
             port,
             programs,
-            command,
-            process: Mutex::new(None),
+            // Its processes end at once.
+            server: Server::start(command, "QUIT", READY),
             directory,
-        };
-        postgres.start_again();
-        Some(postgres)
+        })
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -94,50 +89,35 @@ impl Postgres {
 
     /// What the server has logged since it was started.
     pub(crate) fn log(&self) -> String {
-        let process = self.process();
-        process.as_ref().map(Process::log).unwrap_or_default()
-    }
-
-    fn process(&self) -> MutexGuard<'_, Option<Process>> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+        self.server.log()
     }
 
     /// Starts the server after it was ended, with its data.
     pub(crate) fn start_again(&self) {
-        // Its processes end at once.
-        let started = Process::start(&self.command, "QUIT", READY);
-        *self.process() = Some(started);
+        self.server.start_again();
     }
 
     /// Kills the server, as a crash does.
     pub(crate) fn kill(&self) {
-        if let Some(mut process) = self.process().take() {
-            process.end("KILL");
-        }
+        self.server.kill();
     }
 
     /// Kills the server and starts it again.
     pub(crate) fn restart(&self) {
-        self.kill();
-        self.start_again();
+        self.server.restart();
     }
 
     /// Stops all of its processes from running: connections stay open, and nothing answers.
     pub(crate) fn pause(&self) {
         // No other process starts when the first has stopped.
-        self.signal("STOP");
+        self.server.signal("STOP");
         self.signal_children("STOP");
     }
 
     /// Lets paused processes run.
     pub(crate) fn resume(&self) {
         self.signal_children("CONT");
-        self.signal("CONT");
-    }
-
-    fn signal(&self, signal: &str) {
-        let mut process = self.process();
-        process.as_mut().expect("a running server").signal(signal);
+        self.server.signal("CONT");
     }
 
     /// Each process of the server is a group of its own.
@@ -170,9 +150,7 @@ impl Postgres {
         fs::write(path, format!("local all all trust\n{rules}\n")).unwrap();
         self.sql("SELECT pg_reload_conf()");
         // A new connection has the new rules once the server has read them.
-        let mut process = self.process();
-        let process = process.as_mut().expect("a running server");
-        process.wait_for("received SIGHUP");
+        self.server.wait_for("received SIGHUP");
     }
 
     /// Lets the server use TLS, with a new certificate for `localhost`, which is returned in PEM.
@@ -188,9 +166,7 @@ impl Postgres {
         }
         self.sql("ALTER SYSTEM SET ssl = on");
         self.sql("SELECT pg_reload_conf()");
-        let mut process = self.process();
-        let process = process.as_mut().expect("a running server");
-        process.wait_for("parameter \"ssl\" changed to \"on\"");
+        self.server.wait_for("parameter \"ssl\" changed to \"on\"");
         certified.cert.pem()
     }
 
@@ -207,7 +183,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        if self.process().is_some() {
+        if self.server.is_running() {
             self.signal_children("CONT");
         }
     }

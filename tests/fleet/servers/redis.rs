@@ -4,13 +4,12 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::TcpStream,
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tempfile::TempDir;
 
-use super::{Process, find, free_port, is_missing, text};
+use super::{find, free_port, is_missing, server::Server, text};
 
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
 
@@ -32,10 +31,7 @@ const SETTINGS: [&str; 10] = [
 #[derive(Debug)]
 pub(crate) struct Redis {
     port: u16,
-    /// The command that starts it, each time.
-    command: Vec<String>,
-    /// The process. `None` while it is ended.
-    process: Mutex<Option<Process>>,
+    server: Server,
     directory: TempDir,
 }
 
@@ -62,14 +58,11 @@ impl Redis {
             .chain(settings)
             .map(ToString::to_string)
             .collect();
-        let redis = Self {
+        Some(Self {
             port,
-            command,
-            process: Mutex::new(None),
+            server: Server::start(command, "KILL", "eady to accept connections"),
             directory,
-        };
-        redis.start_again();
-        Some(redis)
+        })
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -86,42 +79,29 @@ impl Redis {
         self.directory.path()
     }
 
-    fn process(&self) -> MutexGuard<'_, Option<Process>> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Starts the server after it was ended, with its data.
     pub(crate) fn start_again(&self) {
-        let started = Process::start(&self.command, "KILL", "eady to accept connections");
-        *self.process() = Some(started);
+        self.server.start_again();
     }
 
     /// Kills the server, as a crash does.
     pub(crate) fn kill(&self) {
-        if let Some(mut process) = self.process().take() {
-            process.end("KILL");
-        }
+        self.server.kill();
     }
 
     /// Kills the server and starts it again.
     pub(crate) fn restart(&self) {
-        self.kill();
-        self.start_again();
+        self.server.restart();
     }
 
     /// Stops the process from running: connections stay open, and nothing answers.
     pub(crate) fn pause(&self) {
-        self.signal("STOP");
+        self.server.signal("STOP");
     }
 
     /// Lets a paused process run.
     pub(crate) fn resume(&self) {
-        self.signal("CONT");
-    }
-
-    fn signal(&self, signal: &str) {
-        let mut process = self.process();
-        process.as_mut().expect("a running server").signal(signal);
+        self.server.signal("CONT");
     }
 
     /// Runs a command on a connection of its own, and returns the answer's text: `+` or `-` and a line, a bulk string, or the
