@@ -96,7 +96,7 @@
 //! | `follow-redirect` | answers of foreign hosts are recognised if `tower_http`'s `FollowRedirect` is inside the layer |
 //! | `https-client` | `https`: a client with TLS, HTTP/2 and the environment's proxy |
 //! | `jwt` | [`JwtBearer`](flow::JwtBearer)`::new` and `private_key_jwt`: assertions signed by aws-lc-rs |
-//! | `key-formats` | keys and archives that are encrypted with a pass phrase (PKCS #8, PKCS #12), for `jwt` and `https-client` |
+//! | `key-formats` | keys and archives that are encrypted with a pass phrase (PKCS #8, PKCS #12), for `dpop`, `https-client` and `jwt` |
 //! | `postgres-store` | `store::PostgresStore`: sessions in PostgreSQL, for the processes of many machines |
 //! | `redis-store` | `store::RedisStore`: sessions in Redis or Valkey, for the processes of many machines |
 //! | `tracing` | a span for each refresh, and an event for each one that an observer receives |

@@ -24,6 +24,8 @@ use super::{
     dpop_proof::{self, Claims},
     random::{no_randomness, random_id},
 };
+#[cfg(feature = "key-formats")]
+use crate::text::key;
 use crate::{
     error::{Error, ErrorKind},
     secret::Secret,
@@ -108,6 +110,7 @@ impl DpopKey {
     /// RFC 5915). Other content of the file is skipped.
     ///
     /// The PEM may have escaped line breaks (`\n`), none at all, an indent, or a byte order mark. A key in DER works too.
+    /// `from_encrypted`, of the feature `key-formats`, reads what is encrypted.
     ///
     /// A `Vec` or `String` is wiped from memory after reading. Borrowed text is not: it stays with the caller.
     ///
@@ -116,11 +119,46 @@ impl DpopKey {
     /// [`ErrorKind::InvalidKey`] with a message that says what the text contains instead, for example a key of another curve.
     pub fn from_pem(pem: impl Into<Vec<u8>>) -> Result<Self, Error> {
         let input = Zeroizing::new(pem.into());
-        let pem = Pem::read(&input);
+        Self::read(&Pem::read(&input))
+    }
+
+    /// Reads a P-256 key that is encrypted with a pass phrase: PKCS #8 (`BEGIN ENCRYPTED PRIVATE KEY`, RFC 5958) in PEM or DER,
+    /// or a PKCS #12 archive (`.p12` or `.pfx`, RFC 7292).
+    ///
+    /// The key has to be encrypted with AES, by PBES2 with PBKDF2 (RFC 8018 §6.2), as `openssl genpkey -aes256` of OpenSSL 3
+    /// does. Other ciphers get an error that says how to convert the file. A key that is not encrypted is read as by
+    /// [`from_pem`](Self::from_pem). A line break at the end of the pass phrase is left out.
+    ///
+    /// The decrypted key is wiped from memory after reading.
+    ///
+    /// ```no_run
+    /// use tower_salesforce_auth::oauth::DpopKey;
+    ///
+    /// let pass_phrase = std::fs::read_to_string("/run/secrets/dpop.pass")?;
+    /// let key = DpopKey::from_encrypted(std::fs::read("dpop.pem")?, pass_phrase)?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`] if the pass phrase is wrong, the file is damaged, or its cipher is not read. Otherwise as for
+    /// [`from_pem`](Self::from_pem).
+    #[cfg(feature = "key-formats")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "key-formats")))]
+    pub fn from_encrypted(
+        file: impl Into<Vec<u8>>,
+        pass_phrase: impl Into<Secret>,
+    ) -> Result<Self, Error> {
+        let input = Zeroizing::new(file.into());
+        let pem = key::decrypted(Pem::read(&input), &pass_phrase.into());
+        Self::read(&pem.map_err(|reason| unusable(&reason))?)
+    }
+
+    fn read(pem: &Pem) -> Result<Self, Error> {
         let is_key = |label: &str| matches!(label, "PRIVATE KEY" | "EC PRIVATE KEY" | "");
         match pem.blocks.iter().find(|block| is_key(&block.label)) {
             Some(key) => Self::from_der(&key.der),
-            None => Err(unusable(&reason_for_missing_key(&pem))),
+            None => Err(unusable(&reason_for_missing_key(pem))),
         }
     }
 
@@ -133,7 +171,10 @@ impl DpopKey {
                     format!("it is {kind}, and proofs need one of the curve P-256: {MAKE_ONE}")
                 }
                 None => {
-                    format!("it is no P-256 key in PKCS #8 or SEC 1, or is damaged: {MAKE_ONE}")
+                    format!(
+                        "it is no P-256 key in PKCS #8 or SEC 1, or is damaged: {MAKE_ONE}. An encrypted key or a PKCS #12 \
+                         archive is read with its pass phrase, by `DpopKey::from_encrypted` of the feature `key-formats`"
+                    )
                 }
             };
             unusable(&reason).with_source(error)

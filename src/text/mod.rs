@@ -6,13 +6,13 @@ pub(crate) mod charset;
     feature = "postgres-store",
     all(
         feature = "key-formats",
-        any(feature = "https-client", feature = "jwt")
+        any(feature = "dpop", feature = "https-client", feature = "jwt")
     )
 ))]
 #[cfg_attr(
     not(all(
         feature = "key-formats",
-        any(feature = "https-client", feature = "jwt")
+        any(feature = "dpop", feature = "https-client", feature = "jwt")
     )),
     expect(dead_code, reason = "a certificate needs less than a key")
 )]
@@ -23,7 +23,7 @@ pub(crate) mod json;
 pub(crate) mod jwt;
 #[cfg(all(
     feature = "key-formats",
-    any(feature = "https-client", feature = "jwt")
+    any(feature = "dpop", feature = "https-client", feature = "jwt")
 ))]
 pub(crate) mod key;
 pub(crate) mod pasted;

@@ -86,3 +86,48 @@ fn r35_what_is_no_private_key_is_named() {
         assert!(told.contains(expected), "{told}");
     }
 }
+
+fn encrypted(name: &str) -> Vec<u8> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/flows/encrypted_keys");
+    std::fs::read(format!("{folder}/{name}")).unwrap()
+}
+
+#[test]
+fn r35_an_encrypted_key_is_read_with_its_pass_phrase() {
+    let expected = DpopKey::from_pem(encrypted("pkcs8_ec_plain.der")).unwrap();
+    for name in [
+        "pkcs8_ec.pem",
+        "pkcs8_ec.der",
+        "pkcs12_ec.p12",
+        "pkcs8_ec_plain.der",
+    ] {
+        let key = DpopKey::from_encrypted(encrypted(name), "hunter2\n");
+        assert_eq!(key.unwrap(), expected, "{name}");
+    }
+    let pem = expected.to_pem();
+    let key = DpopKey::from_encrypted(pem.expose(), "not needed");
+    assert_eq!(key.unwrap(), expected);
+}
+
+#[test]
+fn r35_an_encrypted_key_that_cannot_be_read_is_named() {
+    for (name, pass_phrase, expected) in [
+        ("pkcs8_ec.pem", "hunter3", "the pass phrase is not that of"),
+        ("pkcs8_ec.der", "", "the pass phrase is not that of"),
+        ("pkcs12_ec.p12", "hunter3", "the pass phrase is not that of"),
+        ("old_ec_3des.pem", "hunter2", "openssl pkcs8 -topk8"),
+        ("pkcs8_aes256_sha256.pem", "hunter2", "it is an RSA key"),
+        ("pkcs12.p12", "hunter2", "it is an RSA key"),
+        ("pkcs12_nokey.p12", "hunter2", "there is no PEM block"),
+    ] {
+        let error = DpopKey::from_encrypted(encrypted(name), pass_phrase).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidKey);
+        let told = format!("{error} {error:?}");
+        assert!(told.contains(expected), "{name}: {told}");
+        assert!(!told.contains("hunter"), "{told}");
+    }
+    for name in ["pkcs8_ec.pem", "pkcs8_ec.der", "pkcs12_ec.p12"] {
+        let told = DpopKey::from_pem(encrypted(name)).unwrap_err().to_string();
+        assert!(told.contains("key-formats"), "{name}: {told}");
+    }
+}
