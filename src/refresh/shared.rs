@@ -340,7 +340,13 @@ impl Shared {
     pub(crate) fn driver_ended(self: &Arc<Self>, id: RefreshId) {
         self.apply_and(
             |core, turn| core.ended(id, turn),
-            |locked, ()| locked.drivers.retain(|driver| driver.id != id),
+            |locked, ()| {
+                locked.drivers.retain(|driver| driver.id != id);
+                if locked.drivers.is_empty() {
+                    // An idle session keeps no room for drivers.
+                    locked.drivers = Vec::new();
+                }
+            },
         );
         self.ended.notify_waiters();
     }

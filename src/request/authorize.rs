@@ -65,7 +65,7 @@ pub(super) fn claim(request: &mut Parts, api: Api, published: &Published) -> Res
             let Entry::Vacant(authorization) = entry else {
                 return Ok(false);
             };
-            authorization.insert(published.authorization.get());
+            authorization.insert(published.session.authorization());
             Ok(true)
         }
     }
@@ -99,7 +99,7 @@ pub(super) fn authorize(headers: &mut HeaderMap, api: Api, published: &Published
             }
         }
         Api::Rest | Api::Soap | Api::Identity => {
-            headers.insert(AUTHORIZATION, published.authorization.get());
+            headers.insert(AUTHORIZATION, published.session.authorization());
         }
     }
 }

@@ -15,7 +15,6 @@ use tokio::time::Instant;
 
 use crate::session::{
     dpop_key::DpopKey,
-    header::ShardedHeader,
     lifetime::{Due, ProactiveRefresh},
     session::Session,
     url::{InstanceUrl, Origin},
@@ -136,11 +135,7 @@ pub(crate) struct Published {
     /// The session, at the port of the instance that its handle is set to.
     pub(crate) session: Session,
     /// The port that the handle is set to. `None`: the one that servers name.
-    instance_port: Option<u16>,
-    /// The instance as the server named it. Requests that name it so are sent to the port that is set.
-    named_instance: InstanceUrl,
-    /// The `Authorization` value of requests, rendered once.
-    pub(crate) authorization: ShardedHeader,
+    port: Option<Box<InstancePort>>,
     /// The gRPC metadata beside the token, made for the first gRPC request.
     metadata: OnceLock<Box<Metadata>>,
     /// Whether the access token is a JWT.
@@ -159,6 +154,14 @@ pub(crate) struct Published {
     /// Former instances of this org, the latest first. Requests that still name one of them are sent to the present
     /// one.
     former_instances: Vec<Origin>,
+}
+
+/// The port of the instance that a handle is set to.
+#[derive(Clone)]
+struct InstancePort {
+    port: u16,
+    /// The instance as the server named it. Requests that name it so are sent to the port that is set.
+    named: InstanceUrl,
 }
 
 /// How old an accepted session has to be for a rejection to mean expiry. Salesforce's shortest session timeout is a
@@ -269,17 +272,20 @@ impl Published {
             since_user,
             is_adopted,
         } = live.clone();
-        let named_instance = session.instance_url().clone();
+        let port = instance_port.map(|port| {
+            let named = session.instance_url().clone();
+            Box::new(InstancePort { port, named })
+        });
         let session = session.at_port(instance_port);
         let mut former_instances = Vec::new();
         if let Some(before) = before
             && since_user != generation
         {
             let at_port = before.session.instance_url().origin();
-            let named = before.named_instance.origin();
+            let named = before.named_instance().origin();
             let instances = std::iter::once(at_port).chain((named != at_port).then_some(named));
             // Each has two names if a port is set.
-            let most = FORMER_INSTANCES * if instance_port.is_some() { 2 } else { 1 };
+            let most = FORMER_INSTANCES * if port.is_some() { 2 } else { 1 };
             former_instances.extend(
                 instances
                     .chain(&before.former_instances)
@@ -289,14 +295,12 @@ impl Published {
             );
         }
         Self {
-            authorization: session.authorization().clone().into(),
             metadata: OnceLock::new(),
             has_jwt: session.is_jwt(),
             extras: None,
             is_adopted,
             session,
-            instance_port,
-            named_instance,
+            port,
             generation,
             since,
             since_user,
@@ -307,7 +311,7 @@ impl Published {
     /// Replaces the session, which differs in its refresh token only.
     pub(crate) fn with_session(&self, session: Session) -> Self {
         Self {
-            session: session.at_port(self.instance_port),
+            session: session.at_port(self.port.as_ref().map(|port| port.port)),
             ..self.clone()
         }
     }
@@ -360,12 +364,20 @@ impl Published {
 
     pub(crate) fn metadata(&self) -> &Metadata {
         self.metadata
-            .get_or_init(|| Box::new(Metadata::of(&self.session, &self.named_instance)))
+            .get_or_init(|| Box::new(Metadata::of(&self.session, self.named_instance())))
+    }
+
+    /// The instance as the server named it.
+    fn named_instance(&self) -> &InstanceUrl {
+        match &self.port {
+            Some(port) => &port.named,
+            None => self.session.instance_url(),
+        }
     }
 
     /// Whether a `Host` header names the present instance, with or without the port that is set.
     pub(crate) fn has_host(&self, host: &HeaderValue) -> bool {
-        let instances = [self.session.instance_url(), &self.named_instance];
+        let instances = [self.session.instance_url(), self.named_instance()];
         instances.into_iter().any(|instance| {
             let authority = instance.origin().authority().as_str();
             host.as_bytes().eq_ignore_ascii_case(authority.as_bytes())
@@ -381,7 +393,7 @@ impl Published {
     /// Whether `uri` names the present instance, at the port that is set or as the server named it, or a former one.
     pub(crate) fn has_instance(&self, uri: &Uri) -> bool {
         self.is_at_instance(uri)
-            || self.named_instance.origin().is_of(uri)
+            || self.named_instance().origin().is_of(uri)
             || self.former_instances.iter().any(|former| former.is_of(uri))
     }
 

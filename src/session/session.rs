@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -14,12 +15,15 @@ use crate::{
     session::{
         dpop_key::DpopKey,
         grant_token::GrantToken,
+        header::ShardedHeader,
         url::{InstanceUrl, LoginUrl},
     },
     text::{jwt, pasted},
 };
 
 /// An immutable session: an access token, its instance, and what the login returned about both.
+///
+/// Cheap to clone: clones share what they hold.
 ///
 /// ```
 /// use tower_salesforce_auth::Session;
@@ -35,14 +39,17 @@ use crate::{
 /// # Ok::<_, tower_salesforce_auth::Error>(())
 /// ```
 #[derive(Clone)]
+pub struct Session(Arc<Parts>);
+
+#[derive(Clone)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each says one thing of how the session was obtained"
 )]
-pub struct Session {
+struct Parts {
     access_token: Secret,
     /// `Bearer <access token>` (RFC 6750 §2.1) or `DPoP <access token>` (RFC 9449 §7.1), rendered once and marked sensitive.
-    authorization: HeaderValue,
+    authorization: ShardedHeader,
     /// The access token alone, marked sensitive. It shares the memory of `authorization`.
     bare_token: HeaderValue,
     instance_url: InstanceUrl,
@@ -50,12 +57,12 @@ pub struct Session {
     /// The key that the access token is bound to. `None` for a bearer token.
     dpop_key: Option<DpopKey>,
     refresh_token: Option<GrantToken>,
-    identity_url: Option<String>,
-    scope: Option<String>,
+    identity_url: Option<Box<str>>,
+    scope: Option<Box<str>>,
     issued_at: Option<SystemTime>,
     lifetime: Option<Duration>,
-    /// The ids of the org and the user. `None` unless they were set apart from an identity URL.
-    ids: Option<(String, String)>,
+    /// The ids of the org and the user, as few sessions have them. `None` unless they were set apart from an identity URL.
+    ids: Option<Box<(String, String)>>,
     /// Whether the refresh token replaced one that must no longer be used.
     is_rotated: bool,
     /// Whether the refresh token is the one that the session was obtained with.
@@ -112,10 +119,7 @@ impl Session {
 
     fn from_soap_parts(session_id: Secret, instance_url: InstanceUrl) -> Result<Self, Error> {
         let session = Self::from_parts(session_id, instance_url)?;
-        Ok(Self {
-            is_soap: true,
-            ..session
-        })
+        Ok(session.with(|parts| parts.is_soap = true))
     }
 
     /// Makes a session from the texts of a token response, whose token may have any visible characters.
@@ -129,8 +133,8 @@ impl Session {
 
     fn from_parts(access_token: Secret, instance_url: InstanceUrl) -> Result<Self, Error> {
         let [authorization, bare_token] = header_values("Bearer", &access_token)?;
-        Ok(Self {
-            authorization,
+        Ok(Self(Arc::new(Parts {
+            authorization: authorization.into(),
             bare_token,
             access_token,
             instance_url,
@@ -146,7 +150,13 @@ impl Session {
             keeps_refresh_token: false,
             is_soap: false,
             is_left_unbound: false,
-        })
+        })))
+    }
+
+    /// The same session with this change.
+    fn with(mut self, change: impl FnOnce(&mut Parts)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
     }
 
     /// Adds the refresh token (RFC 6749 §1.5) of this session.
@@ -160,10 +170,11 @@ impl Session {
     }
 
     /// Adds the refresh token, with the key that it is bound to.
-    pub(crate) fn with_grant_token(mut self, grant_token: GrantToken) -> Self {
-        self.refresh_token = Some(grant_token);
-        self.keeps_refresh_token = false;
-        self
+    pub(crate) fn with_grant_token(self, grant_token: GrantToken) -> Self {
+        self.with(|parts| {
+            parts.refresh_token = Some(grant_token);
+            parts.keeps_refresh_token = false;
+        })
     }
 
     /// Binds the tokens of this session to a key (RFC 9449), as the server did that issued them. Requests are sent with
@@ -183,135 +194,132 @@ impl Session {
     #[cfg(feature = "dpop")]
     #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
     #[must_use]
-    pub fn with_dpop_key(mut self, key: DpopKey) -> Self {
-        if let Some(grant_token) = &mut self.refresh_token {
-            grant_token.dpop_key = Some(key.clone());
-        }
-        self.bound_to(key)
+    pub fn with_dpop_key(self, key: DpopKey) -> Self {
+        let bound = self.bound_to(key.clone());
+        bound.with(|parts| {
+            if let Some(grant_token) = &mut parts.refresh_token {
+                grant_token.dpop_key = Some(key);
+            }
+        })
     }
 
     /// Binds the access token alone.
-    pub(crate) fn bound_to(mut self, key: DpopKey) -> Self {
-        // The token was rendered before, so it can be rendered again.
-        if let Ok([authorization, bare_token]) = header_values("DPoP", &self.access_token) {
-            self.authorization = authorization;
-            self.bare_token = bare_token;
-            self.dpop_key = Some(key);
-        }
-        self
+    pub(crate) fn bound_to(self, key: DpopKey) -> Self {
+        self.with(|parts| {
+            // The token was rendered before, so it can be rendered again.
+            if let Ok([authorization, bare_token]) = header_values("DPoP", &parts.access_token) {
+                parts.authorization = authorization.into();
+                parts.bare_token = bare_token;
+                parts.dpop_key = Some(key);
+            }
+        })
     }
 
     /// Records that the server issued a bearer token, although the request for it had a proof.
-    pub(crate) fn left_unbound(mut self) -> Self {
-        self.is_left_unbound = true;
-        self
+    pub(crate) fn left_unbound(self) -> Self {
+        self.with(|parts| parts.is_left_unbound = true)
     }
 
     pub(crate) fn is_left_unbound(&self) -> bool {
-        self.is_left_unbound
+        self.0.is_left_unbound
     }
 
     /// Changes the keys that the tokens are bound to into other forms of the same keys.
-    pub(crate) fn map_keys(mut self, map: impl Fn(DpopKey) -> DpopKey) -> Self {
-        self.dpop_key = self.dpop_key.map(&map);
-        if let Some(grant_token) = &mut self.refresh_token {
-            grant_token.dpop_key = grant_token.dpop_key.take().map(&map);
+    pub(crate) fn map_keys(self, map: impl Fn(DpopKey) -> DpopKey) -> Self {
+        if self.grant_key().is_none() {
+            return self;
         }
-        self
+        self.with(|parts| {
+            parts.dpop_key = parts.dpop_key.take().map(&map);
+            if let Some(grant_token) = &mut parts.refresh_token {
+                grant_token.dpop_key = grant_token.dpop_key.take().map(&map);
+            }
+        })
     }
 
     /// Adds the login URL that the session was obtained at.
     #[must_use]
-    pub fn with_login_url(mut self, login_url: LoginUrl) -> Self {
-        self.login_url = Some(login_url);
-        self
+    pub fn with_login_url(self, login_url: LoginUrl) -> Self {
+        self.with(|parts| parts.login_url = Some(login_url))
     }
 
     /// Adds the identity URL: the `id` of a token response.
     #[must_use]
-    pub fn with_identity_url(mut self, identity_url: impl Into<String>) -> Self {
-        self.identity_url = Some(pasted::text(identity_url));
-        self
+    pub fn with_identity_url(self, identity_url: impl Into<String>) -> Self {
+        self.with(|parts| parts.identity_url = Some(pasted::text(identity_url).into_boxed_str()))
     }
 
     /// Adds the granted scope, space-separated (RFC 6749 §3.3).
     #[must_use]
-    pub fn with_scope(mut self, scope: impl Into<String>) -> Self {
-        self.scope = Some(scope.into());
-        self
+    pub fn with_scope(self, scope: impl Into<String>) -> Self {
+        self.with(|parts| parts.scope = Some(scope.into().into_boxed_str()))
     }
 
     /// Adds the time at which the server issued the token.
     #[must_use]
-    pub fn with_issued_at(mut self, issued_at: SystemTime) -> Self {
-        self.issued_at = Some(issued_at);
-        self
+    pub fn with_issued_at(self, issued_at: SystemTime) -> Self {
+        self.with(|parts| parts.issued_at = Some(issued_at))
     }
 
     /// Adds the lifetime that the server returned.
     #[must_use]
-    pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
-        self.lifetime = Some(lifetime);
-        self
+    pub fn with_lifetime(self, lifetime: Duration) -> Self {
+        self.with(|parts| parts.lifetime = Some(lifetime))
     }
 
     /// Adds the ids of the org and of the user. The ids of an [identity URL](Self::with_identity_url) take precedence.
     #[must_use]
-    pub fn with_ids(
-        mut self,
-        organization_id: impl Into<String>,
-        user_id: impl Into<String>,
-    ) -> Self {
-        self.ids = Some((pasted::text(organization_id), pasted::text(user_id)));
-        self
+    pub fn with_ids(self, organization_id: impl Into<String>, user_id: impl Into<String>) -> Self {
+        let ids = (pasted::text(organization_id), pasted::text(user_id));
+        self.with(|parts| parts.ids = Some(Box::new(ids)))
     }
 
     /// The access token, or the session id of a SOAP login. The APIs treat both alike.
     pub fn access_token(&self) -> &Secret {
-        &self.access_token
+        &self.0.access_token
     }
 
     /// The instance that the API calls of this session go to.
     pub fn instance_url(&self) -> &InstanceUrl {
-        &self.instance_url
+        &self.0.instance_url
     }
 
     /// The login URL that the session was obtained at. `None` if unknown.
     pub fn login_url(&self) -> Option<&LoginUrl> {
-        self.login_url.as_ref()
+        self.0.login_url.as_ref()
     }
 
     /// The refresh token. `None` if the session has none.
     pub fn refresh_token(&self) -> Option<&Secret> {
-        self.refresh_token.as_ref().map(|grant| &grant.token)
+        self.0.refresh_token.as_ref().map(|grant| &grant.token)
     }
 
     pub(crate) fn grant_token(&self) -> Option<&GrantToken> {
-        self.refresh_token.as_ref()
+        self.0.refresh_token.as_ref()
     }
 
     /// The key that the access token is bound to (RFC 9449). `None` for a bearer token.
     #[cfg(feature = "dpop")]
     #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
     pub fn dpop_key(&self) -> Option<&DpopKey> {
-        self.dpop_key.as_ref()
+        self.0.dpop_key.as_ref()
     }
 
     /// The key that the access token is bound to. `None` for a bearer token.
     pub(crate) fn bound_key(&self) -> Option<&DpopKey> {
-        self.dpop_key.as_ref()
+        self.0.dpop_key.as_ref()
     }
 
     /// The key of the grant: that of the refresh token, or else that of the access token. `None` if neither has one.
     pub(crate) fn grant_key(&self) -> Option<&DpopKey> {
-        let grant_token = self.refresh_token.as_ref();
+        let grant_token = self.0.refresh_token.as_ref();
         let of_grant = grant_token.and_then(|grant| grant.dpop_key.as_ref());
-        of_grant.or(self.dpop_key.as_ref())
+        of_grant.or(self.0.dpop_key.as_ref())
     }
 
     /// The identity URL, `https://login.salesforce.com/id/<org id>/<user id>`. `None` if unknown.
     pub fn identity_url(&self) -> Option<&str> {
-        self.identity_url.as_deref()
+        self.0.identity_url.as_deref()
     }
 
     /// The 18-character id of the org. `None` if unknown.
@@ -333,17 +341,17 @@ impl Session {
             Some((organization, user.get(..end)?))
         }
         let ids = || {
-            let (organization, user) = self.ids.as_ref()?;
+            let (organization, user) = self.0.ids.as_deref()?;
             Some((organization.as_str(), user.as_str()))
         };
-        self.identity_url.as_deref().and_then(of_url).or_else(ids)
+        self.0.identity_url.as_deref().and_then(of_url).or_else(ids)
     }
 
     /// The 18-character id of the org, from the access token if the session has no ids: `<15-character id>!…`.
     pub(crate) fn tenant_id(&self) -> Option<String> {
         let known = self.organization_id().map(str::to_owned);
         known.or_else(|| {
-            let (id, _) = self.access_token.expose().split_once('!')?;
+            let (id, _) = self.0.access_token.expose().split_once('!')?;
             long_id(id).filter(|id| id.starts_with("00D"))
         })
     }
@@ -363,7 +371,7 @@ impl Session {
     /// Whether both sessions are of the same user of the same org. If a user is unknown, compares the instances.
     pub(crate) fn may_replace(&self, other: &Self) -> bool {
         self.is_of_same_user(other)
-            .unwrap_or_else(|| self.instance_url == other.instance_url)
+            .unwrap_or_else(|| self.0.instance_url == other.0.instance_url)
     }
 
     /// Whether the `stored` session replaces this one, which the user has set. It is unknown which came later.
@@ -371,7 +379,7 @@ impl Session {
     /// False if `stored` is of another user, or if the server issued it earlier.
     pub(crate) fn gives_way_to(&self, stored: &Self) -> bool {
         self.may_replace(stored)
-            && match (self.issued_at, stored.issued_at) {
+            && match (self.0.issued_at, stored.0.issued_at) {
                 (Some(ours), Some(theirs)) => ours <= theirs,
                 _ => true,
             }
@@ -379,12 +387,12 @@ impl Session {
 
     /// The granted scope, space-separated. `None` if unknown.
     pub fn scope(&self) -> Option<&str> {
-        self.scope.as_deref()
+        self.0.scope.as_deref()
     }
 
     /// When the server issued the token, by the server's clock. `None` if unknown.
     pub fn issued_at(&self) -> Option<SystemTime> {
-        self.issued_at
+        self.0.issued_at
     }
 
     /// The lifetime that the server returned. `None` if it returned none.
@@ -392,12 +400,12 @@ impl Session {
     /// For a SOAP login this is the session timeout, which every call restarts. For a token response it is
     /// `expires_in`, counted from the time of issue.
     pub fn lifetime(&self) -> Option<Duration> {
-        self.lifetime
+        self.0.lifetime
     }
 
     /// Whether the access token is a JWT (Salesforce Help, "JWT-Based Access Tokens"). SOAP APIs reject JWTs.
     pub fn is_jwt(&self) -> bool {
-        jwt::is_jwt(self.access_token.expose())
+        jwt::is_jwt(self.0.access_token.expose())
     }
 
     /// When the access token expires, by the server's clock. `None` if unknown.
@@ -418,61 +426,62 @@ impl Session {
     /// # Ok::<_, tower_salesforce_auth::Error>(())
     /// ```
     pub fn expires_at(&self) -> Option<SystemTime> {
-        jwt::expiry(self.access_token.expose())
-            .or_else(|| self.issued_at?.checked_add(self.lifetime?))
+        jwt::expiry(self.0.access_token.expose())
+            .or_else(|| self.0.issued_at?.checked_add(self.0.lifetime?))
     }
 
     /// The lifetime, from the JWT or from the response of the login. `None` if unknown.
     pub(crate) fn known_lifetime(&self) -> Option<Duration> {
-        jwt::lifetime(self.access_token.expose()).or(self.lifetime)
+        jwt::lifetime(self.0.access_token.expose()).or(self.0.lifetime)
     }
 
     /// Records that the refresh token replaced one that must no longer be used.
-    pub(crate) fn rotated(mut self) -> Self {
-        self.is_rotated = true;
-        self
+    pub(crate) fn rotated(self) -> Self {
+        self.with(|parts| parts.is_rotated = true)
     }
 
     pub(crate) fn is_rotated(&self) -> bool {
-        self.is_rotated
+        self.0.is_rotated
     }
 
     /// Records that the refresh token is the one that the session was obtained with.
-    pub(crate) fn keeping_refresh_token(mut self) -> Self {
-        self.keeps_refresh_token = true;
-        self
+    pub(crate) fn keeping_refresh_token(self) -> Self {
+        self.with(|parts| parts.keeps_refresh_token = true)
     }
 
     pub(crate) fn keeps_refresh_token(&self) -> bool {
-        self.keeps_refresh_token
+        self.0.keeps_refresh_token
     }
 
     /// The same session without the record of how its refresh token was obtained. Stores keep this form.
-    pub(crate) fn without_provenance(mut self) -> Self {
-        self.is_rotated = false;
-        self.keeps_refresh_token = false;
-        self.is_left_unbound = false;
-        self
+    pub(crate) fn without_provenance(self) -> Self {
+        self.with(|parts| {
+            parts.is_rotated = false;
+            parts.keeps_refresh_token = false;
+            parts.is_left_unbound = false;
+        })
     }
 
     /// The same session at this port of its instance. `None`: at the port that the server named.
-    pub(crate) fn at_port(mut self, port: Option<u16>) -> Self {
-        if let Some(port) = port {
-            self.instance_url = self.instance_url.at_port(port);
+    pub(crate) fn at_port(self, port: Option<u16>) -> Self {
+        match port {
+            Some(port) => self.with(|parts| parts.instance_url = parts.instance_url.at_port(port)),
+            None => self,
         }
-        self
     }
 
     pub(crate) fn is_soap(&self) -> bool {
-        self.is_soap
+        self.0.is_soap
     }
 
-    pub(crate) fn authorization(&self) -> &HeaderValue {
-        &self.authorization
+    /// The `Authorization` value of requests.
+    #[inline]
+    pub(crate) fn authorization(&self) -> HeaderValue {
+        self.0.authorization.get()
     }
 
     pub(crate) fn bare_token(&self) -> &HeaderValue {
-        &self.bare_token
+        &self.0.bare_token
     }
 }
 
@@ -546,15 +555,15 @@ fn sensitive(value: impl Into<Bytes>) -> Result<HeaderValue, Error> {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("access_token", &self.access_token)
-            .field("instance_url", &self.instance_url)
-            .field("login_url", &self.login_url)
+            .field("access_token", &self.0.access_token)
+            .field("instance_url", &self.0.instance_url)
+            .field("login_url", &self.0.login_url)
             .field("refresh_token", &self.refresh_token())
-            .field("dpop_key", &self.dpop_key)
-            .field("identity_url", &self.identity_url)
-            .field("scope", &self.scope)
-            .field("issued_at", &self.issued_at)
-            .field("lifetime", &self.lifetime)
+            .field("dpop_key", &self.0.dpop_key)
+            .field("identity_url", &self.0.identity_url)
+            .field("scope", &self.0.scope)
+            .field("issued_at", &self.0.issued_at)
+            .field("lifetime", &self.0.lifetime)
             .finish_non_exhaustive()
     }
 }

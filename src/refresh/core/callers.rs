@@ -273,7 +273,7 @@ impl<R: Rules> Core<R> {
             has_own_token: token.is_some(),
         };
         if self.token.lineage() != lineage {
-            self.record.attempted = None;
+            self.record.end_attempt();
         }
         self.policy.reset(&mut turn.retired);
         let generation = live.generation;

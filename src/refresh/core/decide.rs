@@ -140,7 +140,7 @@ impl<R: Rules> Core<R> {
 
     /// Whether a record descends from one whose save failed here, and was done all the same.
     fn was_attempted(&self, record: &R::Record) -> bool {
-        record.version().is_of_login(self.record.attempted)
+        record.version().is_of_login(self.record.attempted())
     }
 
     /// Whether a record is newer than the one that was seen last, and not of another user than the session that was set.
@@ -159,7 +159,7 @@ impl<R: Rules> Core<R> {
     pub(super) fn adopt(&mut self, record: &R::Record) -> Decision<R::Session> {
         let session = record.session();
         self.adopt_token(record);
-        self.record.attempted = None;
+        self.record.end_attempt();
         self.record.relation = Relation::InStore;
         match self.slot.latest() {
             Some(latest) if latest.session.has_token_of(session) => Decision::Call,
@@ -268,7 +268,7 @@ impl<R: Rules> Core<R> {
 
     /// A save failed. The store may have the record all the same.
     pub(crate) fn save_failed(&mut self, record: &R::Record) {
-        self.record.attempted = Some(record.version());
+        self.record.attempt(record.version());
     }
 
     /// The latest session, with the newest refresh token.
@@ -288,7 +288,7 @@ impl<R: Rules> Core<R> {
     /// Records that a record was saved in place of the last one. `is_latest` if it holds the latest session.
     pub(super) fn record_saved(&mut self, record: &R::Record, is_latest: bool) {
         self.record.last_seen = Some(record.version());
-        self.record.attempted = None;
+        self.record.end_attempt();
         if is_latest {
             self.record.relation = Relation::InStore;
         }

@@ -9,8 +9,8 @@ pub(crate) struct RecordState {
     /// The version that was seen last. `None` if the store was never read, or after [`Core::reset`].
     pub(crate) last_seen: Option<Version>,
     /// The record of the last save that was not reported as done. The store may have it all the same. `None` if the last
-    /// save was reported as done.
-    pub(crate) attempted: Option<Version>,
+    /// save was reported as done. It is boxed, since few sessions have one.
+    pub(super) attempted: Option<Box<Version>>,
     /// The last logout. A save that began before it must leave nothing behind.
     pub(crate) logged_out: RefreshId,
 }
@@ -60,6 +60,21 @@ impl RecordState {
         if !self.is_set_by_user() {
             self.relation = Relation::NotSaved;
         }
+    }
+
+    /// The record of the last save that was not reported as done.
+    pub(crate) fn attempted(&self) -> Option<Version> {
+        self.attempted.as_deref().copied()
+    }
+
+    /// A save of this record begins.
+    pub(super) fn attempt(&mut self, version: Version) {
+        self.attempted = Some(Box::new(version));
+    }
+
+    /// The last save is done, or its record no longer counts.
+    pub(super) fn end_attempt(&mut self) {
+        self.attempted = None;
     }
 
     pub(super) fn is_set_by_user(&self) -> bool {

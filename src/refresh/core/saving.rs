@@ -57,7 +57,7 @@ impl<R: Rules> Core<R> {
         saving: Saving<R>,
         turn: &mut Turn<R>,
     ) -> Option<Step<R>> {
-        self.record.attempted = Some(saving.record.version());
+        self.record.attempt(saving.record.version());
         run.times.drained = turn.now.checked_add(self.rules.refresh_timeout());
         let (record, replaces) = (saving.record.clone(), saving.replaces);
         run.go(Phase::Save(saving), Step::Save { record, replaces })
@@ -235,7 +235,7 @@ impl<R: Rules> Core<R> {
             // From here on, the session is one whose record is gone.
             self.record.relation = Relation::InStore;
         }
-        self.record.attempted = None;
+        self.record.end_attempt();
         turn.retired.extend(then.failure());
         let then = if run.is_wanted() {
             Then::Fail(R::Failure::of(Cause::Gone))

@@ -180,7 +180,11 @@ impl<T: Clone + PartialEq> TokenLineage<T> {
 
     /// Goes on with `token` in place of the newest.
     fn replace(&mut self, token: T) {
-        self.replaced.extend(self.newest.replace(token));
+        if let Some(replaced) = self.newest.replace(token) {
+            // Most sessions have few, and there are many sessions.
+            self.replaced.reserve_exact(1);
+            self.replaced.push_back(replaced);
+        }
         if self.replaced.len() > REMEMBERED {
             self.replaced.pop_front();
         }

@@ -149,7 +149,7 @@ fn r03_what_follows_a_failed_save_that_was_done_is_adopted() {
     let attempted = first.followed_by(session(2, Some(1)));
     for record in [attempted, attempted.followed_by(session(3, Some(2)))] {
         let mut core = unsaved(&first);
-        core.record.attempted = Some(attempted.version());
+        core.record.attempt(attempted.version());
         assert_eq!(
             adopted(&mut core, Some(&record)),
             Some(record.session().access)
