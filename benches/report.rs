@@ -32,7 +32,7 @@ mod reporting;
 const CRITERION: &str = "../criterion/report/index.html";
 
 /// The benches, in the order of the run.
-const BENCHES: [&str; 9] = [
+const BENCHES: [&str; 10] = [
     "instructions",
     "end_to_end_instructions",
     "call_overhead",
@@ -40,6 +40,7 @@ const BENCHES: [&str; 9] = [
     "replay_body",
     "refresh_storm",
     "end_to_end",
+    "dpop",
     "many_sessions",
     "fleet",
 ];

@@ -83,9 +83,9 @@ fn calls(kept: &Kept) -> Vec<Goal> {
             plain,
         ),
         Goal::at_most(
-            "allocations of `inject_only`",
+            "allocations of `inject_only`, 8 headers and 256 bytes",
             0.0,
-            allocations(&[("contender", "inject_only")]),
+            allocations(&[("contender", "inject_only"), ("request", SENT)]),
             plain,
         ),
         Goal::at_most(

@@ -35,6 +35,15 @@ pub(crate) fn sections(kept: &Kept) -> Vec<Section> {
         refresh_storm(kept.refresh_storm.as_ref()),
         end_to_end(kept.end_to_end.as_ref()),
         Section {
+            title: "DPoP",
+            reading: "Requests per second through the layer to a service that answers at once, with a bearer token and with a \
+                      session that is bound to a key. A proof is one ES256 signature, made on the thread that sends. Then a \
+                      storm on one thread: the proofs of 1,000 replays.",
+            bench: "dpop",
+            tables: copies(&[kept.dpop.as_ref()]),
+            ..none()
+        },
+        Section {
             title: "Many sessions",
             reading: "Bytes of memory requested from the allocator: by an idle session, and by a caller that waits for a \
                       refresh. Then requests per second to one org each, one after the other on one core, over a service \
