@@ -228,7 +228,7 @@ impl HttpRequest {
     pub(crate) fn with_session(self, session: &Session) -> Self {
         let key = session.bound_key();
         let access_token = key.map(|_| session.access_token().clone());
-        let request = self.with_header(AUTHORIZATION, session.authorization());
+        let request = self.with_header(AUTHORIZATION, session.authorization().clone());
         Self {
             access_token,
             ..request.with_proof(key)

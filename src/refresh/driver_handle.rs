@@ -33,6 +33,17 @@ impl DriverHandle {
         }
     }
 
+    /// Takes the driver of this refresh out of those of its session.
+    pub(super) fn take(drivers: &mut Vec<Self>, id: RefreshId) -> Option<Self> {
+        let index = drivers.iter().position(|driver| driver.id == id)?;
+        let driver = drivers.swap_remove(index);
+        if drivers.is_empty() {
+            // An idle session keeps no room for drivers.
+            *drivers = Vec::new();
+        }
+        Some(driver)
+    }
+
     pub(super) fn stop(self) {
         if let Some(abort) = self.abort {
             abort.abort();

@@ -276,7 +276,7 @@ impl Shared {
                 }
             }
             Effect::Abort(id) => {
-                if let Some(driver) = locked.take_driver(id) {
+                if let Some(driver) = DriverHandle::take(&mut locked.drivers, id) {
                     afterwards.push(move || driver.stop());
                 }
             }
@@ -340,13 +340,7 @@ impl Shared {
     pub(crate) fn driver_ended(self: &Arc<Self>, id: RefreshId) {
         self.apply_and(
             |core, turn| core.ended(id, turn),
-            |locked, ()| {
-                locked.drivers.retain(|driver| driver.id != id);
-                if locked.drivers.is_empty() {
-                    // An idle session keeps no room for drivers.
-                    locked.drivers = Vec::new();
-                }
-            },
+            |locked, ()| drop(DriverHandle::take(&mut locked.drivers, id)),
         );
         self.ended.notify_waiters();
     }
@@ -415,11 +409,6 @@ impl Locked {
         self.running = Some((running, Task::new()));
         self.drivers.push(DriverHandle::of(&start));
         start
-    }
-
-    fn take_driver(&mut self, id: RefreshId) -> Option<DriverHandle> {
-        let index = self.drivers.iter().position(|driver| driver.id == id)?;
-        Some(self.drivers.swap_remove(index))
     }
 
     fn publish(

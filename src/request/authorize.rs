@@ -1,7 +1,7 @@
 //! Writing the session into a request: whether the layer does so, and where each API expects the session.
 
 use http::{
-    HeaderMap, HeaderName, Method, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method, Uri,
     header::{AUTHORIZATION, CONTENT_LENGTH, Entry},
     request::Parts,
 };
@@ -65,7 +65,7 @@ pub(super) fn claim(request: &mut Parts, api: Api, published: &Published) -> Res
             let Entry::Vacant(authorization) = entry else {
                 return Ok(false);
             };
-            authorization.insert(published.session.authorization());
+            authorization.insert(published.authorization.get());
             Ok(true)
         }
     }
@@ -83,23 +83,33 @@ pub(super) fn authorize_claimed(request: &mut Parts, api: Api, published: &Publi
 /// Writes the session into the headers. Replaces the headers of an earlier session.
 pub(super) fn authorize(headers: &mut HeaderMap, api: Api, published: &Published) {
     match api {
-        Api::Bulk => {
-            headers.insert(SESSION, published.session.bare_token().clone());
-        }
+        Api::Bulk => insert_each(headers, [(SESSION, &published.metadata().token)]),
         Api::Grpc => {
-            headers.insert(ACCESS_TOKEN, published.session.bare_token().clone());
             let Metadata {
+                token,
                 instance_url,
                 tenant_id,
-            } = published.metadata().clone();
-            for (name, value) in [(INSTANCE_URL, instance_url), (TENANT_ID, tenant_id)] {
-                if let Some(value) = value {
-                    headers.insert(name, value);
-                }
-            }
+            } = published.metadata();
+            let values = [
+                (ACCESS_TOKEN, token),
+                (INSTANCE_URL, instance_url),
+                (TENANT_ID, tenant_id),
+            ];
+            insert_each(headers, values);
         }
         Api::Rest | Api::Soap | Api::Identity => {
-            headers.insert(AUTHORIZATION, published.session.authorization());
+            headers.insert(AUTHORIZATION, published.authorization.get());
+        }
+    }
+}
+
+fn insert_each<const N: usize>(
+    headers: &mut HeaderMap,
+    values: [(HeaderName, &Option<HeaderValue>); N],
+) {
+    for (name, value) in values {
+        if let Some(value) = value {
+            headers.insert(name, value.clone());
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use bytes::{Buf, Bytes};
 use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    Extensions, HeaderMap, HeaderValue, Method, Request, Uri, Version,
     header::{AUTHORIZATION, HOST},
     request::Parts,
     uri::PathAndQuery,
@@ -15,6 +15,7 @@ use crate::{
     error::Error,
     request::{
         authorize::{authorize, correct_length},
+        names::Names,
         proof,
         target::{Target, join, unsendable},
     },
@@ -179,7 +180,7 @@ impl Head {
         let headers = request.headers_mut();
         // Room for all at once, so that the map does not grow header by header. The original map had as many.
         let _ = headers.try_reserve(self.headers.into());
-        unpack(packed, headers)?;
+        Names::recent(|names| unpack(&mut packed, headers, names))?;
         if self.names_instance {
             let host = HeaderValue::from_str(origin.authority().as_str())
                 .map_err(|error| unsendable("the instance is not a valid Host header", error))?;
@@ -198,14 +199,14 @@ impl Head {
 }
 
 /// Appends packed headers to a map. The values are slices of the packed bytes.
-fn unpack(mut packed: Bytes, headers: &mut HeaderMap) -> Result<(), Error> {
-    while let Some((frame, _)) = packed.split_first_chunk() {
+fn unpack(packed: &mut Bytes, headers: &mut HeaderMap, names: &mut Names) -> Result<(), Error> {
+    while let Some((frame, rest)) = packed.split_first_chunk() {
         let frame = HeaderFrame(u64::from_ne_bytes(*frame));
-        packed.advance(size_of_val(&frame));
-        let name = packed.get(..frame.name_len()).unwrap_or_default();
-        let name = HeaderName::from_bytes(name)
+        let name = rest.get(..frame.name_len()).unwrap_or_default();
+        let name = names
+            .parse(name)
             .map_err(|error| unsendable("a header name was not kept", error))?;
-        packed.advance(frame.name_len());
+        packed.advance(size_of_val(&frame) + frame.name_len());
         let mut value = HeaderValue::from_maybe_shared(packed.split_to(frame.value_len()))
             .map_err(|error| unsendable("a header value was not kept", error))?;
         value.set_sensitive(frame.is_sensitive());

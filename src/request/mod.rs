@@ -6,6 +6,7 @@ pub(crate) mod authorize;
 pub(crate) mod common;
 pub(crate) mod extensions;
 pub(crate) mod head;
+mod names;
 pub(crate) mod pending;
 mod proof;
 pub(crate) mod redirect;

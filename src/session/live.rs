@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::session::{
     dpop_key::DpopKey,
+    header::ShardedHeader,
     lifetime::{Due, ProactiveRefresh},
     session::Session,
     url::{InstanceUrl, Origin},
@@ -136,7 +137,9 @@ pub(crate) struct Published {
     pub(crate) session: Session,
     /// The port that the handle is set to. `None`: the one that servers name.
     port: Option<Box<InstancePort>>,
-    /// The gRPC metadata beside the token, made for the first gRPC request.
+    /// The `Authorization` value of requests, rendered once.
+    pub(crate) authorization: ShardedHeader,
+    /// What APIs with other headers than `Authorization` get, made for the first request to one.
     metadata: OnceLock<Box<Metadata>>,
     /// Whether the access token is a JWT.
     pub(crate) has_jwt: bool,
@@ -231,9 +234,11 @@ impl Probation {
     }
 }
 
-/// `instanceurl` and `tenantid` (Pub/Sub API, "Authentication"). Each is `None` if it is unknown or no header value.
+/// What the Bulk API 1.0 and the Pub/Sub API ("Authentication") get. Each is `None` if it is unknown or no header value.
 #[derive(Clone)]
 pub(crate) struct Metadata {
+    /// The access token alone, of which each session has one.
+    pub(crate) token: Option<HeaderValue>,
     pub(crate) instance_url: Option<HeaderValue>,
     pub(crate) tenant_id: Option<HeaderValue>,
 }
@@ -242,6 +247,7 @@ impl Metadata {
     /// The metadata of a session whose server named this instance. The Pub/Sub API identifies the org by it.
     fn of(session: &Session, named_instance: &InstanceUrl) -> Self {
         Self {
+            token: sensitive(session.access_token().expose()),
             instance_url: sensitive(&named_instance.to_string()),
             tenant_id: session.tenant_id().as_deref().and_then(sensitive),
         }
@@ -295,6 +301,7 @@ impl Published {
             );
         }
         Self {
+            authorization: session.authorization().clone().into(),
             metadata: OnceLock::new(),
             has_jwt: session.is_jwt(),
             extras: None,

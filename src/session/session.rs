@@ -15,7 +15,6 @@ use crate::{
     session::{
         dpop_key::DpopKey,
         grant_token::GrantToken,
-        header::ShardedHeader,
         url::{InstanceUrl, LoginUrl},
     },
     text::{jwt, pasted},
@@ -49,9 +48,7 @@ pub struct Session(Arc<Parts>);
 struct Parts {
     access_token: Secret,
     /// `Bearer <access token>` (RFC 6750 §2.1) or `DPoP <access token>` (RFC 9449 §7.1), rendered once and marked sensitive.
-    authorization: ShardedHeader,
-    /// The access token alone, marked sensitive. It shares the memory of `authorization`.
-    bare_token: HeaderValue,
+    authorization: HeaderValue,
     instance_url: InstanceUrl,
     login_url: Option<LoginUrl>,
     /// The key that the access token is bound to. `None` for a bearer token.
@@ -132,10 +129,9 @@ impl Session {
     }
 
     fn from_parts(access_token: Secret, instance_url: InstanceUrl) -> Result<Self, Error> {
-        let [authorization, bare_token] = header_values("Bearer", &access_token)?;
+        let authorization = render("Bearer", &access_token)?;
         Ok(Self(Arc::new(Parts {
-            authorization: authorization.into(),
-            bare_token,
+            authorization,
             access_token,
             instance_url,
             login_url: None,
@@ -207,9 +203,8 @@ impl Session {
     pub(crate) fn bound_to(self, key: DpopKey) -> Self {
         self.with(|parts| {
             // The token was rendered before, so it can be rendered again.
-            if let Ok([authorization, bare_token]) = header_values("DPoP", &parts.access_token) {
-                parts.authorization = authorization.into();
-                parts.bare_token = bare_token;
+            if let Ok(authorization) = render("DPoP", &parts.access_token) {
+                parts.authorization = authorization;
                 parts.dpop_key = Some(key);
             }
         })
@@ -475,13 +470,8 @@ impl Session {
     }
 
     /// The `Authorization` value of requests.
-    #[inline]
-    pub(crate) fn authorization(&self) -> HeaderValue {
-        self.0.authorization.get()
-    }
-
-    pub(crate) fn bare_token(&self) -> &HeaderValue {
-        &self.0.bare_token
+    pub(crate) fn authorization(&self) -> &HeaderValue {
+        &self.0.authorization
     }
 }
 
@@ -511,16 +501,8 @@ fn check_notation(access_token: &Secret) -> Result<(), Error> {
     }
 }
 
-/// The value of an `Authorization` header, and the token alone, in the same memory.
-fn header_values(scheme: &str, access_token: &Secret) -> Result<[HeaderValue; 2], Error> {
-    let authorization = render(scheme, access_token)?;
-    let (_, bare_token) = authorization.split_at(authorization.len() - access_token.expose().len());
-    let bare_token = sensitive(authorization.slice_ref(bare_token))?;
-    Ok([sensitive(authorization)?, bare_token])
-}
-
-/// Renders the value of an `Authorization` header. It ends with the token.
-fn render(scheme: &str, access_token: &Secret) -> Result<Bytes, Error> {
+/// Renders the value of an `Authorization` header, marked sensitive.
+fn render(scheme: &str, access_token: &Secret) -> Result<HeaderValue, Error> {
     let token = access_token.expose();
     if token.is_empty() {
         return Err(Error::new(
@@ -537,11 +519,8 @@ fn render(scheme: &str, access_token: &Secret) -> Result<Bytes, Error> {
              check how it was copied",
         ));
     }
-    Ok(format!("{scheme} {token}").into())
-}
-
-fn sensitive(value: impl Into<Bytes>) -> Result<HeaderValue, Error> {
-    let mut value = HeaderValue::from_maybe_shared(value.into()).map_err(|error| {
+    let value = Bytes::from(format!("{scheme} {token}"));
+    let mut value = HeaderValue::from_maybe_shared(value).map_err(|error| {
         Error::new(
             ErrorKind::InvalidToken,
             "the access token cannot stand in a header",
