@@ -299,6 +299,7 @@ impl Shared {
         let Some(latest) = &mut locked.latest else {
             return;
         };
+        let session = self.binding.apply(session);
         *latest = LiveSession(Arc::new(latest.0.with_session(session)));
         if self.current.load().is_some() {
             self.current.store(Some(Arc::clone(&latest.0)));

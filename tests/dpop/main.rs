@@ -1,6 +1,7 @@
 //! DPoP (RFC 9449): keys, proofs and nonces, with the emulated org and scripted servers.
 
 mod bad_input;
+mod changed_sessions;
 mod emulator;
 mod flows;
 mod keys;

@@ -1,10 +1,13 @@
 //! What the tests of DPoP share.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, request::Parts};
 use http_body_util::{BodyExt, Full};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::ThumbprintHash};
 use serde_json::Value;
@@ -26,7 +29,12 @@ mod record;
 #[path = "../support/rest.rs"]
 mod rest;
 
-pub(crate) use self::{answering::answering, app::app, record::recorded, rest::LIMITS};
+pub(crate) use self::{
+    answering::answering,
+    app::app,
+    record::{Requests, recorded},
+    rest::LIMITS,
+};
 
 /// The app of the org, with a key of its own.
 pub(crate) fn bound_app(org: &Org) -> (App, DpopKey) {
@@ -136,6 +144,40 @@ where
             client.oneshot(request).await
         }
     })
+}
+
+/// A server that answers as `answer` says: from the head of a request, and its number.
+pub(crate) fn scripted(
+    answer: impl Fn(&Parts, usize) -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
+) -> (
+    impl Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>, Error = BoxError, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static,
+    Requests,
+) {
+    let number = Arc::new(AtomicUsize::new(0));
+    recorded(tower::service_fn(move |request: Request<Full<Bytes>>| {
+        let (head, _) = request.into_parts();
+        let answer = answer(&head, number.fetch_add(1, Ordering::Relaxed));
+        std::future::ready(Ok::<_, BoxError>(answer))
+    }))
+}
+
+/// An answer of a scripted server.
+pub(crate) fn answer(
+    status: u16,
+    headers: &[(&'static str, &[u8])],
+    body: &str,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body.to_owned()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    for (name, value) in headers {
+        let value = HeaderValue::from_bytes(value).unwrap();
+        response.headers_mut().append(*name, value);
+    }
+    response
 }
 
 /// Keeps the notices of the keys that sessions are bound to.
