@@ -284,6 +284,11 @@ impl<S, B> PendingRequest<S, B> {
         }
     }
 
+    /// Whether the session that the request was last sent with is bound to a key.
+    pub(super) fn was_bound(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.is_bound())
+    }
+
     pub(super) fn api(&self) -> Api {
         self.api
     }

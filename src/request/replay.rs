@@ -14,7 +14,7 @@ use crate::{
         pending::{PendingRequest, ReplayParts},
     },
     session::live::{LiveSession, Published},
-    soap::session_header::HeaderRewrite,
+    soap::session_header::{self, HeaderRewrite},
     verdict::Api,
 };
 
@@ -39,6 +39,9 @@ impl<S, B> PendingRequest<S, B> {
         let body = body.ok_or(ReplaySkipped::BodyNotReplayable)?;
         let mut replay = Replay { head, body };
         if self.api() == Api::Soap {
+            if self.was_bound() && live.0.session.bound_key().is_none() {
+                replay.remove_proof();
+            }
             replay.write_session(&live.0)?;
         }
         Ok(replay)
@@ -104,13 +107,24 @@ impl<B> Replay<B> {
     /// Writes the session into a SOAP envelope. Fails if the place for it was not kept.
     fn write_session(&mut self, published: &Published) -> Result<(), ReplaySkipped> {
         // Without a URI the request cannot be built either.
+    /// Removes the proof of a session that was bound. A server may refuse a bearer token that comes with one.
+    fn remove_proof(&mut self) {
+        if let HeaderRewrite::Envelope(envelope) = session_header::remove_proof(self.body.data()) {
+            self.replace_envelope(envelope);
+        }
+    }
+
+    fn replace_envelope(&mut self, envelope: Vec<u8>) {
+        let growth = authorize::growth(self.body.data(), &envelope);
+        self.head.grow_body(growth);
+        self.body.replace_data(Bytes::from(envelope));
+    }
+
         let uri = self.head.uri(published).unwrap_or_default();
         let request = (self.head.method(), &uri);
         match authorize::write_session(self.body.data(), request, published) {
             HeaderRewrite::Envelope(envelope) => {
-                let growth = authorize::growth(self.body.data(), &envelope);
-                self.head.grow_body(growth);
-                self.body.replace_data(Bytes::from(envelope));
+                self.replace_envelope(envelope);
                 Ok(())
             }
             // The envelope is malformed: the server reports that.

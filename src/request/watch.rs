@@ -89,6 +89,11 @@ impl Watch {
     /// Whether the next replay is for a nonce.
     pub(super) fn is_nonce_due(&self) -> bool {
         self.nonce == NonceReplay::Due
+    /// Whether the session is bound to a key.
+    pub(super) fn is_bound(&self) -> bool {
+        self.extras.dpop_key().is_some()
+    }
+
     }
 
     /// Whether one of the replays was for a nonce.

@@ -1,5 +1,7 @@
 //! The `logout()` call.
 
+use http::Method;
+
 use super::{envelope::Envelope, fault};
 use crate::{
     error::RefreshError,
@@ -18,11 +20,24 @@ pub(crate) async fn logout(client: impl HttpClient, session: &Session) -> Result
         .origin()
         .join(http::uri::PathAndQuery::from_static(PATH))
         .map_err(RefreshError::configuration)?;
-    let envelope = Envelope::new(session_id.len())
+    // Without it the server answers that the session has ended.
+    let proof = session
+        .bound_key()
+        .map(|key| key.prove(&Method::POST, &endpoint, Some(session.access_token())))
+        .transpose()
+        .map_err(RefreshError::configuration)?;
+    let size = session_id.len() + proof.as_ref().map_or(0, String::len);
+    let envelope = Envelope::new(size)
         .element("soapenv:Header", |header| {
-            header.element("urn:SessionHeader", |session| {
+            let header = header.element("urn:SessionHeader", |session| {
                 session.text("urn:sessionId", session_id)
-            })
+            });
+            match &proof {
+                Some(proof) => header.element("urn:DpopProofHeader", |header| {
+                    header.text("urn:proof", proof)
+                }),
+                None => header,
+            }
         })
         .element("soapenv:Body", |body| {
             body.element("urn:logout", |call| call)

@@ -1,5 +1,7 @@
 //! The `SessionHeader` of an envelope, which carries the session of a SOAP call (SOAP API Developer Guide).
 
+use std::ops::Range;
+
 use quick_xml::{Reader, escape, events::Event};
 
 use crate::text::{inflate, xml::local};
@@ -25,13 +27,33 @@ pub(crate) enum HeaderRewrite {
 /// Elements match by their local names. The bytes after the header are not parsed and may be missing. An envelope that is
 /// compressed with gzip is compressed again.
 pub(crate) fn write(envelope: &[u8], session_id: &str, proof: Option<&str>) -> HeaderRewrite {
+    inflated(envelope, |envelope| write_all(envelope, session_id, proof))
+}
+
+/// Removes the `DpopProofHeader`, for a session that is not bound.
+pub(crate) fn remove_proof(envelope: &[u8]) -> HeaderRewrite {
+    inflated(envelope, |envelope| {
+        let (document, mark) = readable(envelope);
+        match proof_header(document) {
+            Some(span) => {
+                let (before, rest) = envelope.split_at(mark + span.start);
+                let (_, after) = rest.split_at(span.len());
+                HeaderRewrite::Envelope([before, after].concat())
+            }
+            None => HeaderRewrite::Unchanged,
+        }
+    })
+}
+
+/// Changes an envelope, which is compressed again if it is compressed.
+fn inflated(envelope: &[u8], change: impl FnOnce(&[u8]) -> HeaderRewrite) -> HeaderRewrite {
     if !envelope.starts_with(&inflate::GZIP) {
-        return write_all(envelope, session_id, proof);
+        return change(envelope);
     }
     let Some(inflated) = inflate::whole(envelope, INFLATED_LIMIT) else {
         return HeaderRewrite::Incomplete;
     };
-    match write_all(&inflated, session_id, proof) {
+    match change(&inflated) {
         HeaderRewrite::Envelope(envelope) => HeaderRewrite::Envelope(inflate::gzip(&envelope)),
         unchanged => unchanged,
     }
@@ -56,15 +78,7 @@ fn write_all(envelope: &[u8], session_id: &str, proof: Option<&str>) -> HeaderRe
 
 /// Adds a `DpopProofHeader` before the `SessionHeader`, with the same namespace.
 fn add_proof(envelope: &[u8], proof: &str) -> HeaderRewrite {
-    let readable = match str::from_utf8(envelope) {
-        Ok(readable) => readable,
-        Err(error) => {
-            let (valid, _) = envelope.split_at(error.valid_up_to());
-            str::from_utf8(valid).unwrap_or_default()
-        }
-    };
-    let document = readable.strip_prefix('\u{feff}').unwrap_or(readable);
-    let mark = readable.len() - document.len();
+    let (document, mark) = readable(envelope);
     let Some((at, tag, prefix)) = session_header_tag(document) else {
         return HeaderRewrite::Unchanged;
     };
@@ -73,6 +87,46 @@ fn add_proof(envelope: &[u8], proof: &str) -> HeaderRewrite {
         "<{prefix}DpopProofHeader{tag}><{prefix}proof>{proof}</{prefix}proof></{prefix}DpopProofHeader>"
     );
     HeaderRewrite::Envelope([before, added.as_bytes(), after].concat())
+}
+
+/// The beginning of an envelope that is UTF-8, and the length of the byte order mark before it, which the parser's positions do
+/// not count.
+fn readable(envelope: &[u8]) -> (&str, usize) {
+    let readable = match str::from_utf8(envelope) {
+        Ok(readable) => readable,
+        Err(error) => {
+            let (valid, _) = envelope.split_at(error.valid_up_to());
+            str::from_utf8(valid).unwrap_or_default()
+        }
+    };
+    let document = readable.strip_prefix('\u{feff}').unwrap_or(readable);
+    (document, readable.len() - document.len())
+}
+
+/// Where the `DpopProofHeader` is, with its tags. `None` if the header has none.
+fn proof_header(document: &str) -> Option<Range<usize>> {
+    let mut reader = Reader::from_str(document);
+    let mut path: Vec<String> = Vec::new();
+    let mut start = None;
+    loop {
+        let before = position(&reader);
+        match reader.read_event().ok()? {
+            Event::Start(tag) => {
+                path.push(local(tag.name().into_inner()).to_owned());
+                if path == PROOF[..3] {
+                    start = Some(before);
+                }
+            }
+            Event::End(_) => {
+                if path == PROOF[..3] {
+                    return Some(start?..position(&reader));
+                }
+                path.pop();
+            }
+            Event::Eof | Event::DocType(_) => return None,
+            _ => {}
+        }
+    }
 }
 
 /// The start of the `SessionHeader`, its declarations of namespaces, and the prefix of its name with the colon. `None` if the
@@ -105,17 +159,9 @@ fn session_header_tag(document: &str) -> Option<(usize, String, String)> {
 }
 
 fn write_plain(envelope: &[u8], path: &[&str; 4], session_id: &str) -> HeaderRewrite {
-    let (readable, is_utf8) = match str::from_utf8(envelope) {
-        Ok(readable) => (readable, true),
-        Err(error) => {
-            let (valid, _) = envelope.split_at(error.valid_up_to());
-            let readable = str::from_utf8(valid).unwrap_or_default();
-            (readable, error.error_len().is_none())
-        }
-    };
-    // The parser's positions do not count a byte order mark.
-    let document = readable.strip_prefix('\u{feff}').unwrap_or(readable);
-    let mark = readable.len() - document.len();
+    let is_utf8 =
+        str::from_utf8(envelope).map_or_else(|error| error.error_len().is_none(), |_| true);
+    let (document, mark) = readable(envelope);
     let span = match find(document, path) {
         Search::Found(span) => span,
         Search::Absent => return HeaderRewrite::Unchanged,

@@ -7,5 +7,6 @@ mod flows;
 mod keys;
 mod layer;
 mod nonces;
+mod soap;
 mod stores;
 mod support;
