@@ -36,7 +36,7 @@ pub(crate) struct HttpResponse {
     pub(crate) has_password: bool,
     /// The time in the proof of the request, by the clock of this machine. `None` if it had no proof.
     pub(crate) proof: Option<SystemTime>,
-    /// Whether the answer has a nonce for the next proof.
+    /// Whether the answer has a nonce for the next proof that can be used.
     pub(crate) has_nonce: bool,
     /// `WWW-Authenticate`. `None` if it is absent or not readable.
     pub(crate) challenge: Option<String>,

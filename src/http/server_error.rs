@@ -43,6 +43,8 @@ pub(crate) struct RefusedProof<'a> {
     pub(crate) time: SystemTime,
     /// The `Date` of the answer. `None` if it has none.
     pub(crate) date: Option<&'a str>,
+    /// Whether the answer has a nonce for the next proof that can be used.
+    pub(crate) has_nonce: bool,
 }
 
 impl RefusedProof<'_> {
@@ -64,6 +66,12 @@ impl RefusedProof<'_> {
                     ),
                 ))
             }
+            "use_dpop_nonce" if !self.has_nonce => Some((
+                Outlook::Transient,
+                "the server demands a nonce, and sent none that can be used in the header `DPoP-Nonce`: check that no proxy \
+                 removes or changes it"
+                    .to_owned(),
+            )),
             // The request was repeated once with the nonce that the server had sent.
             "use_dpop_nonce" => Some((
                 Outlook::Transient,

@@ -273,7 +273,7 @@ impl HttpRequest {
             None => Ending::Whole,
         };
         let dpop_key = self.dpop_key.as_ref();
-        let has_nonce = dpop_key.is_some_and(|key| key.keep_nonce(&endpoint, &head.headers));
+        let nonce = dpop_key.and_then(|key| key.keep_nonce(&endpoint, &head.headers));
         let retry_after = retry_after::delay(&head.headers, now());
         if head.status.is_redirection() {
             let error = redirect_error(&host, head.status, &head.headers);
@@ -293,7 +293,7 @@ impl HttpRequest {
             retry_after,
             has_password: self.has_password,
             proof,
-            has_nonce,
+            has_nonce: nonce.is_some(),
             challenge: text(WWW_AUTHENTICATE),
             date: text(DATE),
         })

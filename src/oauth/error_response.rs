@@ -145,6 +145,7 @@ fn server_error<'a>(
         proof: response.proof.map(|time| RefusedProof {
             time,
             date: response.date.as_deref(),
+            has_nonce: response.has_nonce,
         }),
     }
 }

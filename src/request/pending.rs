@@ -327,16 +327,18 @@ impl<S, B> PendingRequest<S, B> {
         self.watch.as_ref().is_some_and(|watch| watch.may_replay())
     }
 
+    /// Whether the next replay is for a nonce.
+    pub(super) fn is_nonce_due(&self) -> bool {
+        self.watch
+            .as_ref()
+            .is_some_and(|watch| watch.is_nonce_due())
+    }
+
     /// Why a replay with this session would be useless or harmful. `None` if the session is fine.
     pub(crate) fn skip_reason(&self, live: &LiveSession) -> Option<ReplaySkipped> {
-        let is_nonce_due = || {
-            self.watch
-                .as_ref()
-                .is_some_and(|watch| watch.is_nonce_due())
-        };
         if live.generation() == self.generation {
             // The session is fine, and only the proof is not.
-            (!is_nonce_due()).then_some(ReplaySkipped::Fruitless)
+            (!self.is_nonce_due()).then_some(ReplaySkipped::Fruitless)
         } else if !live.cures(self.generation) {
             Some(ReplaySkipped::Unchanged)
         } else if !live.0.succeeds(self.generation) {
@@ -409,7 +411,7 @@ impl<S, B> PendingRequest<S, B> {
             (Verdict::Expired, _) => Some(ReplaySkipped::RefreshesExhausted),
         };
         if let Some(watch) = &self.watch {
-            watch.conclude(response.headers(), verdict);
+            watch.conclude(response, verdict);
         }
         let is_replayed = self.attempts > 1;
         if is_replayed && self.is_refreshed() {

@@ -95,6 +95,9 @@ impl<S, B> PendingRequest<S, B> {
             ReplaySkipped::RefreshFailed
             | ReplaySkipped::Fruitless
             | ReplaySkipped::NonceRefused => self.is_refreshed(),
+            ReplaySkipped::NotWanted | ReplaySkipped::BodyNotReplayable if self.is_nonce_due() => {
+                self.is_refreshed()
+            }
             // The other reasons follow a refresh.
             _ => true,
         };
@@ -104,9 +107,6 @@ impl<S, B> PendingRequest<S, B> {
 }
 
 impl<B> Replay<B> {
-    /// Writes the session into a SOAP envelope. Fails if the place for it was not kept.
-    fn write_session(&mut self, published: &Published) -> Result<(), ReplaySkipped> {
-        // Without a URI the request cannot be built either.
     /// Removes the proof of a session that was bound. A server may refuse a bearer token that comes with one.
     fn remove_proof(&mut self) {
         if let HeaderRewrite::Envelope(envelope) = session_header::remove_proof(self.body.data()) {
@@ -120,6 +120,9 @@ impl<B> Replay<B> {
         self.body.replace_data(Bytes::from(envelope));
     }
 
+    /// Writes the session into a SOAP envelope. Fails if the place for it was not kept.
+    fn write_session(&mut self, published: &Published) -> Result<(), ReplaySkipped> {
+        // Without a URI the request cannot be built either.
         let uri = self.head.uri(published).unwrap_or_default();
         let request = (self.head.method(), &uri);
         match authorize::write_session(self.body.data(), request, published) {

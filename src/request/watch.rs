@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Response, StatusCode, Uri, header::WWW_AUTHENTICATE};
 
 use crate::{
+    request::redirect,
     session::live::{Extras, Published},
     verdict::Verdict,
 };
@@ -14,7 +15,9 @@ pub(super) struct Watch {
     extras: Arc<Extras>,
     /// Where the request was sent.
     uri: Uri,
-    nonce: NonceReplay,
+    /// The nonce in its proof. `None` if it has none.
+    nonce: Option<Arc<str>>,
+    nonce_replay: NonceReplay,
 }
 
 /// Whether a request is sent once more for a nonce (RFC 9449 §9). That happens once, so that no loop is possible.
@@ -42,67 +45,72 @@ impl Watch {
     #[cold]
     pub(super) fn of(published: &Published, uri: &Uri, before: Option<&Self>) -> Option<Box<Self>> {
         let extras = published.watched()?;
-        let nonce = before.map_or(NonceReplay::Possible, |before| before.nonce);
         Some(Box::new(Self {
             uri: uri.clone(),
+            nonce: extras.dpop_key().and_then(|key| key.nonce(uri)),
+            nonce_replay: before.map_or(NonceReplay::Possible, |before| before.nonce_replay),
             extras: Arc::clone(extras),
-            nonce,
         }))
     }
 
     /// Notes the last answer of the request.
     #[cold]
-    pub(super) fn conclude(&self, headers: &HeaderMap, verdict: Verdict) {
+    pub(super) fn conclude<B>(&self, response: &Response<B>, verdict: Verdict) {
         if verdict == Verdict::Pass {
             self.extras.accept();
         }
-        self.keep_nonce(headers);
+        self.keep_nonce(response);
     }
 
-    fn keep_nonce(&self, headers: &HeaderMap) -> bool {
-        let key = self.extras.dpop_key();
-        key.is_some_and(|key| key.keep_nonce(&self.uri, headers))
+    /// Keeps the nonce of an answer for the server that sent it, and returns it.
+    fn keep_nonce<B>(&self, response: &Response<B>) -> Option<Arc<str>> {
+        let uri = redirect::last_uri(response).unwrap_or(&self.uri);
+        let key = self.extras.dpop_key()?;
+        key.keep_nonce(uri, response.headers())
     }
 
     /// Notes a rejection, and whether a new proof may cure it.
     pub(super) fn rejected<B>(&mut self, response: &Response<B>) -> NonceDemand {
-        let has_nonce = self.keep_nonce(response.headers());
-        if !has_nonce || response.status() != StatusCode::UNAUTHORIZED {
+        let nonce = self.keep_nonce(response);
+        if nonce.is_none() || response.status() != StatusCode::UNAUTHORIZED {
             return NonceDemand::None;
         }
-        let demand = match (Challenge::of(response.headers()), self.nonce) {
-            (Challenge::Nonce | Challenge::Unknown, NonceReplay::Possible) => NonceDemand::Replay,
+        // A server may send its nonce with every answer, and so with one that is about the session.
+        let is_new = nonce != self.nonce;
+        let demand = match (Challenge::of(response.headers()), self.nonce_replay) {
+            (Challenge::Nonce, NonceReplay::Possible) => NonceDemand::Replay,
             (Challenge::Nonce, NonceReplay::Due | NonceReplay::Done) => NonceDemand::InVain,
+            (Challenge::Unknown, NonceReplay::Possible) if is_new => NonceDemand::Replay,
             (Challenge::Unknown | Challenge::Other, _) => NonceDemand::None,
         };
         if demand == NonceDemand::Replay {
-            self.nonce = NonceReplay::Due;
+            self.nonce_replay = NonceReplay::Due;
         }
         demand
     }
 
-    /// Whether a replay for a nonce may follow.
-    pub(super) fn may_replay(&self) -> bool {
-        self.extras.dpop_key().is_some() && self.nonce == NonceReplay::Possible
-    }
-
-    /// Whether the next replay is for a nonce.
-    pub(super) fn is_nonce_due(&self) -> bool {
-        self.nonce == NonceReplay::Due
     /// Whether the session is bound to a key.
     pub(super) fn is_bound(&self) -> bool {
         self.extras.dpop_key().is_some()
     }
 
+    /// Whether a replay for a nonce may follow.
+    pub(super) fn may_replay(&self) -> bool {
+        self.is_bound() && self.nonce_replay == NonceReplay::Possible
+    }
+
+    /// Whether the next replay is for a nonce.
+    pub(super) fn is_nonce_due(&self) -> bool {
+        self.nonce_replay == NonceReplay::Due
     }
 
     /// Whether one of the replays was for a nonce.
     pub(super) fn was_sent_for_nonce(&self) -> bool {
-        self.nonce == NonceReplay::Done
+        self.nonce_replay == NonceReplay::Done
     }
 
     pub(super) fn nonce_done(&mut self) {
-        self.nonce = NonceReplay::Done;
+        self.nonce_replay = NonceReplay::Done;
     }
 }
 
@@ -118,15 +126,17 @@ enum Challenge {
 
 impl Challenge {
     fn of(headers: &HeaderMap) -> Self {
-        let mut challenges = headers
-            .get_all(WWW_AUTHENTICATE)
-            .iter()
-            .filter_map(|challenge| challenge.to_str().ok())
-            .filter(|challenge| challenge.contains("DPoP") && challenge.contains("error="));
-        match challenges.next() {
-            None => Self::Unknown,
-            Some(challenge) if challenge.contains("use_dpop_nonce") => Self::Nonce,
-            Some(_) => Self::Other,
+        let has = |parts: &[&str]| {
+            let challenges = headers.get_all(WWW_AUTHENTICATE).iter();
+            let mut texts = challenges.filter_map(|challenge| challenge.to_str().ok());
+            texts.any(|text| parts.iter().all(|part| text.contains(part)))
+        };
+        if has(&["use_dpop_nonce"]) {
+            Self::Nonce
+        } else if has(&["DPoP", "error="]) {
+            Self::Other
+        } else {
+            Self::Unknown
         }
     }
 }

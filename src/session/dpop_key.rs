@@ -258,7 +258,7 @@ impl DpopKey {
         uri: &Uri,
         access_token: Option<&Secret>,
     ) -> Result<String, Error> {
-        let nonce = self.key.nonces.of(uri);
+        let nonce = self.nonce(uri);
         let since_epoch = self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let claims = Claims {
             htm: method.as_str(),
@@ -298,8 +298,13 @@ impl DpopKey {
         Ok(value)
     }
 
-    /// Keeps the nonce of a server's answer for the next proofs. Returns whether the answer has one.
-    pub(crate) fn keep_nonce(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+    /// The nonce that a proof made now has. `None` if the server has sent none.
+    pub(crate) fn nonce(&self, uri: &Uri) -> Option<Arc<str>> {
+        self.key.nonces.of(uri)
+    }
+
+    /// Keeps the nonce of a server's answer for the next proofs, and returns it. `None` if the answer has none that can be used.
+    pub(crate) fn keep_nonce(&self, uri: &Uri, headers: &HeaderMap) -> Option<Arc<str>> {
         self.key.nonces.keep(uri, headers)
     }
 }

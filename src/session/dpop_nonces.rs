@@ -32,26 +32,25 @@ impl Nonces {
         nonces.get(&server(uri)).cloned()
     }
 
-    /// Keeps the nonce of an answer. Returns whether the answer has one.
-    pub(super) fn keep(&self, uri: &Uri, headers: &HeaderMap) -> bool {
-        let nonce = headers.get(DPOP_NONCE);
-        let Some(nonce) = nonce.and_then(|nonce| nonce.to_str().ok()) else {
-            return false;
-        };
+    /// Keeps the nonce of an answer, and returns it. `None` if the answer has none that can be used.
+    pub(super) fn keep(&self, uri: &Uri, headers: &HeaderMap) -> Option<Arc<str>> {
+        let nonce = headers.get(DPOP_NONCE)?.to_str().ok()?;
         let is_usable =
             (1..=LONGEST).contains(&nonce.len()) && !nonce.contains(char::is_whitespace);
-        if is_usable {
-            let mut nonces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let server = server(uri);
-            if nonces.get(&server).is_some_and(|known| **known == *nonce) {
-                return true;
-            }
-            if nonces.len() >= REMEMBERED {
-                nonces.clear();
-            }
-            nonces.insert(server, nonce.into());
+        if !is_usable {
+            return None;
         }
-        is_usable
+        let server = server(uri);
+        let mut nonces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = nonces.get(&server).filter(|known| ***known == *nonce) {
+            return Some(Arc::clone(known));
+        }
+        if nonces.len() >= REMEMBERED {
+            nonces.clear();
+        }
+        let nonce = Arc::from(nonce);
+        nonces.insert(server, Arc::clone(&nonce));
+        Some(nonce)
     }
 }
 

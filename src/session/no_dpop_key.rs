@@ -1,6 +1,6 @@
 //! The key that tokens are bound to, without the feature `dpop`: a type with no values.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
@@ -58,7 +58,11 @@ impl DpopKey {
         match self.0 {}
     }
 
-    pub(crate) fn keep_nonce(&self, _uri: &Uri, _headers: &HeaderMap) -> bool {
+    pub(crate) fn nonce(&self, _uri: &Uri) -> Option<Arc<str>> {
+        match self.0 {}
+    }
+
+    pub(crate) fn keep_nonce(&self, _uri: &Uri, _headers: &HeaderMap) -> Option<Arc<str>> {
         match self.0 {}
     }
 }

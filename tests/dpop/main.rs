@@ -7,6 +7,7 @@ mod flows;
 mod keys;
 mod layer;
 mod nonces;
+mod odd_nonces;
 mod soap;
 mod stores;
 mod support;

@@ -1,0 +1,205 @@
+//! Servers that send odd nonces, or demand them oddly.
+
+use bytes::Bytes;
+use http::{Request, StatusCode, Uri};
+use http_body_util::Full;
+use tokio::task::JoinSet;
+use tower::{Layer, ServiceExt};
+use tower_http::follow_redirect::RequestUri;
+use tower_salesforce_auth::{
+    RefreshContext, RefreshFn, SalesforceAuthLayer, Session, SessionHandle,
+    emulator::Org,
+    flow::ClientCredentials,
+    oauth::DpopKey,
+    request::{AuthOutcome, NoReplay, ReplaySkipped},
+};
+
+use crate::support::{LIMITS, Proof, answer, bound_app, get, requiring_org, scripted, whole};
+
+const INSTANCE: &str = "https://MyDomainName.my.salesforce.com";
+const CHALLENGE: &[u8] = b"DPoP error=\"use_dpop_nonce\"";
+
+/// A handle with a bound session, which a refresh replaces by another one.
+fn handle() -> SessionHandle {
+    let session = |token: &str, key: &DpopKey| {
+        Session::new(token, INSTANCE)
+            .unwrap()
+            .with_dpop_key(key.clone())
+    };
+    let key = DpopKey::generate().unwrap();
+    let first = session("T0", &key);
+    let login = move |_: RefreshContext| std::future::ready(Ok(session("T1", &key)));
+    SessionHandle::builder(login).initial_session(first).build()
+}
+
+fn limits() -> Request<Full<Bytes>> {
+    Request::get(LIMITS).body(Full::default()).unwrap()
+}
+
+fn nonce_of<T>(request: &Request<T>) -> Option<String> {
+    let proof = Proof::of(request.headers());
+    proof
+        .claims
+        .get("nonce")
+        .map(|nonce| nonce.as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn r35_a_demand_without_a_usable_nonce_says_so() {
+    let huge = "n".repeat(10_000);
+    for nonce in [
+        None,
+        Some(&b""[..]),
+        Some(b"a b"),
+        Some(b"n\xe9"),
+        Some(huge.as_bytes()),
+    ] {
+        let nonce = nonce.map(<[u8]>::to_vec);
+        let (server, requests) = scripted(move |_, _| {
+            let headers = nonce.as_deref().map(|nonce| ("dpop-nonce", nonce));
+            let headers: Vec<_> = headers.into_iter().collect();
+            answer(400, &headers, r#"{"error":"use_dpop_nonce"}"#)
+        });
+        let login = ClientCredentials::new(server, bound_app(&Org::new()).0);
+        let error = login.log_in().await.unwrap_err();
+        assert_eq!(error.error_code(), Some("use_dpop_nonce"));
+        assert!(
+            error.to_string().contains("sent none that can be used"),
+            "{error}"
+        );
+        assert_eq!(requests.take().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn r35_the_first_of_several_nonces_is_used() {
+    let (server, requests) = scripted(|_, number| match number {
+        0 => answer(
+            401,
+            &[("dpop-nonce", b"first"), ("dpop-nonce", b"second")],
+            "",
+        ),
+        _ => answer(200, &[("dpop-nonce", b"n\"\\")], ""),
+    });
+    let layer = SalesforceAuthLayer::from(handle());
+    for _ in 0..2 {
+        assert_eq!(get(&layer, whole(server.clone())).await, StatusCode::OK);
+    }
+    let nonces: Vec<_> = requests.take().iter().map(nonce_of).collect();
+    let nonces: Vec<_> = nonces.iter().map(Option::as_deref).collect();
+    assert_eq!(nonces, [None, Some("first"), Some("n\"\\")]);
+}
+
+#[tokio::test]
+async fn r35_a_nonce_on_every_answer_costs_no_replay() {
+    let (server, requests) = scripted(|head, _| {
+        let is_fresh = head.headers["authorization"] == "DPoP T1";
+        answer(
+            if is_fresh { 200 } else { 401 },
+            &[("dpop-nonce", b"n1")],
+            "",
+        )
+    });
+    let handle = handle();
+    let layer = SalesforceAuthLayer::from(handle.clone());
+    // The first nonce may be the cause of the rejection, and then there is a new one no longer.
+    assert_eq!(get(&layer, whole(server.clone())).await, StatusCode::OK);
+    assert_eq!(requests.take().len(), 3);
+    handle.set(
+        Session::new("T2", INSTANCE)
+            .unwrap()
+            .with_dpop_key(handle.try_session().unwrap().dpop_key().unwrap().clone()),
+    );
+    assert_eq!(get(&layer, whole(server)).await, StatusCode::OK);
+    assert_eq!(requests.take().len(), 2);
+}
+
+#[tokio::test]
+async fn r35_a_nonce_of_an_unreplayable_request_is_no_refresh() {
+    let (server, requests) = scripted(|_, number| match number {
+        0 => answer(
+            401,
+            &[("dpop-nonce", b"n1"), ("www-authenticate", CHALLENGE)],
+            "",
+        ),
+        _ => answer(200, &[], ""),
+    });
+    let layer = SalesforceAuthLayer::from(handle());
+    let service = layer.layer(whole(server));
+    let mut request = limits();
+    request.extensions_mut().insert(NoReplay);
+    let response = service.clone().oneshot(request).await.unwrap();
+    let outcome = response.extensions().get::<AuthOutcome>().unwrap();
+    assert_eq!(outcome.replay_skipped(), Some(ReplaySkipped::NotWanted));
+    assert!(!outcome.refreshed());
+    assert_eq!(service.oneshot(limits()).await.unwrap().status(), 200);
+    let nonces: Vec<_> = requests.take().iter().map(nonce_of).collect();
+    assert_eq!(nonces, [None, Some("n1".to_owned())]);
+}
+
+#[tokio::test]
+async fn r35_a_nonce_of_another_host_stays_with_that_host() {
+    let (server, requests) = scripted(|_, number| {
+        let mut response = answer(200, &[("dpop-nonce", b"foreign")], "");
+        if number == 0 {
+            // A redirect was followed inside the layer.
+            let uri = Uri::from_static("https://example.com/");
+            response.extensions_mut().insert(RequestUri(uri));
+        }
+        response
+    });
+    let layer = SalesforceAuthLayer::from(handle());
+    for _ in 0..2 {
+        assert_eq!(get(&layer, whole(server.clone())).await, StatusCode::OK);
+    }
+    assert_eq!(nonce_of(&requests.take()[1]), None);
+}
+
+#[tokio::test]
+async fn r35_all_demands_at_once_end() {
+    // An expired token, a new nonce, and a demand for it, at every answer.
+    let (server, requests) = scripted(|_, number| {
+        let nonce = format!("n{number}");
+        let headers = [
+            ("dpop-nonce", nonce.as_bytes()),
+            ("www-authenticate", CHALLENGE),
+        ];
+        answer(401, &headers, r#"[{"errorCode":"INVALID_SESSION_ID"}]"#)
+    });
+    let handle = handle();
+    let layer = SalesforceAuthLayer::from(handle.clone());
+    for _ in 0..3 {
+        let response = layer
+            .layer(whole(server.clone()))
+            .oneshot(limits())
+            .await
+            .unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(requests.take().len(), 2);
+    }
+    assert_eq!(handle.try_session().unwrap().access_token().expose(), "T0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r35_a_nonce_for_a_thousand_callers_costs_no_refresh() {
+    let org = requiring_org();
+    org.require_dpop_nonce_for_data(true);
+    let layer = SalesforceAuthLayer::new(ClientCredentials::new(org.clone(), bound_app(&org).0));
+    layer.handle().session().await.unwrap();
+    let client = layer.layer(org.clone());
+    for _ in 0..2 {
+        org.rotate_dpop_nonce();
+        let before = org.counters();
+        let mut callers = JoinSet::new();
+        for _ in 0..1_000 {
+            callers.spawn(client.clone().oneshot(limits()));
+        }
+        for response in callers.join_all().await {
+            assert_eq!(response.unwrap().status(), StatusCode::OK);
+        }
+        let after = org.counters();
+        assert_eq!(after.token_requests, 1);
+        assert!(after.data_requests - before.data_requests <= 2_000);
+        assert_eq!(after.dpop_proofs_refused, 0);
+    }
+}
