@@ -124,7 +124,7 @@ where
         let handle = chosen.as_ref().unwrap_or(&self.common.handle);
         if let Some(published) = &*handle.load() {
             let prepared = match published.extras {
-                None => pending::prepare(
+                None => pending::prepare::<_, _, false>(
                     &mut head,
                     body,
                     None,

@@ -394,10 +394,15 @@ fn react<F, S: Clone, ReqBody: Body, ResBody: Body>(
     verdict: Verdict,
 ) -> Result<Next<F, S, ReqBody, ResBody>, Error> {
     let is_rejected = verdict == Verdict::Expired;
-    if is_rejected && pending.may_replay() {
-        // Outside of a runtime the session stays in use, for requests that can refresh it.
-        handle::runtime()?;
-        match pending.rejected(taken_ref(rejection.as_ref())) {
+    let response = taken_ref(rejection.as_ref());
+    if is_rejected && pending.may_replay(response.status()) {
+        let demand = match handle::runtime() {
+            Ok(_) => pending.rejected(response),
+            // Outside of a runtime the session stays in use, for requests that can refresh it.
+            Err(error) if pending.may_refresh() => return Err(error),
+            Err(_) => NonceDemand::None,
+        };
+        match demand {
             NonceDemand::None => {}
             NonceDemand::Replay => return Ok(replay(rejection, pending)),
             NonceDemand::InVain => {

@@ -66,7 +66,10 @@ pub enum ReplaySkipped {
     /// The body is a stream that exceeds the [`replay_limit`](crate::SalesforceAuthLayer::replay_limit), broke off, or
     /// was not released by the transport.
     BodyNotReplayable,
-    /// The request is marked [`NoReplay`](crate::request::NoReplay).
+    /// The request is marked [`NoReplay`](crate::request::NoReplay). With a session that is bound to a DPoP key this is also the
+    /// reason for [`NoRefresh`](crate::request::NoRefresh), and for a [`max_refreshes`] of 0.
+    ///
+    /// [`max_refreshes`]: crate::SalesforceAuthLayer::max_refreshes
     NotWanted,
     /// The refresh returned the token that was rejected.
     Unchanged,

@@ -44,8 +44,11 @@ pub(crate) type Prepared<S, B> = (ReplayBody<B>, Option<PendingRequest<S, B>>);
 ///
 /// `meant_for` is the generation whose instance the request targets, if the request had to wait for a session. `chosen` is
 /// the handle that the request carried; it is taken if there is a pending request.
+///
+/// `IS_BOUND` says whether the session is bound to a key. Then there is always a pending request: the answer may have the nonce
+/// of the next proof, or demand one.
 #[inline]
-pub(crate) fn prepare<S, B>(
+pub(crate) fn prepare<S, B, const IS_BOUND: bool>(
     head: &mut Parts,
     body: B,
     meant_for: Option<Generation>,
@@ -79,14 +82,15 @@ where
     if !is_ours {
         return Ok((ReplayBody::once(body), None));
     }
-    if policy.max_refreshes == 0 || head.extensions.get::<NoRefresh>().is_some() {
+    let has_refreshes = policy.max_refreshes != 0 && head.extensions.get::<NoRefresh>().is_none();
+    if !has_refreshes && !IS_BOUND {
         authorize::authorize_claimed(head, api, published);
         return Ok((send_once(head, body, api, published), None));
     }
-    let (body, replay) = if !handle.is_refreshable() {
+    let (body, replay) = if !IS_BOUND && !handle.is_refreshable() {
         let body = send_once(head, body, api, published);
         (body, Err(ReplaySkipped::NotConfigured))
-    } else if head.extensions.get::<NoReplay>().is_some() {
+    } else if !has_refreshes || head.extensions.get::<NoReplay>().is_some() {
         let body = send_once(head, body, api, published);
         (body, Err(ReplaySkipped::NotWanted))
     } else {
@@ -111,7 +115,11 @@ where
         chosen: chosen.take(),
         generation: published.generation,
         attempts: 1,
-        refreshes_left: policy.max_refreshes,
+        refreshes_left: if has_refreshes {
+            policy.max_refreshes
+        } else {
+            0
+        },
         has_adopted: false,
         api,
         has_jwt: published.has_jwt,
@@ -142,9 +150,17 @@ where
     let is_bearer = published.session.bound_key().is_none();
     let api = Api::of(head);
     let is_passed_through = is_bearer || authorize::is_passed_through(head, api);
+    let prepare = if is_bearer {
+        prepare::<S, B, false>
+    } else {
+        prepare::<S, B, true>
+    };
     let mut prepared = prepare(head, body, meant_for, published, common, chosen, inner)?;
     if let (_, Some(pending)) = &mut prepared {
         pending.watch = Watch::of(published, &head.uri, None);
+        if !pending.handle().is_refreshable() {
+            pending.refreshes_left = 0;
+        }
     }
     // The session is in the request now, unless the request goes elsewhere.
     if !is_passed_through && authorize::is_authenticated(&head.headers, api) {
@@ -317,9 +333,10 @@ impl<S, B> PendingRequest<S, B> {
         is_renewable && !self.is_exhausted()
     }
 
-    /// Whether a replay may follow a rejection: after a refresh, or for a nonce.
-    pub(crate) fn may_replay(&self) -> bool {
-        self.may_refresh() || self.replay.is_ok() && self.may_replay_for_nonce()
+    /// Whether a replay may follow a rejection with this status: after a refresh, or for a nonce (RFC 9449 §9).
+    pub(crate) fn may_replay(&self, status: StatusCode) -> bool {
+        let is_for_nonce = || status == StatusCode::UNAUTHORIZED && self.may_replay_for_nonce();
+        self.may_refresh() || self.replay.is_ok() && is_for_nonce()
     }
 
     /// Whether a replay for a nonce may follow, which uses up no refresh.
@@ -352,6 +369,7 @@ impl<S, B> PendingRequest<S, B> {
 
     /// Classifies a response by its head.
     pub(crate) fn classify_head<R>(&self, response: &Response<R>) -> HeadVerdict {
+        let status = response.status();
         let verdict = match self
             .common
             .policy
@@ -360,11 +378,11 @@ impl<S, B> PendingRequest<S, B> {
         {
             Some(Verdict::Pass) => Some(Verdict::Pass),
             _ if redirect::answered_by_foreign_host(response, self.handle()) => Some(Verdict::Pass),
-            None if !self.may_replay() => self.verdict_without_body(response.status()),
+            None if !self.may_replay(status) => self.verdict_without_body(status),
             verdict => verdict,
         };
         match verdict {
-            Some(verdict) if verdict != Verdict::Expired || !self.may_replay() => {
+            Some(verdict) if verdict != Verdict::Expired || !self.may_replay(status) => {
                 HeadVerdict::Final(verdict)
             }
             verdict => HeadVerdict::ReadBody(verdict),
@@ -391,12 +409,11 @@ impl<S, B> PendingRequest<S, B> {
 
     /// The verdict on a response that no refresh can follow, if the status decides it.
     fn verdict_without_body(&self, status: StatusCode) -> Option<Verdict> {
-        match &self.replay {
-            _ if status == StatusCode::UNAUTHORIZED => Some(Verdict::Expired),
-            // A layer without a way to refresh reads no bodies.
-            Err(ReplaySkipped::NotConfigured) => Some(Verdict::Pass),
-            _ => None,
+        if status == StatusCode::UNAUTHORIZED {
+            return Some(Verdict::Expired);
         }
+        // A layer without a way to refresh reads no bodies.
+        (!self.handle().is_refreshable()).then_some(Verdict::Pass)
     }
 
     /// Ends the request with a verdict on its last response: reports to the session whether it was accepted, and attaches
@@ -405,9 +422,8 @@ impl<S, B> PendingRequest<S, B> {
         let replay_skipped = match (verdict, &self.replay) {
             (Verdict::Pass, _) => None,
             (Verdict::Incurable, _) => Some(ReplaySkipped::Incurable),
-            (Verdict::Expired, Err(ReplaySkipped::NotConfigured)) => {
-                Some(ReplaySkipped::NotConfigured)
-            }
+            _ if !self.handle().is_refreshable() => Some(ReplaySkipped::NotConfigured),
+            (Verdict::Expired, Err(ReplaySkipped::NotWanted)) => Some(ReplaySkipped::NotWanted),
             (Verdict::Expired, _) => Some(ReplaySkipped::RefreshesExhausted),
         };
         if let Some(watch) = &self.watch {

@@ -1,6 +1,7 @@
 //! Servers that send odd nonces, or demand them oddly.
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Request, StatusCode, Uri};
 use http_body_util::Full;
 use tokio::task::JoinSet;
@@ -11,7 +12,7 @@ use tower_salesforce_auth::{
     emulator::Org,
     flow::ClientCredentials,
     oauth::DpopKey,
-    request::{AuthOutcome, NoReplay, ReplaySkipped},
+    request::{AuthOutcome, NoRefresh, NoReplay, ReplaySkipped},
 };
 
 use crate::support::{LIMITS, Proof, answer, bound_app, get, requiring_org, scripted, whole};
@@ -202,4 +203,80 @@ async fn r35_a_nonce_for_a_thousand_callers_costs_no_refresh() {
         assert!(after.data_requests - before.data_requests <= 2_000);
         assert_eq!(after.dpop_proofs_refused, 0);
     }
+}
+
+#[tokio::test]
+async fn r35_a_session_that_nothing_refreshes_gets_its_nonce() {
+    let demanding = || {
+        scripted(|head, _| {
+            let proof = Proof::of(&head.headers);
+            let status = if proof.claim("nonce") == "n1" {
+                200
+            } else {
+                401
+            };
+            answer(
+                status,
+                &[("dpop-nonce", b"n1"), ("www-authenticate", CHALLENGE)],
+                "",
+            )
+        })
+    };
+    let fixed = || SalesforceAuthLayer::fixed((*handle().try_session().unwrap()).clone());
+
+    // A fixed session costs one replay.
+    let (server, requests) = demanding();
+    assert_eq!(get(&fixed(), whole(server)).await, StatusCode::OK);
+    assert_eq!(requests.take().len(), 2);
+
+    // A request without a replay gets its rejection, and the next one has the nonce.
+    let mut without_refresh = limits();
+    without_refresh.extensions_mut().insert(NoRefresh);
+    let mut without_replay = limits();
+    without_replay.extensions_mut().insert(NoReplay);
+    let refreshed = || SalesforceAuthLayer::from(handle());
+    for (layer, request, skipped) in [
+        (
+            refreshed(),
+            without_refresh.clone(),
+            ReplaySkipped::NotWanted,
+        ),
+        (
+            refreshed().max_refreshes(0),
+            limits(),
+            ReplaySkipped::NotWanted,
+        ),
+        (fixed(), without_replay, ReplaySkipped::NotConfigured),
+        (fixed(), without_refresh, ReplaySkipped::NotConfigured),
+    ] {
+        let (server, requests) = demanding();
+        let service = layer.layer(whole(server));
+        let response = service.clone().oneshot(request.clone()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        let outcome = response.extensions().get::<AuthOutcome>().unwrap();
+        assert_eq!(outcome.replay_skipped(), Some(skipped));
+        assert_eq!((outcome.attempts(), outcome.refreshed()), (1, false));
+        assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
+        assert_eq!(requests.take().len(), 2);
+    }
+}
+
+#[test]
+fn r35_a_nonce_outside_of_a_runtime_is_kept() {
+    let (server, requests) = scripted(|_, number| {
+        answer(
+            if number == 0 { 401 } else { 200 },
+            &[("dpop-nonce", b"n1")],
+            "",
+        )
+    });
+    let session = (*handle().try_session().unwrap()).clone();
+    let service = SalesforceAuthLayer::fixed(session).layer(whole(server));
+    let send = || {
+        let sent = service.clone().oneshot(limits()).now_or_never();
+        sent.unwrap().unwrap().status()
+    };
+    assert_eq!(send(), StatusCode::UNAUTHORIZED);
+    assert_eq!(send(), StatusCode::OK);
+    assert_eq!(nonce_of(&requests.take()[1]), Some("n1".to_owned()));
 }
