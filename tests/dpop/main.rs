@@ -11,3 +11,4 @@ mod odd_nonces;
 mod soap;
 mod stores;
 mod support;
+mod uris;

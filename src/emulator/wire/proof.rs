@@ -50,6 +50,13 @@ impl Proof {
         if header.get("alg") != Some(&"ES256".into()) {
             return Err("alg is not ES256".to_owned());
         }
+        // RFC 7515 §4.1.11: what must be understood and is not. RFC 7797 §7: a JWT has no `b64`.
+        if let Some(name) = ["crit", "b64"]
+            .iter()
+            .find(|name| header.get(**name).is_some())
+        {
+            return Err(format!("{name} is not supported"));
+        }
         let thumbprint = verify_signature(&header, signed, signature)?;
         let claim = |name: &str| claims.get(name).and_then(Value::as_str);
         if claim("htm") != Some(parts.method.as_str()) {
@@ -123,10 +130,14 @@ fn is_uri_of(htu: &str, parts: &Parts) -> bool {
         .uri
         .authority()
         .map(http::uri::Authority::as_str)
-        .or(host);
+        .or(host)
+        .map(|authority| authority.rsplit('@').next().unwrap_or_default());
     let Some(authority) = authority else {
         // Without a host, as in a call in the process, the path is all there is to compare.
-        return htu.ends_with(parts.uri.path()) && !htu.contains(['?', '#']);
+        let rest = htu
+            .split_once("://")
+            .and_then(|(_, rest)| rest.split_once('/'));
+        return rest.is_some_and(|(_, path)| Some(path) == parts.uri.path().strip_prefix('/'));
     };
     let schemes = match parts.uri.scheme_str() {
         Some("http") => &["http"][..],
