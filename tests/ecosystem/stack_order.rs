@@ -1,6 +1,7 @@
 //! What `docs::stack_order` says of each layer: the order that works does, and the other breaks as the page says.
 
 use std::{
+    collections::HashSet,
     future::{Future, Ready, ready},
     pin::Pin,
     sync::{
@@ -43,6 +44,7 @@ use tower_http::{
 use tower_salesforce_auth::{
     Error, ErrorKind, RefreshContext, RefreshError, ReplayBody, SalesforceAuthLayer, Session,
     SessionHandle,
+    oauth::DpopKey,
     request::{AuthOutcome, ReplaySkipped, SkipAuth},
 };
 use tracing::{Span, info};
@@ -432,6 +434,44 @@ async fn retry_inside_repeats_the_session_of_the_first_attempt() {
     let response = send(&service, get(LIMITS)).await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(wire.tokens(), ["T0", "T0", "T0", "T0"]);
+}
+
+/// A layer with a session that is bound to a key.
+fn bound_layer() -> SalesforceAuthLayer {
+    let (layer, _) = layer();
+    let key = DpopKey::generate().unwrap();
+    layer.handle().set(session("T1").with_dpop_key(key));
+    layer
+}
+
+/// The proofs that reached the wire, and how many of them are different.
+fn proofs(wire: &Wire) -> (usize, usize) {
+    let seen = wire.seen();
+    let proofs: Vec<_> = seen.iter().map(|head| head.headers.get("dpop")).collect();
+    assert!(proofs.iter().all(Option::is_some));
+    let different: HashSet<_> = proofs.iter().collect();
+    (proofs.len(), different.len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_inside_repeats_the_proof_of_a_bound_session() {
+    let busy = || Wire::new(|_| answer(StatusCode::SERVICE_UNAVAILABLE, "busy"));
+    let layer = bound_layer();
+    let wire = busy();
+    let inside = ServiceBuilder::new()
+        .layer(&layer)
+        .layer(retry(&[503]))
+        .service(wire.clone());
+    send(&inside, get(LIMITS)).await.unwrap();
+    assert_eq!(proofs(&wire), (4, 1));
+
+    let wire = busy();
+    let outside = ServiceBuilder::new()
+        .layer(retry(&[503]))
+        .layer(&layer)
+        .service(wire.clone());
+    send(&outside, get(LIMITS)).await.unwrap();
+    assert_eq!(proofs(&wire), (4, 4));
 }
 
 #[tokio::test(start_paused = true)]
@@ -1260,6 +1300,19 @@ async fn follow_redirect_inside_without_the_feature_costs_a_refresh_for_a_foreig
     let response = send(&service, get("/away")).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(refreshes.load(Ordering::SeqCst), 1, "for nothing");
+}
+
+#[tokio::test]
+async fn follow_redirect_inside_repeats_the_proof_of_a_bound_session_at_any_host() {
+    for path in ["/moved", "/away"] {
+        let wire = redirecting();
+        let service = ServiceBuilder::new()
+            .layer(bound_layer())
+            .layer(FollowRedirectLayer::new())
+            .service(wire.clone());
+        send(&service, get(path)).await.unwrap();
+        assert_eq!(proofs(&wire), (2, 1), "{path}");
+    }
 }
 
 #[tokio::test]
