@@ -6,6 +6,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use super::extension_grant::ExtensionGrant;
+#[cfg(feature = "dpop")]
+use crate::oauth::Dpop;
 use crate::{
     error::RefreshError,
     http::transport::HttpClient,
@@ -58,6 +60,23 @@ impl<C: HttpClient> SamlBearer<C> {
                 .parameter("assertion", encoded)
                 .redact(assertion),
         )
+    }
+
+    /// Binds the sessions to a key, as [`App::dpop`](crate::oauth::App::dpop) does for the flows with an app. Default: they are
+    /// bearer sessions.
+    ///
+    /// ```
+    /// use tower_salesforce_auth::{LoginUrl, flow::{HttpClient, SamlBearer}, oauth::DpopKey};
+    ///
+    /// fn bound<C: HttpClient>(http: C, assertion: &str, key: DpopKey) -> SamlBearer<C> {
+    ///     SamlBearer::new(http, LoginUrl::production(), assertion).dpop(key)
+    /// }
+    /// ```
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    pub fn dpop(mut self, dpop: impl Into<Dpop>) -> Self {
+        self.0.app = self.0.app.dpop(dpop);
+        self
     }
 }
 

@@ -181,7 +181,7 @@ static REFUSALS: &[Refusal] = &[
     row(&["invalid_token"], "", Terminal, "the token is unknown here, was revoked or has expired: check the login URL"),
     row(&["unsupported_token_type"], "", Terminal, "send an access token or a refresh token of this org"),
     row(&["invalid_dpop_proof", "use_dpop_nonce"], "", Terminal,
-        "the app requires DPoP: turn it on with App::dpop (feature `dpop`), or off for the app in Salesforce"),
+        "the app requires DPoP: turn it on with App::dpop or SamlBearer::dpop (feature `dpop`), or off for the app in Salesforce"),
     row(&["authorization_pending"], "", Terminal, "the user has not decided yet: ask again after the interval"),
     row(&["slow_down"], "", Terminal, "ask again after a longer interval"),
     row(&["expired_token"], "", Terminal, "the device code has expired: begin the device authorization again"),

@@ -6,7 +6,7 @@ use tower_salesforce_auth::{
     emulator::Org,
     flow::{
         AuthorizationCode, ClientCredentials, DeviceAuthorization, ExtensionGrant, JwtBearer,
-        RefreshToken, SubjectTokenType, TokenExchange, UsernamePassword,
+        RefreshToken, SamlBearer, SubjectTokenType, TokenExchange, UsernamePassword,
     },
     oauth::{self, App, AuthorizationUrl, Dpop, DpopKey, PendingAuthorization, PrivateKey},
     observer::RefreshReason,
@@ -53,6 +53,30 @@ async fn r35_every_flow_gets_a_bound_session() {
         thumbprints.dedup();
         assert_eq!(thumbprints.len(), if is_fixed { 1 } else { 6 });
     }
+}
+
+#[tokio::test]
+async fn r35_a_saml_assertion_gets_a_bound_session() {
+    let org = requiring_org();
+    org.require_dpop_nonce(true);
+    let assertion = format!(
+        r#"<Assertion xmlns="urn:oasis:names:tc:SAML:2.0:assertion"><Subject><NameID>{}</NameID></Subject></Assertion>"#,
+        org.username()
+    );
+    let flow = || {
+        SamlBearer::new(
+            org.clone(),
+            org.login_url().parse().unwrap(),
+            assertion.clone(),
+        )
+    };
+    let error = flow().log_in().await.unwrap_err();
+    assert!(error.to_string().contains("SamlBearer::dpop"), "{error}");
+    let key = DpopKey::generate().unwrap();
+    let session = flow().dpop(key.clone()).log_in().await.unwrap();
+    assert_eq!(session.dpop_key(), Some(&key));
+    let session = flow().dpop(Dpop::per_grant()).log_in().await.unwrap();
+    assert!(session.dpop_key().is_some_and(|made| *made != key));
 }
 
 #[tokio::test(start_paused = true)]
