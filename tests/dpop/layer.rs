@@ -1,7 +1,7 @@
 //! Requests with a bound session, through storms of rejections.
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use tokio::task::JoinSet;
 use tower::{Layer, ServiceExt};
@@ -9,6 +9,7 @@ use tower_salesforce_auth::{
     SalesforceAuthLayer, SessionHandle,
     emulator::Org,
     flow::{ClientCredentials, RefreshToken},
+    oauth::{self, Identity},
 };
 
 use crate::support::{
@@ -75,6 +76,66 @@ async fn r35_a_storm_of_a_thousand_costs_one_refresh() {
     assert_eq!(after.tokens_issued - before.tokens_issued, 1);
     assert_eq!(after.refresh_token_reuses, 0);
     assert_eq!(after.dpop_proofs_refused, 0);
+}
+
+/// Asks who the user is until a session is good for it.
+async fn identify(org: Org, handle: SessionHandle) -> Identity {
+    loop {
+        let live = handle.session().await.unwrap();
+        match oauth::identity(org.clone(), &live).await {
+            Ok(identity) => return identity,
+            Err(error) => {
+                assert_eq!(error.error_code(), Some("Bad_OAuth_Token"), "{error}");
+                handle.invalidate(live.generation());
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r35_identity_calls_in_a_storm_cost_one_refresh() {
+    let org = requiring_org();
+    org.require_dpop_nonce(true);
+    org.require_dpop_nonce_for_data(true);
+    let layer = layer(&org).await;
+    let handle = layer.handle();
+    let client = layer.layer(org.clone());
+    let id = handle
+        .session()
+        .await
+        .unwrap()
+        .identity_url()
+        .unwrap()
+        .to_owned();
+    let path = id.parse::<Uri>().unwrap().path().to_owned();
+    for round in 1..=2 {
+        let before = org.counters();
+        org.expire_sessions();
+        org.rotate_dpop_nonce();
+        let mut callers = JoinSet::new();
+        for number in 0..CALLERS {
+            let (client, org, handle) = (client.clone(), org.clone(), handle.clone());
+            let asked = Request::get(&path).body(Full::<Bytes>::default()).unwrap();
+            callers.spawn(async move {
+                match number % 5 {
+                    0 => assert!(!identify(org, handle).await.user_id.is_empty()),
+                    1 => assert_eq!(
+                        client.oneshot(asked).await.unwrap().status(),
+                        StatusCode::OK
+                    ),
+                    _ => {
+                        let answer = client.oneshot(request(number)).await.unwrap();
+                        assert_eq!(answer.status(), StatusCode::OK);
+                    }
+                }
+            });
+        }
+        callers.join_all().await;
+        let after = org.counters();
+        assert_eq!(after.tokens_issued - before.tokens_issued, 1, "{round}");
+        assert_eq!(after.refresh_token_reuses, 0);
+        assert_eq!(after.dpop_proofs_refused, 0);
+    }
 }
 
 #[tokio::test]
