@@ -259,13 +259,18 @@ impl HttpRequest {
             let access_token = self.access_token.as_ref();
             let header = key.header(&self.method, &endpoint, access_token);
             let header = header.map_err(RefreshError::configuration)?;
-            request.headers_mut().insert(DPOP, header);
-            proof = Some(key.now());
+            request.headers_mut().insert(DPOP, header.clone());
+            proof = Some((header, key.now()));
         }
         *request.method_mut() = self.method;
         *request.uri_mut() = self.endpoint;
         let sent = client.send(request).await;
-        let response = sent.map_err(|error| not_sent(&whole_host, error, secrets))?;
+        let response = sent.map_err(|error| {
+            // A proof that did not arrive is still good.
+            let proof = proof.iter().filter_map(|(header, _)| header.to_str().ok());
+            let secrets: Vec<_> = secrets.iter().copied().chain(proof).collect();
+            not_sent(&whole_host, error, &secrets)
+        })?;
         let (head, (body, error)) = response.into_parts();
         let ending = match error {
             Some(error) => Ending::BrokeOff(error),
@@ -292,7 +297,7 @@ impl HttpRequest {
             compression,
             retry_after,
             has_password: self.has_password,
-            proof,
+            proof: proof.map(|(_, time)| time),
             has_nonce: nonce.is_some(),
             challenge: text(WWW_AUTHENTICATE),
             date: text(DATE),

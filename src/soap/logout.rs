@@ -43,10 +43,13 @@ pub(crate) async fn logout(client: impl HttpClient, session: &Session) -> Result
             body.element("urn:logout", |call| call)
         })
         .finish();
+    let secrets: Vec<&str> = std::iter::once(session_id)
+        .chain(proof.as_deref())
+        .collect();
     let response = HttpRequest::post_soap(endpoint, envelope)
-        .send(client, &[session_id])
+        .send(client, &secrets)
         .await?;
-    match fault::parse_response("SOAP logout", response, &[session_id]) {
+    match fault::parse_response("SOAP logout", response, &secrets) {
         Err(error) if error.error_code() == Some("INVALID_SESSION_ID") => Ok(()),
         result => result.map(drop),
     }

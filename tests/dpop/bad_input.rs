@@ -3,14 +3,14 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
-use http_body_util::Full;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
 use tower::{Layer, ServiceExt};
 use tower_salesforce_auth::{
-    Error, ErrorKind, RefreshFn, SalesforceAuthLayer, SessionHandle,
+    BoxError, Error, ErrorKind, RefreshFn, SalesforceAuthLayer, Session, SessionHandle,
     emulator::Org,
     flow::ClientCredentials,
-    oauth::{Dpop, DpopKey},
+    oauth::{self, Dpop, DpopKey},
     observer::DpopNotice,
     request::UndocumentedDpop,
 };
@@ -145,5 +145,45 @@ async fn r35_no_output_shows_the_private_key() {
     let shown = format!("{app:?} {app:#?} {session:?} {session:#?} {error} {error:?} {error:#?}");
     for line in pem.expose().lines().skip(1) {
         assert!(!shown.contains(line.trim_end_matches('=')), "{shown}");
+    }
+}
+
+/// A client that repeats the request in its error.
+#[tokio::test]
+async fn r35_no_error_repeats_a_proof() {
+    let client = tower::service_fn(async |request: Request<Full<Bytes>>| {
+        let (head, body) = request.into_parts();
+        let headers = head.headers.iter();
+        let headers: Vec<_> = headers.map(|(_, value)| value.to_str().unwrap()).collect();
+        let body = body.collect().await?.to_bytes();
+        let body = String::from_utf8_lossy(&body);
+        let error = format!("no route for {}, {body}", headers.join(", "));
+        Err::<Response<Full<Bytes>>, _>(BoxError::from(error))
+    });
+    let org = requiring_org();
+    let (app, key) = bound_app(&org);
+    let session = ClientCredentials::new(org.clone(), app.clone())
+        .log_in()
+        .await
+        .unwrap();
+    let login = ClientCredentials::new(client, app)
+        .log_in()
+        .await
+        .unwrap_err();
+    let identity = oauth::identity(client, &session).await.unwrap_err();
+    let server_url = format!("{}/services/Soap/u/64.0", org.instance_url());
+    let soap = Session::from_session_id(session.access_token().clone(), &server_url).unwrap();
+    let logout = SessionHandle::fixed(soap.with_dpop_key(key))
+        .logout(client)
+        .await;
+    // Each proof begins so: the header is the same.
+    let begin = "eyJ0eXAiOiJkcG9wK2p3dCIs";
+    for shown in [
+        format!("{login} {login:?} {login:#?}"),
+        format!("{identity} {identity:?} {identity:#?}"),
+        format!("{logout:?} {logout:#?}"),
+    ] {
+        assert!(shown.contains("could not be reached"), "{shown}");
+        assert!(!shown.contains(begin), "{shown}");
     }
 }
