@@ -272,10 +272,16 @@ impl DecodedRecord {
         let key = |encoded: Option<Secret>| encoded.map(|key| DpopKey::decode(key.expose()));
         let dpop_key = key(self.dpop_key).transpose()?;
         let access_token_key = key(self.access_token_key).transpose()?;
-        if self.token_type.as_deref() == Some(BOUND)
-            && let Some(key) = access_token_key.or_else(|| dpop_key.clone())
-        {
-            session = session.bound_to(key);
+        if self.token_type.as_deref() == Some(BOUND) {
+            let key = access_token_key.or_else(|| dpop_key.clone());
+            // A bound token is never sent as a bearer token.
+            let missing = || {
+                Error::new(
+                    ErrorKind::InvalidKey,
+                    "the DPoP key of the session is missing",
+                )
+            };
+            session = session.bound_to(key.ok_or_else(missing)?);
         }
         if let Some(token) = self.refresh_token {
             session = session.with_grant_token(GrantToken { token, dpop_key });

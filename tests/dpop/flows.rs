@@ -13,7 +13,8 @@ use tower_salesforce_auth::{
 };
 
 use crate::support::{
-    Proof, app, app_per_grant, ath, bound_app, get, recorded, requiring_org, whole,
+    Proof, answer, app, app_per_grant, ath, bound_app, get, recorded, requiring_org, scripted,
+    whole,
 };
 
 /// Has the user authorize the app.
@@ -31,6 +32,8 @@ async fn r35_every_flow_gets_a_bound_session() {
     org.trust_subject_token("eyJ.subject.token");
     let key = PrivateKey::from_pem(org.jwt_private_key()).unwrap();
     for (app, is_fixed) in [(bound_app(&org).0, true), (app_per_grant(&org), false)] {
+        // The grants of new keys all meet a demand for a nonce.
+        org.require_dpop_nonce(!is_fixed);
         let client = || org.clone();
         let jwt = JwtBearer::new(client(), app.clone(), org.username(), key.clone());
         let password = UsernamePassword::new(client(), app.clone(), org.username(), org.password());
@@ -266,9 +269,11 @@ async fn r35_a_logout_proves_its_revocations() {
     let handle = SessionHandle::builder(flow)
         .initial_session(session)
         .build();
+    org.require_dpop_nonce(true);
     handle.logout_and_revoke(client).await.unwrap();
+    assert_eq!(org.counters().tokens_revoked, 1);
     let requests = requests.take();
-    assert!(!requests.is_empty());
+    assert_eq!(requests.len(), 2, "one more for the nonce");
     for request in requests {
         assert_eq!(Proof::of(request.headers()).thumbprint, thumbprint);
     }
@@ -287,4 +292,29 @@ async fn r35_a_server_may_know_itself_by_another_url() {
     assert!(error.to_string().contains("htu is not the URI"), "{error}");
     let proof = Proof::of(requests.take()[0].headers());
     assert_eq!(proof.claim("htu"), "https://inside/a/oauth2/token");
+}
+
+#[tokio::test]
+async fn r35_the_token_type_decides_in_any_case() {
+    for (token_type, is_bound) in [
+        (r#""DPoP""#, Some(true)),
+        (r#""dpop""#, Some(true)),
+        (r#""DPOP""#, Some(true)),
+        (r#""Bearer""#, Some(false)),
+        (r#""bearer""#, Some(false)),
+        ("null", Some(false)),
+        (r#""""#, Some(false)),
+        (r#""mac""#, None),
+        (r#""DPoP, Bearer""#, None),
+    ] {
+        let body = format!(
+            r#"{{"access_token":"T0","instance_url":"https://a.my.salesforce.com","token_type":{token_type}}}"#
+        );
+        let (server, _) = scripted(move |_, _| answer(200, &[], &body));
+        let session = ClientCredentials::new(server, bound_app(&Org::new()).0)
+            .log_in()
+            .await;
+        let found = session.ok().map(|session| session.dpop_key().is_some());
+        assert_eq!(found, is_bound, "{token_type}");
+    }
 }

@@ -9,7 +9,9 @@ use tower_salesforce_auth::{
     store::{EncryptionKey, MemoryStore, Record, SessionStore, StoreErrorKind},
 };
 
-use crate::support::{Notices, app_per_grant, bound_app, get, requiring_org, whole};
+use crate::support::{
+    Notices, Proof, answer, app_per_grant, bound_app, get, requiring_org, scripted, whole,
+};
 
 const KEY: &str = "user";
 
@@ -178,4 +180,55 @@ async fn r36_a_record_of_version_one_still_loads() {
     assert_eq!(record.session().dpop_key(), None);
     let store = MemoryStore::new();
     assert!(store.load(KEY).await.unwrap().is_none());
+}
+
+#[test]
+fn r36_a_bound_record_without_its_key_is_an_error() {
+    let url = "https://MyDomainName.my.salesforce.com";
+    let session = Session::new("T0", url).unwrap().with_refresh_token("R0");
+    let record = Record::new(session.with_dpop_key(DpopKey::generate().unwrap()));
+    let mut text: serde_json::Value = serde_json::from_str(record.encode().expose()).unwrap();
+    text.as_object_mut().unwrap().remove("dpop_key").unwrap();
+    let error = Record::decode(&text.to_string()).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    assert!(error.to_string().contains("DPoP key"), "{error}");
+}
+
+/// The answer to a refresh is of no use but for its refresh token.
+#[tokio::test]
+async fn r36_a_rotated_token_alone_is_stored_with_its_key() {
+    for body in [
+        r#"{"refresh_token":"R1","token_type":"DPoP"}"#,
+        r#"{"access_token":"T1","refresh_token":"R1","token_type":"DPoP","instance_url":"https://evil.example"}"#,
+        r#"{"error":"invalid_request","refresh_token":"R1"}"#,
+    ] {
+        let org = requiring_org();
+        let app = app_per_grant(&org);
+        let key = DpopKey::generate().unwrap();
+        let session = Session::new("T0", &org.instance_url()).unwrap();
+        let session = session.with_refresh_token("R0").with_dpop_key(key.clone());
+        let store = MemoryStore::new();
+        let (server, requests) = scripted(move |_, _| answer(200, &[], body));
+        let flow = RefreshToken::new(server.clone(), app.clone(), "none");
+        let handle = SessionHandle::builder(flow)
+            .store(store.clone(), KEY)
+            .build();
+        handle.set(session);
+        handle.save().await.unwrap();
+        handle.refresh().await.unwrap_err();
+        let stored = store.load(KEY).await.unwrap().unwrap();
+        let token = stored.session().refresh_token().unwrap();
+        assert_eq!(token.expose(), "R1", "{body}");
+        // Another process presents it with the same key.
+        let flow = RefreshToken::new(server, app, "none");
+        let other = SessionHandle::builder(flow).store(store, KEY).build();
+        other.session().await.unwrap();
+        drop(other.refresh().await);
+        let requests = requests.take();
+        assert_eq!(requests.len(), 2, "{body}");
+        assert!(String::from_utf8_lossy(requests[1].body()).contains("refresh_token=R1"));
+        for request in &requests {
+            assert_eq!(Proof::of(request.headers()).thumbprint, key.thumbprint());
+        }
+    }
 }
