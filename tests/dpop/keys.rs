@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::{
     KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_ED25519, PKCS_RSA_SHA256,
 };
-use tower_salesforce_auth::{ErrorKind, oauth::DpopKey};
+use tower_salesforce_auth::{ErrorKind, Session, oauth::DpopKey, store::Record};
 
 /// The PKCS #8 of a key in DER.
 fn der(key: &DpopKey) -> Vec<u8> {
@@ -129,5 +129,51 @@ fn r35_an_encrypted_key_that_cannot_be_read_is_named() {
     for name in ["pkcs8_ec.pem", "pkcs8_ec.der", "pkcs12_ec.p12"] {
         let told = DpopKey::from_pem(encrypted(name)).unwrap_err().to_string();
         assert!(told.contains("key-formats"), "{name}: {told}");
+    }
+}
+
+/// Other programs leave out the public key, or write the private key alone.
+#[test]
+fn r36_a_key_of_any_form_is_stored_whole() {
+    let key = DpopKey::generate().unwrap();
+    let whole = der(&key);
+    let at = whole.windows(2).position(|pair| pair == [4, 0x20]).unwrap() + 2;
+    let sequence = |tag: u8, parts: &[&[u8]]| {
+        let content = parts.concat();
+        let length = u8::try_from(content.len()).unwrap();
+        [&[tag, length], &content[..]].concat()
+    };
+    let octets = sequence(4, &[&whole[at..at + 32]]);
+    let p_256 = [6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+    let ec = [6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
+    let sec_1 = sequence(0x30, &[&[2, 1, 1], &octets, &sequence(0xa0, &[&p_256])]);
+    let bare = sequence(0x30, &[&[2, 1, 1], &octets]);
+    let algorithm = sequence(0x30, &[&ec, &p_256]);
+    let pkcs_8 = sequence(0x30, &[&[2, 1, 0], &algorithm, &sequence(4, &[&bare])]);
+    for der in [sec_1, pkcs_8, whole.clone()] {
+        let read = DpopKey::from_pem(der).unwrap();
+        assert_eq!(read, key);
+        let session = Session::new("T0", "https://a.my.salesforce.com").unwrap();
+        let record = Record::new(session.with_dpop_key(read)).encode();
+        let record = Record::decode(record.expose()).unwrap();
+        assert_eq!(record.session().dpop_key(), Some(&key));
+    }
+    let with = |scalar: [u8; 32]| {
+        let mut der = whole.clone();
+        der[at..at + 32].copy_from_slice(&scalar);
+        der
+    };
+    for damaged in [
+        with([0; 32]),
+        with([0xff; 32]),
+        // Not the private key of the public one.
+        with([1; 32]),
+        whole[..whole.len() - 1].to_vec(),
+        b"\xff\xfe\0".to_vec(),
+        vec![0; 100_000],
+    ] {
+        let error = DpopKey::from_pem(damaged).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidKey);
+        assert!(error.to_string().contains("DPoP key"), "{error}");
     }
 }
