@@ -74,9 +74,10 @@ impl Dpop {
     /// ```
     #[must_use]
     pub fn htu(mut self, beginning: impl Into<String>, replacement: impl Into<String>) -> Self {
-        let trimmed = |url: String| url.trim_end_matches('/').to_owned();
-        let rewrite = (trimmed(beginning.into()), trimmed(replacement.into()));
-        self.rewrites.push(rewrite);
+        self.rewrites.push(ProofSettings::rewrite(
+            &beginning.into(),
+            &replacement.into(),
+        ));
         self.with_settings()
     }
 

@@ -29,7 +29,7 @@ use crate::text::key;
 use crate::{
     error::{Error, ErrorKind},
     secret::Secret,
-    text::pem::Pem,
+    text::{pasted, pem::Pem},
 };
 
 /// The private key that an app binds its tokens to (DPoP, RFC 9449): a P-256 key, which signs with ES256.
@@ -82,6 +82,14 @@ impl Default for ProofSettings {
 }
 
 impl ProofSettings {
+    /// What replaces this beginning of `htu`, which has the normal form of a URI then.
+    pub(crate) fn rewrite(beginning: &str, replacement: &str) -> (String, String) {
+        let uri = pasted::unwrapped(beginning).parse::<Uri>();
+        let beginning = uri.map_or_else(|_| beginning.to_owned(), |uri| dpop_proof::htu(&uri));
+        let trimmed = |url: &str| url.trim_end_matches('/').to_owned();
+        (trimmed(&beginning), trimmed(replacement))
+    }
+
     /// The `htu` of a request.
     fn htu(&self, uri: &Uri) -> String {
         let htu = dpop_proof::htu(uri);

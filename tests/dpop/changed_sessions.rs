@@ -66,7 +66,7 @@ async fn r35_a_rotated_token_alone_keeps_the_settings_of_the_app() {
     let record = Record::new(session.with_dpop_key(key)).encode();
     let session = Record::decode(record.expose()).unwrap().session().clone();
     let org = Org::new();
-    let app = app(&org).dpop(Dpop::per_grant().htu(INSTANCE.to_lowercase(), "https://inside"));
+    let app = app(&org).dpop(Dpop::per_grant().htu(format!("{INSTANCE}:443/"), "https://inside"));
     let (login, _) = scripted(|_, _| {
         answer(
             500,
