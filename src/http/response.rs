@@ -72,15 +72,20 @@ impl HttpResponse {
     pub(crate) fn demands_nonce(&self) -> bool {
         const CODE: &str = "use_dpop_nonce";
 
-        if !self.has_nonce || self.status.is_success() {
+        if !self.has_nonce {
             return false;
         }
-        let in_challenge = self.challenge.as_ref().is_some_and(|it| it.contains(CODE));
+        let in_challenge = || self.challenge.as_ref().is_some_and(|it| it.contains(CODE));
         let fields = self.fields(&["error"]).unwrap_or_default();
         let has_token = ["access_token", "refresh_token"]
             .iter()
             .any(|name| fields.has(name));
-        !has_token && (in_challenge || fields.string("error").as_deref() == Some(CODE))
+        let is_demanded = match fields.string("error") {
+            // Any other error comes from a server that has looked at more than the proof.
+            Some(code) => code == CODE,
+            None => !self.status.is_success() && in_challenge(),
+        };
+        is_demanded && !has_token
     }
 
     pub(crate) fn is_whole(&self) -> bool {

@@ -318,3 +318,28 @@ async fn r35_the_token_type_decides_in_any_case() {
         assert_eq!(found, is_bound, "{token_type}");
     }
 }
+
+#[tokio::test]
+async fn r35_a_kept_refresh_token_needs_the_key_of_the_app() {
+    let org = requiring_org();
+    let (app, key) = bound_app(&org);
+    let token = authorized(&org, &app)
+        .await
+        .refresh_token()
+        .unwrap()
+        .clone();
+    let flow = RefreshToken::new(org.clone(), app_per_grant(&org), token.clone());
+    let error = flow.log_in().await.unwrap_err();
+    assert_eq!(error.error_code(), Some("invalid_dpop_proof"));
+    assert!(
+        error.to_string().contains("bound to another key"),
+        "{error}"
+    );
+    // The refusal has not used it up.
+    let session = RefreshToken::new(org.clone(), app, token)
+        .log_in()
+        .await
+        .unwrap();
+    assert_eq!(session.dpop_key(), Some(&key));
+    assert_eq!(org.counters().refresh_token_reuses, 0);
+}

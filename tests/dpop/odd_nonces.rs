@@ -10,7 +10,7 @@ use tower_http::follow_redirect::RequestUri;
 use tower_salesforce_auth::{
     RefreshContext, RefreshFn, SalesforceAuthLayer, Session, SessionHandle,
     emulator::Org,
-    flow::ClientCredentials,
+    flow::{ClientCredentials, RefreshToken},
     oauth::DpopKey,
     request::{AuthOutcome, NoRefresh, NoReplay, ReplaySkipped},
 };
@@ -279,4 +279,53 @@ fn r35_a_nonce_outside_of_a_runtime_is_kept() {
     assert_eq!(send(), StatusCode::UNAUTHORIZED);
     assert_eq!(send(), StatusCode::OK);
     assert_eq!(nonce_of(&requests.take()[1]), Some("n1".to_owned()));
+}
+
+#[tokio::test]
+async fn r35_a_demand_of_the_token_endpoint_is_met_once() {
+    let nonce = ("dpop-nonce", &b"n1"[..]);
+    let challenge = ("www-authenticate", CHALLENGE);
+    let tokens =
+        r#"{"access_token":"T1","instance_url":"https://a.my.salesforce.com","token_type":"DPoP"}"#;
+    for (status, headers, body, is_repeated) in [
+        (400, vec![nonce], r#"{"error":"use_dpop_nonce"}"#, true),
+        (401, vec![nonce, challenge], "", true),
+        // A gateway may answer everything with 200.
+        (200, vec![nonce], r#"{"error":"use_dpop_nonce"}"#, true),
+        // The server has looked at the refresh token.
+        (
+            400,
+            vec![nonce, challenge],
+            r#"{"error":"invalid_grant"}"#,
+            false,
+        ),
+        (200, vec![nonce, challenge], tokens, false),
+        (
+            400,
+            vec![nonce],
+            r#"{"error":"use_dpop_nonce","refresh_token":"R1"}"#,
+            false,
+        ),
+        (400, vec![nonce], r#"{"error":"invalid_dpop_proof"}"#, false),
+        (503, vec![nonce], "", false),
+    ] {
+        let (server, requests) = scripted(move |_, number| match number {
+            0 => answer(status, &headers, body),
+            _ => answer(200, &[], tokens),
+        });
+        let flow = RefreshToken::new(server, bound_app(&Org::new()).0, "R0");
+        let session = flow.log_in().await;
+        assert_eq!(
+            session.is_ok(),
+            is_repeated || body == tokens,
+            "{status} {body}"
+        );
+        let nonces: Vec<_> = requests.take().iter().map(nonce_of).collect();
+        let expected = [None, Some("n1".to_owned())];
+        assert_eq!(
+            nonces,
+            expected[..1 + usize::from(is_repeated)],
+            "{status} {body}"
+        );
+    }
 }
