@@ -6,9 +6,12 @@ mod emulator;
 mod flows;
 mod keys;
 mod layer;
+mod leaks;
 mod nonces;
 mod odd_nonces;
 mod soap;
 mod stores;
 mod support;
+#[path = "../support/traced.rs"]
+mod traced;
 mod uris;

@@ -324,7 +324,7 @@ async fn r35_a_demand_of_the_token_endpoint_is_met_once() {
         let expected = [None, Some("n1".to_owned())];
         assert_eq!(
             nonces,
-            expected[..1 + usize::from(is_repeated)],
+            expected[..=usize::from(is_repeated)],
             "{status} {body}"
         );
     }
