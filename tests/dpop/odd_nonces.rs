@@ -1,14 +1,23 @@
 //! Servers that send odd nonces, or demand them oddly.
 
+use std::{
+    sync::{Arc, Mutex},
+    vec::IntoIter,
+};
+
 use bytes::Bytes;
-use futures_util::FutureExt;
+use futures_util::{
+    FutureExt,
+    stream::{self, Iter},
+};
 use http::{Request, StatusCode, Uri};
-use http_body_util::Full;
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::task::JoinSet;
 use tower::{Layer, ServiceExt};
 use tower_http::follow_redirect::RequestUri;
 use tower_salesforce_auth::{
-    RefreshContext, RefreshFn, SalesforceAuthLayer, Session, SessionHandle,
+    BoxError, RefreshContext, RefreshFn, ReplayBody, SalesforceAuthLayer, Session, SessionHandle,
     emulator::Org,
     flow::{ClientCredentials, RefreshToken},
     oauth::DpopKey,
@@ -229,6 +238,14 @@ async fn r35_a_session_that_nothing_refreshes_gets_its_nonce() {
     assert_eq!(get(&fixed(), whole(server)).await, StatusCode::OK);
     assert_eq!(requests.take().len(), 2);
 
+    // A rejection that demands nothing is returned.
+    let (server, requests) = scripted(|_, _| answer(401, &[], ""));
+    let service = fixed().layer(whole(server));
+    let response = service.oneshot(limits()).await.unwrap();
+    let outcome = response.extensions().get::<AuthOutcome>().unwrap();
+    assert_eq!(outcome.replay_skipped(), Some(ReplaySkipped::NotConfigured));
+    assert_eq!(requests.take().len(), 1);
+
     // A request without a replay gets its rejection, and the next one has the nonce.
     let mut without_refresh = limits();
     without_refresh.extensions_mut().insert(NoRefresh);
@@ -328,4 +345,40 @@ async fn r35_a_demand_of_the_token_endpoint_is_met_once() {
             "{status} {body}"
         );
     }
+}
+
+#[tokio::test]
+async fn r35_a_stream_is_sent_again_for_a_nonce() {
+    type Frames = Vec<Result<Frame<Bytes>, BoxError>>;
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let server = {
+        let received = received.clone();
+        tower::service_fn(
+            move |request: Request<ReplayBody<StreamBody<Iter<IntoIter<_>>>>>| {
+                let received = received.clone();
+                async move {
+                    let has_nonce = nonce_of(&request).is_some();
+                    let body = request.into_body().collect().await?.to_bytes();
+                    received.lock().unwrap().push(body);
+                    let status = if has_nonce { 200 } else { 401 };
+                    Ok::<_, BoxError>(answer(status, &[("dpop-nonce", b"n1")], ""))
+                }
+            },
+        )
+    };
+    let frames: Frames = ["one ", "two ", "three"]
+        .map(|part| Ok(Frame::data(Bytes::from(part))))
+        .into();
+    let body = StreamBody::new(stream::iter(frames));
+    let request = Request::post("/services/data/v66.0/composite")
+        .body(body)
+        .unwrap();
+    let session = (*handle().try_session().unwrap()).clone();
+    let layer = SalesforceAuthLayer::fixed(session);
+    let response = layer.layer(server).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(
+        *received.lock().unwrap(),
+        ["one two three", "one two three"]
+    );
 }
