@@ -282,11 +282,12 @@ impl<S, B> PendingRequest<S, B> {
 
     /// Counts a replay with this session.
     pub(super) fn count_replay(&mut self, published: &Published) {
+        let is_same_session = published.generation == self.generation;
         self.generation = published.generation;
         self.attempts = self.attempts.saturating_add(1);
         if let Some(watch) = self.watch.as_mut().filter(|watch| watch.is_nonce_due()) {
             // It uses up no refresh.
-            watch.nonce_done();
+            watch.nonce_done(is_same_session);
         } else if !published.is_adopted || std::mem::replace(&mut self.has_adopted, true) {
             self.refreshes_left = self.refreshes_left.saturating_sub(1);
         }
@@ -315,11 +316,11 @@ impl<S, B> PendingRequest<S, B> {
 
     /// Whether the session was refreshed since the first send, as far as this request knows.
     pub(crate) fn is_refreshed(&self) -> bool {
-        let was_sent_for_nonce = || {
+        let was_for_nonce_alone = || {
             let watch = self.watch.as_ref();
-            watch.is_some_and(|watch| watch.was_sent_for_nonce())
+            watch.is_some_and(|watch| watch.was_for_nonce_alone())
         };
-        self.attempts > 1 && (self.attempts > 2 || !was_sent_for_nonce())
+        self.attempts > 1 && (self.attempts > 2 || !was_for_nonce_alone())
     }
 
     /// Whether the request has used up its refreshes.

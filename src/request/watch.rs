@@ -27,6 +27,8 @@ enum NonceReplay {
     Possible,
     Due,
     Done,
+    /// It was due, and was sent with a session that had replaced the one before.
+    DoneWithAnother,
 }
 
 /// What an answer says of the nonce in the proof of its request.
@@ -79,7 +81,7 @@ impl Watch {
         let is_new = nonce != self.nonce;
         let demand = match (Challenge::of(response.headers()), self.nonce_replay) {
             (Challenge::Nonce, NonceReplay::Possible) => NonceDemand::Replay,
-            (Challenge::Nonce, NonceReplay::Due | NonceReplay::Done) => NonceDemand::InVain,
+            (Challenge::Nonce, _) => NonceDemand::InVain,
             (Challenge::Unknown, NonceReplay::Possible) if is_new => NonceDemand::Replay,
             (Challenge::Unknown | Challenge::Other, _) => NonceDemand::None,
         };
@@ -104,13 +106,17 @@ impl Watch {
         self.nonce_replay == NonceReplay::Due
     }
 
-    /// Whether one of the replays was for a nonce.
-    pub(super) fn was_sent_for_nonce(&self) -> bool {
+    /// Whether one of the replays was for a nonce alone: with the session that was sent before.
+    pub(super) fn was_for_nonce_alone(&self) -> bool {
         self.nonce_replay == NonceReplay::Done
     }
 
-    pub(super) fn nonce_done(&mut self) {
-        self.nonce_replay = NonceReplay::Done;
+    pub(super) fn nonce_done(&mut self, is_same_session: bool) {
+        self.nonce_replay = if is_same_session {
+            NonceReplay::Done
+        } else {
+            NonceReplay::DoneWithAnother
+        };
     }
 }
 

@@ -382,3 +382,28 @@ async fn r35_a_stream_is_sent_again_for_a_nonce() {
         ["one two three", "one two three"]
     );
 }
+
+#[tokio::test]
+async fn r35_a_session_that_is_set_before_a_nonce_is_told() {
+    let handle = handle();
+    let key = handle.try_session().unwrap().dpop_key().unwrap().clone();
+    let (server, requests) = scripted({
+        let handle = handle.clone();
+        move |_, number| {
+            if number > 0 {
+                return answer(200, &[], "");
+            }
+            let session = Session::new("T1", INSTANCE).unwrap();
+            handle.set(session.with_dpop_key(key.clone()));
+            let headers = [("dpop-nonce", &b"n1"[..]), ("www-authenticate", CHALLENGE)];
+            answer(401, &headers, "")
+        }
+    });
+    let layer = SalesforceAuthLayer::from(handle);
+    let response = layer.layer(whole(server)).oneshot(limits()).await.unwrap();
+    let outcome = response.extensions().get::<AuthOutcome>().unwrap();
+    assert_eq!((outcome.attempts(), outcome.refreshed()), (2, true));
+    let replay = &requests.take()[1];
+    assert_eq!(replay.headers()["authorization"], "DPoP T1");
+    assert_eq!(nonce_of(replay), Some("n1".to_owned()));
+}
