@@ -5,7 +5,10 @@ use std::sync::Arc;
 use crate::{
     error::{Error, ErrorKind},
     handle::handle::{SessionHandle, runtime},
-    refresh::save::{check_session, not_saved, save},
+    refresh::{
+        core::decide::SavedBy,
+        save::{check_session, not_saved, save},
+    },
     store::{StoreError, StoreErrorKind},
 };
 
@@ -70,7 +73,7 @@ impl SessionHandle {
         check_session(&self.shared)?;
         let (shared, saving) = (Arc::clone(&self.shared), self.shared.begin_save());
         let task = runtime()?.spawn(async move {
-            let saved = save(&shared, &store).await;
+            let saved = save(&shared, &store, SavedBy::User).await;
             drop(saving);
             saved
         });

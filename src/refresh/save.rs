@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     error::{self, Error, ErrorKind},
     refresh::{
-        core::decide::SaveDecision,
+        core::decide::{SaveDecision, SavedBy},
         shared::{SessionCore, Shared},
         store_calls::release,
     },
@@ -30,22 +30,22 @@ pub(crate) fn check_session(shared: &Shared) -> Result<(), Error> {
 }
 
 /// Saves the session, unless the store has a newer one.
-pub(crate) async fn save(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), Error> {
-    match try_save(shared, store).await {
+pub(crate) async fn save(shared: &Arc<Shared>, store: &StoreKey, by: SavedBy) -> Result<(), Error> {
+    match try_save(shared, store, by).await {
         // Another process had the lock meanwhile. What it stored is compared as if it had been there before.
         Err(NotSaved::Store(error)) if error.is_of_lost_lock() => {
-            try_save(shared, store).await.map_err(Error::from)
+            try_save(shared, store, by).await.map_err(Error::from)
         }
         saved => saved.map_err(Error::from),
     }
 }
 
-async fn try_save(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), NotSaved> {
+async fn try_save(shared: &Arc<Shared>, store: &StoreKey, by: SavedBy) -> Result<(), NotSaved> {
     let until = Instant::now().checked_add(shared.settings.refresh_timeout);
     let (mut lock, stored) = lock_and_load(shared, store, until).await?;
     check_session(shared)?;
     let replaces = stored.as_ref().map(Record::version);
-    let (record, save) = match shared.apply(|core, _| core.decide_save(stored)) {
+    let (record, save) = match shared.apply(|core, _| core.decide_save(stored, by)) {
         SaveDecision::Save(record, save) => (record, save),
         SaveDecision::Nothing => {
             release(lock, until).await;
@@ -71,7 +71,7 @@ async fn try_save(shared: &Arc<Shared>, store: &StoreKey) -> Result<(), NotSaved
     }
     if saved.is_err() {
         // An earlier try may have been done, although its answer was lost.
-        shared.apply(|core, _| core.save_failed(&record));
+        shared.apply(|core, _| core.save_failed(&record, save));
     }
     release(lock, until).await;
     match saved {

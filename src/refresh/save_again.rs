@@ -7,6 +7,7 @@ use tokio::{runtime, time::sleep};
 use crate::{
     error::ErrorKind,
     refresh::{
+        core::decide::SavedBy,
         panic::catch_panic,
         save::save,
         shared::{SessionCore, Shared},
@@ -52,7 +53,7 @@ async fn save_again(shared: Arc<Shared>, store: StoreKey) {
             return;
         }
         let under_way = shared.begin_save();
-        let saved = catch_panic(save(&shared, &store)).await;
+        let saved = catch_panic(save(&shared, &store, SavedBy::Background)).await;
         drop(under_way);
         match saved {
             Ok(Err(error)) if error.kind() == ErrorKind::Store => {}

@@ -343,6 +343,11 @@ async fn a_session_that_was_logged_out_elsewhere_is_not_stored_again() {
     lock.unlock().await;
     calling.await.unwrap().unwrap_err();
     assert!(stored(&store(&table)).await.is_none());
+    sleep(Duration::from_secs(60)).await;
+    assert!(
+        stored(&store(&table)).await.is_none(),
+        "nor in the background"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -442,3 +442,19 @@ async fn r33_a_save_whose_answers_were_lost_is_found() {
     handle.quiesce().await.unwrap();
     assert_eq!(table.leases(), 0);
 }
+
+/// R3: a save that fails after another login was set changes nothing of that login.
+#[tokio::test(start_paused = true)]
+async fn r03_a_save_that_fails_late_replaces_no_later_login() {
+    let table = LeaseTable::new();
+    let store = SlowTable::new(&table, Duration::from_secs(1), 3);
+    let (handle, _) = handle(store.clone(), Duration::ZERO);
+    let at = |secs| std::time::UNIX_EPOCH + Duration::from_secs(secs);
+    handle.set(session("first").with_issued_at(at(1)));
+    let saving = saving(&handle);
+    sleep(Duration::from_millis(500)).await;
+    handle.set(session("second").with_issued_at(at(2)));
+    saving.await.unwrap().unwrap_err();
+    handle.save().await.unwrap();
+    assert_eq!(handle.refresh_token().unwrap().expose(), "R-second");
+}

@@ -6,6 +6,7 @@ use crate::{
         rules::{Cause, Failure, Rules, Snapshot, Stored},
         run::RefreshId,
         state::Core,
+        token::Lineage,
     },
     session::live::Generation,
 };
@@ -27,10 +28,19 @@ pub(crate) enum SaveDecision<T> {
     Gone,
 }
 
-/// A save by the user that is under way.
+/// Who wants a session to be saved apart from a refresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SavedBy {
+    User,
+    /// The task that goes on after a save that failed.
+    Background,
+}
+
+/// A save apart from a refresh that is under way.
 #[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct UserSave {
     generation: Option<Generation>,
+    lineage: Lineage,
     began: RefreshId,
 }
 
@@ -176,11 +186,16 @@ impl<R: Rules> Core<R> {
     }
 
     /// Decides what [`SessionHandle::save`](crate::SessionHandle::save) stores in place of `stored`.
-    pub(crate) fn decide_save(&mut self, stored: Option<R::Record>) -> SaveDecision<R::Record> {
+    pub(crate) fn decide_save(
+        &mut self,
+        stored: Option<R::Record>,
+        by: SavedBy,
+    ) -> SaveDecision<R::Record> {
         let is_logged_out =
             self.undeleted_logout().is_some() && self.is_logged_out_record(stored.as_ref());
         // A user who was told so and saves all the same wants the session in memory to be stored.
-        let is_known_to_be_gone = self.policy.latched().is_some_and(Failure::is_gone);
+        let is_known_to_be_gone =
+            by == SavedBy::User && self.policy.latched().is_some_and(Failure::is_gone);
         let stored = if is_logged_out {
             // The record of a session that was logged out is replaced, and its tokens are ended (R30).
             self.add_to_logouts(stored.as_ref());
@@ -195,6 +210,7 @@ impl<R: Rules> Core<R> {
                 record,
                 UserSave {
                     generation: self.slot.generation(),
+                    lineage: self.token.lineage(),
                     began: self.last_id,
                 },
             ),
@@ -266,9 +282,11 @@ impl<R: Rules> Core<R> {
         false
     }
 
-    /// A save failed. The store may have the record all the same.
-    pub(crate) fn save_failed(&mut self, record: &R::Record) {
-        self.record.attempt(record.version());
+    /// A save failed. The store may have the record all the same. It is not to replace a login that was set since.
+    pub(crate) fn save_failed(&mut self, record: &R::Record, save: UserSave) {
+        if self.token.lineage() == save.lineage {
+            self.record.attempt(record.version());
+        }
     }
 
     /// The latest session, with the newest refresh token.

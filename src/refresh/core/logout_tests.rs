@@ -4,7 +4,7 @@ use crate::{
     error::{RefreshError, RefreshErrorKind},
     refresh::core::{
         callers::Reply,
-        decide::{Decision, SaveDecision},
+        decide::{Decision, SaveDecision, SavedBy},
         effect::Turn,
         fixtures::{self, CALLER, Rules, core_with_store, turn},
         pending_logout::{PendingLogout, ServerEnd},
@@ -299,7 +299,7 @@ fn r03_a_save_marks_what_it_saved_and_nothing_else() {
     for is_set_meanwhile in [false, true] {
         let (mut core, mut turn) = (core_with_store(), turn());
         core.set(session("0"), &mut turn);
-        let SaveDecision::Save(record, save) = core.decide_save(None) else {
+        let SaveDecision::Save(record, save) = core.decide_save(None, SavedBy::User) else {
             panic!("nothing to save");
         };
         if is_set_meanwhile {
@@ -320,10 +320,16 @@ fn r30_a_save_says_that_the_record_is_gone_until_a_refresh_has() {
         RefreshError::terminal("the app is blocked"),
         &mut Vec::new(),
     );
-    assert!(matches!(core.decide_save(None), SaveDecision::Gone));
+    assert!(matches!(
+        core.decide_save(None, SavedBy::User),
+        SaveDecision::Gone
+    ));
     core.policy
         .latch(RefreshError::of(Cause::Gone), &mut Vec::new());
-    assert!(matches!(core.decide_save(None), SaveDecision::Save(..)));
+    assert!(matches!(
+        core.decide_save(None, SavedBy::User),
+        SaveDecision::Save(..)
+    ));
 }
 
 #[test]
@@ -349,7 +355,7 @@ fn r03_a_record_says_whether_a_token_was_rotated_out() {
 fn r24_a_login_saved_after_an_adoption_is_news() {
     let (mut core, mut turn) = (core_with_store(), turn());
     core.set(session("1"), &mut turn);
-    let SaveDecision::Save(record, save) = core.decide_save(None) else {
+    let SaveDecision::Save(record, save) = core.decide_save(None, SavedBy::User) else {
         panic!("nothing to save");
     };
 

@@ -3,7 +3,7 @@
 use crate::{
     error::RefreshError,
     refresh::core::{
-        decide::SaveDecision,
+        decide::{SaveDecision, SavedBy},
         effect::Turn,
         fixtures::{self, CALLER, Rules, core_with_store, id, rejection, turn},
         run::{Input, RefreshId, Step},
@@ -92,7 +92,7 @@ fn r03_a_draining_save_does_not_replace_a_session_set_and_saved() {
     let mut saving = Saving::without_lock(&old);
     saving.core.set(session("login"), &mut saving.turn);
     // The lock is free, and the user saves.
-    let SaveDecision::Save(login, save) = saving.core.decide_save(Some(old)) else {
+    let SaveDecision::Save(login, save) = saving.core.decide_save(Some(old), SavedBy::User) else {
         panic!("nothing is saved");
     };
     assert!(!saving.core.saved_by_user(&login, save));

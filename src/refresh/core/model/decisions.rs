@@ -6,7 +6,7 @@ use super::{
 };
 use crate::refresh::core::{
     callers::{Caller, Reply},
-    decide::{Decision, SaveDecision},
+    decide::{Decision, SaveDecision, SavedBy},
     effect::Turn,
     record::Relation,
     rules::{Cause, Stored},
@@ -78,7 +78,7 @@ fn failed(core: &mut Core<Settings>, stored: Option<&Record>) -> Option<Error> {
 
 /// What a save by the user stores in place of `stored`. `None` if nothing.
 fn saved(core: &mut Core<Settings>, stored: Record) -> Option<Record> {
-    match core.decide_save(Some(stored)) {
+    match core.decide_save(Some(stored), SavedBy::User) {
         SaveDecision::Save(record, _) => Some(record),
         SaveDecision::Nothing | SaveDecision::Gone => None,
     }
@@ -112,10 +112,16 @@ fn r07_an_older_record_is_an_error_until_a_reset() {
 fn r07_a_record_that_is_gone_is_an_error_until_a_reset() {
     let mut core = of(&Record::first(session(1, Some(0))));
     assert_eq!(failed(&mut core, None), Some(Error::Of(Cause::Gone)));
-    assert!(matches!(core.decide_save(None), SaveDecision::Gone));
+    assert!(matches!(
+        core.decide_save(None, SavedBy::User),
+        SaveDecision::Gone
+    ));
     core.reset(&mut turn());
     assert_eq!(adopted(&mut core, None), None);
-    assert!(matches!(core.decide_save(None), SaveDecision::Save(..)));
+    assert!(matches!(
+        core.decide_save(None, SavedBy::User),
+        SaveDecision::Save(..)
+    ));
 }
 
 #[test]
@@ -123,7 +129,10 @@ fn r03_a_token_of_the_store_is_not_presented_without_its_record() {
     let mut core = of(&Record::first(session(1, Some(0))));
     core.set(session(2, None), &mut turn());
     assert_eq!(failed(&mut core, None), Some(Error::Of(Cause::Gone)));
-    assert!(matches!(core.decide_save(None), SaveDecision::Gone));
+    assert!(matches!(
+        core.decide_save(None, SavedBy::User),
+        SaveDecision::Gone
+    ));
     // The user's own token does not depend on the record.
     core.set(session(3, Some(7)), &mut turn());
     assert_eq!(adopted(&mut core, None), None);
@@ -327,7 +336,10 @@ fn r06_a_save_by_the_user_stores_what_a_refresh_could_not() {
 fn r06_a_set_session_without_any_token_can_be_saved() {
     let mut core = of(&Record::first(session(1, None)));
     core.set(session(2, None), &mut turn());
-    assert!(matches!(core.decide_save(None), SaveDecision::Save(..)));
+    assert!(matches!(
+        core.decide_save(None, SavedBy::User),
+        SaveDecision::Save(..)
+    ));
 }
 
 #[test]
@@ -355,7 +367,7 @@ fn r30_a_save_after_a_logout_has_to_be_deleted() {
     let first = Record::first(session(1, Some(0)));
     let mut core = of(&first);
     core.set(session(2, Some(7)), &mut turn());
-    let SaveDecision::Save(record, save) = core.decide_save(Some(first)) else {
+    let SaveDecision::Save(record, save) = core.decide_save(Some(first), SavedBy::User) else {
         panic!("nothing to save");
     };
     core.log_out(false, &mut turn());
@@ -369,7 +381,7 @@ fn r30_a_save_of_a_new_login_replaces_the_record_of_a_logout() {
     let mut core = of(&first);
     let logout = core.log_out(true, &mut turn());
     core.set(session(2, Some(7)), &mut turn());
-    let SaveDecision::Save(record, save) = core.decide_save(Some(first)) else {
+    let SaveDecision::Save(record, save) = core.decide_save(Some(first), SavedBy::User) else {
         panic!("nothing to save");
     };
     assert!(!core.saved_by_user(&record, save));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::refresh::core::{
-    decide::SaveDecision,
+    decide::{SaveDecision, SavedBy},
     model::{
         process::{Driver, LogoutStep, LogoutTask, Process, Request, SaveTask},
         properties::Event,
@@ -248,7 +248,7 @@ impl World {
                     if how == How::Well {
                         return core.saved_by_user(&record, save);
                     }
-                    core.save_failed(&record);
+                    core.save_failed(&record, save);
                     false
                 });
                 must_delete.then_some(SaveTask::Delete(record))
@@ -263,13 +263,11 @@ impl World {
                 if is_done {
                     self.store.record = None;
                 }
-                self.apply(p, Event::Other, |core, _| {
-                    if how == How::Well {
+                if how == How::Well {
+                    self.apply(p, Event::Other, |core, _| {
                         core.record_deleted(Some(&record));
-                    } else {
-                        core.save_failed(&record);
-                    }
-                });
+                    });
+                }
                 None
             }
             SaveTask::Lock | SaveTask::Load => None,
@@ -287,7 +285,9 @@ impl World {
             == Relation::SetByUser {
                 has_own_token: true,
             };
-        let decision = self.apply(p, Event::Other, |core, _| core.decide_save(stored));
+        let decision = self.apply(p, Event::Other, |core, _| {
+            core.decide_save(stored, SavedBy::User)
+        });
         if stored.is_none()
             && !is_login
             && matches!(decision, SaveDecision::Save(..))
