@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
 use tower_salesforce_auth::store::{
     EncryptionKey, Record, RedisStore, Save, SessionStore, conformance,
 };
@@ -79,6 +80,24 @@ async fn stores_with_other_prefixes_or_databases_are_apart() {
     let second = RedisStore::new(format!("{}/1", redis.url())).unwrap();
     assert!(second.load(KEY).await.unwrap().is_none());
     assert_eq!(other.name(KEY), format!("other:{{key:{KEY}}}"));
+}
+
+/// R33: a store that was made of another one has none of its locks.
+#[tokio::test(flavor = "multi_thread")]
+async fn r33_a_kept_lock_stays_with_its_prefix() {
+    let Some(redis) = Redis::start() else { return };
+    let store = open(&redis);
+    let other = store.clone().prefix("other:");
+    let first = first();
+    let mut lock = store.lock(KEY).await.unwrap();
+    // The answer never comes.
+    drop(timeout(Duration::ZERO, lock.save(Save::new(&first))).await);
+    drop(lock);
+    other.lock(KEY).await.unwrap().unlock().await;
+    let mut lock = store.lock(KEY).await.unwrap();
+    let stored = lock.load().await.unwrap().unwrap();
+    assert_eq!(stored.version(), first.version());
+    lock.unlock().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

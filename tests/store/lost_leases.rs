@@ -443,6 +443,25 @@ async fn r33_a_save_whose_answers_were_lost_is_found() {
     assert_eq!(table.leases(), 0);
 }
 
+/// R3: a handle of the same store, in the same process, presents no refresh token that another one has used up.
+#[tokio::test(start_paused = true)]
+async fn r03_another_handle_takes_up_a_failed_save() {
+    let table = LeaseTable::new();
+    let store = SlowTable::new(&table, Duration::ZERO, 0);
+    let is_full = Arc::clone(&store.backend().is_full);
+    let (here, _) = handle(store.clone(), Duration::ZERO);
+    here.set(session("login"));
+    here.save().await.unwrap();
+    let (there, calls) = handle(store.clone(), Duration::ZERO);
+    there.session().await.unwrap();
+    is_full.store(true, Ordering::SeqCst);
+    here.refresh().await.unwrap();
+    is_full.store(false, Ordering::SeqCst);
+    there.refresh().await.unwrap();
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+    assert_eq!(there.refresh_token(), here.refresh_token());
+}
+
 /// R3: a save that fails after another login was set changes nothing of that login.
 #[tokio::test(start_paused = true)]
 async fn r03_a_save_that_fails_late_replaces_no_later_login() {

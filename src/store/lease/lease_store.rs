@@ -49,15 +49,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// a process that lost its lease overwrites nothing that came later.
 ///
 /// If a process is killed while it holds the lock, others wait until the lease is over. They wait as well for a process that could
-/// not save: it may have the only refresh token that is valid. That process goes on with its lock at the next
-/// [save](crate::SessionHandle::save) or refresh.
+/// not save: it may have the only refresh token that is valid. At its next [save](crate::SessionHandle::save) or refresh, that
+/// process goes on with its lock, and saves first what it could not save.
 pub struct LeaseStore<B> {
     backend: Arc<B>,
     lease: Duration,
     lock_timeout: Duration,
     encoding: Encoding,
     /// The locks whose last save failed, by their keys.
-    unsaved: Arc<Mutex<HashMap<String, Unsaved>>>,
+    kept: Arc<Mutex<HashMap<String, Kept>>>,
 }
 
 impl<B: LeaseBackend> LeaseStore<B> {
@@ -68,7 +68,7 @@ impl<B: LeaseBackend> LeaseStore<B> {
             lease: DEFAULT_LEASE,
             lock_timeout: DEFAULT_LOCK_TIMEOUT,
             encoding: Encoding::default(),
-            unsaved: Arc::default(),
+            kept: Arc::default(),
         }
     }
 
@@ -106,6 +106,8 @@ impl<B: LeaseBackend> LeaseStore<B> {
     pub(in crate::store) fn on(self, backend: B) -> Self {
         Self {
             backend: Arc::new(backend),
+            // Its locks are of the other database.
+            kept: Arc::default(),
             ..self
         }
     }
@@ -131,30 +133,41 @@ impl<B: LeaseBackend> LeaseStore<B> {
         stored.map(|stored| self.decode(key, &stored)).transpose()
     }
 
-    fn unsaved(&self) -> MutexGuard<'_, HashMap<String, Unsaved>> {
-        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, HashMap<String, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes up the lock of a save that failed, if its lease is not over.
+    /// Takes up the lock of a save that failed, if its lease is not over, and saves first what was not saved: the caller may be
+    /// another handle, which must not load a refresh token that is spent.
     async fn take_up(&self, key: &str) -> Result<Option<LeaseLock<B>>, StoreError> {
-        let Some(unsaved) = self.unsaved().remove(key) else {
+        let Some(Kept {
+            owner,
+            lease,
+            unsaved,
+        }) = self.kept().remove(key)
+        else {
             return Ok(None);
         };
         let mut lock = LeaseLock {
             store: self.clone(),
             key: key.to_owned(),
-            owner: unsaved.owner,
-            lease: Lease::begin(self.lease),
-            unsaved: Some(unsaved.replaced),
+            owner,
+            lease,
+            unsaved: Some(unsaved.clone()),
             is_released: false,
         };
         match lock.renew().await {
-            Ok(()) => Ok(Some(lock)),
+            Ok(()) => {}
             Err(error) if error.kind() == StoreErrorKind::LockLost => {
                 lock.forget();
-                Ok(None)
+                return Ok(None);
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
+        }
+        match lock.save(unsaved.save()).await {
+            Err(error) if error.kind() == StoreErrorKind::Unavailable => Err(error),
+            // If the store has another record, the caller finds it.
+            _ => Ok(Some(lock)),
         }
     }
 
@@ -203,7 +216,7 @@ impl<B> Clone for LeaseStore<B> {
             lease: self.lease,
             lock_timeout: self.lock_timeout,
             encoding: self.encoding.clone(),
-            unsaved: Arc::clone(&self.unsaved),
+            kept: Arc::clone(&self.kept),
         }
     }
 }
@@ -232,19 +245,40 @@ struct LeaseLock<B: LeaseBackend> {
     /// Random, and of this lock alone: a lock that is late releases no other.
     owner: String,
     lease: Lease,
-    /// What the last save was to replace. `None` if it did not fail.
-    unsaved: Option<Replaced>,
+    /// The last save. `None` if it did not fail.
+    unsaved: Option<Unsaved>,
     is_released: bool,
 }
 
-/// The version that a save was to replace. `None`: there was no record.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Replaced(Option<Version>);
+/// A save that failed, or whose answer never came.
+#[derive(Clone)]
+struct Unsaved {
+    record: Record,
+    replaces: Option<Version>,
+    lifetime: Option<Duration>,
+}
+
+impl Unsaved {
+    fn of(save: Save<'_>) -> Self {
+        Self {
+            record: save.record().clone(),
+            replaces: save.replaces(),
+            lifetime: save.lifetime(),
+        }
+    }
+
+    fn save(&self) -> Save<'_> {
+        Save::new(&self.record)
+            .replacing(self.replaces)
+            .with_lifetime(self.lifetime)
+    }
+}
 
 /// A lock that was not released, since its save failed.
-struct Unsaved {
+struct Kept {
     owner: String,
-    replaced: Replaced,
+    lease: Lease,
+    unsaved: Unsaved,
 }
 
 impl<B: LeaseBackend> LeaseLock<B> {
@@ -255,13 +289,19 @@ impl<B: LeaseBackend> LeaseLock<B> {
 
     /// Leaves the lock to the next one of this process, if the last save failed. Returns whether it did.
     fn keep(&mut self) -> bool {
-        let Some(replaced) = self.unsaved else {
+        let Some(unsaved) = self.unsaved.take() else {
             return false;
         };
         self.is_released = true;
-        let owner = self.owner.clone();
-        let unsaved = Unsaved { owner, replaced };
-        self.store.unsaved().insert(self.key.clone(), unsaved);
+        let kept = Kept {
+            owner: self.owner.clone(),
+            lease: self.lease,
+            unsaved,
+        };
+        let mut all = self.store.kept();
+        // A key that is never locked again leaves nothing behind.
+        all.retain(|_, kept| !kept.lease.is_over());
+        all.insert(self.key.clone(), kept);
         true
     }
 
@@ -275,8 +315,8 @@ impl<B: LeaseBackend> StoreLock for LeaseLock<B> {
         Box::pin(async move {
             let record = self.store.get(&self.key).await?;
             // The save was done all the same, or another process was faster.
-            let stored = Replaced(record.as_ref().map(Record::version));
-            self.unsaved.take_if(|replaced| *replaced != stored);
+            let stored = record.as_ref().map(Record::version);
+            self.unsaved.take_if(|unsaved| unsaved.replaces != stored);
             Ok(record)
         })
     }
@@ -291,7 +331,7 @@ impl<B: LeaseBackend> StoreLock for LeaseLock<B> {
                 lifetime: save.lifetime(),
             };
             // Also if the answer never comes.
-            self.unsaved = Some(Replaced(put.replaces));
+            self.unsaved = Some(Unsaved::of(save));
             let stored = self.store.backend.put(&self.key, put).await;
             self.unsaved.take_if(|_| !is_unavailable(&stored));
             let stored = stored?;
