@@ -443,6 +443,26 @@ async fn r33_a_save_whose_answers_were_lost_is_found() {
     assert_eq!(table.leases(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn r33_a_save_that_others_have_gone_on_from_is_found() {
+    let table = LeaseTable::new();
+    let store = SlowTable::new(&table, Duration::ZERO, 0);
+    let lost_answers = Arc::clone(&store.backend().lost_answers);
+    let (handle, calls) = handle(store, Duration::ZERO);
+    handle.set(session("login"));
+    handle.save().await.unwrap();
+    lost_answers.store(3, Ordering::SeqCst);
+    handle.refresh().await.unwrap();
+    table.lose_leases();
+    crate::support::save(&another_process(&table), session("there")).await;
+    sleep(Duration::from_secs(10)).await;
+    // There is nothing to save, and the next refresh adopts.
+    handle.quiesce().await.unwrap();
+    handle.refresh().await.unwrap();
+    assert_eq!(handle.refresh_token().unwrap().expose(), "R-there");
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
 /// R3: a handle of the same store, in the same process, presents no refresh token that another one has used up.
 #[tokio::test(start_paused = true)]
 async fn r03_another_handle_takes_up_a_failed_save() {

@@ -231,6 +231,12 @@ impl<R: Rules> Core<R> {
             let latest = self.slot.latest();
             let is_latest = latest.is_some_and(|latest| latest.session.has_token_of(session));
             self.record_saved(stored, is_latest);
+        } else if stored.version().is_newer_than(self.record.attempted()) {
+            // Another process has gone on from it, and the next refresh adopts what that saved.
+            self.record.last_seen = self.record.attempted();
+            self.record.end_attempt();
+            let newest = self.token.newest().cloned();
+            self.token.saved(newest.as_ref());
         }
     }
 
