@@ -103,6 +103,13 @@ pub(super) fn parse(url: &str) -> Result<(Address, Login), StoreError> {
             "it has a `#`. A password has `%23` for it. Certificates are always checked: see `RedisStore::root_certificates`",
         ));
     }
+    // An option that has no effect may be one that asks for TLS.
+    if scheme != "unix" && rest.contains('?') {
+        return Err(invalid(
+            "it has options after a `?`, which this store does not know: TLS is `rediss://`, and the rest are methods of \
+             `RedisStore`. A password has `%3F` for a `?`",
+        ));
+    }
     let text = Zeroizing::new(format!("{scheme}:{rest}"));
     // The error may repeat the URL.
     let info: ConnectionInfo = text
@@ -187,6 +194,8 @@ mod tests {
             "redis://user:p4ss@127.0.0.1/database",
             "redis://user:p4ss@",
             "rediss://user:p4ss@127.0.0.1/#insecure",
+            "redis://user:p4ss@127.0.0.1:6380?ssl=true",
+            "redis://user:p4ss?w0rd@127.0.0.1",
             "redis+sentinel://user:p4ss@127.0.0.1/0",
             "redis://user:p4ss@127.0.0.1:70000",
         ] {
