@@ -260,6 +260,34 @@ async fn a_restarted_server_is_used_again() {
     assert_eq!(loaded(&store, KEY).await, "access");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn r33_a_primary_that_became_read_only_is_left_for_the_next() {
+    let (Some(first), Some(second)) = (Postgres::start(), Postgres::start()) else {
+        return;
+    };
+    save(&store(&second).await, KEY, &record("access")).await;
+    let url = format!(
+        "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/postgres",
+        first.port(),
+        second.port()
+    );
+    let store = PostgresStore::new(url).unwrap().connections(1);
+    store.migrate().await.unwrap();
+    assert!(store.load(KEY).await.unwrap().is_none());
+    first.sql("ALTER SYSTEM SET default_transaction_read_only = on");
+    first.sql("SELECT pg_reload_conf()");
+    // Until the server has read its settings.
+    let error = loop {
+        match store.lock(KEY).await {
+            Ok(lock) => lock.unlock().await,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    store.lock(KEY).await.unwrap().unlock().await;
+    assert_eq!(loaded(&store, KEY).await, "access");
+}
+
 // === TLS ===
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_postgres::{
     Row,
-    error::{DbError, Severity},
+    error::{DbError, Severity, SqlState},
 };
 
 use super::{
@@ -90,14 +90,17 @@ impl Pool {
                 let failure = of_statement(&error, &self.table, self.server.password.as_ref());
                 // After a graver one the server ends the connection.
                 let severity = error.as_db_error().and_then(DbError::parsed_severity);
-                if severity == Some(Severity::Error) {
+                if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+                    // Another server may be the primary now. The other connections lead to the same one.
+                    self.close_all_idle();
+                } else if severity == Some(Severity::Error) {
                     self.put_back(connection);
                 }
                 Err(failure)
             }
             Err(_) => {
                 // The others may be as dead as this one, which is closed: its answer may still come.
-                drop(mem::take(&mut self.idle().connections));
+                self.close_all_idle();
                 Err(late("PostgreSQL did not answer a statement", self.timeout).into())
             }
         }
@@ -105,6 +108,10 @@ impl Pool {
 
     fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close_all_idle(&self) {
+        drop(mem::take(&mut self.idle().connections));
     }
 
     fn take(&self) -> Option<Connection> {
