@@ -172,6 +172,14 @@ async fn a_paused_redis_is_unavailable_and_is_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redis_call_may_take_any_time() {
+    let Some(redis) = Redis::start() else { return };
+    let store = open(&redis).timeout(Duration::MAX).lease(Duration::MAX);
+    let store = store.lock_timeout(Duration::MAX);
+    store.lock(KEY).await.unwrap().unlock().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_redis_is_used_without_an_error() {
     let Some(redis) = Redis::start() else { return };
     let store = open(&redis);

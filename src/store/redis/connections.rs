@@ -143,7 +143,7 @@ impl Connections {
             let answer = connection.send(call, is_asking, deadline).await;
             let Err(fault) = answer else { return answer };
             if fault.ends_connection() {
-                self.discard(address, &connection).await;
+                self.discard(address, &connection, deadline).await;
             }
             if is_new || !is_first || !fault.is_broken_connection() {
                 return Err(fault);
@@ -171,12 +171,11 @@ impl Connections {
         Ok((connection, true))
     }
 
-    /// Throws a connection away, unless another one has taken its place.
-    async fn discard(&self, address: &Address, connection: &Connection) {
+    /// Throws a connection away, unless another one has taken its place, or is about to.
+    async fn discard(&self, address: &Address, connection: &Connection, deadline: Instant) {
         let server = self.server(address);
-        let mut held = server.lock().await;
-        if held.as_ref().is_some_and(|held| held.is(connection)) {
-            *held = None;
+        if let Ok(mut held) = timeout_at(deadline, server.lock()).await {
+            held.take_if(|held| held.is(connection));
         }
     }
 }
@@ -337,5 +336,64 @@ impl Connections {
         }
         let config = tls::platform_config(&self.settings.roots).map_err(Fault::Tls)?;
         Ok(Arc::clone(self.tls.get_or_init(|| Arc::new(config))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        time::sleep,
+    };
+
+    use super::*;
+    use crate::store::redis::{address, scripts};
+
+    /// A server that answers the first login, and nothing else.
+    async fn serve(listener: TcpListener) {
+        let mut open = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            if open.is_empty() {
+                let read = stream.read(&mut [0; 1_024]).await.unwrap();
+                assert!(read > 0, "no login");
+                stream.write_all(b"+OK\r\n").await.unwrap();
+            }
+            open.push(stream);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_ends_in_time_while_another_one_connects() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(serve(listener));
+        let (address, login) = address::parse(&format!("redis://:pw@127.0.0.1:{port}")).unwrap();
+        let connections = Arc::new(Connections::new(Settings {
+            seeds: vec![address],
+            login,
+            roots: Vec::new(),
+            limit: Duration::from_secs(5),
+        }));
+        let call = || {
+            let connections = Arc::clone(&connections);
+            tokio::spawn(async move {
+                let (statement, keys, arguments) = (&scripts::GET, &["key"], &[]);
+                let call = Call {
+                    statement,
+                    keys,
+                    arguments,
+                };
+                connections.run(call).await.map(drop)
+            })
+        };
+        let first = call();
+        sleep(Duration::from_secs(2)).await;
+        let second = call();
+        first.await.unwrap().unwrap_err();
+        let third = call();
+        sleep(Duration::from_secs(3)).await;
+        assert!(second.is_finished() && !third.is_finished());
     }
 }

@@ -23,6 +23,9 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A shorter one leaves no time to connect.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// A longer one is none.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
 /// Keeps sessions in Redis or Valkey, for the processes of many machines.
 ///
 /// ```no_run
@@ -202,7 +205,7 @@ impl RedisStore {
     /// It should be shorter than half of the [lease](Self::lease). A shorter one than 0.1 s counts as 0.1 s.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
-        self.with(|settings| settings.limit = timeout.max(SHORTEST_TIMEOUT))
+        self.with(|settings| settings.limit = timeout.clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT))
     }
 
     /// Sets how long a lock lasts unless it is renewed: how long others wait for a process that was killed. Default: 15 s.
