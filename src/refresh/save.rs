@@ -59,6 +59,8 @@ async fn try_save(shared: &Arc<Shared>, store: &StoreKey, by: SavedBy) -> Result
     let mut saved = shared
         .save_record(store, &mut *lock, &record, replaces)
         .await;
+    // The save has its own time.
+    let until = Instant::now().checked_add(shared.settings.refresh_timeout);
     let is_logged_out = saved.is_ok() && shared.apply(|core, _| core.saved_by_user(&record, save));
     if is_logged_out {
         let deleting = lock.delete();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::StatusCode;
-use tokio::time::{Instant, advance};
+use tokio::time::{Instant, advance, sleep};
 use tower_salesforce_auth::{
     Error, ErrorKind, RefreshContext, RefreshError, RefreshErrorKind, SessionHandle,
     emulator::{Fault, Org},
@@ -18,7 +18,9 @@ use tower_salesforce_auth::{
 
 use crate::{
     scripted::{Fate, Scripted},
-    setup::{expired, is_good, kind, one_behind, one_unsaved, org_with_session, token_calls},
+    setup::{
+        TIMEOUT, expired, is_good, kind, one_behind, one_unsaved, org_with_session, token_calls,
+    },
     support::{
         KEY, app, assert_no_reuse, builder, layer, limits, refreshing, save, session, stored,
         storing,
@@ -34,6 +36,26 @@ async fn r30_logout_deletes_the_stored_record() {
     layer.handle().logout(org.clone()).await.unwrap();
     assert!(stored(&store).await.is_none());
     assert_eq!((store.held(), org.counters().tokens_revoked), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r30_a_slow_save_overtaken_by_a_logout_is_deleted() {
+    let store = Scripted::default();
+    let (org, layer, _) = expired(&store).await;
+    let handle = layer.handle();
+    handle.set(session(&org.authorize()));
+    // They take longer than the refresh timeout together, and each of them less.
+    store.on(StoreOperation::Lock, Fate::After(TIMEOUT * 2 / 3));
+    store.on(StoreOperation::Save, Fate::After(TIMEOUT * 2 / 3));
+    store.on(StoreOperation::Delete, Fate::After(TIMEOUT / 6));
+    let saving = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.save().await }
+    });
+    sleep(TIMEOUT).await;
+    handle.logout(org.clone()).await.unwrap();
+    saving.await.unwrap().unwrap();
+    assert!(stored(&store.store).await.is_none());
 }
 
 #[tokio::test(start_paused = true)]
