@@ -243,7 +243,14 @@ impl<R: Rules> Core<R> {
     fn record_to_save(&mut self, stored: Option<&R::Record>) -> Option<R::Record> {
         let session = self.session_to_save()?;
         let Some(stored) = stored else {
-            return Some(R::Record::first(session));
+            let first = R::Record::first(session.clone());
+            // The record was there before, and is gone. A save that is on its way must not take it for what it replaces.
+            let is_seen = !first.version().is_newer_than(self.record.last_seen);
+            return Some(if is_seen {
+                first.followed_by(session)
+            } else {
+                first
+            });
         };
         let is_seen = self.record.last_seen == Some(stored.version());
         match self.record.relation {

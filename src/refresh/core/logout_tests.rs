@@ -326,10 +326,16 @@ fn r30_a_save_says_that_the_record_is_gone_until_a_refresh_has() {
     ));
     core.policy
         .latch(RefreshError::of(Cause::Gone), &mut Vec::new());
+    // No user asks for what is done in the background.
     assert!(matches!(
-        core.decide_save(None, SavedBy::User),
-        SaveDecision::Save(..)
+        core.decide_save(None, SavedBy::Background),
+        SaveDecision::Gone
     ));
+    let SaveDecision::Save(record, _) = core.decide_save(None, SavedBy::User) else {
+        panic!("nothing is saved");
+    };
+    // A late save that replaces the record before does not replace this one.
+    assert_ne!(record.version(), Record::new(session("0")).version());
 }
 
 #[test]
