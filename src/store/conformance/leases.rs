@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    pin::pin,
     task::Poll,
     time::Duration,
 };
@@ -9,7 +10,7 @@ use std::{
 use tokio::time::{sleep, timeout};
 
 use super::{
-    KEY, MAX_WAIT, SAVE, assert_busy, bare, delete, load, loaded, lock, patient_lock, text,
+    KEY, MAX_WAIT, SAVE, assert_busy_of, bare, delete, load, loaded, lock, patient_lock_of, text,
 };
 use crate::{
     error::StoreErrorKind,
@@ -37,35 +38,55 @@ const LOCKS: usize = 64;
 /// - If the store breaks the contract. The message names the mistake.
 /// - Outside of a tokio runtime with a time driver.
 pub async fn check_leases<S: SessionStore>(open: impl Fn() -> S, lease: Duration) {
-    a_lease_ends_unless_it_is_renewed(&open, lease).await;
-    a_renewed_lease_lasts(&open, lease).await;
-    a_late_holder_releases_no_other_lock(&open, lease).await;
-    a_late_holder_replaces_no_newer_record(&open, lease).await;
-    a_late_holder_deletes_nothing(&open, lease).await;
+    // They mostly wait, each with a key of its own.
+    let ends = Box::pin(a_lease_ends_unless_it_is_renewed(&open, lease));
+    let lasts = Box::pin(a_renewed_lease_lasts(&open, lease));
+    let releases = Box::pin(a_late_holder_releases_no_other_lock(&open, lease));
+    let replaces = Box::pin(a_late_holder_replaces_no_newer_record(&open, lease));
+    let deletes = Box::pin(a_late_holder_deletes_nothing(&open, lease));
+    both(both(both(ends, lasts), both(releases, replaces)), deletes).await;
     locks_hold_no_connections(&open).await;
+}
+
+/// Awaits both.
+async fn both(first: impl Future<Output = ()>, second: impl Future<Output = ()>) {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    let (mut is_first_over, mut is_second_over) = (false, false);
+    poll_fn(|cx| {
+        is_first_over = is_first_over || first.as_mut().poll(cx).is_ready();
+        is_second_over = is_second_over || second.as_mut().poll(cx).is_ready();
+        if is_first_over && is_second_over {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 async fn a_lease_ends_unless_it_is_renewed<S: SessionStore>(
     open: &impl Fn() -> S,
     lease: Duration,
 ) {
-    delete(&open(), KEY).await;
-    let held = lock(&open(), KEY).await;
+    let key = "conformance ends";
+    delete(&open(), key).await;
+    let held = lock(&open(), key).await;
     let told = held.lease().map(|lease| lease.length());
     assert_eq!(
         told,
         Some(lease),
         "a lease that nothing renews: the lock does not tell the length of its lease"
     );
-    assert_busy(&open()).await;
+    assert_busy_of(&open(), key).await;
     sleep(lease * 3 / 2).await;
     // Its process may have been killed.
-    lock(&open(), KEY).await.unlock().await;
+    lock(&open(), key).await.unlock().await;
     held.unlock().await;
 }
 
 async fn a_renewed_lease_lasts<S: SessionStore>(open: &impl Fn() -> S, lease: Duration) {
-    let mut held = lock(&open(), KEY).await;
+    let key = "conformance lasts";
+    let mut held = lock(&open(), key).await;
     for _ in 0..9 {
         sleep(lease / 3).await;
         held.renew()
@@ -77,13 +98,17 @@ async fn a_renewed_lease_lasts<S: SessionStore>(open: &impl Fn() -> S, lease: Du
         !is_over,
         "a lease that nothing renews: it does not tell its new end"
     );
-    assert_busy(&open()).await;
+    assert_busy_of(&open(), key).await;
     held.unlock().await;
 }
 
 /// A lock whose lease is over.
-async fn late<S: SessionStore>(open: &impl Fn() -> S, lease: Duration) -> Box<dyn StoreLock> {
-    let late = patient_lock(&open()).await;
+async fn late<S: SessionStore>(
+    open: &impl Fn() -> S,
+    key: &str,
+    lease: Duration,
+) -> Box<dyn StoreLock> {
+    let late = patient_lock_of(&open(), key).await;
     sleep(lease * 3 / 2).await;
     late
 }
@@ -92,9 +117,10 @@ async fn a_late_holder_releases_no_other_lock<S: SessionStore>(
     open: &impl Fn() -> S,
     lease: Duration,
 ) {
+    let key = "conformance releases";
     for is_dropped in [false, true] {
-        let mut late = late(open, lease).await;
-        let mut held = lock(&open(), KEY).await;
+        let mut late = late(open, key, lease).await;
+        let mut held = lock(&open(), key).await;
         let renewed = late.renew().await;
         let kind = renewed.err().map(|error| error.kind());
         assert_eq!(
@@ -111,7 +137,7 @@ async fn a_late_holder_releases_no_other_lock<S: SessionStore>(
         renewed.unwrap_or_else(|error| {
             panic!("a lock that someone else released: a late holder released it: {error:?}")
         });
-        assert_busy(&open()).await;
+        assert_busy_of(&open(), key).await;
         held.unlock().await;
     }
 }
@@ -120,17 +146,18 @@ async fn a_late_holder_replaces_no_newer_record<S: SessionStore>(
     open: &impl Fn() -> S,
     lease: Duration,
 ) {
+    let key = "conformance replaces";
     for is_deleted in [false, true] {
-        delete(&open(), KEY).await;
+        delete(&open(), key).await;
         let first = Record::new(bare("first"));
-        super::save(&open(), KEY, &first).await;
-        let mut late = late(open, lease).await;
+        super::save(&open(), key, &first).await;
+        let mut late = late(open, key, lease).await;
         assert_eq!(
             loaded(&mut *late).await.as_ref().map(text),
             Some(text(&first))
         );
 
-        let mut held = lock(&open(), KEY).await;
+        let mut held = lock(&open(), key).await;
         let newer = first.followed_by(bare("newer"));
         if is_deleted {
             held.delete()
@@ -154,21 +181,22 @@ async fn a_late_holder_replaces_no_newer_record<S: SessionStore>(
         );
         let expected = (!is_deleted).then(|| text(&newer));
         assert_eq!(
-            load(&open(), KEY).await,
+            load(&open(), key).await,
             expected,
             "a save that came too late replaced a newer record"
         );
         late.unlock().await;
         held.unlock().await;
     }
-    delete(&open(), KEY).await;
+    delete(&open(), key).await;
 }
 
 async fn a_late_holder_deletes_nothing<S: SessionStore>(open: &impl Fn() -> S, lease: Duration) {
+    let key = "conformance deletes";
     let first = Record::new(bare("first"));
-    super::save(&open(), KEY, &first).await;
-    let mut late = late(open, lease).await;
-    let held = lock(&open(), KEY).await;
+    super::save(&open(), key, &first).await;
+    let mut late = late(open, key, lease).await;
+    let held = lock(&open(), key).await;
     let deleted = late.delete().await;
     let kind = deleted.err().map(|error| error.kind());
     assert_eq!(
@@ -176,10 +204,10 @@ async fn a_late_holder_deletes_nothing<S: SessionStore>(open: &impl Fn() -> S, l
         Some(StoreErrorKind::LockLost),
         "a save that came too late: a late holder deleted a record"
     );
-    assert_eq!(load(&open(), KEY).await, Some(text(&first)));
+    assert_eq!(load(&open(), key).await, Some(text(&first)));
     late.unlock().await;
     held.unlock().await;
-    delete(&open(), KEY).await;
+    delete(&open(), key).await;
 }
 
 async fn locks_hold_no_connections<S: SessionStore>(open: &impl Fn() -> S) {

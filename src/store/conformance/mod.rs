@@ -289,7 +289,11 @@ async fn a_held_lock_is_busy<S: SessionStore>(open: &impl Fn() -> S) {
 }
 
 async fn assert_busy(store: &impl SessionStore) {
-    let Ok(locked) = timeout(MAX_WAIT, store.lock(KEY)).await else {
+    assert_busy_of(store, KEY).await;
+}
+
+async fn assert_busy_of(store: &impl SessionStore, key: &str) {
+    let Ok(locked) = timeout(MAX_WAIT, store.lock(key)).await else {
         panic!("the store waited longer than {MAX_WAIT:?} for a lock that stays held");
     };
     match locked {
