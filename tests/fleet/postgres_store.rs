@@ -276,16 +276,15 @@ async fn r33_a_primary_that_became_read_only_is_left_for_the_next() {
     assert!(store.load(KEY).await.unwrap().is_none());
     first.sql("ALTER SYSTEM SET default_transaction_read_only = on");
     first.sql("SELECT pg_reload_conf()");
-    // Until the server has read its settings.
-    let error = loop {
+    // Until the server has read its settings, and a lock or an unlock was refused.
+    while store.load(KEY).await.unwrap().is_none() {
         match store.lock(KEY).await {
             Ok(lock) => lock.unlock().await,
-            Err(error) => break error,
+            Err(error) => assert_eq!(error.kind(), StoreErrorKind::Unavailable),
         }
-    };
-    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-    store.lock(KEY).await.unwrap().unlock().await;
+    }
     assert_eq!(loaded(&store, KEY).await, "access");
+    store.lock(KEY).await.unwrap().unlock().await;
 }
 
 // === TLS ===
