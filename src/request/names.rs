@@ -20,7 +20,7 @@ thread_local! {
 /// Header names that were parsed before.
 pub(super) struct Names {
     known: Vec<HeaderName>,
-    /// Where the next name is looked for first: after the last one that was found.
+    /// Where the next name is looked for first: at the beginning, and then after the last one that was found.
     next: usize,
 }
 
@@ -36,6 +36,7 @@ impl Names {
     pub(super) fn recent<T>(mut parse: impl FnMut(&mut Self) -> T) -> T {
         let parsed = RECENT.try_with(|recent| {
             let mut recent = recent.try_borrow_mut().ok()?;
+            recent.next = 0;
             Some(parse(&mut recent))
         });
         match parsed {
