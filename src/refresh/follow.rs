@@ -11,7 +11,10 @@ use tokio::{
 };
 
 use crate::{
-    refresh::{panic::catch_panic, shared::Shared},
+    refresh::{
+        panic::catch_panic,
+        shared::{SessionCore, Shared},
+    },
     store::{Record, StoreKey, Version},
 };
 
@@ -43,17 +46,17 @@ async fn follow(shared: Weak<Shared>, store: StoreKey) {
     // The version that was loaded last. The outer `None`: none was.
     let mut seen: Option<Option<Version>> = None;
     loop {
-        let Some(limit) = shared
-            .upgrade()
-            .map(|shared| shared.settings.refresh_timeout)
-        else {
+        let Some((limit, began)) = shared.upgrade().map(|shared| {
+            let began = shared.read(SessionCore::lineage);
+            (shared.settings.refresh_timeout, began)
+        }) else {
             return;
         };
         // The store is called when these futures are polled, and not before, so that a panic is caught.
         let loading = catch_panic(async { store.store.load(&store.key).await });
         if let Ok(Ok(Ok(stored))) = timeout(limit, loading).await {
             let version = stored.as_ref().map(Record::version);
-            if seen.replace(version) == Some(version) {
+            if seen == Some(version) {
                 // The notice was of no change.
                 sleep(pause).await;
                 pause = (2 * pause).min(LONGEST_PAUSE);
@@ -61,7 +64,12 @@ async fn follow(shared: Weak<Shared>, store: StoreKey) {
                 let Some(shared) = shared.upgrade() else {
                     return;
                 };
-                shared.apply(|core, turn| core.offer(stored.as_ref(), turn));
+                let is_current =
+                    shared.apply(|core, turn| core.offer(stored.as_ref(), began, turn));
+                if !is_current {
+                    continue;
+                }
+                seen = Some(version);
                 pause = FIRST_PAUSE;
             }
             let changed = async { store.store.changed(&store.key, version).await };

@@ -70,6 +70,24 @@ fn histories_lose_no_refresh_token() {
     });
 }
 
+#[test]
+fn r30_a_record_that_was_loaded_before_a_logout_is_not_followed() {
+    let late = Fault::AnswersAfter(Duration::from_millis(98));
+    let history = History {
+        follows: true,
+        ..History::over(
+            Wrong::Nowhere,
+            vec![
+                Step::Store(StoreOperation::Load, late, 3),
+                Step::AwaitRefresh(0),
+                Step::Logout(0, false),
+                Step::SetLogin(0),
+            ],
+        )
+    };
+    run(&history).unwrap();
+}
+
 /// The same history over a database that is right, and over one that is wrong.
 fn is_found(wrong: Wrong, mut steps: Vec<Step>, expected: &str) {
     // Both processes have the session.

@@ -9,7 +9,7 @@ use crate::{
         rules::{Rules, Snapshot, TokenOf},
         run::{Fate, Phase, Refresh, RefreshId},
         slot::Slot,
-        token::TokenLineage,
+        token::{Lineage, TokenLineage},
     },
     session::live::{Generation, Live},
 };
@@ -87,6 +87,11 @@ impl<R: Rules> Core<R> {
 
     pub(crate) fn refresh_token(&self) -> Option<&TokenOf<R>> {
         self.token.newest()
+    }
+
+    /// The chain of refresh tokens. A login and a logout begin another one.
+    pub(crate) fn lineage(&self) -> Lineage {
+        self.token.lineage()
     }
 
     pub(crate) fn is_logged_out(&self) -> bool {

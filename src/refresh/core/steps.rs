@@ -14,6 +14,7 @@ use crate::{
             Demand, FIRST_LOGIN_LIMIT, Fate, Input, Phase, Refresh, RefreshId, Step, Then, Times,
         },
         state::Core,
+        token::Lineage,
     },
     report::reason::RefreshReason,
 };
@@ -133,11 +134,26 @@ impl<R: Rules> Core<R> {
 
     /// Another process may have saved a record. It is adopted if it is news, and if no refresh is under way, which compares the
     /// record itself.
-    pub(crate) fn offer(&mut self, stored: Option<&R::Record>, turn: &mut Turn<R>) {
+    ///
+    /// `began` is the lineage when the record began to be loaded. `false` if a logout or a login came in between: the record may
+    /// be of the session before, and has to be loaded again.
+    pub(crate) fn offer(
+        &mut self,
+        stored: Option<&R::Record>,
+        began: Lineage,
+        turn: &mut Turn<R>,
+    ) -> bool {
+        if self.lineage() != began {
+            return false;
+        }
         let is_free = self.is_idle() && self.undeleted_logout().is_none() && !self.is_logged_out();
-        let Some(stored) = stored.filter(|_| is_free) else {
-            return;
-        };
+        if let Some(stored) = stored.filter(|_| is_free) {
+            self.adopt_offered(stored, turn);
+        }
+        true
+    }
+
+    fn adopt_offered(&mut self, stored: &R::Record, turn: &mut Turn<R>) {
         let known = self.slot.latest().map(|live| &live.session);
         if let Err(failure) = self.rules.check(stored.session().clone(), known) {
             // The next refresh says so to a caller.

@@ -172,7 +172,9 @@ impl History {
             8 if !running.is_empty() => self.interrupt(running[0]),
             9 if self.draw(2) == 0 => {
                 let stored = self.stored.clone();
-                self.apply(|core, turn| core.offer(stored.as_ref(), turn));
+                self.apply(|core, turn| {
+                    core.offer(stored.as_ref(), core.lineage(), turn);
+                });
             }
             9 => self.user(),
             10 => {

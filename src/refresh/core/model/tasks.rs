@@ -128,7 +128,7 @@ impl World {
             self.process_mut(p).learn(token);
         }
         self.apply(p, Event::Other, |core, turn| {
-            core.offer(stored.as_ref(), turn);
+            core.offer(stored.as_ref(), core.lineage(), turn);
         });
     }
 
