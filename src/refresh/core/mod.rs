@@ -29,6 +29,7 @@ pub(crate) mod logout;
 mod logout_tests;
 #[cfg(test)]
 mod model;
+pub(crate) mod offer;
 pub(crate) mod pending_logout;
 pub(crate) mod policy;
 pub(crate) mod record;
