@@ -30,7 +30,7 @@ pub(super) fn from_encrypted(
     file: &[u8],
     pass_phrase: &Secret,
 ) -> Result<Arc<CertifiedKey>, Error> {
-    let file = key::decrypted(Pem::read(file), pass_phrase);
+    let file = key::decrypted(file, pass_phrase);
     let file = file.map_err(unusable_key)?;
     certified(&file, &file)
 }

@@ -158,7 +158,7 @@ impl DpopKey {
         pass_phrase: impl Into<Secret>,
     ) -> Result<Self, Error> {
         let input = Zeroizing::new(file.into());
-        let pem = key::decrypted(Pem::read(&input), &pass_phrase.into());
+        let pem = key::decrypted(&input, &pass_phrase.into());
         Self::read(&pem.map_err(|reason| unusable(&reason))?)
     }
 

@@ -160,13 +160,13 @@ fn session_header_tag(document: &str) -> Option<(usize, String, String)> {
 
 fn write_plain(envelope: &[u8], path: &[&str; 4], session_id: &str) -> HeaderRewrite {
     let is_utf8 =
-        str::from_utf8(envelope).map_or_else(|error| error.error_len().is_none(), |_| true);
+        || str::from_utf8(envelope).map_or_else(|error| error.error_len().is_none(), |_| true);
     let (document, mark) = readable(envelope);
     let span = match find(document, path) {
         Search::Found(span) => span,
         Search::Absent => return HeaderRewrite::Unchanged,
         // The envelope has another encoding than UTF-8, so more bytes would not help.
-        Search::Incomplete if !is_utf8 => return HeaderRewrite::Unchanged,
+        Search::Incomplete if !is_utf8() => return HeaderRewrite::Unchanged,
         Search::Incomplete => return HeaderRewrite::Incomplete,
     };
     let session_id = escape::escape(session_id);

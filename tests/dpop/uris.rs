@@ -63,11 +63,8 @@ async fn r35_a_proof_names_the_uri_that_is_sent() {
         for method in [Method::GET, Method::from_bytes(b"pAtch").unwrap()] {
             let request = Request::builder().method(method.clone()).uri(uri);
             let request = request.body(Full::<Bytes>::default()).unwrap();
-            layer
-                .layer(whole(client.clone()))
-                .oneshot(request)
-                .await
-                .unwrap();
+            let service = layer.layer(whole(client.clone()));
+            service.oneshot(request).await.unwrap();
             let request = requests.take().pop().unwrap();
             let proof = Proof::of(request.headers());
             assert_eq!(proof.claim("htu"), expected, "{uri}");
@@ -88,11 +85,8 @@ async fn r35_no_proof_goes_to_another_host() {
         "https://mydomainname.my.salesforce.com@example.com/",
     ] {
         let request = Request::get(uri).body(Full::<Bytes>::default()).unwrap();
-        layer
-            .layer(whole(client.clone()))
-            .oneshot(request)
-            .await
-            .unwrap();
+        let service = layer.layer(whole(client.clone()));
+        service.oneshot(request).await.unwrap();
         let request = requests.take().pop().unwrap();
         for name in ["dpop", "authorization"] {
             assert!(!request.headers().contains_key(name), "{uri}");

@@ -31,9 +31,10 @@ impl Form {
     }
 }
 
-/// Decrypts the keys and archives in `pem`. What is not encrypted stays as it is. Fails with the reason, to be said after "the
+/// Reads a file, and decrypts the keys and archives in it. What is not encrypted stays as it is. Fails with the reason, to be said after "the
 /// private key cannot be used:".
-pub(crate) fn decrypted(pem: Pem, pass_phrase: &Secret) -> Result<Pem, Cow<'static, str>> {
+pub(crate) fn decrypted(file: &[u8], pass_phrase: &Secret) -> Result<Pem, Cow<'static, str>> {
+    let pem = Pem::read(file);
     // A file or a shell adds a line break, which no pass phrase has.
     let pass_phrase = pass_phrase.expose().trim_end_matches(['\r', '\n']);
     let mut blocks = Vec::with_capacity(pem.blocks.len());
